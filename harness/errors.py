@@ -1,0 +1,238 @@
+"""Every error this project raises, and the exit code each one means.
+
+::
+
+    HarnessError(message, *, guest=None, hint=None)      never raised itself
+    ├─ UsageError                                        exit 2
+    │   ├─ ConfigError(file, key)
+    │   └─ PlanError
+    ├─ MissingCapability(name)                           exit 3
+    ├─ InfrastructureError                               exit 3
+    │   ├─ HypervisorError(operation, code)
+    │   │   ├─ ConnectionLost
+    │   │   ├─ GuestNotFound
+    │   │   ├─ WrongState
+    │   │   ├─ PauseFailed
+    │   │   └─ ResumeFailed
+    │   ├─ ShellError
+    │   │   ├─ ShellUnreachable
+    │   │   ├─ HostKeyRejected
+    │   │   └─ CommandFailed(returncode, stdout, stderr)
+    │   ├─ ProbeError
+    │   ├─ JournalError
+    │   ├─ LabError
+    │   ├─ UpdateFailed(returncode)
+    │   ├─ UpdateOverran
+    │   └─ DeadlineExpired(what, limit_s, last_error)
+    ├─ Interrupted(signal_name)                          exit 130
+    └─ GuestStranded(guests)                             exit 4, the loudest message there is
+
+A broken promise is not an error: it is an :class:`harness.records.Outcome`.
+Exceptions of foreign libraries become one of these at the border (``host/`` for libvirt,
+``guest/`` for paramiko), chosen by error code, never by error text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+
+class HarnessError(Exception):
+    """Root of the tree; never raised itself.
+
+    ``message`` says what happened, measured against allowed where there is a measure.
+    ``guest`` names the guest concerned; ``hint`` says what a person can do about it.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, guest: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.guest = guest
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """``guest: message (hint: …)``, the one line a person reads."""
+        prefix = f"{self.guest}: " if self.guest else ""
+        suffix = f" (hint: {self.hint})" if self.hint else ""
+        return f"{prefix}{self.message}{suffix}"
+
+
+class UsageError(HarnessError):
+    """What was asked for makes no sense; nothing was touched."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file (or flag) is wrong. ``file`` and ``key`` say where."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: Path | str | None = None,
+        key: str | None = None,
+        guest: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = ": ".join(str(part) for part in (file, key) if part)
+        super().__init__(f"{where}: {message}" if where else message, guest=guest, hint=hint)
+        self.file = file
+        self.key = key
+
+
+class PlanError(UsageError):
+    """The maintenance cannot be done safely as asked."""
+
+
+class MissingCapability(HarnessError):
+    """This machine lacks something that is needed; ``name`` is its stable identifier."""
+
+    def __init__(self, name: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+
+
+class InfrastructureError(HarnessError):
+    """Something outside this program failed, so that nothing can be judged."""
+
+
+class HypervisorError(InfrastructureError):
+    """libvirt refused or failed; ``operation`` is ours, ``code`` is libvirt's ``VIR_ERR_*``."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str,
+        code: int | None = None,
+        guest: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, guest=guest, hint=hint)
+        self.operation = operation
+        self.code = code
+
+
+class ConnectionLost(HypervisorError):
+    """No connection to libvirt: never made, refused, or gone."""
+
+
+class GuestNotFound(HypervisorError):
+    """No guest of that name or UUID (any more)."""
+
+
+class WrongState(HypervisorError):
+    """The guest is not in the state the operation needs."""
+
+
+class PauseFailed(HypervisorError):
+    """The guest did not pause."""
+
+
+class ResumeFailed(HypervisorError):
+    """The guest did not resume."""
+
+
+class ShellError(InfrastructureError):
+    """The guest's shell could not be used."""
+
+
+class ShellUnreachable(ShellError):
+    """Connection refused, timed out, dropped, or the login was refused."""
+
+
+class HostKeyRejected(ShellError):
+    """The guest's host key is unknown or not the one expected."""
+
+
+class CommandFailed(ShellError):
+    """A command in the guest ended with a non-zero status."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        returncode: int,
+        stdout: str = "",
+        stderr: str = "",
+        guest: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, guest=guest, hint=hint)
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ProbeError(InfrastructureError):
+    """A measurement gave no usable answer."""
+
+
+class JournalError(InfrastructureError):
+    """The intent log or the run folder cannot be written."""
+
+
+class LabError(InfrastructureError):
+    """A lab image could not be built or a lab guest could not be started."""
+
+
+class UpdateFailed(InfrastructureError):
+    """The update ended with an error; the guests were resumed."""
+
+    def __init__(
+        self, message: str, *, returncode: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.returncode = returncode
+
+
+class UpdateOverran(InfrastructureError):
+    """The update did not end in its time and was abandoned; the guests were resumed."""
+
+
+class DeadlineExpired(InfrastructureError):
+    """``what`` was not done within ``limit_s`` seconds; ``last_error`` says why not, if known."""
+
+    def __init__(
+        self,
+        what: str,
+        limit_s: float,
+        last_error: BaseException | None = None,
+        *,
+        guest: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        reason = f"; last error: {last_error}" if last_error else ""
+        super().__init__(f"{what} took longer than {limit_s:.1f} s{reason}", guest=guest, hint=hint)
+        self.what = what
+        self.limit_s = limit_s
+        self.last_error = last_error
+
+
+class Interrupted(HarnessError):
+    """A person or the system asked us to stop; everything that was paused has been resumed."""
+
+    exit_code = 130
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"interrupted by {signal_name}; every guest was resumed")
+        self.signal_name = signal_name
+
+
+class GuestStranded(HarnessError):
+    """The worst there is: guests that we paused are still paused."""
+
+    exit_code = 4
+
+    def __init__(self, guests: Sequence[str], *, hint: str | None = None) -> None:
+        names = ", ".join(guests)
+        super().__init__(
+            f"STILL PAUSED: {names}",
+            hint=hint or f"resume by hand now: virsh resume {guests[0] if guests else 'GUEST'}",
+        )
+        self.guests = tuple(guests)

@@ -1,0 +1,1 @@
+"""The guest's side: the only place that talks SSH. Nothing here knows libvirt."""

@@ -1,0 +1,119 @@
+"""What the rest of the program may ask of a hypervisor.
+
+``window.py`` and ``run.py`` see only this, so that a fake, libvirt's own test driver and a real
+QEMU pass one contract suite (``tests/contract/test_hypervisor.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from harness.lifecycle import StateReading
+from harness.records import HostRecord
+from harness.timebase import Deadline
+
+
+@dataclass(frozen=True)
+class GuestInfo:
+    """One guest as the hypervisor describes it; ``name`` is only ever data."""
+
+    name: str
+    uuid: str
+    state: StateReading
+    accelerator: str
+    """``kvm`` or ``tcg``; ``test`` on libvirt's test driver."""
+    rtc_track: str
+    """``wall`` (RTC goes on through a pause; libvirt's default) or ``guest``."""
+    memory_bytes: int
+    vcpus: int
+    update_domain: str | None = None
+    """From ``<metadata>``: ``<maintenance xmlns="urn:harness:maintenance:1" update-domain="0"
+    availability-set="web"/>``."""
+    availability_set: str | None = None
+    macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """The QEMU process of a guest; ``start_ticks`` is field 22 of ``/proc/PID/stat``.
+
+    Pid and start time together name one process for the life of a host's boot.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+class EventKind(StrEnum):
+    """The lifecycle events that matter here."""
+
+    SUSPENDED = "suspended"  # libvirt's word for: the guest was paused
+    RESUMED = "resumed"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class LifecycleEvent:
+    """One event, stamped with the host's CLOCK_MONOTONIC when it reached us."""
+
+    uuid: str
+    kind: EventKind
+    detail: str
+    at_ns: int
+
+
+class Hypervisor(Protocol):
+    """A connection to one host's hypervisor.
+
+    Every call ends by its deadline (:class:`~harness.errors.DeadlineExpired`) and raises only
+    errors of :mod:`harness.errors`. Safe to call from several threads at once. A connection that
+    broke is re-made by the next call.
+    """
+
+    uri: str
+
+    def host(self, deadline: Deadline) -> HostRecord:
+        """Facts of the host; its ``accelerator`` is what a new guest would get."""
+
+    def guests(self, deadline: Deadline) -> Sequence[GuestInfo]:
+        """Every guest of the host, running or not, sorted by name."""
+
+    def find(self, name_or_uuid: str, deadline: Deadline) -> GuestInfo:
+        """The guest of that name, else of that UUID. Raises GuestNotFound (hint: nearest name)."""
+
+    def state(self, uuid: str, deadline: Deadline) -> StateReading:
+        """State and reason, read in one call; ``GONE`` if there is no such guest any more."""
+
+    def pause(self, uuid: str, deadline: Deadline) -> None:
+        """Stop the vCPUs, RAM in place. Returns when the guest is paused.
+
+        Raises WrongState if it was not running (so a pause of somebody else is never taken for
+        ours), PauseFailed if it still runs afterwards.
+        """
+
+    def resume(self, uuid: str, deadline: Deadline) -> None:
+        """Let the vCPUs run. Returns when the guest runs.
+
+        A guest that runs already is left alone and is no error (somebody else resumed it).
+        Raises WrongState if it is shut off, crashed or gone, ResumeFailed if it stays paused.
+        """
+
+    def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
+        """The guest's QEMU process, or None where it cannot be seen (remote, no right)."""
+
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+        """IP addresses the guest may have, best source first: guest agent, DHCP lease, ARP.
+
+        Matched by MAC, loopback and link-local left out; empty if nothing is known.
+        """
+
+    def events(self, uuid: str) -> Sequence[LifecycleEvent]:
+        """Events of one guest seen since the connection was opened, oldest first."""
+
+    def close(self) -> None:
+        """Let go of the connection and of the event loop's thread. Idempotent."""

@@ -1,0 +1,58 @@
+"""What state a guest can be in, and which operations are allowed in it.
+
+Names follow libvirt's ``virDomainState``; see https://libvirt.org/html/libvirt-libvirt-domain.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GuestState(StrEnum):
+    """The states a guest can be in."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTTING_DOWN = "shutting down"
+    SHUT_OFF = "shut off"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"  # guest S3 (ACPI): not our pause
+    GONE = "gone"  # a transient guest that ended, or one that was undefined
+    UNKNOWN = "unknown"
+
+
+class Operation(StrEnum):
+    """What this project does to a guest's vCPUs."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+#: (state before, operation) → state after. What is not here is refused.
+TRANSITIONS: dict[tuple[GuestState, Operation], GuestState] = {
+    (GuestState.RUNNING, Operation.PAUSE): GuestState.PAUSED,
+    (GuestState.PAUSED, Operation.RESUME): GuestState.RUNNING,
+}
+
+#: States that a guest does not leave by itself: nothing of it can be resumed any more.
+ENDED = frozenset({GuestState.SHUT_OFF, GuestState.CRASHED, GuestState.GONE})
+
+
+@dataclass(frozen=True)
+class StateReading:
+    """A guest's state and libvirt's reason for it, read in one call.
+
+    ``reason`` is a word such as ``user``, ``migration``, ``ioerror``, ``unknown``.
+    """
+
+    state: GuestState
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})"
+
+
+def allowed(state: GuestState, operation: Operation) -> bool:
+    """Whether ``operation`` makes sense in ``state``."""
+    return (state, operation) in TRANSITIONS

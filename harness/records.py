@@ -1,0 +1,159 @@
+"""What a run writes down: the ``run.json`` contract, frozen, typed, versioned.
+
+Other programs read ``run.json``; field names are fixed: add freely, rename never. Units are in
+the names. Offsets are guest − host in seconds: negative means the guest's clock is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Outcome(StrEnum):
+    """A verdict. Not an exception: a broken promise is a result."""
+
+    PASS = "pass"
+    FAIL = "fail"  # a promise was broken: measured against allowed
+    ERROR = "error"  # we could not judge
+    SKIP = "skip"  # not asked, or nothing to judge
+
+    @classmethod
+    def worst(cls, outcomes: Iterable[Outcome]) -> Outcome:
+        """The worst of several: ERROR > FAIL > PASS > SKIP. Nothing at all is SKIP."""
+        return max(outcomes, key=_SEVERITY.__getitem__, default=cls.SKIP)
+
+
+_SEVERITY = {Outcome.SKIP: 0, Outcome.PASS: 1, Outcome.FAIL: 2, Outcome.ERROR: 3}
+
+#: What the process returns for a run's worst outcome. A run that tested nothing is not a pass.
+EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.ERROR: 3, Outcome.SKIP: 3}
+
+
+class Record(BaseModel):
+    """Base of everything that is written down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ClockReading(Record):
+    """How far a guest's CLOCK_REALTIME was from the host's, and how sure that is."""
+
+    offset_s: float
+    """guest − host, seconds; negative: the guest is slow."""
+    uncertainty_s: float
+    """The true offset lies within ± this many seconds; half of the best round trip."""
+    monotonic_s: float | None = None
+    """guest CLOCK_MONOTONIC − host CLOCK_MONOTONIC, seconds; only its changes mean something."""
+    monotonic_uncertainty_s: float | None = None
+    samples: int = 1
+    """How many samples the best was chosen from."""
+
+
+class ClockRecord(Record):
+    """One guest's clock through one maintenance."""
+
+    method: str | None = None
+    """The method of correction that was used; None: nothing was corrected."""
+    expected_lag_s: float | None = None
+    """The offset the pause should have caused (negative: slow), derived from the pause window."""
+    before: ClockReading | None = None
+    after_resume: ClockReading | None = None
+    after_correction: ClockReading | None = None
+    monotonic_deficit_s: float | None = None
+    """How much CLOCK_MONOTONIC fell behind the host's over the window: proof of the freeze."""
+
+
+class CheckRecord(Record):
+    """One promise, judged: measured against allowed."""
+
+    name: str
+    outcome: Outcome
+    measured: float | str | None = None
+    allowed: float | str | None = None
+    unit: str | None = None
+    detail: str = ""
+
+
+class GuestRecord(Record):
+    """One guest's part in the run."""
+
+    name: str
+    uuid: str
+    outcome: Outcome
+    accelerator: str
+    clocksource: str | None = None
+    pause_window_s: float | None = None
+    """This guest's outer bound: its pause call began → its resume call returned."""
+    pause_inner_s: float | None = None
+    """libvirt's SUSPENDED event → RESUMED event, as this host received them."""
+    stale_clock_window_s: float | None = None
+    """Resume returned → correction verified."""
+    clock: ClockRecord = Field(default_factory=ClockRecord)
+    checks: tuple[CheckRecord, ...] = ()
+    facts: dict[str, str] = Field(default_factory=dict)
+    """What kind of guest this is: kernel, interpreter, RTC track, address, …"""
+    still_paused: bool = False
+    problems: tuple[str, ...] = ()
+
+
+class UpdateDomainRecord(Record):
+    """One update domain's part in the run."""
+
+    name: str
+    guests: tuple[str, ...]
+    outcome: Outcome
+    pause_window_s: float | None = None
+    update_s: float | None = None
+    overhead_s: float | None = None
+    """pause window − update duration: what the harness itself cost."""
+    update_returncode: int | None = None
+    problems: tuple[str, ...] = ()
+
+
+class UpdateRecord(Record):
+    """What was applied to the host."""
+
+    kind: str
+    command: tuple[str, ...] = ()
+    returncode: int | None = None
+    duration_s: float | None = None
+    """All domains' updates together."""
+    scope: str = "host"
+
+
+class HostRecord(Record):
+    """The box it ran on."""
+
+    hostname: str
+    kernel: str
+    libvirt: str
+    hypervisor: str
+    cpu: str
+    accelerator: str
+    """``kvm`` or ``tcg`` (software emulation): what the guests of this run really used."""
+
+
+class RunRecord(Record):
+    """The whole run: ``run.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Outcome
+    exit_code: int
+    budget_s: float
+    host: HostRecord
+    update: UpdateRecord
+    update_domains: tuple[UpdateDomainRecord, ...] = ()
+    guests: tuple[GuestRecord, ...] = ()
+    harness_version: str = ""
+    tolerance_s: float | None = None
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()

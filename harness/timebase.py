@@ -1,0 +1,137 @@
+"""The only module that reads a clock or sleeps.
+
+Durations and deadlines use the host's CLOCK_MONOTONIC; guest offsets are measured against the
+host's CLOCK_REALTIME; the journal is stamped with CLOCK_BOOTTIME. All readings are integer
+nanoseconds (``_ns``), all limits float seconds (``_s``). Tests pass a fake :class:`Clock`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from harness.errors import DeadlineExpired, InfrastructureError
+
+NS_PER_S = 1_000_000_000
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Where time comes from; :class:`SystemClock` in production, a fake in unit tests."""
+
+    def monotonic_ns(self) -> int:
+        """CLOCK_MONOTONIC of the host in nanoseconds: for durations and deadlines."""
+
+    def realtime_ns(self) -> int:
+        """CLOCK_REALTIME of the host, nanoseconds since 1970 UTC: what guests are compared with."""
+
+    def boottime_ns(self) -> int:
+        """CLOCK_BOOTTIME of the host in nanoseconds: orders journal lines within one boot."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait ``seconds`` (≥ 0)."""
+
+
+class SystemClock:
+    """The host's real clocks."""
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def realtime_ns(self) -> int:
+        return time.time_ns()
+
+    def boottime_ns(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def utc_now(clock: Clock = SYSTEM_CLOCK) -> datetime:
+    """The host's wall-clock time in UTC, for people and file names; never for durations."""
+    return datetime.fromtimestamp(clock.realtime_ns() / NS_PER_S, tz=UTC)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point in (monotonic) time that is handed down instead of many timeouts.
+
+    A timeout restarts at every call and so adds up; a deadline does not.
+    """
+
+    at_ns: int
+    limit_s: float
+    clock: Clock = field(default=SYSTEM_CLOCK, repr=False)
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Deadline:
+        """The deadline ``seconds`` from now."""
+        return cls(clock.monotonic_ns() + round(seconds * NS_PER_S), seconds, clock)
+
+    def remaining_s(self) -> float:
+        """Seconds left, never negative: fit to be handed to a foreign ``timeout=``."""
+        return max(0.0, (self.at_ns - self.clock.monotonic_ns()) / NS_PER_S)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the point in time has passed."""
+        return self.clock.monotonic_ns() >= self.at_ns
+
+    def sooner(self, seconds: float) -> Deadline:
+        """This deadline, or ``seconds`` from now if that comes first."""
+        other = Deadline.after(seconds, self.clock)
+        return other if other.at_ns < self.at_ns else self
+
+    def check(self, what: str, last_error: BaseException | None = None) -> None:
+        """Raise :class:`DeadlineExpired` naming ``what`` if the time is up."""
+        if self.expired:
+            raise DeadlineExpired(what, self.limit_s, last_error)
+
+
+@dataclass
+class Stopwatch:
+    """Measures a duration on the monotonic clock, starting when it is made."""
+
+    clock: Clock = SYSTEM_CLOCK
+    started_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_ns = self.clock.monotonic_ns()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return (self.clock.monotonic_ns() - self.started_ns) / NS_PER_S
+
+
+class NotYet(InfrastructureError):
+    """Raised by a probe given to :func:`wait_for`: the state is not reached, and why."""
+
+
+def wait_for(
+    probe: Callable[[], T],
+    *,
+    what: str,
+    deadline: Deadline,
+    interval_s: float = 0.1,
+    retry_on: tuple[type[Exception], ...] = (),
+) -> T:
+    """Call ``probe`` until it returns; return its answer.
+
+    ``probe`` raises :class:`NotYet` (or one of ``retry_on``) to be asked again after
+    ``interval_s``. Any other exception passes through. Raises :class:`DeadlineExpired` carrying
+    the last reason when the deadline passes first. The probe is asked at least once.
+    """
+    while True:
+        try:
+            return probe()
+        except (NotYet, *retry_on) as error:
+            deadline.check(what, error)
+        deadline.clock.sleep(min(interval_s, deadline.remaining_s()))

@@ -129,9 +129,10 @@ def wait_for(
     ``interval_s``. Any other exception passes through. Raises :class:`DeadlineExpired` carrying
     the last reason when the deadline passes first. The probe is asked at least once.
     """
+    not_yet: tuple[type[Exception], ...] = (NotYet, *retry_on)
     while True:
         try:
             return probe()
-        except (NotYet, *retry_on) as error:
+        except not_yet as error:
             deadline.check(what, error)
         deadline.clock.sleep(min(interval_s, deadline.remaining_s()))

@@ -1,0 +1,39 @@
+"""What must still be true after the pause: one promise a module, each judged measured vs allowed.
+
+A check is a pure function of the :class:`~harness.checks.evidence.Evidence` about one guest. To
+add one, write its module with a ``judge`` and add it to ``CHECKS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.checks import (
+    clock_offset,
+    frozen,
+    kernel_log,
+    lag,
+    pause_window,
+    same_boot,
+    same_process,
+)
+from harness.checks.evidence import Evidence
+from harness.records import CheckRecord
+
+Check = Callable[[Evidence], CheckRecord]
+
+#: In the order in which people read them.
+CHECKS: Mapping[str, Check] = {
+    pause_window.NAME: pause_window.judge,
+    clock_offset.NAME: clock_offset.judge,
+    lag.NAME: lag.judge,
+    frozen.NAME: frozen.judge,
+    same_boot.NAME: same_boot.judge,
+    same_process.NAME: same_process.judge,
+    kernel_log.NAME: kernel_log.judge,
+}
+
+
+def judge_all(evidence: Evidence) -> tuple[CheckRecord, ...]:
+    """Every check's verdict on one guest."""
+    return tuple(check(evidence) for check in CHECKS.values())

@@ -1,0 +1,49 @@
+"""What was seen of one guest before, during and after its pause; None: it could not be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.host.protocol import ProcessIdentity
+from harness.records import CheckRecord, ClockReading, Outcome
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look at a guest."""
+
+    boot_id: str | None = None
+    process: ProcessIdentity | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the checks of one guest may judge by. Seconds; offsets are guest − host."""
+
+    budget_s: float
+    tolerance_s: float
+    lag_tolerance_s: float
+    before: Observed
+    after: Observed
+    paused_at_least_s: float | None
+    paused_at_most_s: float | None
+    clock_before: ClockReading | None
+    clock_after_resume: ClockReading | None
+    clock_at_end: ClockReading | None
+    """After the correction; the reading after resume where nothing was corrected."""
+    correction_problem: str | None
+    new_kernel_lines: tuple[str, ...] | None
+    stall_lines: tuple[str, ...] | None
+
+    @property
+    def pause_s(self) -> tuple[float, float] | None:
+        """The pause as middle and half-width: it lies within middle ± half-width."""
+        if self.paused_at_least_s is None or self.paused_at_most_s is None:
+            return None
+        middle = (self.paused_at_most_s + self.paused_at_least_s) / 2
+        return middle, (self.paused_at_most_s - self.paused_at_least_s) / 2
+
+
+def unknown(name: str, why: str) -> CheckRecord:
+    """The verdict when there is nothing to judge by: never a pass."""
+    return CheckRecord(name=name, outcome=Outcome.ERROR, detail=why)

@@ -1,0 +1,24 @@
+"""Promise: the guest's kernel did not complain about the pause."""
+
+from __future__ import annotations
+
+from harness.checks.evidence import Evidence, unknown
+from harness.records import CheckRecord, Outcome
+
+NAME = "kernel-log"
+
+
+def judge(evidence: Evidence) -> CheckRecord:
+    """New stalls (soft lockup, RCU stall, hung task, clocksource) since the marker."""
+    stalls = evidence.stall_lines
+    if stalls is None:
+        return unknown(NAME, "the kernel log could not be read")
+    new = len(evidence.new_kernel_lines or ())
+    return CheckRecord(
+        name=NAME,
+        outcome=Outcome.FAIL if stalls else Outcome.PASS,
+        measured=len(stalls),
+        allowed=0,
+        unit="lines",
+        detail=stalls[0] if stalls else f"{new} new line{'' if new == 1 else 's'}, none of a stall",
+    )

@@ -1,0 +1,30 @@
+"""Promise: the pause cost the clock exactly the pause, or something else is going on.
+
+``stop``/``cont`` freezes CLOCK_REALTIME, so the lag is known beforehand. A mismatch means that
+the measurement, or the pause, is not what we think it is.
+"""
+
+from __future__ import annotations
+
+from harness.checks.evidence import Evidence, unknown
+from harness.clock.arithmetic import judge_offset
+from harness.records import CheckRecord
+
+NAME = "lag"
+
+
+def judge(evidence: Evidence) -> CheckRecord:
+    """(offset after resume − offset before) against −pause, seconds."""
+    before, after, pause = evidence.clock_before, evidence.clock_after_resume, evidence.pause_s
+    if before is None or after is None or pause is None:
+        return unknown(NAME, "needs the clock before and after, and the pause")
+    lag_s = after.offset_s - before.offset_s
+    uncertainty_s = before.uncertainty_s + after.uncertainty_s + pause[1]
+    return CheckRecord(
+        name=NAME,
+        outcome=judge_offset(lag_s + pause[0], uncertainty_s, evidence.lag_tolerance_s),
+        measured=lag_s,
+        allowed=-pause[0],
+        unit="s",
+        detail=f"expected within {evidence.lag_tolerance_s:g} s, known to ± {uncertainty_s:.3f} s",
+    )

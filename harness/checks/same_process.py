@@ -1,0 +1,33 @@
+"""Promise: the guest still lives in the same QEMU process, so its RAM was never rebuilt."""
+
+from __future__ import annotations
+
+from harness.checks.evidence import Evidence
+from harness.host.protocol import ProcessIdentity
+from harness.records import CheckRecord, Outcome
+
+NAME = "same-process"
+
+
+def judge(evidence: Evidence) -> CheckRecord:
+    """Pid and start time of QEMU before and after.
+
+    SKIP where the process could not be seen beforehand (remote host, no right): that is a lack
+    of evidence known before the pause, not a broken promise.
+    """
+    before, after = evidence.before.process, evidence.after.process
+    if before is None:
+        return CheckRecord(
+            name=NAME, outcome=Outcome.SKIP, detail="QEMU's process is not visible from here"
+        )
+    return CheckRecord(
+        name=NAME,
+        outcome=Outcome.PASS if before == after else Outcome.FAIL,
+        measured=_shown(after),
+        allowed=_shown(before),
+        unit="pid@start",
+    )
+
+
+def _shown(process: ProcessIdentity | None) -> str:
+    return f"{process.pid}@{process.start_ticks}" if process else "gone"

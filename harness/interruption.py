@@ -1,0 +1,104 @@
+"""INT, TERM and HUP become a request that the run answers when it is safe to.
+
+The handlers only write to an eventfd: they hold no lock, so they cannot deadlock with the code
+they interrupt (as setting a :class:`threading.Event` there could). While guests are paused the
+request makes the window abandon its update; it never skips a resume, however often it is repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from harness.errors import Interrupted
+from harness.timebase import Deadline
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """A context manager; inside it the first of ``SIGNALS`` is remembered in ``signal_name``."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._fd = -1
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        for number in SIGNALS:
+            self._previous[number] = signal.signal(number, self._requested)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        os.close(self._fd)
+
+    def _requested(self, number: int, frame: FrameType | None) -> None:
+        self.request(signal.Signals(number).name)
+
+    def request(self, signal_name: str) -> None:
+        """Ask the run to stop; what a signal does, and what a test does instead of one."""
+        if self.signal_name is None:
+            self.signal_name = signal_name
+        os.eventfd_write(self._fd, 1)
+
+    def check(self) -> None:
+        """Raise Interrupted if we were asked to stop. Only for where nothing is paused."""
+        if self.signal_name is not None:
+            raise Interrupted(self.signal_name)
+
+    def pause(self, seconds: float) -> None:
+        """Wait ``seconds``, or until we are asked to stop."""
+        select.select([self._fd], [], [], seconds)
+
+    def finished(self, job: Job, deadline: Deadline) -> bool:
+        """Wait until ``job`` ends (True), or the deadline passes or we are asked to stop (False)."""
+        poll = select.poll()
+        poll.register(job.done_fd, select.POLLIN)
+        poll.register(self._fd, select.POLLIN)
+        # Rounded up: poll() counts whole milliseconds and 0 would not wait at all.
+        ready = dict(poll.poll(int(deadline.remaining_s() * 1000) + 1))
+        return job.done_fd in ready
+
+
+class Job:
+    """One call in a daemon thread of its own, so that nobody has to wait for it to end.
+
+    ``done_fd`` becomes readable when it has ended; then ``result()`` gives or raises what it did.
+    """
+
+    def __init__(self, call: Callable[[], Any], name: str) -> None:
+        self.done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._call = call
+        self._value: Any = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # noqa: BLE001  raised again by result()
+            self._error = error
+        os.eventfd_write(self.done_fd, 1)
+
+    def __del__(self) -> None:
+        # The thread holds a reference, so the descriptor outlives a call that hangs.
+        os.close(self.done_fd)
+
+    def result(self) -> Any:
+        """What the call returned; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value

@@ -1,0 +1,181 @@
+"""Configuration and inventory → update domains in order; refuses what cannot be done safely.
+
+Pure: it is given what the hypervisor said and touches nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.config import Config, GuestSection
+from harness.errors import PlanError, WrongState
+from harness.host.protocol import GuestInfo
+from harness.lifecycle import GuestState, Operation, allowed
+from harness.updates.protocol import HostUpdate, Scope
+
+#: The one update domain of a host whose guests must all pause together.
+WHOLE_HOST = "host"
+
+
+@dataclass(frozen=True)
+class PlannedGuest:
+    """A guest with everything that is known about it beforehand."""
+
+    info: GuestInfo
+    section: GuestSection
+    update_domain: str
+    availability_set: str | None
+
+    @property
+    def name(self) -> str:
+        """The guest's libvirt name; only ever data."""
+        return self.info.name
+
+
+@dataclass(frozen=True)
+class UpdateDomain:
+    """Guests that are updated, and so paused, together."""
+
+    name: str
+    guests: tuple[PlannedGuest, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Update domains in the order in which they are done, one at a time."""
+
+    domains: tuple[UpdateDomain, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def guests(self) -> tuple[PlannedGuest, ...]:
+        """Every guest of the plan, in order."""
+        return tuple(guest for domain in self.domains for guest in domain.guests)
+
+
+def make_plan(
+    config: Config,
+    chosen: Sequence[GuestInfo],
+    update: HostUpdate,
+    *,
+    others: Sequence[GuestInfo] = (),
+) -> Plan:
+    """Sort the ``chosen`` guests into update domains.
+
+    ``others`` are the host's remaining guests, for warnings. Raises PlanError if there is nothing
+    to do, a guest is named twice, the update cannot be applied under paused guests, or it needs
+    the whole host while the guests are configured in several domains; WrongState if a guest is
+    not running.
+    """
+    _refuse_unfit(update, config)
+    _refuse_nothing_or_twice(chosen)
+    for guest in chosen:
+        _refuse_not_running(guest)
+    planned = [_place(config, guest, update.scope) for guest in chosen]
+    domains = _group(planned)
+    _refuse_split_host(update, domains)
+    warnings = (*_same_basket(planned), *_bystanders(update, others))
+    return Plan(domains, warnings)
+
+
+def _refuse_unfit(update: HostUpdate, config: Config) -> None:
+    if not update.preserves_memory:
+        raise PlanError(
+            f"the update ({update.kind}) does not preserve guest memory; it cannot be applied "
+            "under paused guests",
+            hint="move or shut down the guests and apply it without harness; "
+            "declared by update.preserves_memory = false",
+        )
+    available_s = config.budget_s - config.resume_reserve_s
+    if update.expected_s > available_s:
+        raise PlanError(
+            f"the update ({update.kind}) is expected to take {update.expected_s:.1f} s; with the "
+            f"resume reserve of {config.resume_reserve_s:.1f} s that exceeds the budget of "
+            f"{config.budget_s:.1f} s",
+            hint="raise --budget if your guests can bear it, or correct update.expected_s",
+        )
+
+
+def _refuse_nothing_or_twice(chosen: Sequence[GuestInfo]) -> None:
+    if not chosen:
+        raise PlanError(
+            "no guests to maintain",
+            hint="name them: harness run GUEST..., or list them as [[guest]] in harness.toml",
+        )
+    uuids = [guest.uuid for guest in chosen]
+    for guest in chosen:
+        if uuids.count(guest.uuid) > 1:
+            raise PlanError("named more than once", guest=guest.name)
+
+
+def _refuse_not_running(guest: GuestInfo) -> None:
+    if allowed(guest.state.state, Operation.PAUSE):
+        return
+    if guest.state.state is GuestState.PAUSED:
+        hint = "somebody paused it; harness never resumes what it did not pause itself"
+    else:
+        hint = "start it, or leave it out of this run"
+    raise WrongState(
+        f"is {guest.state}, not running", operation="preflight", guest=guest.name, hint=hint
+    )
+
+
+def _place(config: Config, guest: GuestInfo, scope: Scope) -> PlannedGuest:
+    """Configuration first, then the guest's own ``<metadata>``, then the update's scope."""
+    section = config.for_guest(guest.name, guest.uuid)
+    unlabelled = WHOLE_HOST if scope is Scope.HOST else guest.name
+    return PlannedGuest(
+        info=guest,
+        section=section,
+        update_domain=section.update_domain or guest.update_domain or unlabelled,
+        availability_set=section.availability_set or guest.availability_set,
+    )
+
+
+def _group(planned: Sequence[PlannedGuest]) -> tuple[UpdateDomain, ...]:
+    names = sorted({guest.update_domain for guest in planned}, key=_natural)
+    return tuple(
+        UpdateDomain(name, tuple(guest for guest in planned if guest.update_domain == name))
+        for name in names
+    )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Domain 2 before domain 10."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _refuse_split_host(update: HostUpdate, domains: Sequence[UpdateDomain]) -> None:
+    if update.scope is Scope.HOST and len(domains) > 1:
+        names = ", ".join(domain.name for domain in domains)
+        raise PlanError(
+            f"the update ({update.kind}) has scope host, so all guests of this host must pause "
+            f"together, but they are in {len(domains)} update domains: {names}",
+            hint='choose the guests of one domain, or declare update.scope = "guest" if the '
+            "update can be applied guest by guest",
+        )
+
+
+def _same_basket(planned: Sequence[PlannedGuest]) -> list[str]:
+    warnings = []
+    for name in sorted({guest.availability_set for guest in planned if guest.availability_set}):
+        members = [guest for guest in planned if guest.availability_set == name]
+        domains = {guest.update_domain for guest in members}
+        if len(members) > 1 and len(domains) == 1:
+            warnings.append(
+                f"availability set {name}: all {len(members)} members are in update domain "
+                f"{domains.pop()}; they will be paused at the same time"
+            )
+    return warnings
+
+
+def _bystanders(update: HostUpdate, others: Sequence[GuestInfo]) -> list[str]:
+    running = [guest.name for guest in others if guest.state.state is GuestState.RUNNING]
+    if update.scope is not Scope.HOST or not running:
+        return []
+    return [
+        f"the update has scope host, but these running guests are not part of it and will not "
+        f"be paused: {', '.join(running)}"
+    ]

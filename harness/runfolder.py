@@ -1,0 +1,118 @@
+"""The folder of one run: ``<state dir>/runs/<UTC>-<short id>/``, private, written atomically.
+
+Guest names are data: as file names they are percent-quoted, so ``../x`` is a file called
+``..%2Fx``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from harness.errors import InfrastructureError, UsageError
+from harness.records import RunRecord
+from harness.timebase import SYSTEM_CLOCK, Clock, utc_now
+
+RECORD = "run.json"
+
+
+class RunFolder:
+    """An existing run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name is the run's id."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, state_dir: Path, clock: Clock = SYSTEM_CLOCK) -> RunFolder:
+        """Make a new, private run folder. Raises InfrastructureError if that is impossible."""
+        run_id = f"{utc_now(clock):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        path = state_dir / "runs" / run_id
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot make the run folder {path}: {error.strerror}; nothing was paused",
+                hint="point HARNESS_STATE_DIR at a folder you may write",
+            ) from error
+        return cls(path)
+
+    def guest(self, name: str) -> Path:
+        """The folder for one guest's raw material; made when first asked for."""
+        folder = self.path / "guests" / _file_name(name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write ``run.json`` so that a reader, or a crash, sees the old one or the new one."""
+        write_atomically(self.path / RECORD, record.model_dump_json(indent=2) + "\n")
+
+    def write_guest(self, name: str, file_name: str, content: Any) -> None:
+        """Keep raw material of a guest as JSON (or text, if it is a string)."""
+        text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
+        write_atomically(self.guest(name) / file_name, text)
+
+    def record(self) -> RunRecord:
+        """The run's record. Raises UsageError if there is none or it is not one of ours."""
+        file = self.path / RECORD
+        try:
+            return RunRecord.model_validate_json(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        except ValidationError as error:
+            raise UsageError(f"{file} is not a run record: {error.errors()[0]['msg']}") from error
+
+
+def _file_name(name: str) -> str:
+    quoted = quote(name, safe="")
+    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path`` with ``text``, mode 0600. Raises InfrastructureError."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InfrastructureError(f"cannot write {path}: {error.strerror}") from error
+
+
+def all_runs(state_dir: Path) -> Iterator[RunFolder]:
+    """Every run folder that has a record, newest first."""
+    for path in sorted((state_dir / "runs").glob("*/"), reverse=True):
+        if (path / RECORD).exists():
+            yield RunFolder(path)
+
+
+def find_run(state_dir: Path, wanted: str | None) -> RunFolder:
+    """The run with that id, unique beginning or end of an id, or path; None means the newest."""
+    if wanted and Path(wanted).is_dir():
+        return RunFolder(Path(wanted))
+    runs = [
+        run
+        for run in all_runs(state_dir)
+        if not wanted or run.run_id.startswith(wanted) or run.run_id.endswith(wanted)
+    ]
+    if not runs:
+        which = f"run {wanted!r}" if wanted else "run yet"
+        raise UsageError(f"no {which} in {state_dir / 'runs'}", hint="harness run makes one")
+    if wanted and len(runs) > 1:
+        raise UsageError(f"{wanted!r} fits {len(runs)} runs", hint="give more of the id")
+    return runs[0]

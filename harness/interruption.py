@@ -64,7 +64,7 @@ class Interruption:
         select.select([self._fd], [], [], seconds)
 
     def finished(self, job: Job, deadline: Deadline) -> bool:
-        """Wait until ``job`` ends (True), or the deadline passes or we are asked to stop (False)."""
+        """Wait for ``job``; False if the deadline passes or we are asked to stop first."""
         poll = select.poll()
         poll.register(job.done_fd, select.POLLIN)
         poll.register(self._fd, select.POLLIN)

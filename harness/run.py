@@ -1,0 +1,199 @@
+"""The maintenance from end to end: walks the plan, one update domain at a time.
+
+plan → run folder and journal → log in everywhere → for each update domain: maintain, soak →
+record. After the first domain that is not healthy the others are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from harness import __version__
+from harness.config import Config
+from harness.errors import GuestStranded, HarnessError, Interrupted
+from harness.fanout import errors, fan_out
+from harness.host.protocol import Hypervisor
+from harness.interruption import Interruption
+from harness.journal import Journal
+from harness.maintenance import DomainResult, Tools, left_alone, maintain
+from harness.plan import Plan, UpdateDomain, make_plan
+from harness.progress import Observer, Phase, Step, silent
+from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRecord
+from harness.runfolder import RunFolder
+from harness.session import GuestSession
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.updates.protocol import HostUpdate, UpdateContext
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over: its record, its folder, and the error that ended it, if one did."""
+
+    record: RunRecord
+    folder: RunFolder
+    error: HarnessError | None = None
+
+
+@dataclass
+class _Story:
+    """What the record will say; grows as the run goes on."""
+
+    started_at: datetime
+    host: HostRecord
+    plan: Plan
+    results: list[DomainResult] = field(default_factory=list)
+    error: HarnessError | None = None
+
+
+def survey(
+    config: Config, names: Sequence[str], hypervisor: Hypervisor, update: HostUpdate
+) -> Plan:
+    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
+
+    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
+    or HypervisorError for everything that can be known to be wrong by now.
+    """
+    deadline = Deadline.after(config.prepare_timeout_s)
+    wanted = list(names) or [guest.name for guest in config.guest]
+    chosen = [hypervisor.find(name, deadline) for name in wanted]
+    uuids = {guest.uuid for guest in chosen}
+    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
+    return make_plan(config, chosen, update, others=others)
+
+
+def run(
+    config: Config,
+    plan: Plan,
+    update: HostUpdate,
+    hypervisor: Hypervisor,
+    *,
+    state_dir: Path,
+    observer: Observer = silent,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Finished:
+    """Carry out ``plan``; the record is written whatever happens.
+
+    Raises InfrastructureError only if the run folder or the journal cannot be made; any other
+    HarnessError ends up in the result.
+    """
+    folder = RunFolder.create(state_dir, clock)
+    host = hypervisor.host(Deadline.after(config.prepare_timeout_s, clock))
+    host = host.model_copy(update={"accelerator": _accelerators(plan)})
+    story = _Story(utc_now(clock), host, plan)
+    with Interruption() as interruption, Journal(folder.path, folder.run_id, clock) as journal:
+        tools = Tools(config, hypervisor, update, folder, journal, interruption, observer, clock)
+        journal.intend("run started", update=update.kind, guests=[g.name for g in plan.guests])
+        try:
+            _carry_out(story, tools, state_dir)
+        except HarnessError as error:
+            story.error = error
+        record = _record(story, tools)
+        folder.write_record(record)
+        journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
+    return Finished(record, folder, _loudest(story, interruption))
+
+
+def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
+    with ExitStack() as stack:
+        sessions = _log_in_everywhere(story.plan, tools, stack)
+        for position, domain in enumerate(story.plan.domains):
+            if _unhealthy(story.results):
+                tools.observer(_alone(domain))
+                story.results.append(left_alone(domain, sessions))
+                continue
+            tools.interruption.check()
+            context = _context(domain, tools, state_dir)
+            story.results.append(maintain(domain, sessions, context, tools))
+            tools.folder.write_record(_record(story, tools))  # a killed run leaves what it knew
+            last = position == len(story.plan.domains) - 1
+            if tools.config.soak_s and not last and not _unhealthy(story.results):
+                tools.observer(Step(Phase.SOAKING, f"soaking {tools.config.soak_s:g} s"))
+                tools.interruption.pause(tools.config.soak_s)
+
+
+def _log_in_everywhere(plan: Plan, tools: Tools, stack: ExitStack) -> dict[str, GuestSession]:
+    """Open every guest of the plan at once; raises the first error, having closed the others."""
+    names = tuple(guest.name for guest in plan.guests)
+    tools.observer(Step(Phase.PREPARING, "logging in", guests=names))
+    deadline = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
+    calls = {
+        guest.name: partial(GuestSession.open, guest.info, tools.config, tools.hypervisor, deadline)
+        for guest in plan.guests
+    }
+    answers = fan_out(calls, deadline, what="logging in", clock=tools.clock)
+    for answer in answers.values():
+        if answer.value is not None:
+            stack.callback(answer.value.close)
+    for error in errors(answers).values():
+        raise error
+    tools.observer(Step(Phase.READY, "logged in", guests=names))
+    return {name: answer.get() for name, answer in answers.items()}
+
+
+def _context(domain: UpdateDomain, tools: Tools, state_dir: Path) -> UpdateContext:
+    return UpdateContext(
+        run_id=tools.folder.run_id,
+        run_dir=tools.folder.path,
+        update_domain=domain.name,
+        guests=tuple(guest.name for guest in domain.guests),
+        state_dir=state_dir,
+        budget_s=tools.config.budget_s,
+    )
+
+
+def _unhealthy(results: Sequence[DomainResult]) -> bool:
+    return any(result.record.outcome is not Outcome.PASS for result in results)
+
+
+def _alone(domain: UpdateDomain) -> Step:
+    names = tuple(guest.name for guest in domain.guests)
+    return Step(Phase.LEFT_ALONE, "left alone", domain.name, names)
+
+
+def _accelerators(plan: Plan) -> str:
+    return "+".join(sorted({guest.info.accelerator for guest in plan.guests}))
+
+
+def _loudest(story: _Story, interruption: Interruption) -> HarnessError | None:
+    stranded = [name for result in story.results for name in result.stranded]
+    if stranded:
+        return GuestStranded(stranded)
+    if interruption.signal_name is not None:
+        return Interrupted(interruption.signal_name)
+    return story.error
+
+
+def _record(story: _Story, tools: Tools) -> RunRecord:
+    error = _loudest(story, tools.interruption)
+    outcomes = [result.record.outcome for result in story.results]
+    outcome = Outcome.worst([*outcomes, Outcome.ERROR] if error else outcomes)
+    domains = tuple(result.record for result in story.results)
+    durations = [domain.update_s for domain in domains if domain.update_s is not None]
+    codes = [d.update_returncode for d in domains if d.update_returncode is not None]
+    return RunRecord(
+        run_id=tools.folder.run_id,
+        started_at=story.started_at,
+        finished_at=utc_now(tools.clock),
+        outcome=outcome,
+        exit_code=error.exit_code if error else EXIT_CODES[outcome],
+        budget_s=tools.config.budget_s,
+        host=story.host,
+        update=UpdateRecord(
+            kind=tools.update.kind,
+            command=tools.update.command,
+            returncode=max(codes, default=None),
+            duration_s=sum(durations) if durations else None,
+            scope=tools.update.scope.value,
+        ),
+        update_domains=domains,
+        guests=tuple(guest for result in story.results for guest in result.guests),
+        harness_version=__version__,
+        tolerance_s=tools.config.clock.tolerance_s,
+        warnings=story.plan.warnings,
+        problems=(str(error),) if error else (),
+    )

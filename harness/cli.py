@@ -1,0 +1,114 @@
+"""The command line; the only place that turns outcomes and errors into exit codes.
+
+0 pass · 1 a promise was broken · 2 usage or configuration · 3 could not judge · 4 a guest is
+still paused · 130 interrupted, everything resumed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import traceback
+
+import click
+
+from harness import __version__
+from harness.errors import GuestStranded, HarnessError
+
+#: name → one line of help. The module ``harness.commands.<name>`` is loaded only when needed,
+#: so that ``--help`` and completion are quick.
+COMMANDS = {
+    "doctor": "Is this box able to do it? Each finding with its mend.",
+    "lab": "Real guests to try it on: up, status, ssh, down, try.",
+    "plan": "Show update domains and their order; touches nothing.",
+    "run": "The maintenance: pause, update, resume, mend clocks, check.",
+    "clock": "Measure or mend guests' clocks without pausing them.",
+    "report": "Show a run again, as a table or as JSON.",
+}
+
+EPILOG = """\b
+Examples:
+  harness lab try -n 3                     a whole maintenance on three guests of its own
+  harness doctor                           can this box do it?
+  harness plan web1 web2                   what would happen
+  harness run web1 web2 --update "./apply-patch.sh --now"
+  harness clock show web1                  how wrong is its clock?
+
+\b
+Exit codes: 0 pass, 1 a promise was broken, 2 usage or configuration,
+  3 could not judge, 4 a guest is still paused, 130 interrupted (all resumed).
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"harness.commands.{name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="harness")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: int) -> None:
+    """Rehearse and measure memory-preserving host maintenance on KVM.
+
+    Guests are paused with their RAM in place, the host is updated, the guests are resumed within
+    a budget (30 s), and their clocks are measured and mended over SSH, with evidence.
+    """
+    ctx.obj = verbose
+    level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run the command line and exit with the code that its outcome means."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result = cli.main(arguments, prog_name="harness", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except HarnessError as error:
+        return _say(error)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing of ours is paused", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away; nobody to complain to
+        return 141
+
+
+def _say(error: HarnessError) -> int:
+    """One or two lines with a hint; with -vv the traceback too."""
+    from harness.report.words import printable
+
+    if "-vv" in sys.argv or logging.getLogger().isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    loud = isinstance(error, GuestStranded)
+    click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
+    click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
+    return error.exit_code

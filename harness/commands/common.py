@@ -1,0 +1,86 @@
+"""What the commands share: options, configuration, consoles, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from harness.config import Config, Loaded, load
+from harness.errors import ConfigError
+from harness.host.protocol import Hypervisor
+from harness.lab.state import lab_config_file
+from harness.paths import config_files
+from harness.timebase import Deadline
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HARNESS_CONFIG",
+    help="Configuration file. Default: ./harness.toml, then the user's and the system's, then "
+    "that of a lab that is up.",
+)
+uri_option = click.option("--uri", help="libvirt connection, e.g. qemu:///system.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def connection_options(function: F) -> F:
+    """``-c/--config`` and ``--uri``."""
+    return config_option(uri_option(function))
+
+
+def out() -> Console:
+    """Where results go. Colour only on a terminal; NO_COLOR is honoured by rich."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def err() -> Console:
+    """Where everything goes that is not the result."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(result: Any) -> None:
+    """The result for programs: one JSON document on stdout."""
+    click.echo(json.dumps(result, indent=2, default=str))
+
+
+def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
+    """The configuration in force. Raises ConfigError."""
+    found = file or next((path for path in config_files() if path.is_file()), None)
+    if found is None and (lab := lab_config_file()) is not None:
+        err().print(f"using the configuration of the lab that is up: {lab}", soft_wrap=True)
+        found = lab
+    return load(found, environment=os.environ, flags=flags)
+
+
+@contextmanager
+def hypervisor(config: Config) -> Iterator[Hypervisor]:
+    """A connection to the host's libvirt for the time of a ``with``."""
+    # Here, not above: `harness --help` should not have to load libvirt.
+    from harness.host.driver import LibvirtHypervisor
+
+    connected = LibvirtHypervisor.open(config.uri, Deadline.after(config.prepare_timeout_s))
+    try:
+        yield connected
+    finally:
+        connected.close()
+
+
+def words(text: str | None, what: str) -> tuple[str, ...]:
+    """Split a command line as a shell splits words; nothing is given to a shell."""
+    import shlex
+
+    try:
+        return tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise ConfigError(f"cannot be split into words: {error}", key=what) from error

@@ -1,0 +1,71 @@
+"""The options of ``run`` and ``plan``: which guests, which update, what limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.common import F, connection_options, load_config, words
+from harness.config import Config, Loaded
+from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
+from harness.updates.registry import make
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("guests", nargs=-1, metavar="[GUEST]..."),
+    click.option(
+        "--update", metavar="'CMD ARGS'", help="Apply this command; split into words, no shell."
+    ),
+    click.option("--kind", help="Kind of update: stand-in (default) or command."),
+    click.option("--scope", help="What the update needs paused: guest (each its own) or host."),
+    click.option("--expected", "expected_s", type=float, help="Seconds the update should take."),
+    click.option("--duration", "duration_s", type=float, help="Seconds a stand-in update takes."),
+    click.option("--budget", "budget_s", type=float, help="Longest allowed pause in seconds (30)."),
+    click.option("--reserve", "resume_reserve_s", type=float, help="Kept for resuming (2)."),
+    click.option("--soak", "soak_s", type=float, help="Seconds to wait between update domains."),
+)
+
+
+def maintenance_options(function: F) -> F:
+    """Lay all options of a maintenance on a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return connection_options(function)
+
+
+def load_maintenance(config_file: Path | None, uri: str | None, options: dict[str, Any]) -> Loaded:
+    """Flags of ``run`` and ``plan`` laid over environment and file. Raises ConfigError."""
+    command = options.get("update")
+    flags = {
+        "uri": uri,
+        "budget_s": options.get("budget_s"),
+        "resume_reserve_s": options.get("resume_reserve_s"),
+        "soak_s": options.get("soak_s"),
+        "update.kind": options.get("kind") or ("command" if command else None),
+        "update.command": list(words(command, "--update")) if command is not None else None,
+        "update.scope": options.get("scope"),
+        "update.expected_s": options.get("expected_s"),
+        "update.duration_s": options.get("duration_s"),
+        "clock.correct": False if options.get("no_correct") else None,
+        "clock.allow_backward": True if options.get("allow_backward") else None,
+    }
+    return load_config(config_file, flags)
+
+
+def make_update(config: Config) -> HostUpdate:
+    """The update that the configuration asks for. Raises ConfigError."""
+    section = config.update
+    return make(
+        UpdateSettings(
+            kind=section.kind,
+            command=section.command,
+            expected_s=section.expected_s,
+            scope=Scope(section.scope) if section.scope else None,
+            preserves_memory=section.preserves_memory,
+            duration_s=section.duration_s,
+            verify=section.verify,
+            rollback=section.rollback,
+        )
+    )

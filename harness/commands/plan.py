@@ -1,0 +1,109 @@
+"""``harness plan``: update domains and their order; touches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from harness.commands.common import err, hypervisor, json_option, out, print_json
+from harness.commands.maintenance_options import (
+    load_maintenance,
+    maintenance_options,
+    make_update,
+)
+from harness.config import Config
+from harness.plan import Plan
+from harness.report.words import printable
+from harness.updates.protocol import HostUpdate
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness plan                             the guests of harness.toml
+  harness plan web1 web2 --update ./apply-patch.sh --expected 12
+"""
+)
+@maintenance_options
+@json_option
+def command(
+    config_file: Path | None,
+    uri: str | None,
+    guests: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show the update domains and their order; nothing is touched.
+
+    What cannot be done safely is refused here already, with the reason.
+    """
+    from harness.run import survey
+
+    config = load_maintenance(config_file, uri, options).config
+    update = make_update(config)
+    with hypervisor(config) as host:
+        plan = survey(config, guests, host, update)
+    for warning in plan.warnings:
+        err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+    print_plan(plan, config, update, as_json=as_json)
+
+
+def print_plan(plan: Plan, config: Config, update: HostUpdate, *, as_json: bool) -> None:
+    """The plan on stdout, as a table or as JSON."""
+    if as_json:
+        print_json(_as_data(plan, config, update))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("#", "update domain", "guest", "availability set", "state", "accelerator"):
+        table.add_column(column)
+    for number, domain in enumerate(plan.domains, start=1):
+        for guest in domain.guests:
+            cells = (
+                str(number),
+                domain.name,
+                guest.name,
+                guest.availability_set or "–",
+                str(guest.info.state),
+                guest.info.accelerator,
+            )
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+    out().print(table)
+    out().print(
+        f"update: {update.kind}, scope {update.scope}, expected {update.expected_s:g} s; "
+        f"budget {config.budget_s:g} s a domain, of which {config.resume_reserve_s:g} s are "
+        "kept for resuming",
+        soft_wrap=True,
+    )
+
+
+def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:
+    return {
+        "update": {
+            "kind": update.kind,
+            "command": list(update.command),
+            "scope": update.scope.value,
+            "expected_s": update.expected_s,
+        },
+        "budget_s": config.budget_s,
+        "resume_reserve_s": config.resume_reserve_s,
+        "update_domains": [
+            {
+                "name": domain.name,
+                "guests": [
+                    {
+                        "name": guest.name,
+                        "uuid": guest.info.uuid,
+                        "availability_set": guest.availability_set,
+                        "accelerator": guest.info.accelerator,
+                    }
+                    for guest in domain.guests
+                ],
+            }
+            for domain in plan.domains
+        ],
+        "warnings": list(plan.warnings),
+    }

@@ -1,0 +1,97 @@
+"""``harness run``: the maintenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.common import err, hypervisor, json_option, out, print_json
+from harness.commands.maintenance_options import (
+    load_maintenance,
+    maintenance_options,
+    make_update,
+)
+from harness.commands.plan import print_plan
+from harness.config import Loaded
+from harness.paths import state_dir
+from harness.plan import Plan
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness run web1 web2 --update "./apply-patch.sh --now"
+  harness run --dry-run                    plan only, touch nothing
+  harness run web1 --budget 10 --json      for programs; run.json on stdout
+"""
+)
+@maintenance_options
+@click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
+@click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
+@click.option("--show-config", is_flag=True, help="Show what is in force and where it came from.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    config_file: Path | None,
+    uri: str | None,
+    guests: tuple[str, ...],
+    dry_run: bool,
+    show_config: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Pause guests, apply an update to the host, resume them, mend their clocks, check.
+
+    GUEST is a libvirt name or UUID; without any, the guests of the configuration. Update domains
+    are done one at a time; after one that is not healthy the others are left alone.
+    """
+    loaded = load_maintenance(config_file, uri, options)
+    if show_config:
+        _show(loaded, as_json)
+        return
+    ctx.exit(maintain(loaded, guests, dry_run=dry_run, as_json=as_json))
+
+
+def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+    """Plan and carry out one maintenance; print it; return the exit code."""
+    from harness.run import survey
+
+    config = loaded.config
+    update = make_update(config)
+    with hypervisor(config) as host:
+        plan = survey(config, guests, host, update)
+        for warning in plan.warnings:
+            err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        if dry_run:
+            print_plan(plan, config, update, as_json=as_json)
+            return 0
+        return _carry_out(loaded, plan, update, host, as_json)
+
+
+def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool) -> int:
+    from harness.report.live import watching
+    from harness.report.table import print_run
+    from harness.run import run
+
+    with watching(plan, loaded.config.budget_s, err()) as observer:
+        finished = run(loaded.config, plan, update, host, state_dir=state_dir(), observer=observer)
+    if as_json:
+        print_json(finished.record.model_dump(mode="json"))
+    elif finished.record.guests:
+        print_run(finished.record, out(), finished.folder.path)
+    if finished.error is not None:
+        raise finished.error
+    return finished.record.exit_code
+
+
+def _show(loaded: Loaded, as_json: bool) -> None:
+    rows = [{"key": k, "value": v, "from": origin} for k, v, origin in loaded.shown()]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['key']} = {row['value']!r}  # {row['from']}")

@@ -1,0 +1,124 @@
+"""A run's record as the table that a person reads in a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.records import CheckRecord, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
+from harness.report.words import STYLES, duration, measured, offset, printable
+
+
+def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:
+    """Verdict, update domains, guests, then what was not all right."""
+    console.print(_headline(record))
+    console.print(_domains(record))
+    if record.guests:
+        console.print(_guests(record))
+    for guest in record.guests:
+        _print_troubles(guest, console)
+    for domain in record.update_domains:
+        for problem in domain.problems:
+            console.print(_text(f"update domain {domain.name}: {problem}", "yellow"))
+    for warning in record.warnings:
+        console.print(_text(f"warning: {warning}", "yellow"))
+    if folder:
+        console.print(_text(f"run folder: {folder}", "dim"), soft_wrap=True)
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(printable(words), style=style)
+
+
+def _verdict(outcome: Outcome) -> Text:
+    return Text(outcome.value.upper(), style=STYLES[outcome])
+
+
+def _headline(record: RunRecord) -> Text:
+    took = ""
+    if record.finished_at:
+        took = f" in {duration((record.finished_at - record.started_at).total_seconds())}"
+    host = record.host
+    return Text.assemble(
+        _verdict(record.outcome),
+        _text(
+            f"  {len(record.guests)} guests, {len(record.update_domains)} update domains{took}"
+            f" on {host.hostname} ({host.hypervisor}, {host.accelerator});"
+            f" update: {record.update.kind}; budget {record.budget_s:g} s"
+        ),
+    )
+
+
+def _domains(record: RunRecord) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("update domain")
+    table.add_column("guests")
+    for column in ("pause window", "update", "overhead"):
+        table.add_column(column, justify="right")
+    table.add_column("outcome")
+    for domain in record.update_domains:
+        table.add_row(*_domain_row(domain))
+    return table
+
+
+def _domain_row(domain: UpdateDomainRecord) -> tuple[Text, ...]:
+    return (
+        _text(domain.name),
+        _text(", ".join(domain.guests)),
+        _text(duration(domain.pause_window_s)),
+        _text(duration(domain.update_s)),
+        _text(duration(domain.overhead_s)),
+        _verdict(domain.outcome),
+    )
+
+
+def _guests(record: RunRecord) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("guest")
+    for column in ("paused", "clock after resume", "clock at the end", "stale for"):
+        table.add_column(column, justify="right")
+    table.add_column("corrected by")
+    table.add_column("checks")
+    table.add_column("outcome")
+    for guest in record.guests:
+        table.add_row(*_guest_row(guest))
+    return table
+
+
+def _guest_row(guest: GuestRecord) -> tuple[Text, ...]:
+    passed = sum(check.outcome is Outcome.PASS for check in guest.checks)
+    judged = sum(check.outcome is not Outcome.SKIP for check in guest.checks)
+    at_end = guest.clock.after_correction or guest.clock.after_resume
+    return (
+        _text(guest.name),
+        _text(duration(guest.pause_window_s)),
+        _text(offset(guest.clock.after_resume)),
+        _text(offset(at_end)),
+        _text(duration(guest.stale_clock_window_s)),
+        _text(guest.clock.method or "–"),
+        _text(f"{passed}/{judged}"),
+        _verdict(guest.outcome),
+    )
+
+
+def _print_troubles(guest: GuestRecord, console: Console) -> None:
+    if guest.still_paused:
+        hint = f"virsh resume {guest.name}"
+        console.print(_text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"))
+    for problem in guest.problems:
+        console.print(_text(problem, "yellow"))
+    for check in guest.checks:
+        if check.outcome in (Outcome.FAIL, Outcome.ERROR):
+            console.print(_trouble(guest, check))
+
+
+def _trouble(guest: GuestRecord, check: CheckRecord) -> Text:
+    parts = [part for part in (measured(check), printable(check.detail)) if part]
+    return Text.assemble(
+        _text(f"{guest.name}: {check.name} "),
+        _verdict(check.outcome),
+        _text(f": {'; '.join(parts)}"),
+    )

@@ -1,0 +1,136 @@
+"""harness.toml → one frozen configuration; every mistake is an error that says where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import load
+from harness.errors import ConfigError
+
+
+@pytest.fixture
+def toml(tmp_path):
+    """Write a harness.toml and return its path."""
+
+    def write(text: str) -> Path:
+        file = tmp_path / "harness.toml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def refused(file: Path | None, **layers) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(file, environment=layers.get("environment", {}), flags=layers.get("flags", {}))
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ("budgt_s = 30", "budgt_s", "budget_s"),
+        ("[clock]\ntolerence_s = 1.0", "clock.tolerence_s", "tolerance_s"),
+        ('[[guest]]\nname = "web1"\nadress = "x"', "guest[web1].adress", "address"),
+        ('[[guest]]\nname = "a"\nssh.prot = 22', "guest[a].ssh.prot", "port"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_file_key_and_nearest_valid_key(toml, text, key, hint):
+    """A key that does not exist names the file, itself and what was probably meant."""
+    file = toml(text)
+    message = refused(file)
+    assert str(file) in message
+    assert f"{key}: unknown key" in message
+    assert f"did you mean {hint!r}" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'budget_s = "30"',
+        "budget_s = 0",
+        "budget_s = -1.5",
+        "budget_s = nan",
+        "budget_s = inf",
+        "budget_s = true",
+    ],
+)
+def test_a_budget_that_is_no_positive_number_is_refused(toml, text):
+    """Text, zero, negative, NaN, infinite and boolean budgets are all refused by name."""
+    assert "budget_s" in refused(toml(text))
+
+
+def test_two_guests_of_one_name_are_refused(toml):
+    """The same guest twice in the configuration is an error, not the last one wins."""
+    message = refused(toml('[[guest]]\nname = "a"\n[[guest]]\nname = "a"'))
+    assert "two guests are called 'a'" in message
+
+
+def test_a_reserve_that_eats_the_budget_is_refused(toml):
+    """Nothing would be left for the update."""
+    message = refused(toml("budget_s = 2.0\nresume_reserve_s = 2.0"))
+    assert "leaves nothing" in message
+
+
+@pytest.mark.parametrize(("text", "word"), [("a =", "TOML"), ('update = "x"', "update")])
+def test_what_is_no_configuration_at_all_is_refused(toml, text, word):
+    """Broken TOML and a value where a table belongs are configuration errors too."""
+    assert word in refused(toml(text))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    """A file that was asked for and is not there is never replaced by defaults."""
+    assert "no such file" in refused(tmp_path / "none.toml")
+
+
+def test_flag_beats_environment_beats_file_beats_default(toml):
+    """Each layer overrides the one below, and the origin of every value is known."""
+    file = toml("budget_s = 10\nsoak_s = 1.0\nresume_reserve_s = 3.0")
+    environment = {"HARNESS_BUDGET_S": "20", "HARNESS_SOAK_S": "2", "HARNESS_STATE_DIR": "/x"}
+    loaded = load(file, environment=environment, flags={"budget_s": 25.0, "uri": None})
+    config = loaded.config
+    assert (config.budget_s, config.soak_s, config.resume_reserve_s) == (25.0, 2.0, 3.0)
+    shown = {key: (value, origin) for key, value, origin in loaded.shown()}
+    assert shown["budget_s"] == (25.0, "flag")
+    assert shown["soak_s"] == (2.0, "environment HARNESS_SOAK_S")
+    assert shown["resume_reserve_s"] == (3.0, str(file))
+    assert shown["uri"] == ("qemu:///system", "default")
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable():
+    """The message says which variable, not only which key."""
+    message = refused(None, environment={"HARNESS_BUDGET_S": "soon"})
+    assert "HARNESS_BUDGET_S" in message
+    assert "'soon'" in message
+
+
+def test_a_wrong_flag_is_told_apart_from_the_file(toml):
+    """An error in a flag is not blamed on the file."""
+    assert refused(toml("budget_s = 10"), flags={"budget_s": -3}).startswith("flag: budget_s")
+
+
+def test_a_guest_is_found_by_name_or_uuid_and_defaults_otherwise(toml):
+    """A guest without a section of its own gets the defaults."""
+    config = load(
+        toml('[[guest]]\nname = "web1"\naddress = "10.0.0.1"'), environment={}, flags={}
+    ).config
+    assert config.for_guest("web1").address == "10.0.0.1"
+    assert config.for_guest("other", "web1").address == "10.0.0.1"
+    assert config.for_guest("other").address is None
+
+
+def test_paths_are_relative_to_the_file_that_names_them(toml):
+    """A key file beside harness.toml is found from any working directory."""
+    file = toml('[ssh]\nidentity_file = "key"\nknown_hosts = "~/kh"')
+    ssh = load(file, environment={}, flags={}).config.ssh
+    assert ssh.identity_file == file.parent / "key"
+    assert ssh.known_hosts == Path.home() / "kh"
+
+
+def test_a_hostile_guest_name_is_just_a_name(toml):
+    """Names are data: nothing in them is interpreted."""
+    config = load(toml("[[guest]]\nname = 'a; touch x'"), environment={}, flags={}).config
+    assert config.guest[0].name == "a; touch x"

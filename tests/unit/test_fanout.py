@@ -1,0 +1,62 @@
+"""Several guests at once; one failure or hang never hides or holds up the others."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from harness.errors import DeadlineExpired, ShellUnreachable
+from harness.fanout import errors, fan_out
+from harness.timebase import Deadline
+
+
+def test_one_failure_leaves_the_other_answers():
+    """Each call has its own answer, in the order given."""
+
+    def fail():
+        raise ShellUnreachable("no", guest="b")
+
+    answers = fan_out({"a": lambda: 1, "b": fail, "c": lambda: 3}, Deadline.after(5), what="x")
+    assert list(answers) == ["a", "b", "c"]
+    assert (answers["a"].get(), answers["c"].get()) == (1, 3)
+    assert set(errors(answers)) == {"b"}
+    with pytest.raises(ShellUnreachable):
+        answers["b"].get()
+
+
+def test_a_call_that_hangs_is_answered_for_at_the_deadline():
+    """The hanging call is named; the others keep their answers."""
+    release = threading.Event()
+    answers = fan_out(
+        {"hangs": release.wait, "works": lambda: True}, Deadline.after(0.1), what="pausing"
+    )
+    release.set()
+    assert answers["works"].get() is True
+    assert isinstance(answers["hangs"].error, DeadlineExpired)
+    assert "hangs: pausing" in str(answers["hangs"].error)
+
+
+def test_calls_really_run_at_the_same_time():
+    """Two calls that wait for each other both return."""
+    barrier = threading.Barrier(2, timeout=5)
+    answers = fan_out({"a": barrier.wait, "b": barrier.wait}, Deadline.after(5), what="x")
+    assert not errors(answers)
+
+
+def test_a_bug_is_never_taken_for_a_verdict():
+    """An exception that is not ours comes out again."""
+    answers = fan_out({"a": lambda: 1 / 0}, Deadline.after(5), what="x")
+    with pytest.raises(ZeroDivisionError):
+        errors(answers)
+
+
+def test_without_threads_the_calls_are_made_one_after_the_other(monkeypatch):
+    """A machine out of threads can still resume its guests."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    answers = fan_out({"a": lambda: 1, "b": lambda: 2}, Deadline.after(5), what="resuming")
+    assert [answer.get() for answer in answers.values()] == [1, 2]

@@ -1,0 +1,67 @@
+"""The intent log: on disk before the pause, readable after a crash."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harness.errors import JournalError
+from harness.journal import Journal, read
+
+
+def test_an_intent_is_on_disk_file_and_folder_when_intend_returns(tmp_path, monkeypatch):
+    """Both the file and the folder that names it are fsync'd."""
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))
+    )
+    with Journal(tmp_path, "r1") as journal:
+        journal.intend("pausing", guests=["web1"])
+    assert synced == [str(tmp_path / "journal.jsonl"), str(tmp_path)]
+
+
+def test_entries_say_who_what_and_when_in_order(tmp_path):
+    """Run id, pid, boot clock, and lines numbered from one."""
+    with Journal(tmp_path, "r1") as journal:
+        journal.intend("pausing", guests=["a; touch x"])
+        journal.note("paused")
+    first, second = read(tmp_path / "journal.jsonl")
+    assert (first["line"], first["event"], first["guests"]) == (1, "pausing", ["a; touch x"])
+    assert (second["line"], second["run_id"], second["pid"]) == (2, "r1", os.getpid())
+    assert second["boottime_ns"] >= first["boottime_ns"]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    """A power cut in the middle of a write loses that line only."""
+    with Journal(tmp_path, "r1") as journal:
+        journal.intend("pausing")
+        journal.intend("paused")
+    file = tmp_path / "journal.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert [entry["event"] for entry in read(file)] == ["pausing"]
+
+
+def test_damage_before_the_last_line_is_an_error(tmp_path):
+    """A journal that was tampered with is not half-believed."""
+    file = tmp_path / "journal.jsonl"
+    file.write_text('{"event": "a"\n{"event": "b"}\n')
+    with pytest.raises(JournalError, match="line 1 is damaged"):
+        read(file)
+
+
+def test_a_full_disk_refuses_the_intent_but_not_the_note(tmp_path, monkeypatch):
+    """No journal, no pause; but while guests are paused a full disk holds nothing up."""
+    with Journal(tmp_path, "r1") as journal:
+        monkeypatch.setattr(os, "write", lambda fd, data: len(data) // 2)
+        with pytest.raises(JournalError, match="nothing will be paused"):
+            journal.intend("pausing")
+        journal.note("resuming")
+        assert journal.lost == ["resuming: No space left on device"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    """The journal fails when it is opened, long before a pause."""
+    with pytest.raises(JournalError, match="cannot write"):
+        Journal(tmp_path / "missing", "r1")

@@ -1,0 +1,63 @@
+"""Run folders: private, atomic, and indifferent to what guests are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import InfrastructureError, UsageError
+from harness.runfolder import RunFolder, find_run, write_atomically
+
+
+def test_a_run_folder_is_private(tmp_path):
+    """Mode 0700 for folders, 0600 for files."""
+    folder = RunFolder.create(tmp_path)
+    folder.write_guest("web1", "x.json", {"a": 1})
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert (folder.guest("web1") / "x.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["a; touch x", "../../etc", "..", ".", "a/b", "Ünïcode", "a\nb"])
+def test_a_guest_name_is_only_ever_a_file_name(tmp_path, name):
+    """No name leaves the run folder, and different names never meet."""
+    folder = RunFolder.create(tmp_path)
+    path = folder.guest(name)
+    assert path.parent == folder.path / "guests"
+    assert path.name not in (".", "..")
+
+
+def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path):
+    """The run ends before anything is paused, naming the folder."""
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(InfrastructureError, match="nothing was paused"):
+        RunFolder.create(blocker)
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path):
+    """A reader never sees half a record."""
+    file = tmp_path / "run.json"
+    write_atomically(file, "old")
+    (tmp_path / ".run.json.new").mkdir()
+    with pytest.raises(InfrastructureError):
+        write_atomically(file, "new")
+    assert file.read_text() == "old"
+
+
+def test_a_run_is_found_by_part_of_its_id_and_never_guessed(tmp_path):
+    """Newest by default; an ambiguous or unknown id is refused."""
+    for name in ("20260101T000000Z-aaaaaa", "20260102T000000Z-bbbbbb"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text("{}")
+    assert find_run(tmp_path, None).run_id.endswith("bbbbbb")
+    assert find_run(tmp_path, "aaaaaa").run_id.endswith("aaaaaa")
+    with pytest.raises(UsageError, match="fits 2 runs"):
+        find_run(tmp_path, "2026")
+    with pytest.raises(UsageError, match="no run 'zz'"):
+        find_run(tmp_path, "zz")
+
+
+def test_a_file_that_is_no_record_is_refused(tmp_path):
+    """A damaged run.json is a clear error, not a traceback."""
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="not a run record"):
+        RunFolder(tmp_path).record()

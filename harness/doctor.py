@@ -1,0 +1,146 @@
+"""Is this box able to do it? Looks, changes nothing; each finding comes with its mend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from harness.config import Config
+from harness.errors import HarnessError
+from harness.fanout import fan_out
+from harness.host.accelerator import probe, resolve
+from harness.host.driver import LibvirtHypervisor
+from harness.host.protocol import GuestInfo, Hypervisor
+from harness.lifecycle import GuestState
+from harness.session import GuestSession
+from harness.timebase import Deadline
+
+#: Below this a journal, a stand-in update or a run's output may not fit.
+FREE_BYTES_WANTED = 256 * 1024 * 1024
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    level: Level
+    detail: str
+    mend: str = ""
+
+
+def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
+    """Look at this box and at the configured guests; never raises for what it finds."""
+    deadline = Deadline.after(config.prepare_timeout_s)
+    yield from _accelerator(config)
+    yield _state_folder(state_dir)
+    try:
+        hypervisor = LibvirtHypervisor.open(config.uri, deadline)
+    except HarnessError as error:
+        yield _problem("libvirt", error)
+        return
+    try:
+        yield from _guests(config, hypervisor, deadline)
+    finally:
+        hypervisor.close()
+
+
+def _problem(name: str, error: HarnessError) -> Finding:
+    where = f"{error.guest}: " if error.guest else ""
+    return Finding(name, Level.PROBLEM, f"{where}{error.message}", error.hint or "")
+
+
+def _accelerator(config: Config) -> Iterator[Finding]:
+    found = probe()
+    try:
+        resolve(config.accelerator)
+    except HarnessError as error:
+        yield _problem("accelerator", error)
+        return
+    if found.accelerator == "kvm":
+        yield Finding("accelerator", Level.OK, f"kvm ({found.reason})")
+        return
+    yield Finding(
+        "accelerator",
+        Level.WARNING,
+        f"tcg, software emulation ({found.reason}): it works, but its timings are not KVM's",
+        "use a box with hardware virtualisation for figures that matter",
+    )
+    if Path("/dev/kvm").exists():
+        yield Finding(
+            "unusable /dev/kvm",
+            Level.WARNING,
+            "libvirtd probes QEMU with it again and again; starting a guest may take minutes",
+            "start libvirtd in a mount namespace with /dev/null bound over /dev/kvm; "
+            "`harness lab up` does so where it starts its own",
+        )
+
+
+def _state_folder(state_dir: Path) -> Finding:
+    existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if not os.access(existing, os.W_OK | os.X_OK):
+        mend = "point HARNESS_STATE_DIR at a folder you may write"
+        return Finding("state folder", Level.PROBLEM, f"{existing} is not writable", mend)
+    detail = f"{state_dir}, {free / 2**20:.0f} MiB free"
+    if free < FREE_BYTES_WANTED:
+        mend = f"free some space; {FREE_BYTES_WANTED // 2**20} MiB are wanted"
+        return Finding("state folder", Level.PROBLEM, detail, mend)
+    return Finding("state folder", Level.OK, detail)
+
+
+def _guests(config: Config, hypervisor: Hypervisor, deadline: Deadline) -> Iterator[Finding]:
+    host = hypervisor.host(deadline)
+    detail = f"{hypervisor.uri}: libvirt {host.libvirt}, {host.hypervisor}"
+    yield Finding("libvirt", Level.OK, detail)
+    running = []
+    for section in config.guest:
+        try:
+            info = hypervisor.find(section.name, deadline)
+        except HarnessError as error:
+            yield _problem(f"guest {section.name}", error)
+            continue
+        if info.state.state is GuestState.RUNNING:
+            running.append(info)
+        else:
+            yield Finding(
+                f"guest {info.name}", Level.PROBLEM, f"is {info.state}", "start it, or leave it out"
+            )
+    yield from _logins(running, config, hypervisor, deadline)
+
+
+def _logins(
+    guests: Sequence[GuestInfo], config: Config, hypervisor: Hypervisor, deadline: Deadline
+) -> Iterator[Finding]:
+    def look(info: GuestInfo) -> Finding:
+        session = GuestSession.open(info, config, hypervisor, deadline)
+        try:
+            facts = session.facts
+            detail = (
+                f"{info.accelerator}, {session.address}, kernel {facts.kernel}, clock by "
+                f"{facts.interpreter} ± {session.tolerance_s * 1000:g} ms, "
+                f"time daemon {facts.time_daemon or 'none'}"
+            )
+            return Finding(f"guest {info.name}", Level.OK, detail)
+        finally:
+            session.close()
+
+    calls = {info.name: partial(look, info) for info in guests}
+    for name, answer in fan_out(calls, deadline, what="logging in").items():
+        if isinstance(answer.error, HarnessError):
+            yield _problem(f"guest {name}", answer.error)
+        else:
+            yield answer.get()

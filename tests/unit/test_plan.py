@@ -1,0 +1,122 @@
+"""Which guests are paused together, in which order, and what is refused before anything is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness.config import Config, GuestSection
+from harness.errors import PlanError, WrongState
+from harness.host.protocol import GuestInfo
+from harness.lifecycle import GuestState, StateReading
+from harness.plan import make_plan
+from harness.updates.protocol import Scope
+
+RUNNING = StateReading(GuestState.RUNNING, "booted")
+
+
+def guest(name, domain=None, availability_set=None, state=RUNNING):
+    return GuestInfo(
+        name=name,
+        uuid=f"uuid-{name}",
+        state=state,
+        accelerator="tcg",
+        rtc_track="wall",
+        memory_bytes=1,
+        vcpus=1,
+        update_domain=domain,
+        availability_set=availability_set,
+    )
+
+
+def an_update(**changes):
+    values = {
+        "kind": "command",
+        "scope": Scope.GUEST,
+        "preserves_memory": True,
+        "expected_s": 5.0,
+        "command": (),
+    }
+    return SimpleNamespace(**(values | changes))
+
+
+def shape(plan):
+    return [(domain.name, [g.name for g in domain.guests]) for domain in plan.domains]
+
+
+def test_domains_come_in_natural_order():
+    """Domain 2 is before domain 10."""
+    guests = [guest("c", "10"), guest("a", "2"), guest("b", "10")]
+    assert shape(make_plan(Config(), guests, an_update())) == [("2", ["a"]), ("10", ["c", "b"])]
+
+
+def test_configuration_beats_metadata():
+    """harness.toml has the last word on a guest's update domain."""
+    config = Config(guest=(GuestSection(name="a", update_domain="7"),))
+    assert shape(make_plan(config, [guest("a", "0")], an_update())) == [("7", ["a"])]
+
+
+def test_unlabelled_guests_are_their_own_domain_or_the_host():
+    """Scope guest: one domain each. Scope host: all together."""
+    guests = [guest("a"), guest("b")]
+    assert shape(make_plan(Config(), guests, an_update())) == [("a", ["a"]), ("b", ["b"])]
+    plan = make_plan(Config(), guests, an_update(scope=Scope.HOST))
+    assert shape(plan) == [("host", ["a", "b"])]
+
+
+def test_a_host_update_over_several_domains_is_refused():
+    """What needs the whole host cannot be done one half after the other."""
+    with pytest.raises(PlanError, match="2 update domains: 0, 1"):
+        make_plan(Config(), [guest("a", "0"), guest("b", "1")], an_update(scope=Scope.HOST))
+
+
+def test_an_update_that_does_not_preserve_memory_is_refused():
+    """The reason is said, and that nothing can be paused for it."""
+    with pytest.raises(PlanError, match="does not preserve guest memory"):
+        make_plan(Config(), [guest("a")], an_update(preserves_memory=False))
+
+
+@pytest.mark.parametrize(("expected_s", "fits"), [(28.0, True), (28.1, False)])
+def test_an_update_that_cannot_fit_the_budget_is_refused(expected_s, fits):
+    """Expected duration plus reserve must not exceed the budget (30 s, of it 2 s reserve)."""
+    update = an_update(expected_s=expected_s)
+    if fits:
+        assert make_plan(Config(), [guest("a")], update).domains
+    else:
+        with pytest.raises(PlanError, match=r"28\.1 s.*2\.0 s exceeds the budget of 30\.0 s"):
+            make_plan(Config(), [guest("a")], update)
+
+
+@pytest.mark.parametrize("state", [s for s in GuestState if s is not GuestState.RUNNING])
+def test_a_guest_that_does_not_run_is_refused(state):
+    """Every other state is refused, naming guest, state and reason."""
+    with pytest.raises(WrongState, match=f"a: is {state} \\(user\\)") as caught:
+        make_plan(Config(), [guest("a", state=StateReading(state, "user"))], an_update())
+    if state is GuestState.PAUSED:
+        assert "never resumes what it did not pause" in str(caught.value)
+
+
+def test_nobody_and_twice_are_refused():
+    """No guests is a mistake, and so is one guest named twice."""
+    with pytest.raises(PlanError, match="no guests"):
+        make_plan(Config(), [], an_update())
+    with pytest.raises(PlanError, match="a: named more than once"):
+        make_plan(Config(), [guest("a"), guest("a")], an_update())
+
+
+def test_an_availability_set_in_one_domain_gets_a_warning():
+    """All members paused at once is what availability sets are there to prevent."""
+    together = [guest("a", "0", "web"), guest("b", "0", "web")]
+    apart = [guest("a", "0", "web"), guest("b", "1", "web")]
+    assert "web" in make_plan(Config(), together, an_update()).warnings[0]
+    assert make_plan(Config(), apart, an_update()).warnings == ()
+
+
+def test_a_host_update_warns_of_running_guests_that_are_left_out():
+    """Shut-off bystanders do not matter; running ones do."""
+    off = guest("off", state=StateReading(GuestState.SHUT_OFF, "user"))
+    plan = make_plan(Config(), [guest("a")], an_update(scope=Scope.HOST), others=[guest("db"), off])
+    assert len(plan.warnings) == 1
+    assert "db" in plan.warnings[0]
+    assert "off" not in plan.warnings[0].split()

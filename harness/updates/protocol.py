@@ -1,0 +1,84 @@
+"""What every kind of update offers.
+
+Not every update can be applied under paused guests: a kind says whether it preserves the guests'
+memory, how long it should take, and whether it needs the whole host paused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from harness.timebase import Deadline
+
+
+class Scope(StrEnum):
+    """Which guests must be paused together for an update."""
+
+    HOST = "host"  # all guests of the host
+    GUEST = "guest"  # each guest can be an update domain of its own
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """The ``[update]`` section; None and empty mean: the kind's own default."""
+
+    kind: str = "stand-in"
+    command: tuple[str, ...] = ()
+    expected_s: float | None = None
+    scope: Scope | None = None
+    preserves_memory: bool = True
+    duration_s: float = 5.0
+    verify: tuple[str, ...] = ()
+    rollback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UpdateContext:
+    """For whom and where an update is applied; guest names are data."""
+
+    run_id: str
+    run_dir: Path
+    update_domain: str
+    guests: tuple[str, ...]
+    state_dir: Path
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Applied:
+    """How an update ended that ended well."""
+
+    returncode: int | None = None
+    output: Path | None = None
+    detail: str = ""
+
+
+class HostUpdate(Protocol):
+    """One update. ``prepare`` → ``apply`` → ``verify``, or ``rollback`` if it was not applied."""
+
+    kind: str
+    scope: Scope
+    preserves_memory: bool
+    expected_s: float
+    command: tuple[str, ...]
+
+    def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Do everything that can fail before a guest is paused.
+
+        Raises UsageError, MissingCapability or UpdateFailed.
+        """
+
+    def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
+        """Apply it, while guests are paused. Raises UpdateFailed or UpdateOverran."""
+
+    def verify(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Prove that it is in force; after the guests run again. Raises UpdateFailed."""
+
+    def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Undo what a failed or abandoned ``apply`` left. Raises UpdateFailed."""
+
+    def abandon(self) -> None:
+        """End a running ``apply`` at once; called from another thread, returns at once."""

@@ -84,7 +84,7 @@ def test_an_update_that_cannot_fit_the_budget_is_refused(expected_s, fits):
     if fits:
         assert make_plan(Config(), [guest("a")], update).domains
     else:
-        with pytest.raises(PlanError, match=r"28\.1 s.*2\.0 s exceeds the budget of 30\.0 s"):
+        with pytest.raises(PlanError, match=r"28\.1 s.*2\.0 s that exceeds the budget of 30\.0 s"):
             make_plan(Config(), [guest("a")], update)
 
 

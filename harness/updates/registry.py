@@ -1,0 +1,25 @@
+"""The kinds of update by name. Adding one: its module, a line here, its test."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+
+from harness.errors import ConfigError
+from harness.updates.command import CommandUpdate
+from harness.updates.protocol import HostUpdate, UpdateSettings
+from harness.updates.stand_in import StandInUpdate
+
+KINDS: Mapping[str, Callable[[UpdateSettings], HostUpdate]] = {
+    StandInUpdate.kind: StandInUpdate,
+    CommandUpdate.kind: CommandUpdate,
+}
+
+
+def make(settings: UpdateSettings) -> HostUpdate:
+    """The update that ``settings`` ask for. Raises ConfigError for an unknown kind."""
+    if settings.kind not in KINDS:
+        near = difflib.get_close_matches(settings.kind, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"kinds: {', '.join(KINDS)}"
+        raise ConfigError(f"unknown kind {settings.kind!r}", key="update.kind", hint=hint)
+    return KINDS[settings.kind](settings)

@@ -1,0 +1,312 @@
+"""The hypervisor, as libvirt offers it (:class:`harness.host.protocol.Hypervisor`).
+
+libvirt's calls block, some of them for ever when libvirtd hangs. Each call therefore runs in a
+daemon thread and is given up at its deadline. A broken connection is dropped and made anew by the
+next call; nothing that changes a guest is ever repeated here, because after a lost answer only
+the caller knows whether repeating is safe.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import libvirt
+
+from harness.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    GuestNotFound,
+    HypervisorError,
+    PauseFailed,
+    ResumeFailed,
+    WrongState,
+)
+from harness.fanout import fan_out
+from harness.host import facts
+from harness.host.accelerator import probe
+from harness.host.events import EventLog, ensure_loop
+from harness.host.process import find_process
+from harness.host.protocol import GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.states import reading
+from harness.host.translate import translated
+from harness.lifecycle import GuestState, StateReading
+from harness.records import HostRecord
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+
+T = TypeVar("T")
+
+#: A libvirtd that stops answering is noticed after interval × (count + 1) seconds.
+_KEEPALIVE_INTERVAL_S = 2
+_KEEPALIVE_COUNT = 3
+#: One source of addresses; an agent that does not answer must not cost more.
+_ADDRESS_SOURCE_S = 3.0
+#: A hung libvirtd must not keep us from ending.
+_CLOSE_S = 2.0
+_ADDRESS_SOURCES = (
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
+)
+
+
+class LibvirtHypervisor:
+    """One connection to one libvirt; safe to use from several threads."""
+
+    def __init__(self, uri: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.uri = uri
+        self._clock = clock
+        self._events = EventLog(clock)
+        self._lock = threading.Lock()
+        self._connection: libvirt.virConnect | None = None
+        self._callback_id = -1
+        self._handles: dict[str, libvirt.virDomain] = {}
+        self._names: dict[str, str] = {}
+        self._closed = False
+
+    @classmethod
+    def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
+        """Connect. Raises ConnectionLost (with a hint) or DeadlineExpired."""
+        hypervisor = cls(uri, clock)
+        hypervisor._bounded("connecting", None, deadline, hypervisor._connect)
+        return hypervisor
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._closed = True
+        connection = self._connection
+        drop = partial(self._drop, connection)
+        fan_out({"": drop}, Deadline.after(_CLOSE_S, self._clock), what="closing")
+
+    def host(self, deadline: Deadline) -> HostRecord:
+        """Facts of the host."""
+        accelerator = probe().accelerator if self._is_local else "unknown"
+        return self._call(
+            "reading the host", None, deadline, lambda c: facts.host_record(c, accelerator)
+        )
+
+    def guests(self, deadline: Deadline) -> Sequence[GuestInfo]:
+        """Every guest of the host, sorted by name."""
+
+        def work(connection: libvirt.virConnect) -> list[GuestInfo]:
+            with translated("listing guests"):
+                domains = connection.listAllDomains()
+            return sorted(self._described(domains), key=lambda info: info.name)
+
+        return self._call("listing guests", None, deadline, work)
+
+    def find(self, name_or_uuid: str, deadline: Deadline) -> GuestInfo:
+        """By name, else by UUID."""
+        known = self.guests(deadline)
+        for key in ("name", "uuid"):
+            for info in known:
+                if getattr(info, key) == name_or_uuid:
+                    return info
+        names = [info.name for info in known]
+        near = difflib.get_close_matches(name_or_uuid, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"guests of {self.uri}: {', '.join(names)}"
+        raise GuestNotFound(
+            "no such guest",
+            operation="looking up",
+            code=libvirt.VIR_ERR_NO_DOMAIN,
+            guest=name_or_uuid,
+            hint=hint if names else f"{self.uri} has no guests",
+        )
+
+    def state(self, uuid: str, deadline: Deadline) -> StateReading:
+        """State and reason; ``GONE`` for a guest that does not exist any more."""
+        return self._call("reading the state", uuid, deadline, partial(self._state, uuid))
+
+    def pause(self, uuid: str, deadline: Deadline) -> None:
+        """Stop the vCPUs of a running guest, RAM in place."""
+
+        def work(connection: libvirt.virConnect) -> None:
+            before = self._state(uuid, connection)
+            if before.state is not GuestState.RUNNING:
+                raise WrongState(
+                    f"is {before}, not running", operation="pausing", guest=self._name(uuid)
+                )
+            # If reading the state hung, nobody waits for us any more: do not pause behind
+            # the caller's back.
+            deadline.check("pausing")
+            with translated("pausing", self._name(uuid)):
+                self._handle(uuid, connection).suspend()
+            after = self._state(uuid, connection)
+            if after.state is not GuestState.PAUSED:
+                raise PauseFailed(
+                    f"is {after} after pausing", operation="pausing", guest=self._name(uuid)
+                )
+
+        self._call("pausing", uuid, deadline, work)
+
+    def resume(self, uuid: str, deadline: Deadline) -> None:
+        """Let the vCPUs of a paused guest run."""
+
+        def work(connection: libvirt.virConnect) -> None:
+            before = self._state(uuid, connection)
+            if before.state is GuestState.RUNNING:
+                return
+            if before.state is not GuestState.PAUSED:
+                raise WrongState(f"is {before}", operation="resuming", guest=self._name(uuid))
+            refused: HypervisorError | None = None
+            try:
+                with translated("resuming", self._name(uuid)):
+                    self._handle(uuid, connection).resume()
+            except ConnectionLost:
+                raise
+            except HypervisorError as error:
+                refused = error  # perhaps somebody else was faster; the state tells
+            after = self._state(uuid, connection)
+            if after.state is GuestState.RUNNING:
+                return
+            said = f": {refused.message}" if refused else ""
+            kind = ResumeFailed if after.state is GuestState.PAUSED else WrongState
+            raise kind(
+                f"is {after} after resuming{said}", operation="resuming", guest=self._name(uuid)
+            )
+
+        self._call("resuming", uuid, deadline, work)
+
+    def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
+        """The guest's QEMU process; None on a remote host."""
+        return find_process(uuid) if self._is_local else None
+
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+        """Guest agent, DHCP lease, ARP; each asked for a limited time."""
+        found: list[str] = []
+        for source in _ADDRESS_SOURCES:
+            try:
+                found += self._call(
+                    "asking for addresses",
+                    uuid,
+                    deadline.sooner(_ADDRESS_SOURCE_S),
+                    partial(self._addresses_from, uuid, source),
+                )
+            except (ConnectionLost, GuestNotFound):
+                raise
+            except (HypervisorError, DeadlineExpired):
+                continue  # no agent, no lease: the next source may know
+        return list(dict.fromkeys(found))
+
+    def events(self, uuid: str) -> Sequence[LifecycleEvent]:
+        """Events of one guest since the connection was opened."""
+        return self._events.of(uuid)
+
+    @property
+    def _is_local(self) -> bool:
+        parts = urlsplit(self.uri)
+        return not parts.netloc and parts.scheme.startswith("qemu")
+
+    def _described(self, domains: Sequence[libvirt.virDomain]) -> Iterator[GuestInfo]:
+        for domain in domains:
+            try:
+                info = facts.guest_info(domain)
+            except GuestNotFound:
+                continue  # it ended between the list and the look
+            self._names[info.uuid] = info.name
+            yield info
+
+    def _state(self, uuid: str, connection: libvirt.virConnect) -> StateReading:
+        try:
+            with translated("reading the state", uuid):
+                return reading(*self._handle(uuid, connection).state())
+        except GuestNotFound:
+            self._handles.pop(uuid, None)
+            return StateReading(GuestState.GONE, "unknown")
+
+    def _addresses_from(self, uuid: str, source: int, connection: libvirt.virConnect) -> list[str]:
+        domain = self._handle(uuid, connection)
+        with translated("asking for addresses", uuid):
+            own = facts.guest_info(domain).macs
+            interfaces = domain.interfaceAddresses(source) or {}
+        return [
+            entry["addr"]
+            for interface in interfaces.values()
+            if (interface.get("hwaddr") or "").lower() in own
+            for entry in interface.get("addrs") or ()
+            if _reachable(entry["addr"])
+        ]
+
+    def _handle(self, uuid: str, connection: libvirt.virConnect) -> libvirt.virDomain:
+        handle = self._handles.get(uuid)
+        if handle is None:
+            with translated("looking up", uuid):
+                handle = connection.lookupByUUIDString(uuid)
+            self._handles[uuid] = handle
+        return handle
+
+    def _call(
+        self,
+        operation: str,
+        guest: str | None,
+        deadline: Deadline,
+        work: Callable[[libvirt.virConnect], T],
+    ) -> T:
+        """Do ``work`` with a living connection, in a thread of its own, by the deadline."""
+
+        def attempt() -> T:
+            connection = wait_for(
+                self._connect,
+                what=f"{operation}: reconnecting to {self.uri}",
+                deadline=deadline,
+                interval_s=0.05,
+                retry_on=(ConnectionLost,),
+            )
+            try:
+                return work(connection)
+            except ConnectionLost:
+                self._drop(connection)
+                raise
+
+        return self._bounded(operation, guest and self._name(guest), deadline, attempt)
+
+    def _name(self, uuid: str) -> str:
+        """What people call the guest, if we have seen it."""
+        return self._names.get(uuid, uuid)
+
+    def _bounded(
+        self, operation: str, guest: str | None, deadline: Deadline, work: Callable[[], T]
+    ) -> T:
+        return fan_out({guest or "": work}, deadline, what=operation, clock=self._clock)[
+            guest or ""
+        ].get()
+
+    def _connect(self) -> libvirt.virConnect:
+        """The living connection, made anew if need be."""
+        with self._lock:
+            if self._closed:
+                raise HypervisorError("this connection was closed", operation="connecting")
+            if self._connection is not None and self._connection.isAlive():
+                return self._connection
+            ensure_loop()
+            with translated("connecting"):
+                connection = libvirt.open(self.uri)
+                connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+            self._callback_id = self._events.listen(connection)
+            self._handles = {}
+            self._connection = connection
+            return connection
+
+    def _drop(self, connection: libvirt.virConnect | None) -> None:
+        if connection is None:
+            return
+        with self._lock:
+            if self._connection is not connection:
+                return
+            self._connection = None
+            self._handles = {}
+        with suppress(libvirt.libvirtError):  # it may be dead; that is why we let go of it
+            connection.domainEventDeregisterAny(self._callback_id)
+        with suppress(libvirt.libvirtError):
+            connection.close()
+
+
+def _reachable(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return not (ip.is_loopback or ip.is_link_local)

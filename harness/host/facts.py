@@ -1,0 +1,71 @@
+"""What a host and its guests say about themselves, read from libvirt's XML as data."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from xml.etree import ElementTree
+
+import libvirt
+
+from harness.host.protocol import GuestInfo
+from harness.host.states import reading
+from harness.host.translate import translated
+from harness.records import HostRecord
+
+#: Namespace of ``<maintenance update-domain="0" availability-set="web"/>`` in ``<metadata>``.
+MAINTENANCE_NAMESPACE = "urn:harness:maintenance:1"
+_ACCELERATORS = {"kvm": "kvm", "qemu": "tcg", "test": "test"}
+
+
+def guest_info(domain: libvirt.virDomain) -> GuestInfo:
+    """Describe one guest. Raises GuestNotFound if it is gone by now."""
+    with translated("reading a guest's description"):
+        state, reason = domain.state()
+        root = ElementTree.fromstring(domain.XMLDesc())
+        name, uuid = domain.name(), domain.UUIDString()
+        memory_kib = domain.maxMemory()
+    maintenance = root.find(f"metadata/{{{MAINTENANCE_NAMESPACE}}}maintenance")
+    labels = maintenance.attrib if maintenance is not None else {}
+    timer = root.find("clock/timer[@name='rtc']")
+    return GuestInfo(
+        name=name,
+        uuid=uuid,
+        state=reading(state, reason),
+        accelerator=_ACCELERATORS.get(root.get("type", ""), root.get("type", "unknown")),
+        rtc_track=(timer.get("track") if timer is not None else None) or "wall",
+        memory_bytes=memory_kib * 1024,
+        vcpus=int(root.findtext("vcpu", "1")),
+        update_domain=labels.get("update-domain"),
+        availability_set=labels.get("availability-set"),
+        macs=macs(root),
+    )
+
+
+def macs(root: ElementTree.Element) -> tuple[str, ...]:
+    """The MAC addresses of a guest's interfaces, lower case."""
+    found = (mac.get("address") for mac in root.iterfind("devices/interface/mac"))
+    return tuple(address.lower() for address in found if address)
+
+
+def host_record(connection: libvirt.virConnect, accelerator: str) -> HostRecord:
+    """Describe the host behind a connection."""
+    with translated("reading the host's description"):
+        capabilities = ElementTree.fromstring(connection.getCapabilities())
+        library = _version(connection.getLibVersion())
+        hypervisor = f"{connection.getType()} {_version(connection.getVersion())}"
+        hostname = connection.getHostname()
+    local = hostname == socket.gethostname()
+    return HostRecord(
+        hostname=hostname,
+        kernel=platform.release() if local else "unknown (remote)",
+        libvirt=library,
+        hypervisor=hypervisor,
+        cpu=capabilities.findtext("host/cpu/model") or "unknown",
+        accelerator=accelerator,
+    )
+
+
+def _version(number: int) -> str:
+    """libvirt packs versions as major·1000000 + minor·1000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

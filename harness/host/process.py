@@ -1,0 +1,34 @@
+"""Which process is a guest: QEMU's pid and start time, found by the guest's UUID."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.host.protocol import ProcessIdentity
+
+_START_TICKS = 19  # field 22 of /proc/PID/stat, counted after the command's ")"
+
+
+def find_process(uuid: str, proc: Path = Path("/proc")) -> ProcessIdentity | None:
+    """The QEMU process that was started with ``-uuid UUID``, or None if none is visible."""
+    wanted = uuid.encode()
+    for entry in os.scandir(proc):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+            if b"-uuid" in arguments and arguments[arguments.index(b"-uuid") + 1] == wanted:
+                return ProcessIdentity(int(entry.name), start_ticks(int(entry.name), proc))
+        except (OSError, IndexError):
+            continue  # it ended while we looked, or is not ours to look at
+    return None
+
+
+def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
+    """When a process was started, in clock ticks since boot. Raises OSError if it is gone.
+
+    The command name may itself hold spaces and parentheses, so count from the last one.
+    """
+    stat = (proc / str(pid) / "stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[_START_TICKS])

@@ -1,0 +1,68 @@
+"""libvirt's errors become ours, chosen by error code; English texts are only passed on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import libvirt
+
+from harness.errors import ConnectionLost, GuestNotFound, HypervisorError, WrongState
+
+#: No connection, or one that broke while it was used.
+_LOST = frozenset(
+    {
+        libvirt.VIR_ERR_NO_CONNECT,
+        libvirt.VIR_ERR_INVALID_CONN,
+        libvirt.VIR_ERR_RPC,
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+    }
+)
+_FORBIDDEN = frozenset(
+    {
+        libvirt.VIR_ERR_AUTH_FAILED,
+        libvirt.VIR_ERR_AUTH_CANCELLED,
+        libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+        libvirt.VIR_ERR_ACCESS_DENIED,
+    }
+)
+_HINT_ABSENT = "is libvirtd running here? e.g. sudo systemctl start libvirtd"
+_HINT_FORBIDDEN = "you may not use it; e.g. sudo usermod -aG libvirt $USER, then log in again"
+
+
+def _ignore(_: Any, __: Any) -> None:
+    """libvirt prints every error to stderr by default; ours are raised."""
+
+
+libvirt.registerErrorHandler(_ignore, None)
+
+
+@contextmanager
+def translated(operation: str, guest: str | None = None) -> Iterator[None]:
+    """Let a block call libvirt; what libvirt raises comes out as a HypervisorError."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise translate(error, operation, guest) from error
+
+
+def translate(
+    error: libvirt.libvirtError, operation: str, guest: str | None = None
+) -> HypervisorError:
+    """The error of ours that this error of libvirt's means."""
+    code = error.get_error_code()
+    kind: type[HypervisorError] = HypervisorError
+    hint = None
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        kind = GuestNotFound
+    elif code == libvirt.VIR_ERR_OPERATION_INVALID:
+        kind = WrongState
+    elif code in _FORBIDDEN or (code in _LOST and error.get_int1() == errno.EACCES):
+        kind, hint = ConnectionLost, _HINT_FORBIDDEN
+    elif code in _LOST:
+        kind = ConnectionLost
+        hint = _HINT_ABSENT if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED) else None
+    said = error.get_error_message() or str(error)
+    return kind(f"{operation}: {said}", operation=operation, code=code, guest=guest, hint=hint)

@@ -287,17 +287,15 @@ class LibvirtHypervisor:
             ensure_loop()
             with translated("connecting"):
                 connection = libvirt.open(self.uri)
-                connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+            _keep_alive(connection)
             self._callback_id = self._events.listen(connection)
             self._handles = {}
             self._connection = connection
             return connection
 
-    def _drop(self, connection: libvirt.virConnect | None) -> None:
-        if connection is None:
-            return
+    def _drop(self, connection: libvirt.virConnect) -> None:
         with self._lock:
-            if self._connection is not connection:
+            if connection is None or self._connection is not connection:
                 return
             self._connection = None
             self._handles = {}
@@ -305,6 +303,15 @@ class LibvirtHypervisor:
             connection.domainEventDeregisterAny(self._callback_id)
         with suppress(libvirt.libvirtError):
             connection.close()
+
+
+def _keep_alive(connection: libvirt.virConnect) -> None:
+    try:
+        with translated("connecting"):
+            connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+    except HypervisorError as error:
+        if error.code != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process cannot go away
+            raise
 
 
 def _reachable(address: str) -> bool:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
@@ -64,7 +64,7 @@ class LibvirtHypervisor:
         self._clock = clock
         self._events = EventLog(clock)
         self._lock = threading.Lock()
-        self._connection: libvirt.virConnect | None = None
+        self._connection: Any = None  # a libvirt.virConnect once there is one
         self._callback_id = -1
         self._handles: dict[str, libvirt.virDomain] = {}
         self._names: dict[str, str] = {}
@@ -81,8 +81,9 @@ class LibvirtHypervisor:
         """Let go of the connection."""
         self._closed = True
         connection = self._connection
-        drop = partial(self._drop, connection)
-        fan_out({"": drop}, Deadline.after(_CLOSE_S, self._clock), what="closing")
+        if connection is not None:
+            drop = partial(self._drop, connection)
+            fan_out({"": drop}, Deadline.after(_CLOSE_S, self._clock), what="closing")
 
     def host(self, deadline: Deadline) -> HostRecord:
         """Facts of the host."""
@@ -295,7 +296,7 @@ class LibvirtHypervisor:
 
     def _drop(self, connection: libvirt.virConnect) -> None:
         with self._lock:
-            if connection is None or self._connection is not connection:
+            if self._connection is not connection:
                 return
             self._connection = None
             self._handles = {}

@@ -1,0 +1,142 @@
+"""The lab's own libvirtd, for where none answers: started, remembered by pid and start time, ended.
+
+Where KVM is not usable, an existing ``/dev/kvm`` makes libvirt probe QEMU with it at every start,
+which costs minutes; the daemon is then started in a mount namespace with ``/dev/null`` over it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConnectionLost, HypervisorError, LabError, MissingCapability
+from harness.host.accelerator import probe
+from harness.host.driver import LibvirtHypervisor
+from harness.host.process import start_ticks
+from harness.timebase import Deadline, NotYet, wait_for
+
+Progress = Callable[[str], None]
+
+#: In the order in which they are started; ended in reverse.
+_DAEMONS = ("virtlogd", "libvirtd")
+_START_S = 30.0
+_STOP_S = 10.0
+#: A constant, given to a shell because bind-mounting and becoming the daemon are two steps.
+_MASK_KVM = 'mount --bind /dev/null /dev/kvm && exec "$0"'
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A process that we started; pid and start time together name it and no other."""
+
+    name: str
+    pid: int
+    start_ticks: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process is still there."""
+        try:
+            return start_ticks(self.pid) == self.start_ticks
+        except OSError:
+            return False
+
+
+def answers(uri: str) -> bool:
+    """Whether a libvirt answers at ``uri``. Raises HypervisorError if it answers with a no."""
+    try:
+        LibvirtHypervisor.open(uri, Deadline.after(_START_S)).close()
+    except ConnectionLost as error:
+        if error.hint and os.geteuid() != 0:
+            raise
+        return False
+    return True
+
+
+def ensure(uri: str, logs: Path, progress: Progress) -> Sequence[Daemon]:
+    """Start virtlogd and libvirtd if nothing answers at ``uri``; return what was started.
+
+    Raises MissingCapability if they are not installed or we are not root, LabError if they do
+    not come up.
+    """
+    if answers(uri):
+        return []
+    if os.geteuid() != 0:
+        raise MissingCapability(
+            "libvirtd", f"no libvirt answers at {uri}", hint="start libvirtd, or be root"
+        )
+    progress("starting a libvirtd for the lab, because none answers")
+    started: list[Daemon] = []
+    try:
+        for name in _DAEMONS:
+            started.append(_start(name, logs))
+        _wait_until_it_answers(uri, started[-1], logs)
+    except BaseException:
+        stop(started)
+        raise
+    return started
+
+
+def _start(name: str, logs: Path) -> Daemon:
+    program = shutil.which(name)
+    if program is None:
+        raise MissingCapability(name, f"{name} is not installed", hint="make setup")
+    command = [program]
+    if Path("/dev/kvm").exists() and probe().accelerator != "kvm":
+        command = ["unshare", "--mount", "sh", "-c", _MASK_KVM, program]
+    output = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        # Not subprocess: the daemon is meant to outlive this process, which would complain.
+        pid = os.posix_spawnp(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(output)
+    return Daemon(name, pid, start_ticks(pid))
+
+
+def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:
+    def probe_it() -> None:
+        if not daemon.alive:
+            tail = (logs / f"{daemon.name}.log").read_text(errors="replace").splitlines()[-1:]
+            raise LabError(f"{daemon.name} ended at once: {' '.join(tail) or 'no message'}")
+        try:
+            LibvirtHypervisor.open(uri, Deadline.after(_START_S)).close()
+        except HypervisorError as error:
+            raise NotYet(str(error)) from error
+
+    wait_for(probe_it, what="starting libvirtd", deadline=Deadline.after(_START_S))
+
+
+def stop(daemons: Sequence[Daemon]) -> None:
+    """End what ``ensure`` started, last first. Raises LabError if one will not end."""
+    for daemon in reversed(daemons):
+        if not daemon.alive:
+            continue
+        os.kill(daemon.pid, signal.SIGTERM)
+        wait_for(
+            lambda daemon=daemon: _gone(daemon),  # type: ignore[misc]
+            what=f"stopping {daemon.name}",
+            deadline=Deadline.after(_STOP_S),
+            interval_s=0.05,
+        )
+
+
+def _gone(daemon: Daemon) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(daemon.pid, os.WNOHANG)  # ours to reap if we are its parent
+    if daemon.alive:
+        raise NotYet(f"{daemon.name} (pid {daemon.pid}) is still there")

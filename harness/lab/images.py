@@ -1,0 +1,118 @@
+"""Guest images: built once from the recipes in ``vm-images/``, cached by the recipe's content."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import LabError, UsageError
+from harness.paths import cache_dir
+from harness.timebase import Stopwatch
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image: a kernel and initrd to boot directly, a disk, or all three."""
+
+    name: str
+    kernel: Path | None
+    initrd: Path | None
+    disk: Path | None
+    disk_format: str = "raw"
+
+
+def recipes() -> dict[str, Path]:
+    """Image name → recipe folder: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parents[1] / "vm-images", package / "recipes"):
+        found = {build.parent.name: build.parent for build in sorted(folder.glob("*/build"))}
+        if found:
+            return found
+    return {}
+
+
+def recipe_key(recipe: Path) -> str:
+    """What the image depends on: every file's name, content and executable bit, and the machine."""
+    digest = hashlib.sha256(platform.machine().encode())
+    for file in sorted(path for path in recipe.rglob("*") if path.is_file()):
+        if file.name == "README.md":
+            continue
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(recipe)} {os.access(file, os.X_OK)} {content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def ensure(name: str, progress: Progress) -> Image:
+    """The image called ``name``, built now if its recipe has not been built before.
+
+    Raises UsageError for an unknown name, LabError if the build fails.
+    """
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"no image called {name!r}", hint=f"images: {', '.join(known)}")
+    folder = cache_dir() / "images" / f"{name}-{recipe_key(known[name])}"
+    if not folder.is_dir():
+        with _one_builder(folder.parent):
+            if not folder.is_dir():
+                _build(name, known[name], folder, progress)
+
+    def part(file_name: str) -> Path | None:
+        return folder / file_name if (folder / file_name).exists() else None
+
+    return Image(name, part("kernel"), part("initrd"), part("disk.img"))
+
+
+@contextmanager
+def _one_builder(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(name: str, recipe: Path, folder: Path, progress: Progress) -> None:
+    watch = Stopwatch()
+    half_built = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(half_built, ignore_errors=True)  # of a build that was cut off; we hold the lock
+    half_built.mkdir()
+    progress(f"building image {name}, once")
+    try:
+        _run_recipe(name, recipe / "build", half_built, progress)
+        os.sync()  # the rename must not reach the disk before what it names
+        half_built.rename(folder)
+    except BaseException:
+        shutil.rmtree(half_built, ignore_errors=True)
+        raise
+    progress(f"image {name} built in {watch.elapsed_s():.0f} s")
+
+
+def _run_recipe(name: str, build: Path, out: Path, progress: Progress) -> None:
+    lines: list[str] = []
+    with subprocess.Popen(
+        [build, out],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            progress(f"  {name}: {lines[-1]}")
+    if process.returncode != 0:
+        raise LabError(
+            f"building image {name} ended with status {process.returncode}: "
+            f"{' / '.join(lines[-3:])}",
+            hint="are the packages installed (make setup), and is the package mirror reachable?",
+        )

@@ -1,0 +1,42 @@
+"""The lab's network: isolated, with DHCP that knows every guest beforehand."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from harness.errors import LabError
+
+Network = ipaddress.IPv4Network
+
+#: Where the lab looks for a free /24.
+_CANDIDATES = ipaddress.IPv4Network("192.168.160.0/19")
+
+
+def free_subnet(taken: Iterable[Network]) -> Network:
+    """The first /24 that overlaps nothing of ``taken``. Raises LabError if there is none."""
+    used = list(taken)
+    for subnet in _CANDIDATES.subnets(new_prefix=24):
+        if not any(subnet.overlaps(other) for other in used):
+            return subnet
+    raise LabError(f"no free /24 left in {_CANDIDATES} for the lab's network")
+
+
+def host_address(subnet: Network, number: int) -> str:
+    """The ``number``-th guest's address, counted from 0."""
+    return str(subnet[10 + number])
+
+
+def network_xml(name: str, bridge: str, subnet: Network, hosts: Mapping[str, str]) -> str:
+    """libvirt's description; ``hosts`` maps MAC → address. Nothing is forwarded anywhere."""
+    network = Element("network")
+    SubElement(network, "name").text = name
+    SubElement(network, "bridge", name=bridge, stp="off", delay="0")
+    ip = SubElement(network, "ip", address=str(subnet[1]), prefix=str(subnet.prefixlen))
+    dhcp = SubElement(ip, "dhcp")
+    SubElement(dhcp, "range", start=str(subnet[10]), end=str(subnet[250]))
+    for mac, address in hosts.items():
+        SubElement(dhcp, "host", mac=mac, ip=address)
+    return ElementTree.tostring(network, encoding="unicode")

@@ -17,9 +17,10 @@ _LOST = frozenset(
         libvirt.VIR_ERR_NO_CONNECT,
         libvirt.VIR_ERR_INVALID_CONN,
         libvirt.VIR_ERR_RPC,
-        libvirt.VIR_ERR_SYSTEM_ERROR,
     }
 )
+#: A system error from these parts of libvirt is one of the connection; elsewhere it is not.
+_TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 _FORBIDDEN = frozenset(
     {
         libvirt.VIR_ERR_AUTH_FAILED,
@@ -53,15 +54,18 @@ def translate(
 ) -> HypervisorError:
     """The error of ours that this error of libvirt's means."""
     code = error.get_error_code()
+    lost = code in _LOST or (
+        code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_error_domain() in _TRANSPORT
+    )
     kind: type[HypervisorError] = HypervisorError
     hint = None
     if code == libvirt.VIR_ERR_NO_DOMAIN:
         kind = GuestNotFound
     elif code == libvirt.VIR_ERR_OPERATION_INVALID:
         kind = WrongState
-    elif code in _FORBIDDEN or (code in _LOST and error.get_int1() == errno.EACCES):
+    elif code in _FORBIDDEN or (lost and error.get_int1() == errno.EACCES):
         kind, hint = ConnectionLost, _HINT_FORBIDDEN
-    elif code in _LOST:
+    elif lost:
         kind = ConnectionLost
         hint = _HINT_ABSENT if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED) else None
     said = error.get_error_message() or str(error)

@@ -26,7 +26,9 @@ from harness.timebase import Deadline
 Progress = Callable[[str], None]
 
 _CHUNK = 1 << 20
-#: A server that sends nothing for so long is given up.
+#: A download that takes longer than this many seconds is given up,
+DOWNLOAD_S = 3600.0
+#: and so is a server that sends nothing for so long.
 _STALL_S = 30.0
 #: Start of a qcow2 file, big endian: magic, version, offset of the backing file's name, …
 #: https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt
@@ -42,17 +44,20 @@ def is_url(source: str) -> bool:
     return urlsplit(source).scheme in ("http", "https")
 
 
-def cloud_image(source: str, sha256: str | None, progress: Progress, deadline: Deadline) -> Image:
+def fetch(
+    source: str, sha256: str | None, progress: Progress, limit_s: float = DOWNLOAD_S
+) -> Image:
     """The image at ``source``; a downloaded one is kept in the cache under its digest.
 
     Raises UsageError for a source that cannot be right (no digest for a URL, not a qcow2, one
-    that refers to another file), LabError if the download fails or has another digest.
+    that refers to another file), LabError if the download fails or has another digest,
+    DeadlineExpired if it takes longer than ``limit_s`` seconds.
     """
     wanted = _digest(sha256)
     if is_url(source):
         if wanted is None:
             raise UsageError(f"{source}: a URL needs the SHA-256 of its content", hint="--sha256")
-        file = _downloaded(source, wanted, progress, deadline)
+        file = _downloaded(source, wanted, progress, Deadline.after(limit_s))
     else:
         file = Path(source)
         if not file.is_file():
@@ -60,7 +65,7 @@ def cloud_image(source: str, sha256: str | None, progress: Progress, deadline: D
         if wanted is not None:
             _compare(source, wanted, _digest_of(file))
     refuse_unsafe(file)
-    return Image(name=source, kernel=None, initrd=None, disk=file.resolve(), disk_format="qcow2")
+    return Image(name="cloud", kernel=None, initrd=None, disk=file.resolve(), disk_format="qcow2")
 
 
 def refuse_unsafe(file: Path) -> None:
@@ -112,7 +117,7 @@ def _downloaded(url: str, wanted: str, progress: Progress, deadline: Deadline) -
             raise LabError(f"{url} is being downloaded by another harness") from error
         try:
             file.truncate(0)  # what a killed download left
-            _compare(url, wanted, _fetch(url, file, progress, deadline))
+            _compare(url, wanted, _stream(url, file, progress, deadline))
             os.fsync(file.fileno())
             partial.rename(target)
         finally:
@@ -120,7 +125,7 @@ def _downloaded(url: str, wanted: str, progress: Progress, deadline: Deadline) -
     return target
 
 
-def _fetch(url: str, file: IO[bytes], progress: Progress, deadline: Deadline) -> str:
+def _stream(url: str, file: IO[bytes], progress: Progress, deadline: Deadline) -> str:
     """Stream ``url`` into ``file``; the digest of what was written."""
     digest = hashlib.sha256()
     progress(f"downloading {url}")

@@ -10,8 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from harness.errors import DeadlineExpired, LabError, UsageError
-from harness.lab.cloud import cloud_image
-from harness.timebase import Deadline
+from harness.lab.cloud import fetch as fetch_image
 
 
 def qcow2(*, version=3, backing_offset=0, features=0):
@@ -63,13 +62,13 @@ def server():
         thread.join()
 
 
-def fetch(server, path="/image.qcow2", sha256=GOOD_SHA256, deadline=None):
+def fetch(server, path="/image.qcow2", sha256=GOOD_SHA256, **options):
     url = f"http://127.0.0.1:{server.server_port}{path}"
-    return cloud_image(url, sha256, lambda line: None, deadline or Deadline.after(30))
+    return fetch_image(url, sha256, lambda line: None, **options)
 
 
 def local(path, sha256=None):
-    return cloud_image(str(path), sha256, lambda line: None, Deadline.after(30))
+    return fetch_image(str(path), sha256, lambda line: None)
 
 
 def test_a_download_is_verified_and_made_once(server, cache):
@@ -100,7 +99,7 @@ def test_a_bad_download_leaves_nothing(server, cache, path, sha256, said):
 def test_a_download_ends_by_its_deadline(server, cache):
     """Time that is up before the download ends it, and nothing stays in the cache."""
     with pytest.raises(DeadlineExpired):
-        fetch(server, deadline=Deadline.after(0))
+        fetch(server, limit_s=0.0)
     assert list(cache.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from harness.errors import LabError, UsageError
-from harness.lab.images import Image
+from harness.lab.images import Image, recipes
 from harness.paths import cache_dir
 from harness.timebase import Deadline
 
@@ -61,7 +61,8 @@ def fetch(
     else:
         file = Path(source)
         if not file.is_file():
-            raise UsageError(f"no such image file: {source}")
+            hint = f"one of {', '.join(recipes())}, a qcow2 file, or a URL"
+            raise UsageError(f"no such image file: {source}", hint=hint)
         if wanted is not None:
             _compare(source, wanted, _digest_of(file))
     refuse_unsafe(file)

@@ -1,0 +1,192 @@
+"""``harness lab``: real guests to try it on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from harness.commands.common import err, json_option, load_config, out, print_json
+from harness.errors import HarnessError, UsageError
+from harness.report.words import printable
+from harness.timebase import Deadline
+
+if TYPE_CHECKING:
+    from harness.lab.images import Image
+
+
+def _say(line: str) -> None:
+    err().print(Text(printable(line)), soft_wrap=True)
+
+
+@click.group()
+def command() -> None:
+    """Real guests to try it on; nobody else's guests are touched."""
+
+
+_count = click.option("-n", "--guests", "count", default=3, show_default=True, help="How many.")
+_image = click.option(
+    "--image",
+    default="debian",
+    show_default=True,
+    help="debian, tiny, or a cloud image: a qcow2 file or a URL (with --sha256).",
+)
+_sha256 = click.option("--sha256", help="Digest the cloud image must have; needed for a URL.")
+_accelerator = click.option(
+    "--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True
+)
+_timeout = click.option(
+    "--timeout", "timeout_s", default=240.0, show_default=True, help="Seconds allowed for booting."
+)
+
+
+@command.command(epilog="Example: harness lab up -n 3 --image debian")
+@_count
+@_image
+@_sha256
+@_accelerator
+@_timeout
+@json_option
+def up(
+    count: int,
+    image: str,
+    sha256: str | None,
+    accelerator: str,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Boot guests and wait until each answers SSH."""
+    _bring_up(count, image, sha256, accelerator, timeout_s)
+    _show_status(as_json)
+    _say("next: harness run, or harness lab ssh lab-1; in the end: harness lab down")
+
+
+def _bring_up(
+    count: int, image: str, sha256: str | None, accelerator: str, timeout_s: float
+) -> None:
+    from harness.lab import lab
+    from harness.lab.specs import default_specs
+
+    given = _given_image(image, sha256)
+    lab.up(
+        default_specs(count, image),
+        deadline=Deadline.after(timeout_s),
+        progress=_say,
+        accelerator=accelerator,
+        images=given,
+    )
+
+
+def _given_image(image: str, sha256: str | None) -> Mapping[str, Image]:
+    """A cloud image, where ``image`` is not the name of one of ours."""
+    from harness.lab.cloud import fetch
+    from harness.lab.images import recipes
+
+    if image in recipes():
+        return {}
+    return {image: fetch(image, sha256, _say)}
+
+
+@command.command()
+@json_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the lab's guests and their states."""
+    if not _show_status(as_json):
+        ctx.exit(3)
+
+
+def _show_status(as_json: bool) -> bool:
+    from harness.lab import lab
+
+    found = lab.status()
+    if as_json:
+        print_json(found or {"guests": []})
+        return found is not None
+    if found is None:
+        _say("no lab is up (hint: harness lab up)")
+        return False
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("guest", "address", "state", "image", "update domain"):
+        table.add_column(column)
+    for guest in found["guests"]:
+        keys = ("name", "address", "state", "image", "update_domain")
+        table.add_row(*(Text(printable(guest[key])) for key in keys))
+    out().print(table)
+    return True
+
+
+@command.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: harness lab ssh lab-1 uptime",
+)
+@click.argument("guest")
+@click.argument("remote_command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
+def ssh(guest: str, remote_command: tuple[str, ...]) -> None:
+    """Log in to a lab guest with its own key, host key checked."""
+    from harness.lab import state
+
+    lab = state.load()
+    found = next((g for g in lab.guests if g.name == guest), None) if lab else None
+    if lab is None or found is None:
+        raise UsageError("no such lab guest", guest=guest, hint="harness lab status")
+    options = {
+        "UserKnownHostsFile": str(lab.known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "IdentitiesOnly": "yes",
+    }
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    target = f"{state.USER}@{found.address}"
+    os.execvp("ssh", ["ssh", "-i", str(lab.identity_file), *words, target, *remote_command])
+
+
+@command.command()
+def down() -> None:
+    """Remove every trace of the lab. Safe to repeat."""
+    from harness.lab import lab, state
+
+    if state.load() is None:
+        _say("no lab is up")
+    lab.down(_say)
+
+
+@command.command(epilog="Example: harness lab build tiny debian")
+@click.argument("images", nargs=-1, required=True)
+def build(images: tuple[str, ...]) -> None:
+    """Build guest images now, if their recipes have not been built before."""
+    from harness.lab.images import ensure
+
+    for image in images:
+        ensure(image, _say)
+
+
+@command.command("try")
+@_count
+@_image
+@_sha256
+@_accelerator
+@_timeout
+@json_option
+@click.pass_context
+def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Boot a lab, run a whole maintenance on it, take it down."""
+    from harness.commands.run import maintain
+    from harness.lab import lab, state
+
+    _bring_up(**options)
+    try:
+        config_file: Path | None = state.lab_config_file()
+        code = maintain(load_config(config_file, {}), (), dry_run=False, as_json=as_json)
+    except BaseException:
+        with suppress(HarnessError):  # the first error is the one to tell
+            lab.down(_say)
+        raise
+    lab.down(_say)
+    ctx.exit(code)

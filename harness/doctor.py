@@ -131,7 +131,7 @@ def _logins(
             facts = session.facts
             detail = (
                 f"{info.accelerator}, {session.address}, kernel {facts.kernel}, clock by "
-                f"{facts.interpreter} ± {session.tolerance_s * 1000:g} ms, "
+                f"{session.sampler.interpreter} ± {session.tolerance_s * 1000:g} ms, "
                 f"time daemon {facts.time_daemon or 'none'}"
             )
             return Finding(f"guest {info.name}", Level.OK, detail)

@@ -279,7 +279,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
     return {
         "address": session.address,
         "kernel": facts.kernel,
-        "interpreter": facts.interpreter,
+        "interpreter": session.sampler.interpreter,
         "time_daemon": facts.time_daemon or "none",
         "rtc_track": session.info.rtc_track,
     }

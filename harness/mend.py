@@ -50,7 +50,7 @@ def mend(
     if not config.clock.correct:
         return Mended(after_resume, problem="correction is switched off")
     try:
-        correction = correct(session.sampler, session.policy(config), deadline)
+        correction = correct(session.sampler, session.policy(config), deadline, after_resume)
     except HarnessError as error:
         return Mended(after_resume, problem=str(error))
     return Mended(

@@ -63,7 +63,7 @@ class GuestSession:
         tolerance_s = (
             section.tolerance_s
             or config.clock.tolerance_s
-            or DEFAULT_TOLERANCE_S[facts.interpreter]
+            or DEFAULT_TOLERANCE_S[sampler.interpreter]
         )
         return cls(info, section, address, shell, facts, sampler, tolerance_s)
 

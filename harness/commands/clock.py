@@ -39,7 +39,7 @@ _tolerance = click.option("--tolerance", "tolerance_s", type=float, help="Allowe
 @connection_options
 @json_option
 @click.pass_context
-def show(ctx: click.Context, as_json: bool, **options: Any) -> None:
+def show(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Measure: how far is each guest's clock from the host's, and how sure is that?"""
     ctx.exit(_each(options, _measure, as_json))
 
@@ -52,7 +52,7 @@ def show(ctx: click.Context, as_json: bool, **options: Any) -> None:
 @connection_options
 @json_option
 @click.pass_context
-def correct(ctx: click.Context, as_json: bool, dry_run: bool, **options: Any) -> None:
+def correct(ctx: click.Context, /, as_json: bool, dry_run: bool, **options: Any) -> None:
     """Mend: set each guest's clock to the host's, and measure again."""
     ctx.exit(_each(options, _measure if dry_run else _correct, as_json))
 
@@ -127,7 +127,7 @@ def _row(
         "after": after.model_dump(),
         "method": method,
         "refused": refused,
-        "interpreter": session.facts.interpreter,
+        "interpreter": session.sampler.interpreter,
     }
 
 

@@ -36,6 +36,7 @@ Examples:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     config_file: Path | None,
     uri: str | None,
     guests: tuple[str, ...],

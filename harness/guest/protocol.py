@@ -6,6 +6,7 @@ contract suite (``tests/contract/test_shell.py``).
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class LineStream(Protocol):
         Raises ShellUnreachable, DeadlineExpired, or ProbeError when the process has ended.
         """
 
+    def listen(self, deadline: Deadline) -> tuple[str, int]:
+        """Wait for one line without asking: ``(answer, received_ns)``, as ``ask`` raises."""
+
     def close(self) -> None:
         """End the process. Idempotent, never raises."""
 
@@ -53,3 +57,8 @@ class GuestShell(Protocol):
 
     def close(self) -> None:
         """Close the connection. Idempotent, never raises."""
+
+
+def posix(script: str) -> str:
+    """``script`` (a constant of ours) as a command for any login shell, be it csh or fish."""
+    return f"exec sh -c {shlex.quote(script)}"

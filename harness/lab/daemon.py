@@ -1,7 +1,8 @@
 """The lab's own libvirtd, for where none answers: started, remembered by pid and start time, ended.
 
-Where KVM is not usable, an existing ``/dev/kvm`` makes libvirt probe QEMU with it at every start,
-which costs minutes; the daemon is then started in a mount namespace with ``/dev/null`` over it.
+Where KVM is not usable, a ``/dev/kvm`` that QEMU's user may open makes libvirt probe QEMU anew for
+every guest, which costs many seconds each time. The daemon is then started in a mount namespace
+of its own where ``/dev/kvm`` is a device that nobody may open: see docs/adr/0011.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ _DAEMONS = ("virtlogd", "libvirtd")
 _START_S = 30.0
 _STOP_S = 10.0
 #: A constant, given to a shell because bind-mounting and becoming the daemon are two steps.
-_MASK_KVM = 'mount --bind /dev/null /dev/kvm && exec "$0"'
+_MASK_KVM = 'mount --bind "$1" /dev/kvm && exec "$0"'
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def _start(name: str, logs: Path) -> Daemon:
         raise MissingCapability(name, f"{name} is not installed", hint="make setup")
     command = [program]
     if Path("/dev/kvm").exists() and probe().accelerator != "kvm":
-        command = ["unshare", "--mount", "sh", "-c", _MASK_KVM, program]
+        mask = _device_nobody_may_open(logs / "no-kvm")
+        command = ["unshare", "--mount", "sh", "-c", _MASK_KVM, program, str(mask)]
     output = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
     try:
         # Not subprocess: the daemon is meant to outlive this process, which would complain.
@@ -106,6 +109,13 @@ def _start(name: str, logs: Path) -> Daemon:
     finally:
         os.close(output)
     return Daemon(name, pid, start_ticks(pid))
+
+
+def _device_nobody_may_open(path: Path) -> Path:
+    """``/dev/null`` with mode 0. A device, because libvirt gives each guest a copy of it."""
+    if not path.exists():
+        os.mknod(path, stat.S_IFCHR, os.makedev(1, 3))
+    return path
 
 
 def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measuring a guest's clock against the host's, and putting it right."""

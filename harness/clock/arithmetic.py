@@ -1,0 +1,91 @@
+"""The arithmetic of comparing two clocks; pure.
+
+Offsets are guest − host: negative means the guest is slow. The method is NTP's (RFC 5905, §8):
+the host sends at T1, the guest receives at T2 and sends at T3, the host receives at T4. Then
+
+    offset = ((T2 − T1) + (T3 − T4)) / 2      round trip = (T4 − T1) − (T3 − T2)
+
+and the true offset lies within offset ± round trip / 2, however asymmetric the two ways are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.records import ClockReading, Outcome
+
+_NS = 1e-9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One exchange. Host stamps are CLOCK_REALTIME and CLOCK_MONOTONIC, guest stamps likewise."""
+
+    host_sent_ns: int
+    guest_received_ns: int
+    guest_sent_ns: int
+    host_received_ns: int
+    host_sent_monotonic_ns: int
+    host_received_monotonic_ns: int
+    guest_monotonic_ns: int | None = None
+    """Read by the guest between receiving and sending."""
+    resolution_ns: int = 1
+    """Of the guest's CLOCK_REALTIME as it was read; adds to the uncertainty."""
+    monotonic_resolution_ns: int = 1
+
+    @property
+    def round_trip_ns(self) -> int:
+        """The time on the way, without the guest's own turnaround."""
+        away = self.host_received_ns - self.host_sent_ns
+        return away - (self.guest_sent_ns - self.guest_received_ns)
+
+    @property
+    def offset_ns(self) -> float:
+        """guest − host."""
+        there = self.guest_received_ns - self.host_sent_ns
+        back = self.guest_sent_ns - self.host_received_ns
+        return (there + back) / 2
+
+    @property
+    def uncertainty_ns(self) -> float:
+        """The true offset is within ± this of ``offset_ns``."""
+        return max(0, self.round_trip_ns) / 2 + self.resolution_ns
+
+
+def consistent(samples: Sequence[Sample]) -> bool:
+    """Whether one offset could explain all samples; not so if a clock jumped between them."""
+    lowest = max(sample.offset_ns - sample.uncertainty_ns for sample in samples)
+    highest = min(sample.offset_ns + sample.uncertainty_ns for sample in samples)
+    return lowest <= highest
+
+
+def best(samples: Sequence[Sample]) -> ClockReading:
+    """The reading of the sample with the smallest round trip; ``samples`` must not be empty."""
+    chosen = min(samples, key=lambda sample: sample.round_trip_ns)
+    monotonic_s = monotonic_uncertainty_s = None
+    if chosen.guest_monotonic_ns is not None:
+        sent, received = chosen.host_sent_monotonic_ns, chosen.host_received_monotonic_ns
+        monotonic_s = (chosen.guest_monotonic_ns - (sent + received) / 2) * _NS
+        monotonic_uncertainty_s = ((received - sent) / 2 + chosen.monotonic_resolution_ns) * _NS
+    return ClockReading(
+        offset_s=chosen.offset_ns * _NS,
+        uncertainty_s=chosen.uncertainty_ns * _NS,
+        monotonic_s=monotonic_s,
+        monotonic_uncertainty_s=monotonic_uncertainty_s,
+        samples=len(samples),
+    )
+
+
+def judge_offset(offset_s: float, uncertainty_s: float, tolerance_s: float) -> Outcome:
+    """The interval rule: PASS or FAIL only if the whole interval says so, else ERROR."""
+    if abs(offset_s) + uncertainty_s <= tolerance_s:
+        return Outcome.PASS
+    if abs(offset_s) - uncertainty_s > tolerance_s:
+        return Outcome.FAIL
+    return Outcome.ERROR
+
+
+def describe(offset_s: float) -> str:
+    """``5.003 s slow``: people are shown words, not signs."""
+    return f"{abs(offset_s):.6f} s {'slow' if offset_s < 0 else 'fast'}"

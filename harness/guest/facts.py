@@ -1,0 +1,70 @@
+"""What kind of guest is this? One remote command; a process start is slow under emulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.errors import ProbeError
+from harness.guest.protocol import GuestShell, posix
+from harness.timebase import Deadline
+
+#: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
+INTERPRETERS = ("python3", "sh")
+
+#: How a time daemon is called in /proc/PID/comm (cut to 15 characters) → its name.
+_TIME_DAEMONS = {
+    "chronyd": "chronyd",
+    "systemd-timesyn": "systemd-timesyncd",
+    "ntpd": "ntpd",
+    "openntpd": "openntpd",
+}
+
+_SCRIPT = """
+say() { IFS= read -r value <"$2" 2>/dev/null && printf '%s=%s\\n' "$1" "$value"; }
+say boot_id /proc/sys/kernel/random/boot_id
+say kernel /proc/sys/kernel/osrelease
+say clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
+printf 'uid=%s\\n' "$(id -u)"
+for name in python3 perl; do
+    command -v "$name" >/dev/null 2>&1 && printf 'has=%s\\n' "$name"
+done
+cat /proc/[0-9]*/comm 2>/dev/null | while IFS= read -r name; do printf 'runs=%s\\n' "$name"; done
+"""
+
+
+@dataclass(frozen=True)
+class GuestFacts:
+    """What matters for measuring and mending a guest."""
+
+    boot_id: str
+    kernel: str
+    clocksource: str | None
+    uid: int
+    interpreters: tuple[str, ...]
+    """Those of ``INTERPRETERS`` that are there, best first."""
+    time_daemon: str | None
+
+
+def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
+    """Ask the guest. Raises ProbeError if it is no Linux that we can read, ShellError."""
+    lines = shell.run(posix(_SCRIPT), deadline, check=False).stdout.splitlines()
+    pairs = [line.partition("=")[::2] for line in lines if "=" in line]
+    single = dict(pairs)
+    has = {value for key, value in pairs if key == "has"} | {"sh"}
+    runs = {value for key, value in pairs if key == "runs"}
+    daemons = [_TIME_DAEMONS[name] for name in _TIME_DAEMONS if name in runs]
+    try:
+        return GuestFacts(
+            boot_id=single["boot_id"],
+            kernel=single["kernel"],
+            clocksource=single.get("clocksource"),
+            uid=int(single["uid"]),
+            interpreters=tuple(name for name in INTERPRETERS if name in has),
+            time_daemon=daemons[0] if daemons else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise ProbeError(
+            "does not tell its boot id, kernel and user id",
+            guest=shell.guest,
+            hint="harness needs a Linux guest with a POSIX sh and /proc",
+        ) from error

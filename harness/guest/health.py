@@ -1,0 +1,60 @@
+"""What the guest's kernel has to say since a marker, and whether it is still the same boot."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, replace
+
+from harness.guest.facts import GuestFacts
+from harness.guest.protocol import GuestShell, posix
+from harness.timebase import Deadline
+
+#: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/rcu/tree_stall.h,
+#: kernel/hung_task.c, kernel/time/clocksource.c).
+STALL = re.compile(
+    r"soft lockup|hard lockup|detected stalls|self-detected stall|rcu_\w+ kthread starved"
+    r"|blocked for more than \d+ seconds"
+    r"|clocksource: .*(unstable|Switched to clocksource|skewed)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class KernelLog:
+    """A place in the guest's kernel log, and what came after it."""
+
+    marker: str | None
+    """A line of the log; None: the log cannot be read by this user."""
+    new_lines: tuple[str, ...] = ()
+
+    @property
+    def stalls(self) -> tuple[str, ...]:
+        """The new lines that report a stall."""
+        return tuple(line for line in self.new_lines if STALL.search(line))
+
+
+def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
+    """Remember this place in the kernel log: by a line of ours as root, else by the last line."""
+    if facts.uid == 0:
+        marker = f"harness: mark {secrets.token_hex(8)}"
+        done = shell.run(posix(f"echo '{marker}' >/dev/kmsg"), deadline, check=False)
+        return KernelLog(marker if done.returncode == 0 else None)
+    done = shell.run(posix("dmesg"), deadline, check=False)
+    lines = done.stdout.splitlines()
+    return KernelLog(lines[-1] if done.returncode == 0 and lines else None)
+
+
+def look_again(
+    shell: GuestShell, log: KernelLog, deadline: Deadline
+) -> tuple[str | None, KernelLog | None]:
+    """The boot id now, and the log since the marker; None if the log cannot be read."""
+    script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
+    lines = shell.run(posix(script), deadline, check=False).stdout.splitlines()
+    boot_id = lines[0] if lines else None
+    if log.marker is None:
+        return boot_id, None
+    at = [number for number, line in enumerate(lines) if log.marker in line]
+    # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.
+    new = lines[at[-1] + 1 :] if at else lines[1:]
+    return boot_id, replace(log, new_lines=tuple(new))

@@ -16,7 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ConnectionLost, HypervisorError, LabError, MissingCapability
+from harness.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    HypervisorError,
+    LabError,
+    MissingCapability,
+)
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor
 from harness.host.process import start_ticks
@@ -28,6 +34,7 @@ Progress = Callable[[str], None]
 _DAEMONS = ("virtlogd", "libvirtd")
 _START_S = 30.0
 _STOP_S = 10.0
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 #: A constant, given to a shell because bind-mounting and becoming the daemon are two steps.
 _MASK_KVM = 'mount --bind "$1" /dev/kvm && exec "$0"'
 
@@ -60,9 +67,12 @@ def answers(uri: str) -> bool:
     return True
 
 
-def ensure(uri: str, logs: Path, progress: Progress) -> Sequence[Daemon]:
+def ensure(
+    uri: str, logs: Path, progress: Progress, keep_open: int | None = None
+) -> Sequence[Daemon]:
     """Start virtlogd and libvirtd if nothing answers at ``uri``; return what was started.
 
+    The daemons inherit the descriptor ``keep_open`` and hold it for as long as they live.
     Raises MissingCapability if they are not installed or we are not root, LabError if they do
     not come up.
     """
@@ -76,7 +86,7 @@ def ensure(uri: str, logs: Path, progress: Progress) -> Sequence[Daemon]:
     started: list[Daemon] = []
     try:
         for name in _DAEMONS:
-            started.append(_start(name, logs))
+            started.append(_start(name, logs, keep_open))
         _wait_until_it_answers(uri, started[-1], logs)
     except BaseException:
         stop(started)
@@ -84,7 +94,7 @@ def ensure(uri: str, logs: Path, progress: Progress) -> Sequence[Daemon]:
     return started
 
 
-def _start(name: str, logs: Path) -> Daemon:
+def _start(name: str, logs: Path, keep_open: int | None) -> Daemon:
     program = shutil.which(name)
     if program is None:
         raise MissingCapability(name, f"{name} is not installed", hint="make setup")
@@ -92,7 +102,7 @@ def _start(name: str, logs: Path) -> Daemon:
     if Path("/dev/kvm").exists() and probe().accelerator != "kvm":
         mask = _device_nobody_may_open(logs / "no-kvm")
         command = ["unshare", "--mount", "sh", "-c", _MASK_KVM, program, str(mask)]
-    output = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+    output = os.open(logs / f"{name}.log", _LOG_FLAGS, 0o600)
     try:
         # Not subprocess: the daemon is meant to outlive this process, which would complain.
         pid = os.posix_spawnp(
@@ -103,6 +113,7 @@ def _start(name: str, logs: Path) -> Daemon:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
                 (os.POSIX_SPAWN_DUP2, output, 2),
+                *([] if keep_open is None else [(os.POSIX_SPAWN_DUP2, keep_open, 3)]),
             ],
             setsid=True,
         )
@@ -120,7 +131,7 @@ def _device_nobody_may_open(path: Path) -> Path:
 
 def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:
     def probe_it() -> None:
-        if not daemon.alive:
+        if not _lives(daemon):
             tail = (logs / f"{daemon.name}.log").read_text(errors="replace").splitlines()[-1:]
             raise LabError(f"{daemon.name} ended at once: {' '.join(tail) or 'no message'}")
         try:
@@ -132,21 +143,28 @@ def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:
 
 
 def stop(daemons: Sequence[Daemon]) -> None:
-    """End what ``ensure`` started, last first. Raises LabError if one will not end."""
+    """End what ``ensure`` started, last first. Raises DeadlineExpired if one cannot be ended."""
     for daemon in reversed(daemons):
-        if not daemon.alive:
-            continue
-        os.kill(daemon.pid, signal.SIGTERM)
-        wait_for(
-            lambda daemon=daemon: _gone(daemon),  # type: ignore[misc]
-            what=f"stopping {daemon.name}",
-            deadline=Deadline.after(_STOP_S),
-            interval_s=0.05,
-        )
+        try:
+            _end(daemon, signal.SIGTERM)
+        except DeadlineExpired:
+            _end(daemon, signal.SIGKILL)
 
 
-def _gone(daemon: Daemon) -> None:
+def _end(daemon: Daemon, sign: signal.Signals) -> None:
+    if not _lives(daemon):
+        return
+    os.kill(daemon.pid, sign)
+
+    def look() -> None:
+        if _lives(daemon):
+            raise NotYet(f"pid {daemon.pid} is still there")
+
+    what, deadline = f"stopping {daemon.name}", Deadline.after(_STOP_S)
+    wait_for(look, what=what, deadline=deadline, interval_s=0.05)
+
+
+def _lives(daemon: Daemon) -> bool:
     with suppress(ChildProcessError):
         os.waitpid(daemon.pid, os.WNOHANG)  # ours to reap if we are its parent
-    if daemon.alive:
-        raise NotYet(f"{daemon.name} (pid {daemon.pid}) is still there")
+    return daemon.alive

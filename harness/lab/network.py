@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -22,6 +23,12 @@ def free_subnet(taken: Iterable[Network]) -> Network:
         if not any(subnet.overlaps(other) for other in used):
             return subnet
     raise LabError(f"no free /24 left in {_CANDIDATES} for the lab's network")
+
+
+def destinations(routes: Iterable[Mapping[str, Any]]) -> list[Network]:
+    """Where ``routes`` (as ``ip -json -4 route`` prints them) lead, the default route left out."""
+    found = (str(route.get("dst", "default")) for route in routes)
+    return [ipaddress.IPv4Network(dst) for dst in found if dst[:1].isdigit()]
 
 
 def host_address(subnet: Network, number: int) -> str:

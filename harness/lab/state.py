@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from harness.errors import LabError
+from harness.errors import LabError, UsageError
 from harness.lab.daemon import Daemon
 from harness.paths import state_dir
+from harness.runfolder import write_atomically
 
 USER = "root"
 
@@ -39,7 +44,11 @@ class LabState:
     accelerator: str
     network: str
     run_dir: str
-    """Disks and logs, where QEMU's own user can read them."""
+    """Disks and consoles, where QEMU's own user can read them."""
+    place: str
+    """Boot and namespace it was made in; elsewhere its guests cannot be reached."""
+    borrowed: bool = False
+    """The libvirtd was there before the lab and stays after it."""
     guests: tuple[LabGuest, ...] = ()
     daemons: tuple[Daemon, ...] = ()
 
@@ -74,23 +83,76 @@ def lab_config_file() -> Path | None:
     return file if file.exists() and _state_file().exists() else None
 
 
+def this_place() -> str:
+    """This boot of the machine and this network namespace of it."""
+    return f"{_boot_id()} {os.readlink('/proc/self/ns/net')}"
+
+
+def same_boot(place: str) -> bool:
+    """Whether the machine has been up all the time since ``place`` was noted."""
+    return place.startswith(_boot_id())
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextmanager
+def claimed() -> Iterator[int]:
+    """Hold the lab's lock for the time of a ``with``; the descriptor may be handed on.
+
+    The lab's own libvirtd inherits it, so that the lock is held for as long as that lives, and
+    is seen from every namespace. Raises UsageError if somebody holds it already.
+    """
+    lab_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(_lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UsageError("another harness is bringing a lab up just now") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_held() -> bool:
+    """Whether the lab's libvirtd, or a harness that brings a lab up, lives in any namespace."""
+    try:
+        with open(_lock_file()) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_file() -> Path:
+    return lab_dir() / "lock"
+
+
 def save(state: LabState) -> None:
     """Write the state down. Written before anything exists, so that nothing is ever forgotten."""
     lab_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-    _state_file().write_text(json.dumps(asdict(state), indent=1))
+    write_atomically(_state_file(), json.dumps(asdict(state), indent=1))
 
 
 def load() -> LabState | None:
     """The lab that was written down, or None."""
     try:
         raw: dict[str, Any] = json.loads(_state_file().read_text())
+        guests = tuple(LabGuest(**guest) for guest in raw.pop("guests"))
+        daemons = tuple(Daemon(**daemon) for daemon in raw.pop("daemons"))
+        return LabState(**raw, guests=guests, daemons=daemons)
     except FileNotFoundError:
         return None
-    except (OSError, json.JSONDecodeError) as error:
-        raise LabError(f"cannot read {_state_file()}: {error}") from error
-    guests = tuple(LabGuest(**guest) for guest in raw.pop("guests"))
-    daemons = tuple(Daemon(**daemon) for daemon in raw.pop("daemons"))
-    return LabState(**raw, guests=guests, daemons=daemons)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LabError(
+            f"{_state_file()} is no lab's state: {error}",
+            hint="written by another version? end its guests by hand, then remove the file",
+        ) from error
 
 
 def write_config(state: LabState) -> None:
@@ -117,6 +179,5 @@ def write_keys(state: LabState, private_key: str, host_keys: Sequence[tuple[str,
 
 
 def forget() -> None:
-    """Remove every file of the lab from the state folder."""
-    for name in ("lab.json", "harness.toml", "id_ed25519", "known_hosts"):
-        (lab_dir() / name).unlink(missing_ok=True)
+    """Remove the lab's state folder."""
+    shutil.rmtree(lab_dir(), ignore_errors=True)

@@ -1,0 +1,62 @@
+"""Waiting until guests answer: an SSH server that introduces itself is a guest that is ready.
+
+Our images and cloud-init install the guest's keys before they start the SSH server.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from harness.errors import HarnessError, LabError
+from harness.fanout import errors, fan_out
+from harness.lab.state import LabGuest
+from harness.timebase import Deadline, NotYet, wait_for
+
+_SSH_PORT = 22
+_BANNER = b"SSH-"
+_ATTEMPT_S = 2.0
+_CONSOLE_LINES = 3
+
+
+def wait_for_ssh(guests: Sequence[LabGuest], deadline: Deadline) -> None:
+    """Return when every guest answers. Raises LabError with the last words of one that does not."""
+    calls = {
+        guest.name: partial(
+            wait_for,
+            partial(_banner, guest.address),
+            what="booting",
+            deadline=deadline,
+            interval_s=0.25,
+        )
+        for guest in guests
+    }
+    silent = errors(fan_out(calls, deadline, what="booting"))
+    for guest in guests:
+        if guest.name in silent:
+            raise _unanswered(guest, silent[guest.name])
+
+
+def _unanswered(guest: LabGuest, error: HarnessError) -> LabError:
+    log = Path(guest.serial_log)
+    said = log.read_text(errors="replace").split("\n") if log.exists() else []
+    last = [line.strip() for line in said if line.strip()][-_CONSOLE_LINES:]
+    console = " / ".join(last) or "nothing"
+    return LabError(
+        f"does not answer SSH: {error.message}",
+        guest=guest.name,
+        hint=f"its console said last: {console}",
+    )
+
+
+def _banner(address: str) -> None:
+    """Raises NotYet until an SSH server introduces itself."""
+    try:
+        with closing(socket.create_connection((address, _SSH_PORT), _ATTEMPT_S)) as connection:
+            if connection.recv(len(_BANNER)) != _BANNER:
+                raise NotYet(f"{address}: port {_SSH_PORT} is not SSH yet")
+    except OSError as error:
+        raise NotYet(f"{address}: {error.strerror or error}") from error

@@ -1,82 +1,15 @@
-"""Real guests for the tests. The ladder, each rung one step further:
-
-``lab``       one lab for the whole session: tiny-1, tiny-2, tiny-3 and debian-1, update domains 0,
-              1, 1, 0; every test finds all of them running, and leaves them so
-``libvirt``   a connection of the driver to it
-``session``   ``session(name)`` logs in to a guest: shell, facts and clock sampler
-``harness``   ``harness(*arguments)`` runs the command line as a process and returns how it ended
-
-Requires: root inside ``scripts/in-namespace`` (no packet leaves, nothing stays behind) and built
-images. Without that the tests are skipped, or fail where HARNESS_REQUIRE names ``guest``.
-"""
+"""What holds for every test on real guests."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
-from harness.config import load
-from harness.host.driver import LibvirtHypervisor
-from harness.lab import lab as labs
-from harness.lab.specs import GuestSpec
-from harness.lab.state import LabState
 from harness.lifecycle import GuestState
-from harness.session import GuestSession
 from harness.timebase import Deadline
-
-GUESTS = (
-    GuestSpec("tiny-1", "tiny", update_domain="0", availability_set="web"),
-    GuestSpec("tiny-2", "tiny", update_domain="1", availability_set="web"),
-    GuestSpec("tiny-3", "tiny", update_domain="1", availability_set=None),
-    GuestSpec("debian-1", "debian", update_domain="0", availability_set=None),
-)
-
-
-def pytest_collection_modifyitems(items):
-    """Whatever lies in this folder needs guests."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.guest)
-
-
-def _missing() -> str | None:
-    if os.environ.get("HARNESS_NAMESPACE") != "inside":
-        return "not inside scripts/in-namespace"
-    if os.geteuid() != 0:
-        return "not root"
-    return None
-
-
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory) -> LabState:
-    """Boot the session's lab; afterwards remove it."""
-    why = _missing()
-    if why and "guest" in os.environ.get("HARNESS_REQUIRE", "").split(","):
-        pytest.fail(f"real guests are required, but: {why}")
-    if why:
-        pytest.skip(f"no real guests: {why}")
-    os.environ["HARNESS_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
-    state = labs.up(GUESTS, deadline=Deadline.after(180), progress=print)
-    yield state
-    labs.down(print)
-
-
-@pytest.fixture(scope="session")
-def libvirt(lab) -> LibvirtHypervisor:
-    """The driver, connected to the lab's libvirt."""
-    hypervisor = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
-    yield hypervisor
-    hypervisor.close()
 
 
 @pytest.fixture(autouse=True)
-def _everybody_runs(request, lab, libvirt):
+def _everybody_runs(lab, libvirt):
     """No test starts from, or leaves behind, a guest that does not run."""
     _assert_running(lab, libvirt, "before")
     yield
@@ -91,52 +24,3 @@ def _everybody_runs(request, lab, libvirt):
 def _assert_running(lab, libvirt, when):
     states = {g.name: libvirt.state(g.uuid, Deadline.after(10)).state for g in lab.guests}
     assert set(states.values()) == {GuestState.RUNNING}, f"{when} the test: {states}"
-
-
-@pytest.fixture
-def session(lab, libvirt):
-    """Log in to guests by name; every login is closed after the test."""
-    config = load(lab.config_file, environment={}, flags={}).config
-    opened = []
-
-    def log_in(name: str) -> GuestSession:
-        deadline = Deadline.after(30)
-        found = GuestSession.open(libvirt.find(name, deadline), config, libvirt, deadline)
-        opened.append(found)
-        return found
-
-    yield log_in
-    for one in opened:
-        one.close()
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a ``harness`` process ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def record(self) -> dict:
-        """stdout as JSON."""
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def harness(lab, tmp_path):
-    """Run the command line on the lab: ``harness("run", "tiny-1", "--json")``."""
-
-    def run(*arguments: str, timeout_s: float = 120, **environment: str) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return run

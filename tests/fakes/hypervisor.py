@@ -1,0 +1,109 @@
+"""A hypervisor in memory; passes the contract suite, and can be told to misbehave."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable
+
+from harness.errors import GuestNotFound, PauseFailed, WrongState
+from harness.host.protocol import EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.lifecycle import ENDED, GuestState, StateReading
+from harness.records import HostRecord
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+
+
+class FakeHypervisor:
+    """Guests by name; a guest's uuid is ``uuid-NAME``.
+
+    ``before[("pause", name)]`` is called before that operation and may raise, wait or meddle;
+    ``calls`` lists ``(operation, name)`` in the order in which they took effect.
+    """
+
+    uri = "fake:///"
+
+    def __init__(self, states: dict[str, GuestState], clock: Clock = SYSTEM_CLOCK) -> None:
+        self.states = dict(states)
+        self.clock = clock
+        self.calls: list[tuple[str, str]] = []
+        self.before: dict[tuple[str, str], Callable[[], None]] = {}
+        self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
+
+    def _enter(self, operation: str, uuid: str) -> str:
+        name = uuid.removeprefix("uuid-")
+        self.before.get((operation, name), lambda: None)()
+        self.calls.append((operation, name))
+        return name
+
+    def _become(self, name: str, state: GuestState, kind: EventKind) -> None:
+        self.states[name] = state
+        event = LifecycleEvent(f"uuid-{name}", kind, "0", self.clock.monotonic_ns())
+        self._events[name].append(event)
+
+    def host(self, deadline: Deadline) -> HostRecord:
+        return HostRecord(
+            hostname="fake", kernel="1", libvirt="0", hypervisor="fake", cpu="c", accelerator="test"
+        )
+
+    def guests(self, deadline: Deadline) -> list[GuestInfo]:
+        return [self._info(name) for name in sorted(self.states)]
+
+    def _info(self, name: str) -> GuestInfo:
+        return GuestInfo(
+            name=name,
+            uuid=f"uuid-{name}",
+            state=StateReading(self.states[name], "user"),
+            accelerator="test",
+            rtc_track="wall",
+            memory_bytes=1 << 27,
+            vcpus=1,
+        )
+
+    def find(self, name_or_uuid: str, deadline: Deadline) -> GuestInfo:
+        name = name_or_uuid.removeprefix("uuid-")
+        if name not in self.states:
+            near = difflib.get_close_matches(name, self.states, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else None
+            raise GuestNotFound("no such guest", operation="looking up", guest=name, hint=hint)
+        return self._info(name)
+
+    def state(self, uuid: str, deadline: Deadline) -> StateReading:
+        name = self._enter("state", uuid)
+        return StateReading(self.states.get(name, GuestState.GONE), "user")
+
+    def pause(self, uuid: str, deadline: Deadline) -> None:
+        name = self._enter("pause", uuid)
+        state = self.states.get(name, GuestState.GONE)
+        if state is not GuestState.RUNNING:
+            raise WrongState(f"is {state}, not running", operation="pausing", guest=name)
+        self._become(name, GuestState.PAUSED, EventKind.SUSPENDED)
+
+    def resume(self, uuid: str, deadline: Deadline) -> None:
+        name = self._enter("resume", uuid)
+        state = self.states.get(name, GuestState.GONE)
+        if state is GuestState.RUNNING:
+            return
+        if state in ENDED or state is not GuestState.PAUSED:
+            raise WrongState(f"is {state}", operation="resuming", guest=name)
+        self._become(name, GuestState.RUNNING, EventKind.RESUMED)
+
+    def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
+        return ProcessIdentity(1, 1)
+
+    def addresses(self, uuid: str, deadline: Deadline) -> list[str]:
+        return []
+
+    def events(self, uuid: str) -> list[LifecycleEvent]:
+        return list(self._events[uuid.removeprefix("uuid-")])
+
+    def close(self) -> None:
+        pass
+
+
+def pause_failure(name: str) -> Callable[[], None]:
+    """A ``before`` hook: this pause fails and the guest goes on running."""
+
+    def fail() -> None:
+        raise PauseFailed("is running after pausing", operation="pausing", guest=name)
+
+    return fail

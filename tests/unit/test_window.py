@@ -1,0 +1,271 @@
+"""The critical section: whatever happens in it, every guest of ours runs again afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from harness import window as window_module
+from harness.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    Interrupted,
+    JournalError,
+    ResumeFailed,
+    UpdateFailed,
+    UpdateOverran,
+    WrongState,
+)
+from harness.interruption import Interruption
+from harness.journal import Journal, read
+from harness.lifecycle import GuestState
+from harness.timebase import Deadline
+from harness.updates.protocol import Applied
+from harness.window import Member, UpdateCalls, hold_window
+from tests.fakes.hypervisor import FakeHypervisor, pause_failure
+
+RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+
+
+class Bench:
+    """A hypervisor, a journal and an update that a test can bend."""
+
+    def __init__(self, folder, *names: str) -> None:
+        self.hypervisor = FakeHypervisor(dict.fromkeys(names, RUNNING))
+        self.members = [Member(name, f"uuid-{name}") for name in names]
+        self.journal = Journal(folder, "run")
+        self.folder = folder
+        self.abandoned = threading.Event()
+        self.apply = lambda deadline: Applied(0)
+
+    def hold(self, budget_s: float = 30.0, reserve_s: float = 2.0):
+        with Interruption() as self.interruption, self.journal:
+            return hold_window(
+                self.members,
+                UpdateCalls(lambda deadline: self.apply(deadline), self.abandoned.set),
+                hypervisor=self.hypervisor,
+                journal=self.journal,
+                interruption=self.interruption,
+                budget_s=budget_s,
+                resume_reserve_s=reserve_s,
+            )
+
+    def calls(self, operation: str) -> list[str]:
+        return sorted(name for what, name in self.hypervisor.calls if what == operation)
+
+    @property
+    def states(self):
+        return self.hypervisor.states
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path, "a", "b")
+
+
+def test_all_are_paused_then_updated_then_resumed(bench):
+    """The order of things, and the figures that come of it."""
+    seen = {}
+    bench.apply = lambda deadline: seen.update(bench.states) or Applied(0)
+    window = bench.hold()
+    assert seen == {"a": PAUSED, "b": PAUSED}
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert window.applied == Applied(0)
+    assert 0 < window.update_s <= window.duration_s
+    for pause in window.guests.values():
+        assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
+    events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
+    assert events == ["pausing", "paused", "resuming", "resumed"]
+
+
+def test_the_intent_is_on_disk_before_the_first_pause(bench):
+    """Whoever comes after a crash finds who was about to be paused."""
+    found = []
+    bench.hypervisor.before["pause", "a"] = lambda: found.extend(
+        read(bench.folder / "journal.jsonl")
+    )
+    bench.hold()
+    assert found[0]["event"] == "pausing"
+    assert [guest["uuid"] for guest in found[0]["guests"]] == ["uuid-a", "uuid-b"]
+
+
+def test_no_journal_no_pause(bench, monkeypatch):
+    """A full disk ends it before anything is paused."""
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(JournalError):
+        bench.hold()
+    assert bench.calls("pause") == []
+
+
+def test_a_disk_that_fills_up_while_guests_are_paused_holds_nothing_up(bench, monkeypatch):
+    """Notes are lost, guests are not."""
+
+    def fill_up(deadline):
+        monkeypatch.setattr(os, "write", lambda fd, data: 0)
+        return Applied(0)
+
+    bench.apply = fill_up
+    bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert bench.journal.lost
+
+
+def test_an_update_that_fails_does_not_keep_guests_paused(bench):
+    """The error is part of the result."""
+
+    def fail(deadline):
+        raise UpdateFailed("no", returncode=3)
+
+    bench.apply = fail
+    window = bench.hold()
+    assert isinstance(window.update_error, UpdateFailed)
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_an_update_that_overruns_is_abandoned_and_not_waited_for(bench):
+    """It is still running when the guests are."""
+    release = threading.Event()
+    bench.apply = lambda deadline: release.wait(30)
+    window = bench.hold(budget_s=0.5, reserve_s=0.3)
+    assert isinstance(window.update_error, UpdateOverran)
+    assert bench.abandoned.is_set()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert 0.2 <= window.update_s < 10
+    release.set()
+
+
+def test_the_update_is_given_the_budget_less_the_reserve(bench):
+    """The deadline handed down leaves time for resuming."""
+    limits = []
+    bench.apply = lambda deadline: limits.append(deadline.limit_s)
+    bench.hold(budget_s=30.0, reserve_s=2.0)
+    assert limits == [28.0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_abandons_the_update_and_resumes_the_guests(bench, number):
+    """Repeated signals change nothing."""
+    release = threading.Event()
+
+    def interrupt(deadline):
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        release.wait(30)
+
+    bench.apply = interrupt
+    window = bench.hold()
+    assert isinstance(window.update_error, Interrupted)
+    assert window.update_error.signal_name == number.name
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    release.set()
+
+
+def test_a_signal_before_the_first_pause_pauses_nobody(bench):
+    """Where nothing is paused yet, stopping is simple."""
+    real = Interruption.check
+
+    def asked(interruption):
+        interruption.request("SIGINT")
+        real(interruption)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interruption, "check", asked)
+        with pytest.raises(Interrupted):
+            bench.hold()
+    assert bench.calls("pause") == []
+
+
+def test_a_guest_paused_by_somebody_else_is_never_resumed_by_us(bench):
+    """It was paused between preflight and window; the update does not run."""
+    bench.states["b"] = PAUSED
+    ran = []
+    bench.apply = lambda deadline: ran.append(1)
+    window = bench.hold()
+    assert bench.states == {"a": RUNNING, "b": PAUSED}
+    assert bench.calls("resume") == ["a"]
+    assert isinstance(window.guests["b"].pause_error, WrongState)
+    assert not ran
+
+
+def test_if_one_cannot_be_paused_the_update_does_not_run_and_the_others_resume(bench):
+    """A guest that never paused must not be measured as if it had."""
+    ran = []
+    bench.apply = lambda deadline: ran.append(1)
+    bench.hypervisor.before["pause", "b"] = pause_failure("b")
+    window = bench.hold()
+    assert not ran
+    assert window.applied is None
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_a_guest_whose_pause_gave_no_clear_answer_is_resumed(bench):
+    """The connection broke after the pause had been carried out."""
+
+    def pause_and_lose_the_answer():
+        bench.states["b"] = PAUSED
+        raise ConnectionLost("gone", operation="pausing", guest="b")
+
+    bench.hypervisor.before["pause", "b"] = pause_and_lose_the_answer
+    bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_resume_is_tried_again_until_it_succeeds(bench):
+    """libvirtd comes back after a while."""
+    failures = iter([ConnectionLost("gone", operation="resuming")] * 3)
+
+    def fail_three_times():
+        for error in failures:
+            raise error
+
+    bench.hypervisor.before["resume", "a"] = fail_three_times
+    window = bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert window.guests["a"].resume_error is None
+
+
+def test_a_guest_that_died_does_not_keep_the_others_paused(bench):
+    """Dead is dead, at once, and says so."""
+    bench.apply = lambda deadline: bench.states.update(a=GuestState.SHUT_OFF)
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, WrongState)
+    assert window.guests["a"].outer_s is None
+    assert bench.states["b"] is RUNNING
+
+
+def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, monkeypatch):
+    """The other one is not held up, and the error says what the last answer was."""
+    monkeypatch.setattr(window_module, "RESUME_PATIENCE_S", 0.3)
+
+    def refuse():
+        raise ResumeFailed("is paused after resuming", operation="resuming", guest="a")
+
+    bench.hypervisor.before["resume", "a"] = refuse
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, DeadlineExpired)
+    assert bench.states == {"a": PAUSED, "b": RUNNING}
+    bench.states["a"] = RUNNING
+
+
+def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):
+    """An exception that is not ours comes out, after the resume."""
+    bench.apply = lambda deadline: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_deadlines_count_from_the_first_pause(bench):
+    """A slow pause leaves less for the update, never a longer window."""
+    seen = []
+    bench.hypervisor.before["pause", "a"] = lambda: threading.Event().wait(0.2)
+
+    def apply(deadline: Deadline):
+        seen.append(deadline.remaining_s())
+
+    bench.apply = apply
+    bench.hold(budget_s=1.0, reserve_s=0.1)
+    assert seen[0] <= 0.7

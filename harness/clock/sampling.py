@@ -112,7 +112,7 @@ class Sampler:
         to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
         try:
             sample = _parse(answer, self._asked, sent_ns, received_ns, to_realtime_ns)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise ProbeError(
                 f"its clock agent answers nonsense: {answer[:_SHOWN]!r}", guest=self.guest
             ) from error

@@ -37,18 +37,26 @@ class CommandUpdate:
         self._verify = settings.verify
         self._rollback = settings.rollback
         self._running: UpdateProcess | None = None
+        self._abandoned = False
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Find every program it may need, now. Raises ConfigError."""
-        for key in ("command", "verify", "rollback"):
-            command = self.command if key == "command" else getattr(self, f"_{key}")
+        self._running, self._abandoned = None, False
+        commands = (("command", self.command), ("verify", self._verify))
+        for key, command in (*commands, ("rollback", self._rollback)):
             if command:
+                _check_words(command, f"update.{key}")
                 _check_executable(command[0], f"update.{key}")
 
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Run the command until it ends or the deadline passes."""
         output = context.run_dir / f"update-{quote(context.update_domain, safe='')}.log"
-        returncode = self._execute(self.command, context, deadline, output)
+        if self._abandoned:
+            raise UpdateFailed(f"{self.command[0]} was abandoned before it was started")
+        process = self._start(self.command, context, deadline, output)
+        if self._abandoned:  # between the two lines above, when there was nothing to end yet
+            process.end()
+        returncode = process.wait(deadline)
         if returncode is None:
             self.abandon()
             raise UpdateOverran(
@@ -63,13 +71,21 @@ class CommandUpdate:
         self._aftermath("verify", self._verify, context, deadline)
 
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
-        """Wait until nothing of an abandoned command is left, then run the rollback command."""
-        if self._running is not None and not self._running.ended(deadline):
-            raise UpdateFailed(f"processes of {self.command[0]} outlive it and cannot be ended")
+        """End what is left of the command, wait until it is gone, run the rollback command."""
+        if self._running is not None:
+            self._running.end()
+            if survivors := self._running.survivors(deadline):
+                pids = ", ".join(str(pid) for pid in sorted(survivors))
+                raise UpdateFailed(
+                    f"processes of {self.command[0]} could not be ended, so nothing was rolled "
+                    f"back: {pids}",
+                    hint="end them by hand, then undo what the update did",
+                )
         self._aftermath("rollback", self._rollback, context, deadline)
 
     def abandon(self) -> None:
         """End the command and all it started."""
+        self._abandoned = True
         if self._running is not None:
             self._running.end()
 
@@ -79,20 +95,21 @@ class CommandUpdate:
         if not command:
             return
         output = context.run_dir / f"{what}-{quote(context.update_domain, safe='')}.log"
-        returncode = self._execute(command, context, deadline, output)
+        process = self._start(command, context, deadline, output)
+        returncode = process.wait(deadline)
         if returncode is None:
-            self.abandon()
+            process.end()
             raise UpdateFailed(f"{what} command {command[0]} did not end in time")
         _expect_success(command, returncode, output)
 
-    def _execute(
+    def _start(
         self, command: Sequence[str], context: UpdateContext, deadline: Deadline, output: Path
-    ) -> int | None:
+    ) -> UpdateProcess:
         try:
             self._running = UpdateProcess(command, _environment(context, deadline), output)
         except OSError as error:
             raise UpdateFailed(f"cannot start {command[0]}: {error.strerror}") from error
-        return self._running.wait(deadline)
+        return self._running
 
 
 def _environment(context: UpdateContext, deadline: Deadline) -> dict[str, str]:
@@ -116,18 +133,25 @@ def _expect_success(command: Sequence[str], returncode: int, output: Path) -> No
     )
 
 
+def _check_words(command: Sequence[str], key: str) -> None:
+    if any("\0" in word for word in command):
+        raise ConfigError("a word of a command cannot hold a NUL character", key=key)
+
+
 def _check_executable(program: str, key: str) -> None:
-    """Raises ConfigError unless ``program`` could be started by us, and only we could change it."""
+    """Raise ConfigError unless we could start ``program``, and not everybody could change it."""
     found = shutil.which(program)
     path = Path(found or program)
-    if not path.exists():
-        raise ConfigError(f"{program}: no such program", key=key)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        reason = "no such program" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"{program}: {reason}", key=key) from error
+    if not stat.S_ISREG(mode):
         raise ConfigError(f"{program} is not a file", key=key)
     if found is None:
         raise ConfigError(f"{program} is not executable", key=key, hint=f"chmod +x {program}")
-    if os.geteuid() == 0 and status.st_mode & stat.S_IWOTH:
+    if os.geteuid() == 0 and mode & stat.S_IWOTH:
         raise ConfigError(
             f"{program} can be changed by anybody, and would run as root",
             key=key,
@@ -137,11 +161,17 @@ def _check_executable(program: str, key: str) -> None:
 
 
 def _check_interpreter(path: Path, key: str) -> None:
-    with open(path, "rb") as file:
-        first = file.readline(256)
+    """A script's ``#!`` line must name a program; after ``env`` that is the next word."""
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(256)
+    except PermissionError:
+        return  # a binary may be run without being read
     if not first.startswith(b"#!"):
         return
-    words = first[2:].split()
-    interpreter = os.fsdecode(words[0]) if words else ""
-    if not os.access(interpreter, os.X_OK):
-        raise ConfigError(f"{path}: its interpreter {interpreter!r} is missing", key=key)
+    words = [os.fsdecode(word) for word in first[2:].split()] or [""]
+    missing = None if os.access(words[0], os.X_OK) else words[0]
+    if Path(words[0]).name == "env" and len(words) > 1 and not words[1].startswith("-"):
+        missing = missing or (None if shutil.which(words[1]) else words[1])
+    if missing is not None:
+        raise ConfigError(f"{path}: its interpreter {missing!r} is missing", key=key)

@@ -6,7 +6,8 @@ Layout, under the state folder::
     stand-in/versions/7/    payload, manifest (sha256 of the payload)
 
 Applying stages version n+1 with its data fsync'd, then switches ``current`` by one rename. Until
-that rename the old version is in force; a staged version that was abandoned is removed.
+that rename the old version is in force; a staged version that was abandoned is removed. The version
+in force and the one before it are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettin
 
 CHUNK_BYTES = 256 * 1024
 CHUNKS = 16
-KEPT_VERSIONS = 2
 #: What it takes on top of its pace: the last fsyncs on a slow disk.
 MARGIN_S = 1.0
 
@@ -64,7 +64,7 @@ class StandInUpdate:
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Write the payload at its pace, then switch."""
         if self._staged is None:
-            raise UpdateFailed("apply was called before prepare")
+            raise UpdateFailed("no version is staged: it was never prepared, or was rolled back")
         self._idle.clear()
         try:
             self._write(self._staged, deadline)
@@ -88,7 +88,7 @@ class StandInUpdate:
             raise UpdateFailed(f"version {current.name} is in force, not the one just applied")
         if digest != promised:
             raise UpdateFailed(f"version {current.name} is damaged: {digest} is not {promised}")
-        _prune(home, current)
+        _prune(home, current, self._before)
 
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
         """Put the version before in force again, if need be, and remove the staged one."""
@@ -107,6 +107,7 @@ class StandInUpdate:
             shutil.rmtree(self._staged)
         except OSError as error:
             raise UpdateFailed(f"cannot roll back version {self._staged.name}: {error}") from error
+        self._staged = None
 
     def abandon(self) -> None:
         """Stop before the next chunk; the old version stays in force."""
@@ -124,7 +125,11 @@ class StandInUpdate:
                 os.fsync(file.fileno())
                 due_s = self._duration_s * number / CHUNKS
                 self._keep_pace(due_s - watch.elapsed_s(), deadline)
-        (folder / "manifest").write_text(digest.hexdigest() + "\n")
+        with open(folder / "manifest", "w") as manifest:
+            manifest.write(digest.hexdigest() + "\n")
+            manifest.flush()
+            os.fsync(manifest.fileno())
+        _sync_folder(folder)
 
     def _keep_pace(self, ahead_s: float, deadline: Deadline) -> None:
         if self._abandoned.wait(timeout=max(0.0, min(ahead_s, deadline.remaining_s()))):
@@ -142,15 +147,22 @@ def _switch(home: Path, version: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(version.relative_to(home))
     temporary.replace(home / "current")
-    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_folder(home)
+
+
+def _sync_folder(path: Path) -> None:
+    """What the folder lists survives a power cut, not only what its files hold."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _prune(home: Path, current: Path) -> None:
-    numbered = [path for path in (home / "versions").iterdir() if path.name.isdecimal()]
-    for old in sorted(numbered, key=lambda path: int(path.name))[:-KEPT_VERSIONS]:
-        if old.resolve() != current:
-            shutil.rmtree(old, ignore_errors=True)
+def _prune(home: Path, current: Path, before: Path | None) -> None:
+    """Remove what is older than ``current``, but for the version that it replaced."""
+    for path in (home / "versions").iterdir():
+        if not path.name.isdecimal() or path == before:
+            continue
+        if int(path.name) < int(current.name):
+            shutil.rmtree(path, ignore_errors=True)

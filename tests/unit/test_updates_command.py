@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,23 +70,6 @@ def wait_until_written(file: Path) -> str:
         return text
 
     return wait_for(look, what=f"writing {file}", deadline=patience(), interval_s=0.01)
-
-
-def in_background(update: CommandUpdate, context, deadline: Deadline) -> list[BaseException]:
-    """Run apply in a thread, as the pause window does; the list gets what it raised."""
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            update.apply(context, deadline)
-        except UpdateFailed as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    raised_when_joined = raised
-    update.thread = thread
-    return raised_when_joined
 
 
 def test_a_command_that_succeeds_is_applied_and_its_output_kept(context, script):
@@ -208,15 +192,13 @@ def test_an_overrun_ends_the_whole_tree(context, script, tmp_path, monkeypatch):
         )
     )
     files = [tmp_path / name for name in ("leader", "daemon", "scrubbed")]
-    raised = in_background(update, context, patience())
-    pids = [int(wait_until_written(file)) for file in files]
-    watch = Stopwatch()
-    update.abandon()
-    assert watch.elapsed_s() < 0.15, "abandoning must not wait for the update to end"
-    update.rollback(context, patience())
-    update.thread.join()
-    assert all(gone(pid) for pid in pids)
-    assert isinstance(raised[0], UpdateFailed)
+    with ThreadPoolExecutor(1) as pool:
+        applying = pool.submit(update.apply, context, patience())
+        pids = [int(wait_until_written(file)) for file in files]
+        update.abandon()
+        update.rollback(context, patience())
+        assert all(gone(pid) for pid in pids)
+        assert isinstance(applying.exception(PATIENCE_S), UpdateFailed)
 
 
 #: Forks twice and leaves the session, as daemons do; ignores TERM and keeps stdout open.
@@ -229,6 +211,25 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with open("daemon", "w") as file: print(os.getpid(), file=file)
 time.sleep(60)
 """
+
+
+def test_abandoning_does_not_wait(context, script, monkeypatch):
+    """abandon returns while the update is still being ended: guests are waiting to be resumed."""
+    returned = threading.Event()
+    really_end = process.UpdateProcess._end
+    in_time = []
+
+    def end_later(self):
+        in_time.append(returned.wait(PATIENCE_S))
+        really_end(self)
+
+    monkeypatch.setattr(process.UpdateProcess, "_end", end_later)
+    update = command(script("exec sleep 60"))
+    with pytest.raises(UpdateOverran):
+        update.apply(context, Deadline.after(0.05))
+    returned.set()
+    update.rollback(context, patience())
+    assert in_time == [True]
 
 
 def test_the_deadline_is_kept_by_apply_itself(context, script):

@@ -18,7 +18,8 @@ from harness.timebase import Deadline, NotYet, wait_for
 
 _SSH_PORT = 22
 _BANNER = b"SSH-"
-_ATTEMPT_S = 2.0
+#: Under emulation sshd may take seconds to say hello; asking again would only slow it down.
+_ATTEMPT_S = 10.0
 _CONSOLE_LINES = 3
 
 

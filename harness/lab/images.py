@@ -19,6 +19,13 @@ from harness.timebase import Stopwatch
 
 Progress = Callable[[str], None]
 
+#: A build ends with us, even when we are killed, and so does everything it mounted: mmdebstrap
+#: mounts the machine's own /sys into the folder that the next build would clear away.
+_CONFINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
+
 
 @dataclass(frozen=True)
 class Image:
@@ -99,7 +106,8 @@ def _build(name: str, recipe: Path, folder: Path, progress: Progress) -> None:
 def _run_recipe(name: str, build: Path, out: Path, progress: Progress) -> None:
     lines: list[str] = []
     with subprocess.Popen(
-        [build, out],
+        [*_CONFINED, build, out],
+        env={**os.environ, "TMPDIR": str(out)},  # large, and found again after a kill
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

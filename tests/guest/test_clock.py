@@ -1,0 +1,110 @@
+"""Clocks of real guests, wrong by a known amount, over good and bad networks.
+
+Requires: the session's lab. Leaves behind: nothing; the guests' clocks are right.
+"""
+
+from __future__ import annotations
+
+import paramiko
+import pytest
+
+from harness.clock.correction import CorrectionPolicy, correct
+from harness.clock.sampling import Sampler
+from harness.config import SshSection
+from harness.guest.access import SshSettings
+from harness.guest.shell import SshShell
+from harness.timebase import Deadline
+from tests.fakes.slow_way import slow_way
+
+GUESTS = ["debian-1", "tiny-1"]
+
+
+def shift(session, seconds: float) -> None:
+    """Set a guest's clock wrong by a known amount."""
+    if session.sampler.can_step:
+        session.sampler.step(round(seconds * 1e9), Deadline.after(10))
+    else:
+        reading = session.sampler.read(4, Deadline.after(10))
+        now_s = session.sampler._clock.realtime_ns() / 1e9 + reading.offset_s
+        session.sampler.set_second(round(now_s + seconds), Deadline.after(10))
+
+
+@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize("wrong_s", [-3.0, 3.0, 3600.0])
+def test_both_signs_of_error_are_measured_and_mended(session, name, wrong_s):
+    """Slow and fast, on python3 and on a bare shell; back only because it is allowed here."""
+    guest = session(name)
+    start = correct(guest.sampler, CorrectionPolicy(0.050, allow_backward=True), Deadline.after(30))
+    shift(guest, wrong_s)
+    seen = guest.sampler.read(8, Deadline.after(10))
+    slack_s = 0.05 if guest.sampler.can_step else 1.1  # the shell sets whole seconds
+    assert seen.offset_s - start.after.offset_s == pytest.approx(wrong_s, abs=slack_s)
+    policy = CorrectionPolicy(guest.tolerance_s, allow_backward=True)
+    mended = correct(guest.sampler, policy, Deadline.after(30))
+    assert mended.refused is None, mended
+    assert abs(mended.after.offset_s) + mended.after.uncertainty_s <= guest.tolerance_s
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_fast_clock_is_not_set_back_unless_that_is_allowed(session, name):
+    """The refusal names the flag, and the clock stays as it was."""
+    guest = session(name)
+    shift(guest, 5.0)
+    policy = CorrectionPolicy(guest.tolerance_s)
+    assert "--allow-backward" in correct(guest.sampler, policy, Deadline.after(30)).refused
+    assert guest.sampler.read(4, Deadline.after(10)).offset_s > 3
+    allowed = CorrectionPolicy(guest.tolerance_s, allow_backward=True)
+    assert correct(guest.sampler, allowed, Deadline.after(30)).refused is None
+
+
+@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize(("there_s", "back_s"), [(0.3, 0.3), (0.3, 0.0), (0.0, 0.3)])
+def test_300_ms_of_latency_do_not_move_the_estimate_beyond_its_uncertainty(
+    session, lab, name, there_s, back_s
+):
+    """Both ways, or all of it on one: the stated uncertainty still holds the truth."""
+    direct = session(name)
+    before = direct.sampler.read(8, Deadline.after(10))
+    with slow_way(direct.address, 22, there_s, back_s) as port:
+        common = SshSection(user="root", port=port, identity_file=lab.identity_file)
+        host_key = paramiko.HostKeys(str(lab.known_hosts)).lookup(direct.address)["ssh-ed25519"]
+        own = SshSection(host_key=host_key.fingerprint)
+        settings = SshSettings.resolve(name, "127.0.0.1", common, own)
+        shell = SshShell.open(name, "127.0.0.1", settings, Deadline.after(30))
+        sampler = Sampler.open(shell, direct.facts, Deadline.after(30))
+        slow = sampler.read(3, Deadline.after(30))
+        sampler.close()
+        shell.close()
+    assert slow.uncertainty_s >= (there_s + back_s) / 2
+    moved_s = abs(slow.offset_s - before.offset_s)
+    assert moved_s <= slow.uncertainty_s + before.uncertainty_s
+
+
+def test_three_pauses_of_one_guest_in_one_process_are_each_mended(session, libvirt):
+    """The third is as good as the first."""
+    guest = session("debian-1")
+    policy = CorrectionPolicy(guest.tolerance_s, allow_backward=True)
+    for _ in range(3):
+        assert correct(guest.sampler, policy, Deadline.after(30)).refused is None
+        before = guest.sampler.read(8, Deadline.after(10))
+        libvirt.pause(guest.info.uuid, Deadline.after(10))
+        Deadline.after(1).clock.sleep(1.0)
+        libvirt.resume(guest.info.uuid, Deadline.after(10))
+        behind = guest.sampler.read(8, Deadline.after(10))
+        assert behind.offset_s - before.offset_s == pytest.approx(-1.0, abs=0.25)
+        mended = correct(guest.sampler, policy, Deadline.after(30))
+        assert mended.method == "relative-step"
+        assert abs(mended.after.offset_s) + mended.after.uncertainty_s <= 0.010
+        assert mended.after.uncertainty_s <= 0.005
+
+
+def test_show_and_correct_are_tools_of_their_own(harness, session):
+    """Without any pause: measured, refused, mended, each with its exit code."""
+    shift(session("debian-1"), -2.0)
+    shown = harness("clock", "show", "debian-1", "--json")
+    assert shown.code == 1
+    assert shown.record["guests"][0]["before"]["offset_s"] == pytest.approx(-2.0, abs=0.1)
+    mended = harness("clock", "correct", "debian-1", "--json")
+    assert mended.code == 0
+    assert mended.record["guests"][0]["method"] == "relative-step"
+    assert harness("clock", "show", "debian-1").code == 0

@@ -240,6 +240,7 @@ def _record_guest(
         clock_after_resume=mended.after_resume,
         clock_at_end=mended.at_end,
         correction_problem=mended.problem,
+        kernel_log_readable=baseline.kernel_log.marker is not None,
         new_kernel_lines=log.new_lines if log else None,
         stall_lines=log.stalls if log else None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.config import Config, GuestSection
-from harness.errors import PlanError, WrongState
+from harness.errors import MissingCapability, PlanError, WrongState
 from harness.host.protocol import GuestInfo
 from harness.lifecycle import GuestState, Operation, allowed
 from harness.updates.protocol import HostUpdate, Scope
@@ -67,12 +67,13 @@ def make_plan(
     ``others`` are the host's remaining guests, for warnings. Raises PlanError if there is nothing
     to do, a guest is named twice, the update cannot be applied under paused guests, or it needs
     the whole host while the guests are configured in several domains; WrongState if a guest is
-    not running.
+    not running; MissingCapability if it runs on another accelerator than the one insisted on.
     """
     _refuse_unfit(update, config)
     _refuse_nothing_or_twice(chosen)
     for guest in chosen:
         _refuse_not_running(guest)
+        _refuse_other_accelerator(guest, config.accelerator)
     planned = [_place(config, guest, update.scope) for guest in chosen]
     domains = _group(planned)
     _refuse_split_host(update, domains)
@@ -120,6 +121,15 @@ def _refuse_not_running(guest: GuestInfo) -> None:
     raise WrongState(
         f"is {guest.state}, not running", operation="preflight", guest=guest.name, hint=hint
     )
+
+
+def _refuse_other_accelerator(guest: GuestInfo, wanted: str) -> None:
+    if wanted != "auto" and guest.accelerator != wanted:
+        raise MissingCapability(
+            wanted,
+            f"{guest.name} runs on {guest.accelerator}, not on {wanted} as configured",
+            hint='accelerator = "auto" takes what there is, and records it on every result',
+        )
 
 
 def _place(config: Config, guest: GuestInfo, scope: Scope) -> PlannedGuest:

@@ -32,6 +32,8 @@ class Evidence:
     clock_at_end: ClockReading | None
     """After the correction; the reading after resume where nothing was corrected."""
     correction_problem: str | None
+    kernel_log_readable: bool
+    """Whether the guest's user could read the kernel log before the pause."""
     new_kernel_lines: tuple[str, ...] | None
     stall_lines: tuple[str, ...] | None
 

@@ -9,7 +9,14 @@ NAME = "kernel-log"
 
 
 def judge(evidence: Evidence) -> CheckRecord:
-    """New stalls (soft lockup, RCU stall, hung task, clocksource) since the marker."""
+    """New stalls (soft lockup, RCU stall, hung task, clocksource) since the marker.
+
+    SKIP where this user may not read the log: known beforehand, and no broken promise.
+    """
+    if not evidence.kernel_log_readable:
+        return CheckRecord(
+            name=NAME, outcome=Outcome.SKIP, detail="this user may not read the kernel log"
+        )
     stalls = evidence.stall_lines
     if stalls is None:
         return unknown(NAME, "the kernel log could not be read")

@@ -19,6 +19,8 @@ from harness.lab.state import lab_config_file
 from harness.paths import config_files
 from harness.timebase import Deadline
 
+_FILE_WIDTH = 120
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 config_option = click.option(
@@ -41,7 +43,10 @@ def connection_options(function: F) -> F:
 
 def out() -> Console:
     """Where results go. Colour only on a terminal; NO_COLOR is honoured by rich."""
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH  # a file or a pipe has no width to fit
+    return console
 
 
 def err() -> Console:

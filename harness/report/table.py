@@ -40,16 +40,20 @@ def _verdict(outcome: Outcome) -> Text:
 def _headline(record: RunRecord) -> Text:
     took = ""
     if record.finished_at:
-        took = f" in {duration((record.finished_at - record.started_at).total_seconds())}"
+        took = f" in {(record.finished_at - record.started_at).total_seconds():.0f} s"
     host = record.host
+    guests, domains = len(record.guests), len(record.update_domains)
     return Text.assemble(
         _verdict(record.outcome),
-        _text(
-            f"  {len(record.guests)} guests, {len(record.update_domains)} update domains{took}"
-            f" on {host.hostname} ({host.hypervisor}, {host.accelerator});"
-            f" update: {record.update.kind}; budget {record.budget_s:g} s"
-        ),
+        _text(f"  {_count(guests, 'guest')} in {_count(domains, 'update domain')}{took}"),
+        "\n",
+        _text(f"host {host.hostname}, {host.hypervisor}, {host.accelerator}; ", "dim"),
+        _text(f"update {record.update.kind}; budget {record.budget_s:g} s", "dim"),
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _domains(record: RunRecord) -> Table:
@@ -78,10 +82,8 @@ def _domain_row(domain: UpdateDomainRecord) -> tuple[Text, ...]:
 def _guests(record: RunRecord) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("guest")
-    for column in ("paused", "clock after resume", "clock at the end", "stale for"):
+    for column in ("paused", "clock then", "clock now", "stale for", "checks"):
         table.add_column(column, justify="right")
-    table.add_column("corrected by")
-    table.add_column("checks")
     table.add_column("outcome")
     for guest in record.guests:
         table.add_row(*_guest_row(guest))
@@ -95,10 +97,9 @@ def _guest_row(guest: GuestRecord) -> tuple[Text, ...]:
     return (
         _text(guest.name),
         _text(duration(guest.pause_window_s)),
-        _text(offset(guest.clock.after_resume)),
+        _text(offset(guest.clock.after_resume, with_uncertainty=False)),
         _text(offset(at_end)),
         _text(duration(guest.stale_clock_window_s)),
-        _text(guest.clock.method or "–"),
         _text(f"{passed}/{judged}"),
         _verdict(guest.outcome),
     )

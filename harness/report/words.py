@@ -39,12 +39,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3f} s"
 
 
-def offset(reading: ClockReading | None) -> str:
+def offset(reading: ClockReading | None, *, with_uncertainty: bool = True) -> str:
     """An offset as ``5.003 s slow ± 1.2 ms``; people are shown words, not signs."""
     if reading is None:
         return "–"
-    direction = "slow" if reading.offset_s < 0 else "fast"
-    return f"{duration(abs(reading.offset_s))} {direction} ± {duration(reading.uncertainty_s)}"
+    said = f"{duration(abs(reading.offset_s))} {'slow' if reading.offset_s < 0 else 'fast'}"
+    return f"{said} ± {duration(reading.uncertainty_s)}" if with_uncertainty else said
 
 
 def measured(check: CheckRecord) -> str:

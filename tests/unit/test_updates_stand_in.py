@@ -98,6 +98,8 @@ def test_an_abandoned_update_leaves_the_old_version_in_force(context, home):
     with ThreadPoolExecutor(1) as pool:
         applying = pool.submit(update.apply, context, Deadline.after(1000.0))
         wait_for(something_written, what="writing", deadline=patience(), interval_s=0.01)
+        with pytest.raises(UpdateFailed, match="still being written"):
+            update.rollback(context, Deadline.after(0.0))
         update.abandon()
         update.rollback(context, patience())
         with pytest.raises(UpdateFailed, match="abandoned"):

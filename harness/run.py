@@ -58,6 +58,7 @@ def survey(
     ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
     or HypervisorError for everything that can be known to be wrong by now.
     """
+    update.check()
     deadline = Deadline.after(config.prepare_timeout_s)
     wanted = list(names) or [guest.name for guest in config.guest]
     chosen = [hypervisor.find(name, deadline) for name in wanted]

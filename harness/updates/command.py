@@ -39,14 +39,18 @@ class CommandUpdate:
         self._running: UpdateProcess | None = None
         self._abandoned = False
 
-    def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
-        """Find every program it may need, now. Raises ConfigError."""
-        self._running, self._abandoned = None, False
+    def check(self) -> None:
+        """Find every program it may need. Raises ConfigError."""
         commands = (("command", self.command), ("verify", self._verify))
         for key, command in (*commands, ("rollback", self._rollback)):
             if command:
                 _check_words(command, f"update.{key}")
                 _check_executable(command[0], f"update.{key}")
+
+    def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Look for the programs again: an update domain before may have taken one away."""
+        self._running, self._abandoned = None, False
+        self.check()
 
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Run the command until it ends or the deadline passes."""

@@ -57,13 +57,19 @@ class Applied:
 
 
 class HostUpdate(Protocol):
-    """One update. ``prepare`` → ``apply`` → ``verify``, or ``rollback`` if it was not applied."""
+    """One update. ``check``, ``prepare`` → ``apply`` → ``verify``, or ``rollback`` if it was not applied."""
 
     kind: str
     scope: Scope
     preserves_memory: bool
     expected_s: float
     command: tuple[str, ...]
+
+    def check(self) -> None:
+        """Find what can be known to be wrong at plan time; touches nothing.
+
+        Raises UsageError or MissingCapability.
+        """
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Do everything that can fail before a guest is paused.

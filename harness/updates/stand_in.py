@@ -46,6 +46,9 @@ class StandInUpdate:
         self._staged: Path | None = None
         self._before: Path | None = None
 
+    def check(self) -> None:
+        """Nothing to find: it needs no program, and its folder is made by ``prepare``."""
+
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Choose the next version and make its folder. Raises UpdateFailed."""
         self._abandoned.clear()

@@ -17,11 +17,9 @@ from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.lifecycle import GuestState
+from harness.runfolder import FREE_BYTES_WANTED
 from harness.session import GuestSession
 from harness.timebase import Deadline
-
-#: Below this a journal, a stand-in update or a run's output may not fit.
-FREE_BYTES_WANTED = 256 * 1024 * 1024
 
 
 class Level(StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from harness.records import RunRecord
 from harness.timebase import SYSTEM_CLOCK, Clock, utc_now
 
 RECORD = "run.json"
+#: Below this a journal, a stand-in update or an update's output may not fit.
+FREE_BYTES_WANTED = 64 * 1024 * 1024
 
 
 class RunFolder:
@@ -41,6 +44,7 @@ class RunFolder:
         path = state_dir / "runs" / run_id
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _expect_room(path.parent)
             path.mkdir(mode=0o700)
         except OSError as error:
             raise InfrastructureError(
@@ -73,6 +77,16 @@ class RunFolder:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
         except ValidationError as error:
             raise UsageError(f"{file} is not a run record: {error.errors()[0]['msg']}") from error
+
+
+def _expect_room(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES_WANTED:
+        raise InfrastructureError(
+            f"{folder} has {free / 2**20:.0f} MiB free, {FREE_BYTES_WANTED / 2**20:.0f} MiB are "
+            "wanted; nothing was paused",
+            hint="free some space, or point HARNESS_STATE_DIR elsewhere",
+        )
 
 
 def _file_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """Real guests for the tests. The ladder, each rung one step further:
 
-``lab``       one lab for the whole session: tiny-1, tiny-2, tiny-3 and debian-1, update domains 0,
-              1, 1, 0; every test finds all of them running, and leaves them so
+``lab``       one lab for the whole session: tiny-1, tiny-2, one with a hostile name, and debian-1,
+              in update domains 0, 1, 1, 0; every test finds all running, and leaves them so
 ``libvirt``   a connection of the driver to it
 ``session``   ``session(name)`` logs in to a guest: shell, facts and clock sampler
 ``harness``   ``harness(*arguments)`` runs the command line as a process and returns how it ended
@@ -28,10 +28,12 @@ from harness.lab.state import LabState
 from harness.session import GuestSession
 from harness.timebase import Deadline
 
+#: A name is data: libvirt takes this one, and so must everything of ours.
+HOSTILE = "a; touch x <&>'\""
 GUESTS = (
     GuestSpec("tiny-1", "tiny", update_domain="0", availability_set="web"),
     GuestSpec("tiny-2", "tiny", update_domain="1", availability_set="web"),
-    GuestSpec("tiny-3", "tiny", update_domain="1", availability_set=None),
+    GuestSpec(HOSTILE, "tiny", update_domain="1", availability_set=None),
     GuestSpec("debian-1", "debian", update_domain="0", availability_set=None),
 )
 

@@ -61,11 +61,20 @@ def print_json(result: Any) -> None:
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
-    found = file or next((path for path in config_files() if path.is_file()), None)
+    found = file or next((path for path in config_files() if _is_there(path)), None)
     if found is None and (lab := lab_config_file()) is not None:
         err().print(f"using the configuration of the lab that is up: {lab}", soft_wrap=True)
         found = lab
     return load(found, environment=os.environ, flags=flags)
+
+
+def _is_there(path: Path) -> bool:
+    """Raises ConfigError where we may not look: what is there may be what matters."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        message = f"cannot be looked for: {error.strerror}"
+        raise ConfigError(message, file=path, hint="name the file to use: -c FILE") from error
 
 
 @contextmanager

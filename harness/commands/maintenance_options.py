@@ -43,7 +43,7 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "budget_s": options.get("budget_s"),
         "resume_reserve_s": options.get("resume_reserve_s"),
         "soak_s": options.get("soak_s"),
-        "update.kind": options.get("kind") or ("command" if command else None),
+        "update.kind": options.get("kind") or ("command" if command is not None else None),
         "update.command": list(words(command, "--update")) if command is not None else None,
         "update.scope": options.get("scope"),
         "update.expected_s": options.get("expected_s"),

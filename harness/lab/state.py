@@ -80,7 +80,8 @@ def _state_file() -> Path:
 def lab_config_file() -> Path | None:
     """The configuration of the lab that is up, if one is."""
     file = lab_dir() / "harness.toml"
-    return file if file.exists() and _state_file().exists() else None
+    # os.path: a folder that we may not search holds no lab of ours.
+    return file if os.path.exists(file) and os.path.exists(_state_file()) else None
 
 
 def this_place() -> str:

@@ -57,7 +57,7 @@ class Applied:
 
 
 class HostUpdate(Protocol):
-    """One update. ``check``, ``prepare`` → ``apply`` → ``verify``, or ``rollback`` if it was not applied."""
+    """One update. ``check`` → ``prepare`` → ``apply`` → ``verify``, or else ``rollback``."""
 
     kind: str
     scope: Scope

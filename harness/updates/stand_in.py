@@ -50,7 +50,7 @@ class StandInUpdate:
         """Nothing to find: it needs no program, and its folder is made by ``prepare``."""
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
-        """Choose the next version and make its folder. Raises UpdateFailed."""
+        """Choose the next version and take its room on the disk. Raises UpdateFailed."""
         self._abandoned.clear()
         home = _home(context)
         try:
@@ -61,6 +61,7 @@ class StandInUpdate:
             self._before = versions / current.readlink().name if current.is_symlink() else None
             self._staged = versions / str(max(numbers, default=0) + 1)
             self._staged.mkdir(mode=0o700)
+            _allocate(self._staged / "payload")
         except OSError as error:
             raise UpdateFailed(f"cannot stage in {home}: {error.strerror}") from error
 
@@ -119,7 +120,7 @@ class StandInUpdate:
     def _write(self, folder: Path, deadline: Deadline) -> None:
         digest = hashlib.sha256()
         watch = Stopwatch(self._clock)
-        with open(folder / "payload", "wb") as file:
+        with open(folder / "payload", "r+b") as file:
             for number in range(1, CHUNKS + 1):
                 chunk = os.urandom(CHUNK_BYTES)
                 digest.update(chunk)
@@ -139,6 +140,12 @@ class StandInUpdate:
             raise UpdateFailed("the stand-in update was abandoned")
         if deadline.expired:
             raise UpdateOverran(f"the stand-in update did not end within {deadline.limit_s:.1f} s")
+
+
+def _allocate(file: Path) -> None:
+    """Take the room now: a full disk must be known before a guest is paused."""
+    with open(file, "wb") as payload:
+        os.posix_fallocate(payload.fileno(), 0, CHUNKS * CHUNK_BYTES)
 
 
 def _home(context: UpdateContext) -> Path:

@@ -1,0 +1,244 @@
+"""Bad input at the command line: one or two lines that say what, where and how to mend it; the
+right exit code; no traceback; nothing paused.
+
+The guests are those of libvirt's test driver, which lives in this process. They have no SSH, so a
+command that came as far as logging in would say so.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from harness.cli import main
+from harness.host.driver import LibvirtHypervisor
+from harness.timebase import Deadline
+
+NODE = """
+<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>
+  <domain type='test'><name>web-1</name><memory>1024</memory><os><type>hvm</type></os></domain>
+  <domain type='test'><name>a; touch x</name><memory>1024</memory><os><type>hvm</type></os></domain>
+  <domain type='test'><name>off</name><memory>1024</memory><os><type>hvm</type></os>
+    <test:runstate>5</test:runstate></domain>
+  <domain type='test'><name>paused</name><memory>1024</memory><os><type>hvm</type></os>
+    <test:runstate>3</test:runstate></domain>
+</node>
+"""
+
+
+@pytest.fixture
+def say(tmp_path, monkeypatch, capsys):
+    """Type a command in an empty folder; returns exit code, stdout and stderr (unwrapped)."""
+    node = tmp_path / "node.xml"
+    node.write_text(NODE)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HARNESS_URI", f"test://{node}")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert len(err.splitlines()) <= 4, err  # click adds two lines of usage to one of its own
+        return ended.value.code, out, " ".join(err.split())
+
+    return run
+
+
+def configure(text: str) -> None:
+    with open("harness.toml", "w") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("run", "web1"), 3, "web1: no such guest (hint: did you mean 'web-1'?)"),
+        (("run", "off"), 3, "off: is shut off"),
+        (("run", "paused"), 3, "paused: is paused"),
+        (("run", "web-1", "web-1"), 2, "web-1"),
+        (("run",), 2, "hint"),
+        (("run", "web-1", "--budget", "0"), 2, "flag: budget_s: Input should be greater than 0"),
+        (("run", "web-1", "--budget", "-3"), 2, "flag: budget_s: Input should be greater than 0"),
+        (("run", "web-1", "--budget", "nan"), 2, "flag: budget_s: "),
+        (("run", "web-1", "--budget", "inf"), 2, "flag: budget_s: Input should be a finite number"),
+        (("run", "web-1", "--budget", "soon"), 2, "'soon' is not a valid float"),
+        (("run", "web-1", "--budget", "1"), 2, "leaves nothing of budget_s = 1"),
+        (("run", "web-1", "--kind", "stand-on"), 2, "did you mean 'stand-in'?"),
+        (("run", "web-1", "--scope", "rack"), 2, "flag: update.scope: Input should be 'host' or"),
+        (("run", "web-1", "--update", "./gone.sh"), 2, "update.command: ./gone.sh: no such"),
+        (("run", "web-1", "--update", ""), 2, "an update of kind command needs a command"),
+        (("run", "web-1", "--update", "it's"), 2, "--update: cannot be split into words"),
+        (("run", "web-1", "--expected", "29"), 2, "hint"),
+        (("run", "web-1", "-c", "gone.toml"), 2, "gone.toml"),
+        (("run", "web-1", "--bugdet", "3"), 2, "--budget"),
+        (("rnu",), 2, "rnu"),
+        (("report",), 2, "no run yet in"),
+        (("report", "xyz"), 2, "no run 'xyz' in"),
+        (("clock", "show"), 2, "GUEST"),
+        (("clock", "show", "web1"), 3, "did you mean 'web-1'?"),
+        (("clock", "correct", "web-1", "--tolerance", "0"), 2, "clock.tolerance_s"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_bad_arguments(say, arguments, code, words):
+    """What, where, measured against allowed, a hint."""
+    ended, out, err = say(*arguments)
+    assert words in err
+    assert ended == code
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bugdet_s = 3", "harness.toml: bugdet_s: unknown key (hint: did you mean 'budget_s'?)"),
+        ("[clock]\ntolerence_s = 1", "clock.tolerence_s: unknown key (hint: did you mean"),
+        ('budget_s = "30"', "harness.toml: budget_s: Input should be a valid number"),
+        ("budget_s = -1", "harness.toml: budget_s: Input should be greater than 0"),
+        ("budget_s = nan", "harness.toml: budget_s: "),
+        ('[[guest]]\nname = "w"\n[[guest]]\nname = "w"', "two guests are called 'w'"),
+        ('[[guest]]\nname = "w"\naddres = "x"', "guest[w].addres: unknown key (hint: did you mean"),
+        ("budget_s = ", "harness.toml: not valid TOML"),
+        ("guest = 3", "harness.toml: guest: "),
+        ("clock = 3", "harness.toml: clock: "),
+        ('[update]\nkind = "command"\ncommand = "x"', "update.command: Input should be"),
+    ],
+)
+def test_a_bad_configuration(say, text, words):
+    """File, key, and the nearest valid key."""
+    configure(text)
+    code, _, err = say("run", "web-1")
+    assert words in err
+    assert code == 2
+
+
+def test_a_bad_environment_variable(say, monkeypatch):
+    """The variable's name is said."""
+    monkeypatch.setenv("HARNESS_BUDGET_S", "soon")
+    code, _, err = say("run", "web-1")
+    assert "HARNESS_BUDGET_S: 'soon'" in err
+    assert code == 2
+
+
+def test_an_update_that_may_not_be_executed(say, tmp_path):
+    """The hint is the command that mends it; known before anybody logs in."""
+    script = tmp_path / "patch.sh"
+    script.write_text("#!/bin/sh\n")
+    code, _, err = say("plan", "web-1", "--update", str(script))
+    assert f"{script} is not executable (hint: chmod +x {script})" in err
+    assert code == 2
+
+
+def test_no_libvirt_there(say):
+    """The hint says how to start it."""
+    code, _, err = say("run", "web-1", "--uri", "qemu+unix:///system?socket=/nonexistent/sock")
+    assert "is libvirtd running here?" in err
+    assert code == 3
+
+
+@contextmanager
+def without_rights():
+    """As nobody, if we are root, who may do everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_no_permission_on_libvirts_socket(say, tmp_path, monkeypatch):
+    """The hint names the group."""
+    monkeypatch.setenv("HOME", "/nonexistent")
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+        with without_rights():
+            code, _, err = say("run", "web-1", "--uri", f"qemu+unix:///system?socket={path}")
+    assert "you may not use it" in err
+    assert code == 3
+
+
+def test_a_configuration_folder_that_may_not_be_searched(say, tmp_path, monkeypatch):
+    """Not passed over in silence: what it holds may be what matters."""
+    folder = tmp_path / "secret"
+    folder.mkdir(mode=0)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    with without_rights():
+        code, _, err = say("run", "web-1")
+    assert "harness.toml: cannot be looked for: Permission denied (hint: name the file" in err
+    assert code == 2
+
+
+def test_ssh_refused(say):
+    """Guest, address and port are said; nothing was paused."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused
+        port = taken.getsockname()[1]
+        configure(f'[[guest]]\nname = "web-1"\naddress = "127.0.0.1"\nssh.port = {port}\n')
+        code, _, err = say("run", "web-1")
+    assert f"web-1: connecting to 127.0.0.1 port {port}" in err
+    assert code == 3
+    node = os.environ["HARNESS_URI"]
+    host = LibvirtHypervisor.open(node, Deadline.after(5))
+    try:
+        assert not host.events(host.find("web-1", Deadline.after(5)).uuid)
+    finally:
+        host.close()
+
+
+def test_a_guest_without_an_address(say):
+    """The hint is the line that gives it one."""
+    code, _, err = say("run", "web-1")
+    assert "web-1: has no known address" in err
+    assert "[[guest]] name" in err
+    assert code == 3
+
+
+def test_a_name_is_only_a_name(say):
+    """A guest called ``a; touch x`` is planned like any other, and no file appears."""
+    code, out, _ = say("plan", "a; touch x")
+    assert code == 0
+    assert "a; touch x" in out
+    assert os.listdir() == []
+
+
+def test_a_run_folder_that_cannot_be_made(say, tmp_path, monkeypatch):
+    """Said with its path, before anybody logs in."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "file" / "state"))
+    code, _, err = say("run", "web-1")
+    assert "cannot make the run folder" in err
+    assert "point HARNESS_STATE_DIR at" in err
+    assert code == 3
+
+
+def test_a_disk_that_is_nearly_full(say, monkeypatch):
+    """Measured against wanted, before anybody logs in."""
+    monkeypatch.setattr("harness.runfolder.FREE_BYTES_WANTED", 1 << 62)
+    code, _, err = say("run", "web-1")
+    assert "MiB are wanted; nothing was paused" in err
+    assert code == 3
+
+
+def test_with_vv_there_is_a_traceback(tmp_path):
+    """For whoever wants to know more."""
+    arguments = [sys.executable, "-m", "harness", "-vv", "run", "-c", str(tmp_path / "gone.toml")]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "Traceback" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("harness: ")

@@ -24,3 +24,16 @@ def _everybody_runs(lab, libvirt):
 def _assert_running(lab, libvirt, when):
     states = {g.name: libvirt.state(g.uuid, Deadline.after(10)).state for g in lab.guests}
     assert set(states.values()) == {GuestState.RUNNING}, f"{when} the test: {states}"
+
+
+@pytest.fixture
+def script(tmp_path):
+    """An executable that does what it is told; returns its path."""
+
+    def write(body: str) -> str:
+        path = tmp_path / "update.sh"
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return write

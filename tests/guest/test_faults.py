@@ -19,19 +19,6 @@ from harness.runfolder import find_run
 from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
 
 
-@pytest.fixture
-def script(tmp_path):
-    """An executable that does what it is told; returns its path."""
-
-    def write(body: str) -> str:
-        path = tmp_path / "update.sh"
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
-
-
 def test_an_update_that_fails_leaves_everybody_running_and_right(harness, script):
     """Exit 3: nothing can be said about an update that was not applied; its words are kept."""
     ended = harness("run", "tiny-1", "--update", script("echo sorry; exit 7"), "--json")

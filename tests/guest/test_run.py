@@ -5,7 +5,16 @@ Requires: the session's lab. Leaves behind: nothing; the guests' clocks are righ
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
+
+from harness.journal import read
+from harness.paths import state_dir
+from harness.runfolder import find_run
+from harness.timebase import NS_PER_S
+from tests.conftest import HOSTILE
 
 QUICK = ("--duration", "1", "--json")
 
@@ -42,3 +51,41 @@ def test_without_correction_the_run_goes_red(harness):
     assert checks(guest)["clock"] == "fail"
     assert guest["clock"]["after_resume"]["offset_s"] < -0.9
     assert harness("clock", "correct", "debian-1").code == 0
+
+
+def test_a_guest_with_a_hostile_name_is_maintained_like_any_other(harness, script, tmp_path):
+    """Its name is data: to libvirt, to SSH, to the update, in file names and in the record."""
+    update = script('printf %s "$HARNESS_GUESTS" > guests.json')
+    ended = harness("run", HOSTILE, "--update", update, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "guests.json").read_text()) == [HOSTILE]
+    assert ended.record["guests"][0]["name"] == HOSTILE
+    assert {path.name for path in tmp_path.iterdir()} == {"guests.json", "update.sh"}
+    table = harness("report")
+    assert HOSTILE in table.out
+
+
+def test_the_second_domain_waits_for_the_soak(harness):
+    """tiny-1 (domain 0), then tiny-2 (domain 1): seconds apart that were asked for."""
+    ended = harness("run", "tiny-1", "tiny-2", "--soak", "3", "--duration", "0.2", "--json")
+    assert ended.code == 0, ended.err
+    entries = read(find_run(state_dir(), None).path / "journal.jsonl")
+    resumed, pausing = (
+        [entry["boottime_ns"] for entry in entries if entry["event"] == event]
+        for event in ("resumed", "pausing")
+    )
+    assert pausing[1] - resumed[0] >= 3 * NS_PER_S
+
+
+def test_on_a_full_disk_nobody_is_paused(harness, libvirt, lab, tmp_path):
+    """A real one, of 4 MiB."""
+    uuid = lab.guests[0].uuid
+    before = len(libvirt.events(uuid))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=True)
+    try:
+        ended = harness("run", lab.guests[0].name, HARNESS_STATE_DIR=str(tmp_path))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert ended.code == 3
+    assert "MiB are wanted" in " ".join(ended.err.split())
+    assert len(libvirt.events(uuid)) == before

@@ -1,0 +1,89 @@
+"""A second lab beside the session's: up, used, down, without a trace, also when it fails half-way.
+
+Requires: the session's lab, and its libvirtd. Leaves behind: nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HypervisorError, LabError, UsageError
+from harness.host.provision import Provisioner
+from harness.lab import lab as labs
+from harness.lab.specs import GuestSpec
+from harness.timebase import Deadline
+
+
+def traces() -> dict[str, object]:
+    """Everything that a lab makes on this machine."""
+    with Provisioner.open("qemu:///system") as host:
+        guests, subnets = host.guest_names(), sorted(map(str, host.subnets()))
+    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
+    return {
+        "guests": guests,
+        "subnets": subnets,
+        "links": {line.split()[0] for line in links.stdout.splitlines()},
+        "files": sorted(Path("/var/lib/libvirt/images").rglob("*")),
+        "emulators": subprocess.run(["pgrep", "-c", "qemu"], capture_output=True).stdout,
+    }
+
+
+@pytest.fixture
+def own_state(lab, tmp_path, monkeypatch):
+    """A state folder of one's own, so that the session's lab is somebody else's."""
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "state"))
+
+
+def test_up_status_ssh_down_leave_no_trace(own_state, harness):
+    """The life of a lab at the command line; `down` may be repeated."""
+    before = traces()
+    assert harness("lab", "status").code == 3
+    up = harness("lab", "up", "-n", "1", "--image", "tiny", "--json")
+    assert up.code == 0, up.err
+    assert [(g["name"], g["state"]) for g in up.record["guests"]] == [("lab-1", "running")]
+    assert harness("lab", "up", "-n", "1", "--image", "tiny").code == 2
+    assert harness("lab", "ssh", "lab-1", "hostname").out == "lab-1\n"
+    assert harness("lab", "ssh", "lab-2", "hostname").code == 2
+    assert "lab-1" in harness("plan").out
+    assert traces() != before
+    assert harness("lab", "down").code == 0
+    assert harness("lab", "down").code == 0
+    assert traces() == before
+
+
+@pytest.mark.parametrize("fault", ["second guest", "silent guests"])
+def test_a_lab_that_fails_half_way_cleans_up_after_itself(own_state, monkeypatch, fault):
+    """A guest that libvirt refuses, after another is up; guests that never answer."""
+    before = traces()
+    create = Provisioner.create_guest
+
+    def refuse_the_second(host, xml, name):
+        if name == "b":
+            raise HypervisorError("refused", operation="starting", guest=name)
+        create(host, xml, name)
+
+    def hear_nothing(guests, deadline):
+        raise LabError("does not answer SSH", guest=guests[0].name)
+
+    if fault == "second guest":
+        monkeypatch.setattr(Provisioner, "create_guest", refuse_the_second)
+    else:
+        monkeypatch.setattr(labs, "wait_for_ssh", hear_nothing)
+    specs = [GuestSpec("a", "tiny"), GuestSpec("b", "tiny")]
+    said: list[str] = []
+    with pytest.raises((HypervisorError, LabError)):
+        labs.up(specs, deadline=Deadline.after(60), progress=said.append)
+    assert "cleaning up" in said
+    assert traces() == before
+    assert labs.existing() is None
+
+
+def test_a_name_that_is_taken_is_refused_and_the_other_guest_lives_on(own_state, lab):
+    """The lab never touches a guest that it did not make."""
+    before = traces()
+    with pytest.raises(UsageError, match="already a guest called tiny-1"):
+        labs.up([GuestSpec("tiny-1", "tiny")], deadline=Deadline.after(60), progress=print)
+    assert traces() == before

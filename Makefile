@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-unit lint
+.PHONY: help setup run test test-unit lint bench
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -24,3 +24,6 @@ test-unit: ## the quick tests: no root, no guests
 
 test: setup lint ## every test, on real guests too
 	@HARNESS_REQUIRE=guest $(ISOLATED) $(BIN)/pytest
+
+bench: setup ## what a maintenance costs, printed as a table
+	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance

@@ -1,0 +1,292 @@
+"""The walls: who may import whom, and what nobody may call. Read from the source, not believed.
+
+Every import counts: inside functions, under TYPE_CHECKING, relative, or by ``import_module``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(harness.__file__).parent
+
+PURE = (
+    "harness.errors",
+    "harness.timebase",
+    "harness.records",
+    "harness.lifecycle",
+    "harness.config",
+    "harness.plan",
+    "harness.clock.arithmetic",
+)
+IMPURE = ("libvirt", "libvirtmod", "paramiko", "click", "socket", "subprocess", "rich")
+TODAY = tuple(f"datetime.{name}" for name in ("datetime.now", "datetime.utcnow", "date.today"))
+SHELLS = (
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("asyncio.create_subprocess_shell", "asyncio.subprocess.create_subprocess_shell"),
+)
+LOADERS = ("importlib.import_module", "__import__")
+SHELL_TRUE = "shell=True"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module and every dotted name that it imports or calls by way of an import."""
+
+    name: str
+    uses: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What is at or below ``within``, but not at or below ``but``, uses nothing of ``banned``."""
+
+    banned: tuple[str, ...]
+    breach: str
+    """A made-up line that must be noticed; in the first module of ``within``."""
+    within: tuple[str, ...] = ("harness",)
+    but: tuple[str, ...] = ()
+
+    def breached_by(self, source: Source) -> list[str]:
+        if not below(source.name, self.within) or below(source.name, self.but):
+            return []
+        return sorted(name for name in source.uses if below(name, self.banned))
+
+
+WALLS = {
+    "only host/ knows libvirt": Wall(
+        banned=("libvirt", "libvirtmod", "libvirt_qemu", "libvirtaio"),
+        but=("harness.host",),
+        breach="def f():\n    from libvirt import virConnect",
+    ),
+    "only guest/ knows paramiko": Wall(
+        banned=("paramiko",), but=("harness.guest",), breach="import os, paramiko.client as ssh"
+    ),
+    "only the command line knows click": Wall(
+        banned=("click",),
+        but=("harness.cli", "harness.__main__", "harness.commands"),
+        breach="if TYPE_CHECKING:\n    import click",
+    ),
+    "pure modules know the world by its records": Wall(
+        banned=IMPURE, within=PURE, breach="class A:\n    import socket"
+    ),
+    "host/ knows no SSH": Wall(
+        banned=("harness.guest",), within=("harness.host",), breach="from harness import guest"
+    ),
+    "guest/ knows no hypervisor": Wall(
+        banned=("harness.host",),
+        within=("harness.guest",),
+        breach="import importlib as i\ni.import_module('harness.host.driver')",
+    ),
+    "the window and the run see protocols": Wall(
+        banned=("harness.host.driver", "harness.guest.shell"),
+        within=("harness.window", "harness.run"),
+        breach="from harness.host import facts, driver",
+    ),
+    "only timebase reads a clock or sleeps": Wall(
+        banned=("time", *TODAY),
+        but=("harness.timebase",),
+        breach="from datetime import datetime as dt, UTC\nprint(dt.now(tz=UTC))",
+    ),
+    "nobody uses a shell": Wall(
+        banned=(*SHELLS, SHELL_TRUE), breach="import subprocess as s\ns.run('ls', shell=yes)"
+    ),
+    "report/ reads files, never guests": Wall(
+        banned=("harness.host", "harness.guest", "libvirt", "paramiko"),
+        within=("harness.report",),
+        breach="from ..guest import shell",
+    ),
+}
+
+
+def below(name: str, tops: tuple[str, ...]) -> bool:
+    return any(name == top or name.startswith(f"{top}.") for top in tops)
+
+
+def parse(text: str, name: str, is_package: bool = False) -> Source:
+    """Every name in its full length, whatever it was imported as."""
+    tree = ast.parse(text)
+    package = name if is_package else name.rpartition(".")[0]
+    uses: set[str] = set()
+    full: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                uses.add(alias.name)
+                top = alias.name.partition(".")[0]
+                full[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            start = _imported_from(node, package)
+            uses.add(start)
+            for alias in node.names:
+                uses.add(f"{start}.{alias.name}")
+                full[alias.asname or alias.name] = f"{start}.{alias.name}"
+    for node in ast.walk(tree):
+        uses |= _used_by(node, full)
+    return Source(name, frozenset(uses))
+
+
+def _imported_from(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".")
+    start = parents[: len(parents) - node.level + 1]
+    return ".".join([*start, *([node.module] if node.module else [])])
+
+
+def _used_by(node: ast.AST, full: dict[str, str]) -> set[str]:
+    if isinstance(node, ast.Attribute):
+        return {_dotted(node, full)}
+    if not isinstance(node, ast.Call):
+        return set()
+    found = set()
+    if _dotted(node.func, full) in LOADERS and node.args:
+        found |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+    for keyword in node.keywords:
+        off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
+        if keyword.arg == "shell" and not off:
+            found.add(SHELL_TRUE)
+    return found
+
+
+def _dotted(node: ast.expr, full: dict[str, str]) -> str:
+    """``a.b.c`` with ``a`` resolved through the imports; "" at the front where it is no name."""
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value, full)}.{node.attr}"
+    if isinstance(node, ast.Name):
+        return full.get(node.id, node.id if node.id in LOADERS else "")
+    return ""
+
+
+def _read(path: Path) -> Source:
+    parts = ("harness", *path.relative_to(ROOT).with_suffix("").parts)
+    is_package = parts[-1] == "__init__"
+    name = ".".join(parts[:-1] if is_package else parts)
+    return parse(path.read_text(encoding="utf-8"), name, is_package)
+
+
+SOURCES = {source.name: source for source in map(_read, sorted(ROOT.rglob("*.py")))}
+
+
+def reached_from(names: tuple[str, ...], sources: dict[str, Source]) -> set[str]:
+    """The modules of ours that importing ``names`` may load, and theirs; packages included."""
+    found: set[str] = set()
+    to_do = list(names)
+    while to_do:
+        name = to_do.pop()
+        if name in sources and name not in found:
+            found.add(name)
+            to_do += [name.rpartition(".")[0], *sources[name].uses]
+    return found
+
+
+@pytest.mark.parametrize("title", WALLS)
+def test_the_wall_stands(title):
+    """No module of harness is on the wrong side."""
+    found = {name: WALLS[title].breached_by(source) for name, source in SOURCES.items()}
+    assert {name: uses for name, uses in found.items() if uses} == {}
+
+
+@pytest.mark.parametrize("title", WALLS)
+def test_the_wall_would_notice_a_breach(title):
+    """A made-up module on the wrong side is found; the same module where it is allowed is not."""
+    wall = WALLS[title]
+    assert wall.breached_by(parse(wall.breach, f"{wall.within[0]}.made_up"))
+    for exempt in wall.but:
+        assert not wall.breached_by(parse(wall.breach, exempt))
+
+
+@pytest.mark.parametrize("title", WALLS)
+def test_the_wall_stands_around_something(title):
+    """A module that was renamed takes its wall along."""
+    wall = WALLS[title]
+    assert [name for name in (*wall.within, *wall.but) if name not in SOURCES] == []
+    ours = [name for name in wall.banned if below(name, ("harness",))]
+    assert [name for name in ours if name not in SOURCES] == []
+
+
+def test_pure_modules_stay_pure_through_what_they_import():
+    """An impure helper does not make a way around the wall."""
+    wall = Wall(banned=IMPURE, breach="")
+    found = {name: wall.breached_by(SOURCES[name]) for name in reached_from(PURE, SOURCES)}
+    assert {name: uses for name, uses in found.items() if uses} == {}
+
+
+def test_a_way_around_would_be_noticed():
+    """What an import of an import loads is reached, and so is the package that holds it."""
+    made_up = {
+        "p": parse("import subprocess", "p", is_package=True),
+        "p.a": parse("from p import b", "p.a"),
+        "p.b": parse("from p.c import value", "p.b"),
+        "p.c": parse("value = 1", "p.c"),
+        "p.d": parse("", "p.d"),
+    }
+    assert reached_from(("p.a",), made_up) == {"p", "p.a", "p.b", "p.c"}
+
+
+@pytest.mark.parametrize(
+    ("text", "use"),
+    [
+        ("import a.b", "a.b"),
+        ("import a.b as c\nc.d()", "a.b.d"),
+        ("import a\na.b.c()", "a.b.c"),
+        ("from . import b", "harness.x.b"),
+        ("from .b import c", "harness.x.b.c"),
+        ("from ..y.z import c", "harness.y.z.c"),
+        ("__import__('a.b')", "a.b"),
+        ("from importlib import import_module as load\nload('a.b')", "a.b"),
+        ("async def f():\n    async with g:\n        import a", "a"),
+        ("from os import system", "os.system"),
+        ("import datetime\ndatetime.datetime.utcnow()", "datetime.datetime.utcnow"),
+        ("import subprocess\nsubprocess.Popen(['a'], shell=True)", SHELL_TRUE),
+    ],
+)
+def test_every_way_to_say_it_is_understood(text, use):
+    """An alias, a relative import or a nested one hides nothing."""
+    assert use in parse(text, "harness.x.module").uses
+
+
+def test_what_is_not_an_import_is_not_taken_for_one():
+    """A local name, a comment, or ``shell=False`` breaches nothing."""
+    text = "def f(os, time):\n    os.system()\n    time.sleep()  # import time\nf(shell=False)"
+    assert all(not wall.breached_by(parse(text, "harness.x")) for wall in WALLS.values())
+
+
+#: Prints what importing, and then asking for help, has loaded of the heavy libraries.
+LOADED = """
+import sys
+def loaded():
+    heavy = {"libvirt", "libvirtmod", "paramiko", "cryptography", "pydantic", "pydantic_core"}
+    return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
+import harness.cli
+after_import = loaded()
+try:
+    harness.cli.main(["--help"])
+except SystemExit as ended:
+    code = ended.code
+after_help = loaded()
+import harness.config
+import json
+print(json.dumps([after_import, code, after_help, loaded()]), file=sys.stderr)
+"""
+
+
+def test_help_loads_neither_libvirt_nor_paramiko_nor_pydantic():
+    """``harness --help`` and completion are quick; the probe does notice when pydantic comes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, env=environment, timeout=60
+    )
+    after_import, code, after_help, after_config = json.loads(done.stderr)
+    assert "Usage: harness" in done.stdout
+    assert (after_import, code, after_help) == ([], 0, [])
+    assert "pydantic" in after_config

@@ -29,7 +29,8 @@ from harness.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
+#: No control characters: names go into the environment of updates and onto terminals.
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class _Section(BaseModel):
@@ -81,8 +82,8 @@ class GuestSection(_Section):
 
     name: Name
     address: str | None = None
-    update_domain: str | None = None
-    availability_set: str | None = None
+    update_domain: Name | None = None
+    availability_set: Name | None = None
     tolerance_s: Positive | None = None
     ssh: SshSection = SshSection()
 

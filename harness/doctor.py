@@ -17,6 +17,7 @@ from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.lifecycle import GuestState
+from harness.recover import dead_runs
 from harness.runfolder import FREE_BYTES_WANTED
 from harness.session import GuestSession
 from harness.timebase import Deadline
@@ -45,6 +46,9 @@ def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
     deadline = Deadline.after(config.prepare_timeout_s)
     yield from _accelerator(config)
     yield _state_folder(state_dir)
+    for folder in dead_runs(state_dir):
+        detail = f"{folder.run_id} died before its end; guests may be paused, clocks may be slow"
+        yield Finding("dead run", Level.PROBLEM, detail, "harness recover")
     try:
         hypervisor = LibvirtHypervisor.open(config.uri, deadline)
     except HarnessError as error:

@@ -13,13 +13,16 @@
     │   │   ├─ GuestNotFound
     │   │   ├─ WrongState
     │   │   ├─ PauseFailed
-    │   │   └─ ResumeFailed
+    │   │   ├─ ResumeFailed
+    │   │   └─ TakenOver
     │   ├─ ShellError
     │   │   ├─ ShellUnreachable
     │   │   ├─ HostKeyRejected
     │   │   └─ CommandFailed(returncode, stdout, stderr)
     │   ├─ ProbeError
     │   ├─ JournalError
+    │   ├─ GuardianLost
+    │   ├─ HostBusy
     │   ├─ LabError
     │   ├─ UpdateFailed(returncode)
     │   ├─ UpdateOverran
@@ -138,6 +141,10 @@ class ResumeFailed(HypervisorError):
     """The guest did not resume."""
 
 
+class TakenOver(HypervisorError):
+    """Somebody else resumed the guest during our pause; from then on it is not ours."""
+
+
 class ShellError(InfrastructureError):
     """The guest's shell could not be used."""
 
@@ -175,6 +182,14 @@ class ProbeError(InfrastructureError):
 
 class JournalError(InfrastructureError):
     """The intent log or the run folder cannot be written."""
+
+
+class GuardianLost(InfrastructureError):
+    """The second process, which resumes guests if the first cannot, is not there."""
+
+
+class HostBusy(InfrastructureError):
+    """Somebody else holds the lock of this host."""
 
 
 class LabError(InfrastructureError):

@@ -20,6 +20,9 @@ from harness.timebase import Deadline
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: What fits into poll()'s C int: 24 days. Beyond it poll() raises, while guests are paused.
+_LONGEST_POLL_MS = 2**31 - 1
+
 
 class Interruption:
     """A context manager; inside it the first of ``SIGNALS`` is remembered in ``signal_name``."""
@@ -63,13 +66,16 @@ class Interruption:
         """Wait ``seconds``, or until we are asked to stop."""
         select.select([self._fd], [], [], seconds)
 
-    def finished(self, job: Job, deadline: Deadline) -> bool:
-        """Wait for ``job``; False if the deadline passes or we are asked to stop first."""
+    def finished(self, job: Job, deadline: Deadline, *alarms: int) -> bool:
+        """Wait for ``job``; False if the deadline passes, we are asked to stop, or one of the
+        ``alarms`` (descriptors) becomes readable first."""
         poll = select.poll()
         poll.register(job.done_fd, select.POLLIN)
-        poll.register(self._fd, select.POLLIN)
+        for alarm in (self._fd, *alarms):
+            poll.register(alarm, select.POLLIN)
         # Rounded up: poll() counts whole milliseconds and 0 would not wait at all.
-        ready = dict(poll.poll(int(deadline.remaining_s() * 1000) + 1))
+        timeout_ms = int(deadline.remaining_s() * 1000) + 1
+        ready = dict(poll.poll(min(timeout_ms, _LONGEST_POLL_MS)))
         return job.done_fd in ready
 
 

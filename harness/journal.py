@@ -1,14 +1,22 @@
 """The intent log of a run: append-only JSON lines, on disk before anything is paused.
 
 Whoever comes after a crash reads it to learn which guests *this* run paused. So an intent is
-written, and both the file and its folder are fsync'd, before the pause it announces; a torn last
-line (power cut, full disk) is tolerated by the reader.
+written, and both the file and its folder are fsync'd, before the pause it announces. A line that
+was torn (power cut, full disk) is tolerated if it is the last one, or if whoever wrote on after it
+said so by a line of event ``torn``.
+
+The process that carries out the run holds a lock on the file for as long as it lives; the kernel
+releases it, so ``in_use`` tells a run that goes on from one that is dead. Its guardian, and later
+``harness recover``, write into the same file.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,20 +31,30 @@ FILE_NAME = "journal.jsonl"
 class Journal:
     """Appends entries to ``<run folder>/journal.jsonl``; a context manager.
 
-    Raises JournalError when a durable entry cannot be written.
+    Raises JournalError when a durable entry cannot be written, or when another process carries
+    out this run. Safe to use from several threads.
     """
 
-    def __init__(self, folder: Path, run_id: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, folder: Path, run_id: str, clock: Clock = SYSTEM_CLOCK, *, joining: bool = False
+    ) -> None:
+        """``joining``: write beside the process that carries out the run, without its lock."""
         self.path = folder / FILE_NAME
         self._run_id = run_id
         self._clock = clock
-        self._line = 0
+        self._writing = threading.Lock()
         self.lost: list[str] = []
         """Notes that could not be written; they never hold up a resume."""
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._file = os.open(self.path, flags, 0o600)
+            self._file = os.open(
+                self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not joining:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._torn = _ends_torn(self._file)
+        except BlockingIOError as error:
+            raise JournalError(f"{self.path}: another process carries out this run") from error
         except OSError as error:
             raise self._refused(error) from error
 
@@ -72,9 +90,13 @@ class Journal:
             self.lost.append(f"{event}: {error.strerror}")
 
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
-        self._line += 1
+        with self._writing:
+            if self._torn:
+                self._write(b"\n" + self._line("torn", {}))
+            self._write(self._line(event, fields))
+
+    def _line(self, event: str, fields: Mapping[str, Any]) -> bytes:
         entry = {
-            "line": self._line,
             "event": event,
             "run_id": self._run_id,
             "pid": os.getpid(),
@@ -82,10 +104,13 @@ class Journal:
             "realtime_ns": self._clock.realtime_ns(),
             **fields,
         }
-        data = (json.dumps(entry, default=str) + "\n").encode()
+        return (json.dumps(entry, default=str) + "\n").encode()
+
+    def _write(self, data: bytes) -> None:
         written = os.write(self._file, data)
-        if written != len(data):
-            raise OSError(28, os.strerror(28))  # a short write to a file means: disk full
+        self._torn = written != len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what a short write means
 
     def _refused(self, error: OSError) -> JournalError:
         return JournalError(
@@ -94,21 +119,43 @@ class Journal:
         )
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The entries of a journal, oldest first; a torn last line is left out.
+def _ends_torn(file: int) -> bool:
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
-    Raises JournalError if the file cannot be read or is damaged before its last line.
+
+def in_use(path: Path) -> bool:
+    """Whether the process that carries out this run lives. Raises JournalError."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from error
+    return False
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The entries of a journal, oldest first; torn lines are left out.
+
+    Raises JournalError if the file cannot be read or is damaged in another way.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    entries = []
+    entries: list[dict[str, Any]] = []
+    damage: str | None = None
     for number, line in enumerate(lines, start=1):
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise JournalError(f"{path}: line {number} is damaged: {error.msg}") from error
+            entry = None
+            described = f"{path}: line {number} is damaged: {error.msg}"
+        if damage and (entry is None or entry["event"] != "torn"):
+            raise JournalError(damage)
+        damage = described if entry is None else None
+        if entry is not None:
+            entries.append(entry)
     return entries

@@ -10,13 +10,14 @@ from harness.checks import judge_all
 from harness.checks.evidence import Evidence, Observed
 from harness.checks.frozen import monotonic_deficit
 from harness.config import Config
-from harness.errors import HarnessError
+from harness.custody import Member
+from harness.errors import HarnessError, TakenOver
 from harness.fanout import errors, fan_out
+from harness.guard import Guard
 from harness.guest.health import KernelLog, look_again, mark
 from harness.host.protocol import EventKind, Hypervisor
 from harness.interruption import Interruption
 from harness.journal import Journal
-from harness.lifecycle import GuestState
 from harness.mend import Mended, mend
 from harness.plan import UpdateDomain
 from harness.progress import Observer, Phase, Step
@@ -27,11 +28,12 @@ from harness.records import (
     Outcome,
     UpdateDomainRecord,
 )
+from harness.resume import still_paused
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
-from harness.window import Member, PauseWindow, UpdateCalls, hold_window
+from harness.window import PauseWindow, UpdateCalls, hold_window
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Tools:
     folder: RunFolder
     journal: Journal
     interruption: Interruption
+    guard: Guard
     observer: Observer
     clock: Clock = SYSTEM_CLOCK
 
@@ -84,6 +87,7 @@ def maintain(
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.update.prepare(context, before_until)
     baselines = take_baselines(mine, tools, before_until)
+    tools.journal.note("update domain", name=domain.name)
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools)
 
@@ -129,10 +133,13 @@ def take_baselines(
 def _hold(domain: UpdateDomain, context: UpdateContext, tools: Tools) -> PauseWindow:
     return hold_window(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
-        UpdateCalls(partial(tools.update.apply, context), tools.update.abandon),
+        UpdateCalls(
+            partial(tools.update.apply, context), tools.update.abandon, context.mark("apply")
+        ),
         hypervisor=tools.hypervisor,
         journal=tools.journal,
         interruption=tools.interruption,
+        guard=tools.guard,
         budget_s=tools.config.budget_s,
         resume_reserve_s=tools.config.resume_reserve_s,
         clock=tools.clock,
@@ -164,19 +171,14 @@ def mend_all(
 def find_stranded(
     domain: UpdateDomain, window: PauseWindow, hypervisor: Hypervisor, deadline: Deadline
 ) -> tuple[str, ...]:
-    """Guests of ours that are really still paused, asked anew; a dead guest is not stranded."""
-    uuids = {guest.name: guest.info.uuid for guest in domain.guests}
-    stranded = []
-    for name, pause in window.guests.items():
-        if pause.resume_error is None:
-            continue
-        try:
-            if hypervisor.state(uuids[name], deadline).state is GuestState.PAUSED:
-                stranded.append(name)
-        except HarnessError:
-            # Not answered is not proven: it stays a problem on the guest's record (exit 3).
-            continue
-    return tuple(stranded)
+    """Guests of ours that are really still paused; a dead guest is not, nor is somebody else's."""
+    unresumed = [
+        Member(guest.name, guest.info.uuid)
+        for guest in domain.guests
+        if window.guests[guest.name].resume_error is not None
+        and not isinstance(window.guests[guest.name].resume_error, TakenOver)
+    ]
+    return still_paused(unresumed, hypervisor, deadline)
 
 
 def settle_update(
@@ -186,6 +188,8 @@ def settle_update(
     problems = []
     if window.update_error is not None:
         problems.append(str(window.update_error))
+    if window.rescued:
+        problems.append("the guardian resumed guests, because this process was held up")
     try:
         if window.applied is not None:
             tools.update.verify(context, deadline)
@@ -314,7 +318,8 @@ def _record_domain(
         outcome=Outcome.worst(outcomes),
         pause_window_s=window.duration_s,
         update_s=update_s,
-        overhead_s=None if update_s is None else window.duration_s - update_s,
+        # Held up as we were, our measure of the update is not one of the pause.
+        overhead_s=None if window.rescued or update_s is None else window.duration_s - update_s,
         update_returncode=window.applied.returncode if window.applied else None,
         problems=problems,
     )

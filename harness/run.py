@@ -17,7 +17,9 @@ from harness import __version__
 from harness.config import Config
 from harness.errors import GuestStranded, HarnessError, Interrupted
 from harness.fanout import errors, fan_out
+from harness.guard import Guardian
 from harness.host.protocol import Hypervisor
+from harness.hostlock import host_lock
 from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.maintenance import DomainResult, Tools, left_alone, maintain
@@ -28,6 +30,7 @@ from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.updates.protocol import HostUpdate, UpdateContext
+from harness.whoami import who_am_i
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,23 @@ def run(
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
 
-    Raises InfrastructureError only if the run folder or the journal cannot be made; any other
-    HarnessError ends up in the result.
+    Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
+    journal or the guardian cannot be made; any other HarnessError ends up in the result.
     """
     folder = RunFolder.create(state_dir, clock)
     host = hypervisor.host(Deadline.after(config.prepare_timeout_s, clock))
     host = host.model_copy(update={"accelerator": _accelerators(plan)})
     story = _Story(utc_now(clock), host, plan)
-    with Interruption() as interruption, Journal(folder.path, folder.run_id, clock) as journal:
-        tools = Tools(config, hypervisor, update, folder, journal, interruption, observer, clock)
-        journal.intend("run started", update=update.kind, guests=[g.name for g in plan.guests])
+    with (
+        host_lock(hypervisor.uri, "a maintenance", folder.run_id),
+        Interruption() as interruption,
+        Journal(folder.path, folder.run_id, clock) as journal,
+        Guardian(hypervisor.uri, folder.path, clock) as guard,
+    ):
+        tools = Tools(
+            config, hypervisor, update, folder, journal, interruption, guard, observer, clock
+        )
+        _begin(story, tools)
         try:
             _carry_out(story, tools, state_dir)
         except HarnessError as error:
@@ -97,6 +107,19 @@ def run(
         folder.write_record(record)
         journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
     return Finished(record, folder, _loudest(story, interruption))
+
+
+def _begin(story: _Story, tools: Tools) -> None:
+    """From now on, whoever finds this folder knows what was going on, and how to go on."""
+    tools.folder.write_config(tools.config)
+    tools.folder.write_record(_record(story, tools, finished=False))
+    tools.journal.intend(
+        "run started",
+        **who_am_i(),
+        uri=tools.hypervisor.uri,
+        update=tools.update.kind,
+        guests=[guest.name for guest in story.plan.guests],
+    )
 
 
 def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
@@ -110,7 +133,8 @@ def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
             tools.interruption.check()
             context = _context(domain, tools, state_dir)
             story.results.append(maintain(domain, sessions, context, tools))
-            tools.folder.write_record(_record(story, tools))  # a killed run leaves what it knew
+            # A killed run leaves what it knew.
+            tools.folder.write_record(_record(story, tools, finished=False))
             last = position == len(story.plan.domains) - 1
             if tools.config.soak_s and not last and not _unhealthy(story.results):
                 tools.observer(Step(Phase.SOAKING, f"soaking {tools.config.soak_s:g} s"))
@@ -169,8 +193,11 @@ def _loudest(story: _Story, interruption: Interruption) -> HarnessError | None:
     return story.error
 
 
-def _record(story: _Story, tools: Tools) -> RunRecord:
+def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
     error = _loudest(story, tools.interruption)
+    problems = [str(error)] if error else []
+    if not finished:
+        problems.append("this run has not finished; if its process is gone: harness recover")
     outcomes = [result.record.outcome for result in story.results]
     outcome = Outcome.worst([*outcomes, Outcome.ERROR] if error else outcomes)
     domains = tuple(result.record for result in story.results)
@@ -179,7 +206,7 @@ def _record(story: _Story, tools: Tools) -> RunRecord:
     return RunRecord(
         run_id=tools.folder.run_id,
         started_at=story.started_at,
-        finished_at=utc_now(tools.clock),
+        finished_at=utc_now(tools.clock) if finished else None,
         outcome=outcome,
         exit_code=error.exit_code if error else EXIT_CODES[outcome],
         budget_s=tools.config.budget_s,
@@ -196,5 +223,5 @@ def _record(story: _Story, tools: Tools) -> RunRecord:
         harness_version=__version__,
         tolerance_s=tools.config.clock.tolerance_s,
         warnings=story.plan.warnings,
-        problems=(str(error),) if error else (),
+        problems=tuple(problems),
     )

@@ -12,16 +12,20 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from harness.config import Config
 from harness.errors import InfrastructureError, UsageError
 from harness.records import RunRecord
 from harness.timebase import SYSTEM_CLOCK, Clock, utc_now
 
+M = TypeVar("M", bound=BaseModel)
+
 RECORD = "run.json"
+CONFIG = "config.json"
 #: Below this a journal, a stand-in update or an update's output may not fit.
 FREE_BYTES_WANTED = 64 * 1024 * 1024
 
@@ -63,6 +67,14 @@ class RunFolder:
         """Write ``run.json`` so that a reader, or a crash, sees the old one or the new one."""
         write_atomically(self.path / RECORD, record.model_dump_json(indent=2) + "\n")
 
+    def write_config(self, config: Config) -> None:
+        """Keep what the run was configured with, for whoever has to finish it."""
+        write_atomically(self.path / CONFIG, config.model_dump_json(indent=2) + "\n")
+
+    def config(self) -> Config:
+        """What the run was configured with. Raises UsageError."""
+        return _parsed(self.path / CONFIG, Config)
+
     def write_guest(self, name: str, file_name: str, content: Any) -> None:
         """Keep raw material of a guest as JSON (or text, if it is a string)."""
         text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
@@ -70,13 +82,17 @@ class RunFolder:
 
     def record(self) -> RunRecord:
         """The run's record. Raises UsageError if there is none or it is not one of ours."""
-        file = self.path / RECORD
-        try:
-            return RunRecord.model_validate_json(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from error
-        except ValidationError as error:
-            raise UsageError(f"{file} is not a run record: {error.errors()[0]['msg']}") from error
+        return _parsed(self.path / RECORD, RunRecord)
+
+
+def _parsed(file: Path, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except ValidationError as error:
+        message = f"{file} is not a {model.__name__}: {error.errors()[0]['msg']}"
+        raise UsageError(message) from error
 
 
 def _expect_room(folder: Path) -> None:

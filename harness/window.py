@@ -1,11 +1,12 @@
 """THE critical section: pause → update → resume, always.
 
-1. Before: the intent is journalled and on disk. Everything else that can fail has been done by
-   :mod:`harness.run` already: preflight, logins, baselines, the update's own preparation.
+1. Before: the intent is journalled and on disk, and the guardian has acknowledged it. Everything
+   else that can fail has been done by :mod:`harness.run` already: preflight, logins, baselines,
+   the update's own preparation.
 2. ``t0``. All guests of the update domain are paused, concurrently. A guest that was paused
    already is not ours and is never resumed by us.
-3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, or
-   somebody asks us to stop, the update is abandoned; the guests are not.
+3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, the
+   guardian dies, or somebody asks us to stop, the update is abandoned; the guests are not.
 4. ``finally``: every guest that we paused, or may have paused, is resumed, concurrently; one
    failure never prevents the next; nothing that can block for ever is waited for.
 5. ``t1`` when the last resume returned. t1 − t0 on the host's monotonic clock is the outer bound
@@ -18,35 +19,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from harness.custody import Member
 from harness.errors import (
-    DeadlineExpired,
+    GuardianLost,
     GuestNotFound,
     HarnessError,
-    HypervisorError,
     Interrupted,
+    JournalError,
     UpdateOverran,
     WrongState,
 )
 from harness.fanout import Answer, errors, fan_out
+from harness.guard import Guard
 from harness.host.protocol import Hypervisor
 from harness.interruption import Interruption, Job
-from harness.journal import Journal
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, Stopwatch, wait_for
+from harness.journal import Journal, read
+from harness.resume import as_data, resume_all
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
 
 #: How long we keep trying to resume before we call a guest stranded. Far beyond any budget:
 #: giving up early would help nobody.
 RESUME_PATIENCE_S = 60.0
-#: One attempt; a libvirtd that answers at all answers within this.
-RESUME_ATTEMPT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Member:
-    """A guest of the update domain."""
-
-    name: str
-    uuid: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,8 @@ class PauseWindow:
     update_s: float | None = None
     applied: Applied | None = None
     update_error: HarnessError | None = None
+    rescued: bool = False
+    """The guardian resumed guests, because this process was held up."""
 
     @property
     def duration_s(self) -> float:
@@ -99,6 +95,8 @@ class UpdateCalls:
 
     apply: Callable[[Deadline], Applied]
     abandon: Callable[[], None]
+    mark: str = ""
+    """What its processes carry in their environment, for a guardian that has to end them."""
 
 
 def hold_window(
@@ -108,37 +106,65 @@ def hold_window(
     hypervisor: Hypervisor,
     journal: Journal,
     interruption: Interruption,
+    guard: Guard,
     budget_s: float,
     resume_reserve_s: float,
     clock: Clock = SYSTEM_CLOCK,
 ) -> PauseWindow:
     """Pause ``members``, apply the update, resume them whatever happened; never raises for them.
 
-    Raises JournalError before anything is paused if the intent cannot be written, and Interrupted
-    if we were asked to stop before the first pause.
+    Raises JournalError before anything is paused if the intent cannot be written, GuardianLost if
+    the guardian does not answer, and Interrupted if we were asked to stop before the first pause.
     """
     interruption.check()
-    journal.intend("pausing", guests=[{"name": m.name, "uuid": m.uuid} for m in members])
+    journal.intend("pausing", guests=as_data(members))
+    # The run itself resumes at budget − reserve; its guardian comes in half-way to the budget.
+    guard.arm(budget_s - resume_reserve_s / 2, update.mark)
     window = PauseWindow(t0_ns=clock.monotonic_ns(), t1_ns=0)
     update_until = Deadline.after(budget_s - resume_reserve_s, clock)
     pauses: dict[str, Answer[None]] = {}
     try:
-        pauses = _pause_all(members, hypervisor, update_until, clock)
-        journal.note("paused", guests=[name for name, a in pauses.items() if a.error is None])
+        pauses = _pause_all(members, hypervisor, journal, update_until, clock)
         if not errors(pauses):
-            _apply(window, update, update_until, interruption, clock)
+            _apply(window, update, update_until, interruption, guard, clock)
     finally:
-        resumes = _resume_all(_perhaps_ours(members, pauses), hypervisor, journal, clock)
+        resumes = resume_all(
+            _perhaps_ours(members, pauses),
+            hypervisor,
+            journal,
+            by="run",
+            patience_s=RESUME_PATIENCE_S,
+            since_ns=window.t0_ns,
+            clock=clock,
+        )
         window.t1_ns = clock.monotonic_ns()
-    journal.note("resumed", guests=[name for name, a in resumes.items() if a.error is None])
-    window.guests = {m.name: _story(pauses[m.name], resumes.get(m.name)) for m in members}
+    guard.disarm()
+    earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
+    window.guests = {
+        m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
+    }
+    window.rescued = bool(earlier)
+    if len(earlier) == len(members):
+        window.t1_ns = max(earlier.values())
     return window
 
 
 def _pause_all(
-    members: Sequence[Member], hypervisor: Hypervisor, deadline: Deadline, clock: Clock
+    members: Sequence[Member],
+    hypervisor: Hypervisor,
+    journal: Journal,
+    deadline: Deadline,
+    clock: Clock,
 ) -> dict[str, Answer[None]]:
-    calls = {m.name: partial(hypervisor.pause, m.uuid, deadline) for m in members}
+    def pause(member: Member) -> None:
+        try:
+            hypervisor.pause(member.uuid, deadline)
+        except _NEVER_OURS as error:
+            journal.note("refused", guest=member.name, uuid=member.uuid, why=error.message)
+            raise
+        journal.note("paused", guest=member.name, uuid=member.uuid)
+
+    calls = {member.name: partial(pause, member) for member in members}
     return fan_out(calls, deadline, what="pausing", clock=clock)
 
 
@@ -147,25 +173,28 @@ def _apply(
     update: UpdateCalls,
     deadline: Deadline,
     interruption: Interruption,
+    guard: Guard,
     clock: Clock,
 ) -> None:
     """Run the update in its own thread and be done by the deadline, finished or not."""
     watch = Stopwatch(clock)
     try:
         job = Job(partial(update.apply, deadline), name="update")
-        if interruption.finished(job, deadline):
+        if interruption.finished(job, deadline, guard.fd):
             window.applied = job.result()
         else:
             update.abandon()
-            window.update_error = _why_abandoned(interruption, deadline)
+            window.update_error = _why_abandoned(interruption, guard, deadline)
     except HarnessError as error:
         window.update_error = error
     window.update_s = watch.elapsed_s()
 
 
-def _why_abandoned(interruption: Interruption, deadline: Deadline) -> HarnessError:
+def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline) -> HarnessError:
     if interruption.signal_name is not None:
         return Interrupted(interruption.signal_name)
+    if guard.lost:
+        return GuardianLost("the guardian died, so the guests were resumed at once")
     return UpdateOverran(
         f"the update was abandoned after {deadline.limit_s:.1f} s, the budget less the resume "
         "reserve; the guests were resumed",
@@ -173,54 +202,51 @@ def _why_abandoned(interruption: Interruption, deadline: Deadline) -> HarnessErr
     )
 
 
-def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[None]]) -> Sequence[Member]:
-    """Every guest that we paused or may have paused.
+#: A pause that was refused before the call was made: the guest was paused by somebody else, is
+#: shut off, or gone. After any other error the pause may still have happened.
+_NEVER_OURS = (WrongState, GuestNotFound)
 
-    Not ours is only what was refused before the pause call was made: it was paused by somebody
-    else, shut off, or gone. After any other error the pause may still have happened.
-    """
+
+def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[None]]) -> Sequence[Member]:
+    """Every guest that we paused or may have paused."""
 
     def refused(member: Member) -> bool:
         answer = pauses.get(member.name)
-        return answer is not None and isinstance(answer.error, WrongState | GuestNotFound)
+        return answer is not None and isinstance(answer.error, _NEVER_OURS)
 
     return [member for member in members if not refused(member)]
 
 
-def _resume_all(
-    members: Sequence[Member], hypervisor: Hypervisor, journal: Journal, clock: Clock
-) -> dict[str, Answer[None]]:
-    journal.note("resuming", guests=[m.name for m in members])
-    deadline = Deadline.after(RESUME_PATIENCE_S, clock)
-    calls = {m.name: partial(_resume, m, hypervisor, deadline) for m in members}
-    return fan_out(calls, deadline, what="resuming", clock=clock)
+def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str, int]:
+    """uuid → when (CLOCK_MONOTONIC) the guardian resumed it, while we could not."""
+    boot_ahead_ns = clock.boottime_ns() - clock.monotonic_ns()
+    try:
+        entries = read(journal.path)
+    except JournalError:
+        return {}
+    stamps = {
+        entry["uuid"]: entry["boottime_ns"] - boot_ahead_ns
+        for entry in entries
+        if entry["event"] == "resumed" and entry["by"] == "guardian"
+    }
+    return {uuid: at_ns for uuid, at_ns in stamps.items() if at_ns >= t0_ns}
 
 
-def _resume(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> None:
-    """Try until the guest runs; give up only when it is dead or patience is over."""
-
-    def attempt() -> None:
-        try:
-            hypervisor.resume(member.uuid, deadline.sooner(RESUME_ATTEMPT_S))
-        except (WrongState, GuestNotFound):
-            raise  # shut off, crashed or gone: there is nothing left to resume
-        except (HypervisorError, DeadlineExpired) as error:
-            raise NotYet(str(error)) from error
-
-    wait_for(attempt, what="resuming", deadline=deadline, interval_s=0.05)
-
-
-def _story(pause: Answer[None], resume: Answer[None] | None) -> GuestPause:
+def _story(
+    pause: Answer[None], resume: Answer[None] | None, by_guardian_ns: int | None
+) -> GuestPause:
     def ours(error: BaseException | None) -> HarnessError | None:
         if error is None or isinstance(error, HarnessError):
             return error
         raise error  # a bug of ours; by now every guest has been resumed
 
+    returned_ns = resume.returned_ns if resume and resume.error is None else None
     return GuestPause(
         pause_began_ns=pause.began_ns,
         pause_returned_ns=pause.returned_ns,
-        resume_began_ns=resume.began_ns if resume else None,
-        resume_returned_ns=resume.returned_ns if resume and resume.error is None else None,
+        # The guardian's call began at an unknown moment: no inner bound.
+        resume_began_ns=resume.began_ns if resume and by_guardian_ns is None else None,
+        resume_returned_ns=returned_ns if by_guardian_ns is None else by_guardian_ns,
         pause_error=ours(pause.error),
         resume_error=ours(resume.error) if resume else None,
     )

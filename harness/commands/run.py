@@ -74,10 +74,14 @@ def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json:
 
 
 def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool) -> int:
+    from harness.recover import dead_runs
     from harness.report.live import watching
     from harness.report.table import print_run
     from harness.run import run
 
+    for dead in dead_runs(state_dir()):
+        say = f"run {dead.run_id} died before its end; finish it with: harness recover"
+        err().print(say, markup=False, soft_wrap=True)
     with watching(plan, loaded.config.budget_s, err()) as observer:
         finished = run(loaded.config, plan, update, host, state_dir=state_dir(), observer=observer)
     if as_json:

@@ -40,7 +40,7 @@ class SshSettings:
         """Merge the guest's ``ssh``, ``[ssh]`` and the user's ``~/.ssh/config`` (by guest name,
         then by address). Raises ConfigError for what paramiko cannot do."""
         user_config = _lookup(guest) or _lookup(address)
-        if "proxycommand" in user_config:
+        if user_config.get("proxycommand"):  # paramiko says None for "none"
             raise ConfigError(
                 "ProxyCommand is not supported", file=USER_CONFIG, guest=guest, hint="use ProxyJump"
             )
@@ -51,12 +51,16 @@ class SshSettings:
                     return getattr(section, key)
             return fallback
 
+        try:
+            port = int(first("port", user_config.get("port", DEFAULT_PORT)))
+        except ValueError as error:
+            raise ConfigError(f"Port: {error}", file=USER_CONFIG, guest=guest) from error
         identity = first("identity_file")
         known_hosts = first("known_hosts")
         default_hosts = (USER_KNOWN_HOSTS.expanduser(), SYSTEM_KNOWN_HOSTS)
         return cls(
             user=first("user", user_config.get("user") or getpass.getuser()),
-            port=int(first("port", user_config.get("port", DEFAULT_PORT))),
+            port=port,
             identity_files=(identity,)
             if identity
             else tuple(Path(name) for name in user_config.get("identityfile", ())),
@@ -87,6 +91,6 @@ def _lookup(name: str) -> dict[str, Any]:
         return {}
     try:
         found = dict(paramiko.SSHConfig.from_path(str(file)).lookup(name))
-    except (paramiko.ConfigParseError, OSError, UnicodeDecodeError) as error:
+    except Exception as error:  # noqa: BLE001  also ValueError, KeyError, … as the text has it
         raise ConfigError(f"cannot be used: {error}", file=file) from error
     return {} if found == {"hostname": name} else found

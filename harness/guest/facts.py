@@ -47,7 +47,8 @@ class GuestFacts:
 
 def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
     """Ask the guest. Raises ProbeError if it is no Linux that we can read, ShellError."""
-    lines = shell.run(posix(_SCRIPT), deadline, check=False).stdout.splitlines()
+    # Not splitlines(): a process may be called "x\ruid=0".
+    lines = shell.run(posix(_SCRIPT), deadline, check=False).stdout.split("\n")
     pairs = [line.partition("=")[::2] for line in lines if "=" in line]
     single = dict(pairs)
     has = {value for key, value in pairs if key == "has"} | {"sh"}

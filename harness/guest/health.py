@@ -10,10 +10,11 @@ from harness.guest.facts import GuestFacts
 from harness.guest.protocol import GuestShell, posix
 from harness.timebase import Deadline
 
-#: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/rcu/tree_stall.h,
-#: kernel/hung_task.c, kernel/time/clocksource.c).
+#: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
+#: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c).
 STALL = re.compile(
-    r"soft lockup|hard lockup|detected stalls|self-detected stall|rcu_\w+ kthread starved"
+    r"(soft|hard|workqueue) lockup|detected (expedited )?stalls|self-detected stall"
+    r"|rcu_\w+ kthread starved"
     r"|blocked for more than \d+ seconds"
     r"|clocksource: .*(unstable|Switched to clocksource|skewed)",
     re.IGNORECASE,
@@ -41,7 +42,7 @@ def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
         done = shell.run(posix(f"echo '{marker}' >/dev/kmsg"), deadline, check=False)
         return KernelLog(marker if done.returncode == 0 else None)
     done = shell.run(posix("dmesg"), deadline, check=False)
-    lines = done.stdout.splitlines()
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
     return KernelLog(lines[-1] if done.returncode == 0 and lines else None)
 
 
@@ -50,9 +51,10 @@ def look_again(
 ) -> tuple[str | None, KernelLog | None]:
     """The boot id now, and the log since the marker; None if the log cannot be read."""
     script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
-    lines = shell.run(posix(script), deadline, check=False).stdout.splitlines()
+    done = shell.run(posix(script), deadline, check=False)
+    lines = done.stdout.splitlines()
     boot_id = lines[0] if lines else None
-    if log.marker is None:
+    if log.marker is None or done.returncode != 0:  # dmesg's: what it did not say is not "nothing"
         return boot_id, None
     at = [number for number, line in enumerate(lines) if log.marker in line]
     # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import paramiko
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from harness.errors import ConfigError, HostKeyRejected
 from harness.guest.access import DEFAULT_PORT, SshSettings
@@ -15,22 +18,43 @@ _RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 def known_keys(settings: SshSettings) -> list[paramiko.PKey]:
     """Every host key under which this guest is known. Raises ConfigError."""
-    return [key for entry in _entries(settings) for key in entry.values()]
-
-
-def _entries(settings: SshSettings) -> Iterator[dict[str, paramiko.PKey]]:
+    found: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": []}
+    plain = settings.port == DEFAULT_PORT
+    ours = [name if plain else f"[{name}]:{settings.port}" for name in settings.known_names]
     for file in settings.known_hosts:
-        if not file.exists():
-            continue
-        try:
-            hosts = paramiko.HostKeys(str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot be read: {error}", file=file) from error
-        for name in dict.fromkeys(settings.known_names):
-            shown = name if settings.port == DEFAULT_PORT else f"[{name}]:{settings.port}"
-            entry = hosts.lookup(shown)
-            if entry is not None:
-                yield dict(entry)
+        for marker, names, key in _entries(file):
+            if marker in found and any(_is(name, own) for name in names for own in ours):
+                found[marker].append(key)
+    return [key for key in found[""] if key not in found["@revoked"]]
+
+
+def _entries(file: Path) -> Iterator[tuple[str, list[str], paramiko.PKey]]:
+    """``(marker, names, key)`` of each line; like ssh we pass over what cannot be read.
+
+    Not ``paramiko.HostKeys``: markers make it fail, and of several keys of a kind it knows one.
+    """
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error}", file=file) from error
+    for line in lines:
+        words = line.split()
+        marker = words.pop(0) if line.startswith("@") else ""
+        entry = None
+        with suppress(paramiko.SSHException, InvalidHostKey, ValueError):
+            entry = HostKeyEntry.from_line(" ".join(words))
+        if entry is not None and entry.hostnames and entry.key:
+            yield marker, entry.hostnames, entry.key
+
+
+def _is(known: str, name: str) -> bool:
+    if not known.startswith("|1|"):
+        return known == name
+    with suppress(ValueError, AssertionError):  # what looks like a hash and is none
+        return paramiko.HostKeys.hash_host(name, known) == known
+    return False
 
 
 def prefer_known(transport: paramiko.Transport, keys: list[paramiko.PKey]) -> None:
@@ -40,7 +64,8 @@ def prefer_known(transport: paramiko.Transport, keys: list[paramiko.PKey]) -> No
     options = transport.get_security_options()
     usable = tuple(algorithm for algorithm in options.key_types if algorithm in wanted)
     if usable:
-        options.key_types = usable
+        others = tuple(name for name in options.key_types if name not in usable)
+        options.key_types = usable + others
 
 
 def check(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness.errors import CommandFailed, HarnessError, ProbeError
+from harness.errors import CommandFailed, ConfigError, HarnessError, ProbeError
 from harness.fanout import fan_out
 from harness.guest.access import SshSettings
 from harness.guest.hostkeys import check, known_keys, prefer_known
@@ -26,6 +26,8 @@ from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 65536
 _CLOSE_S = 2.0
+#: paramiko tells the channels that the connection broke right before it admits so itself.
+_SETTLE_S = 0.1
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 # It reports every refused key and dropped connection; we raise what matters.
@@ -48,13 +50,21 @@ class SshShell:
         self._clock = clock
 
     @classmethod
-    def open(cls, guest: str, address: str, settings: SshSettings, deadline: Deadline) -> SshShell:
-        """Connect, check the host key, log in.
+    def open(
+        cls,
+        guest: str,
+        address: str,
+        settings: SshSettings,
+        deadline: Deadline,
+        *,
+        jumps: tuple[str, ...] = (),
+    ) -> SshShell:
+        """Connect, check the host key, log in. ``jumps``: the hosts that need this one to jump.
 
         Raises ShellUnreachable, HostKeyRejected, ConfigError or DeadlineExpired.
         """
         deadline = deadline.sooner(settings.connect_timeout_s)
-        jump = _open_jump(guest, settings, deadline)
+        jump = _open_jump(guest, settings, deadline, jumps)
         transport: paramiko.Transport | None = None
         try:
             known = known_keys(settings)
@@ -79,7 +89,7 @@ class SshShell:
         with translated(self.guest, "running a command", deadline):
             channel = self._transport.open_session(timeout=deadline.remaining_s())
             try:
-                channel.exec_command(command)
+                _start(self.guest, channel, command, deadline)
                 channel.shutdown_write()
                 completed = _collect(channel, deadline)
             finally:
@@ -99,7 +109,11 @@ class SshShell:
         """Start a long-lived line server."""
         with translated(self.guest, "starting a remote loop", deadline):
             channel = self._transport.open_session(timeout=deadline.remaining_s())
-            channel.exec_command(command)
+            try:
+                _start(self.guest, channel, command, deadline)
+            except BaseException:
+                channel.close()
+                raise
         return SshLineStream(self.guest, channel, self._clock)
 
     def close(self) -> None:
@@ -124,7 +138,12 @@ class SshLineStream:
         with translated(self._guest, "asking the remote loop", deadline):
             self._channel.settimeout(deadline.remaining_s())
             sent_ns = self._clock.monotonic_ns()
-            self._channel.sendall(data)
+            try:
+                self._channel.sendall(data)
+            except OSError:
+                if not self._channel.closed:
+                    raise
+                # else it has ended: its last words are still to be read
             answer, received_ns = self._line(deadline)
         return sent_ns, answer.decode(errors="replace"), received_ns
 
@@ -145,6 +164,7 @@ class SshLineStream:
             chunk = self._channel.recv(_CHUNK_BYTES)
             received_ns = self._clock.monotonic_ns()
             if not chunk:
+                _check_connected(self._channel)
                 raise ProbeError(f"the remote loop ended: {self._last_words()}", guest=self._guest)
             self._received += chunk
             if len(self._received) > OUTPUT_LIMIT_BYTES:
@@ -179,13 +199,19 @@ def _connect(
     return transport
 
 
-def _open_jump(guest: str, settings: SshSettings, deadline: Deadline) -> SshShell | None:
+def _open_jump(
+    guest: str, settings: SshSettings, deadline: Deadline, jumps: tuple[str, ...]
+) -> SshShell | None:
     """The last host of ``ProxyJump``, reached through those before it."""
     if not settings.proxy_jump or settings.proxy_jump.lower() == "none":
         return None
     *before, last = settings.proxy_jump.split(",")
     user, _, host_and_port = last.strip().rpartition("@")
     host, _, port = host_and_port.partition(":")
+    if host_and_port in jumps:
+        raise ConfigError(f"ProxyJump: {host} needs {host} to jump", guest=guest)
+    if port and not port.isdecimal():
+        raise ConfigError(f"ProxyJump: {port!r} is no port", guest=guest)
     from harness.config import SshSection  # the defaults; a jump host has no section of its own
 
     address = SshSettings.configured_address(host) or host
@@ -199,13 +225,14 @@ def _open_jump(guest: str, settings: SshSettings, deadline: Deadline) -> SshShel
         proxy_jump=",".join(before) or resolved.proxy_jump,
         connect_timeout_s=settings.connect_timeout_s,
     )
-    return SshShell.open(f"{guest} (jump host {host})", address, hop, deadline)
+    name = f"{guest} (jump host {host})"
+    return SshShell.open(name, address, hop, deadline, jumps=(*jumps, host_and_port))
 
 
 def _authenticate(transport: paramiko.Transport, settings: SshSettings, deadline: Deadline) -> None:
     """Offer keys one by one until one is taken. Raises paramiko.AuthenticationException."""
     refused: paramiko.AuthenticationException | None = None
-    for key in _keys(settings):
+    for key in _keys(settings, deadline):
         transport.auth_timeout = deadline.remaining_s()
         try:
             transport.auth_publickey(settings.user, key)
@@ -218,11 +245,12 @@ def _authenticate(transport: paramiko.Transport, settings: SshSettings, deadline
     raise refused or paramiko.AuthenticationException("no key to offer")
 
 
-def _keys(settings: SshSettings) -> Iterator[paramiko.PKey]:
+def _keys(settings: SshSettings, deadline: Deadline) -> Iterator[paramiko.PKey]:
     home = Path("~/.ssh").expanduser()
     for path in settings.identity_files:
         yield from _load(path)
-    agent = paramiko.Agent()
+    what = "asking the SSH agent"  # it may hang, as one forwarded over a dead connection does
+    agent = fan_out({what: paramiko.Agent}, deadline, what=what)[what].get()
     try:
         yield from agent.get_keys()
     finally:
@@ -234,8 +262,25 @@ def _keys(settings: SshSettings) -> Iterator[paramiko.PKey]:
 
 def _load(path: Path) -> Iterator[paramiko.PKey]:
     """The key in a file; one with a passphrase is the agent's business."""
-    with suppress(OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
-        yield paramiko.PKey.from_path(path.expanduser())
+    try:
+        key = paramiko.PKey.from_path(path.expanduser())
+    except Exception:  # noqa: BLE001  no file, no key, a passphrase, a kind that paramiko lacks, …
+        return
+    yield key
+
+
+def _start(guest: str, channel: paramiko.Channel, command: str, deadline: Deadline) -> None:
+    """paramiko waits for the server's consent without limit: bounded."""
+    call = {guest: lambda: channel.exec_command(command)}
+    fan_out(call, deadline, what="starting a command")[guest].get()
+
+
+def _check_connected(channel: paramiko.Channel) -> None:
+    """The end of a channel is the end of a process only while the connection lives."""
+    transport = channel.get_transport()
+    transport.join(_SETTLE_S)
+    if not transport.is_active():
+        raise paramiko.SSHException("the connection broke")
 
 
 def _collect(channel: paramiko.Channel, deadline: Deadline) -> Completed:
@@ -253,6 +298,8 @@ def _collect(channel: paramiko.Channel, deadline: Deadline) -> Completed:
             raise paramiko.SSHException(f"more than {OUTPUT_LIMIT_BYTES} bytes of output")
     if not channel.status_event.wait(deadline.remaining_s()):
         raise TimeoutError
+    if channel.exit_status < 0:
+        _check_connected(channel)
     while channel.recv_stderr_ready():
         errors += channel.recv_stderr(_CHUNK_BYTES)
     return Completed(

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import paramiko
 
-from harness.errors import DeadlineExpired, ShellUnreachable
+from harness.errors import DeadlineExpired, HarnessError, ShellUnreachable
 from harness.timebase import Deadline
+
+_HINT_LOGIN = "which user and key work with ssh? put them into ~/.ssh/config or harness.toml"
 
 
 @contextmanager
@@ -16,16 +18,18 @@ def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
     """Let a block use paramiko; what it raises comes out as a ShellError or DeadlineExpired."""
     try:
         yield
-    except paramiko.AuthenticationException as error:
-        raise ShellUnreachable(
-            f"{doing}: the login was refused: {error}",
-            guest=guest,
-            hint="which user and key work with ssh? put them into ~/.ssh/config or harness.toml",
-        ) from error
+    except HarnessError:
+        raise
     except TimeoutError as error:
         raise DeadlineExpired(doing, deadline.limit_s, guest=guest) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except Exception as error:  # noqa: BLE001
+        # Of any class: paramiko raises here what its reader thread died of, and a peer that sends
+        # nonsense kills it by a KeyError, UnicodeDecodeError, struct.error, …
         if deadline.expired:
             raise DeadlineExpired(doing, deadline.limit_s, error, guest=guest) from error
-        said = str(error) or type(error).__name__
+        if isinstance(error, paramiko.AuthenticationException):
+            said = f"{doing}: the login was refused: {error}"
+            raise ShellUnreachable(said, guest=guest, hint=_HINT_LOGIN) from error
+        known = isinstance(error, paramiko.SSHException | OSError)
+        said = (str(error) if known else repr(error)) or type(error).__name__
         raise ShellUnreachable(f"{doing}: {said}", guest=guest) from error

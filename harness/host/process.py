@@ -13,13 +13,13 @@ _START_TICKS = 19  # field 22 of /proc/PID/stat, counted after the command's ")"
 def find_process(uuid: str, proc: Path = Path("/proc")) -> ProcessIdentity | None:
     """The QEMU process that was started with ``-uuid UUID``, or None if none is visible."""
     wanted = uuid.encode()
-    for entry in os.scandir(proc):
-        if not entry.name.isdecimal():
+    for name in os.listdir(proc):
+        if not name.isdecimal():
             continue
         try:
-            arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+            arguments = (proc / name / "cmdline").read_bytes().split(b"\0")
             if b"-uuid" in arguments and arguments[arguments.index(b"-uuid") + 1] == wanted:
-                return ProcessIdentity(int(entry.name), start_ticks(int(entry.name), proc))
+                return ProcessIdentity(int(name), start_ticks(int(name), proc))
         except (OSError, IndexError):
             continue  # it ended while we looked, or is not ours to look at
     return None

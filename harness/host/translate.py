@@ -19,8 +19,15 @@ _LOST = frozenset(
         libvirt.VIR_ERR_RPC,
     }
 )
-#: A system error from these parts of libvirt is one of the connection; elsewhere it is not.
-_TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
+#: These errors are of the connection where they come from these parts of libvirt, and only there:
+#: a socket's error; "client socket is closed" and "closed due to keepalive timeout".
+_LOST_IF_FROM = frozenset(
+    {
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_REMOTE),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC),
+    }
+)
 _FORBIDDEN = frozenset(
     {
         libvirt.VIR_ERR_AUTH_FAILED,
@@ -54,9 +61,7 @@ def translate(
 ) -> HypervisorError:
     """The error of ours that this error of libvirt's means."""
     code = error.get_error_code()
-    lost = code in _LOST or (
-        code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_error_domain() in _TRANSPORT
-    )
+    lost = code in _LOST or (code, error.get_error_domain()) in _LOST_IF_FROM
     kind: type[HypervisorError] = HypervisorError
     hint = None
     if code == libvirt.VIR_ERR_NO_DOMAIN:

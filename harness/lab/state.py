@@ -18,6 +18,7 @@ from harness.errors import LabError, UsageError
 from harness.lab.daemon import Daemon
 from harness.paths import state_dir
 from harness.runfolder import write_atomically
+from harness.whoami import boot_id
 
 USER = "root"
 
@@ -86,16 +87,12 @@ def lab_config_file() -> Path | None:
 
 def this_place() -> str:
     """This boot of the machine and this network namespace of it."""
-    return f"{_boot_id()} {os.readlink('/proc/self/ns/net')}"
+    return f"{boot_id()} {os.readlink('/proc/self/ns/net')}"
 
 
 def same_boot(place: str) -> bool:
     """Whether the machine has been up all the time since ``place`` was noted."""
-    return place.startswith(_boot_id())
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return place.startswith(boot_id())
 
 
 @contextmanager
@@ -149,7 +146,7 @@ def load() -> LabState | None:
         return LabState(**raw, guests=guests, daemons=daemons)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise LabError(
             f"{_state_file()} is no lab's state: {error}",
             hint="written by another version? end its guests by hand, then remove the file",

@@ -57,7 +57,7 @@ class CommandUpdate:
         output = context.run_dir / f"update-{quote(context.update_domain, safe='')}.log"
         if self._abandoned:
             raise UpdateFailed(f"{self.command[0]} was abandoned before it was started")
-        process = self._start(self.command, context, deadline, output)
+        process = self._start("apply", self.command, context, deadline, output)
         if self._abandoned:  # between the two lines above, when there was nothing to end yet
             process.end()
         returncode = process.wait(deadline)
@@ -99,7 +99,7 @@ class CommandUpdate:
         if not command:
             return
         output = context.run_dir / f"{what}-{quote(context.update_domain, safe='')}.log"
-        process = self._start(command, context, deadline, output)
+        process = self._start(what, command, context, deadline, output)
         returncode = process.wait(deadline)
         if returncode is None:
             process.end()
@@ -107,10 +107,16 @@ class CommandUpdate:
         _expect_success(command, returncode, output)
 
     def _start(
-        self, command: Sequence[str], context: UpdateContext, deadline: Deadline, output: Path
+        self,
+        stage: str,
+        command: Sequence[str],
+        context: UpdateContext,
+        deadline: Deadline,
+        output: Path,
     ) -> UpdateProcess:
+        environment, mark = _environment(context, deadline), context.mark(stage)
         try:
-            self._running = UpdateProcess(command, _environment(context, deadline), output)
+            self._running = UpdateProcess(command, environment, mark, output)
         except OSError as error:
             raise UpdateFailed(f"cannot start {command[0]}: {error.strerror}") from error
         return self._running

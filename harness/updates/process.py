@@ -1,53 +1,50 @@
 """One process tree of an update: started without a shell, watched without polling, ended for good.
 
 Its output goes through a pipe into a file of limited size, so that neither a flood nor a full disk
-holds the update, or us, up. Ending it reaches its session, whatever inherited its environment (a
-daemon that left the session still carries ``HARNESS_UPDATE_ID``), and the children of those. What
-escapes is written down in docs/adr/0004-ending-an-update.md.
+holds the update, or us, up. Ending it ends its :class:`~harness.updates.family.Family`.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import threading
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.updates.family import MARK, Family
 
 #: An update's output beyond this is thrown away, and the file says so.
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
-#: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
-GRACE_S = 1.0
-MARK = "HARNESS_UPDATE_ID"
 
 
 class UpdateProcess:
-    """A running update. Raises OSError if it cannot be started."""
+    """A running update, whose processes carry ``mark`` in their environment.
+
+    Raises OSError if it cannot be started.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
+        mark: str,
         output: Path,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._clock = clock
-        self._mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**environment, MARK: self._mark},
+            env={**environment, MARK: mark},
             start_new_session=True,
         )
+        self._family = Family(mark, self._process.pid, clock)
         self._exit_fd = os.pidfd_open(self._process.pid)
         self._reader = threading.Thread(target=self._keep, args=(output,), daemon=True)
         self._reader.start()
@@ -71,45 +68,16 @@ class UpdateProcess:
     def end(self) -> None:
         """End everything of it, in the background: TERM, a grace, KILL. Returns at once."""
         if self._ender is None:
-            self._ender = threading.Thread(target=self._end, name="update ender", daemon=True)
+            end = partial(self._family.end, self._process.poll)
+            self._ender = threading.Thread(target=end, name="update ender", daemon=True)
             self._ender.start()
 
     def survivors(self, deadline: Deadline) -> frozenset[int]:
         """Wait for ``end`` to have done its work; the pids of what could not be ended."""
         if self._ender is not None:
             self._ender.join(timeout=deadline.remaining_s())
-        return self._family()
-
-    def _end(self) -> None:
-        self._signal(signal.SIGTERM)
-        grace = Deadline.after(GRACE_S, self._clock)
-        while self._family() and not grace.expired:
-            self._clock.sleep(0.02)
-        patience = Deadline.after(GRACE_S, self._clock)
-        while self._family() and not patience.expired:
-            self._signal(signal.SIGKILL)
-            self._clock.sleep(0.02)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self._family():
-            # What cannot be signalled (it has ended, it is another user's) stays in the family or
-            # leaves it by itself; survivors() tells.
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-
-    def _family(self) -> frozenset[int]:
-        """Living processes of the update, and all their children."""
-        self._process.poll()  # reaps our child, so that a zombie does not count
-        mark = f"{MARK}={self._mark}".encode()
-        living = {kin.pid: kin for kin in map(_read, os.listdir("/proc")) if kin}
-        family = {
-            pid
-            for pid, kin in living.items()
-            if kin.session == self._process.pid or mark in kin.environment
-        }
-        while born := {p for p, kin in living.items() if kin.parent in family} - family:
-            family |= born
-        return frozenset(family)
+        self._process.poll()
+        return self._family.pids()
 
     def _keep(self, output: Path) -> None:
         """Copy the output into its file up to the limit; go on reading, so nobody ever blocks."""
@@ -125,32 +93,6 @@ class UpdateProcess:
                     file.write(b"\n... truncated by harness\n")
             while os.read(source.fileno(), 1 << 20):
                 pass
-
-
-@dataclass(frozen=True)
-class _Kin:
-    pid: int
-    parent: int
-    session: int
-    environment: frozenset[bytes]
-
-
-def _read(pid: str) -> _Kin | None:
-    """A living process as /proc shows it; None if it has ended, or is a zombie, or no process."""
-    if not pid.isdecimal():
-        return None
-    folder = Path("/proc", pid)
-    try:
-        # After the last ")" come state, ppid, pgrp, session; the name may hold anything.
-        state, parent, _, session = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:4]
-    except OSError:
-        return None
-    environment = b""
-    with suppress(OSError):  # another user's: known by its session or its parent, if at all
-        environment = (folder / "environ").read_bytes()
-    if state in (b"Z", b"X"):
-        return None
-    return _Kin(int(pid), int(parent), int(session), frozenset(environment.split(b"\0")))
 
 
 def _private(path: str, flags: int) -> int:

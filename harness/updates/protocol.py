@@ -46,6 +46,10 @@ class UpdateContext:
     state_dir: Path
     budget_s: float
 
+    def mark(self, stage: str) -> str:
+        """What the processes of one stage (``apply``, ``verify``, ``rollback``) carry."""
+        return f"{self.run_id}/{self.update_domain}/{stage}"
+
 
 @dataclass(frozen=True)
 class Applied:

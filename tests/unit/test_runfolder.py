@@ -59,5 +59,5 @@ def test_a_run_is_found_by_part_of_its_id_and_never_guessed(tmp_path):
 def test_a_file_that_is_no_record_is_refused(tmp_path):
     """A damaged run.json is a clear error, not a traceback."""
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(UsageError, match="not a run record"):
+    with pytest.raises(UsageError, match="not a RunRecord"):
         RunFolder(tmp_path).record()

@@ -193,9 +193,7 @@ def test_a_retried_error_is_the_last_error_of_the_deadline(clock):
     """The reason is told whatever kind it is."""
     probe = Probe(*[ShellUnreachable("refused", guest="web1")] * 99)
     with pytest.raises(DeadlineExpired) as caught:
-        wait_for(
-            probe, what="SSH", deadline=Deadline.after(1, clock), retry_on=(ShellUnreachable,)
-        )
+        wait_for(probe, what="SSH", deadline=Deadline.after(1, clock), retry_on=(ShellUnreachable,))
     assert isinstance(caught.value.last_error, ShellUnreachable)
     assert "SSH took longer than 1.0 s; last error: web1: refused" in str(caught.value)
 

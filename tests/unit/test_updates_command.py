@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import ConfigError, UpdateFailed, UpdateOverran
 from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
-from harness.updates import process
+from harness.updates import family, process
 from harness.updates.command import CommandUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 
@@ -181,7 +181,7 @@ def test_a_program_that_vanished_after_prepare_is_an_update_error(context, scrip
 
 def test_an_overrun_ends_the_whole_tree(context, script, tmp_path, monkeypatch):
     """At the deadline everything is ended: TERM ignored, own session, scrubbed environment."""
-    monkeypatch.setattr(process, "GRACE_S", 0.2)
+    monkeypatch.setattr(family, "GRACE_S", 0.2)
     daemon = shlex.join([sys.executable, "-S", "-c", DAEMON])
     update = command(
         script(
@@ -216,14 +216,14 @@ time.sleep(60)
 def test_abandoning_does_not_wait(context, script, monkeypatch):
     """abandon returns while the update is still being ended: guests are waiting to be resumed."""
     returned = threading.Event()
-    really_end = process.UpdateProcess._end
+    really_end = family.Family.end
     in_time = []
 
-    def end_later(self):
+    def end_later(self, reap):
         in_time.append(returned.wait(PATIENCE_S))
-        really_end(self)
+        really_end(self, reap)
 
-    monkeypatch.setattr(process.UpdateProcess, "_end", end_later)
+    monkeypatch.setattr(family.Family, "end", end_later)
     update = command(script("exec sleep 60"))
     with pytest.raises(UpdateOverran):
         update.apply(context, Deadline.after(0.05))
@@ -287,13 +287,14 @@ def test_what_a_successful_update_started_is_left_alone(context, script, tmp_pat
 
 def test_what_cannot_be_ended_is_named_and_nothing_is_rolled_back(context, script, monkeypatch):
     """Rolling back under a process that still runs would make it worse; its pid is reported."""
-    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    monkeypatch.setattr(family, "GRACE_S", 0.05)
     update = command(script("sleep 60 & exit 1"), rollback=("false",))
     with pytest.raises(UpdateFailed, match="status 1"):
         update.apply(context, patience())
-    really_signal = update._running._signal
-    monkeypatch.setattr(update._running, "_signal", lambda number: None)
-    (pid,) = update._running._family()
+    kin = update._running._family
+    really_signal = kin._signal
+    monkeypatch.setattr(kin, "_signal", lambda number: None)
+    (pid,) = kin.pids()
     with pytest.raises(UpdateFailed, match=f"nothing was rolled back: {pid}"):
         update.rollback(context, patience())
     really_signal(9)

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from harness import window as window_module
+from harness.custody import Member
 from harness.errors import (
     ConnectionLost,
     DeadlineExpired,
@@ -24,7 +25,8 @@ from harness.journal import Journal, read
 from harness.lifecycle import GuestState
 from harness.timebase import Deadline
 from harness.updates.protocol import Applied
-from harness.window import Member, UpdateCalls, hold_window
+from harness.window import UpdateCalls, hold_window
+from tests.fakes.guard import FakeGuard
 from tests.fakes.hypervisor import FakeHypervisor, pause_failure
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
@@ -38,6 +40,7 @@ class Bench:
         self.members = [Member(name, f"uuid-{name}") for name in names]
         self.journal = Journal(folder, "run")
         self.folder = folder
+        self.guard = FakeGuard()
         self.abandoned = threading.Event()
         self.apply = lambda deadline: Applied(0)
 
@@ -45,10 +48,11 @@ class Bench:
         with Interruption() as self.interruption, self.journal:
             return hold_window(
                 self.members,
-                UpdateCalls(lambda deadline: self.apply(deadline), self.abandoned.set),
+                UpdateCalls(lambda deadline: self.apply(deadline), self.abandoned.set, "mark"),
                 hypervisor=self.hypervisor,
                 journal=self.journal,
                 interruption=self.interruption,
+                guard=self.guard,
                 budget_s=budget_s,
                 resume_reserve_s=reserve_s,
             )
@@ -78,7 +82,7 @@ def test_all_are_paused_then_updated_then_resumed(bench):
     for pause in window.guests.values():
         assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
     events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
-    assert events == ["pausing", "paused", "resuming", "resumed"]
+    assert events == ["pausing", "paused", "paused", "resuming", "resumed", "resumed"]
 
 
 def test_the_intent_is_on_disk_before_the_first_pause(bench):

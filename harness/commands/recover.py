@@ -1,0 +1,114 @@
+"""``harness recover``: finish what a dead run left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from harness.commands.common import (
+    connection_options,
+    hypervisor,
+    json_option,
+    load_config,
+    out,
+    print_json,
+)
+from harness.errors import GuestStranded
+from harness.paths import state_dir
+from harness.records import EXIT_CODES, Outcome
+from harness.recover import Action, Recovered, Treated, assess, dead_runs, recover
+from harness.report.words import offset, printable
+from harness.runfolder import RunFolder
+from harness.timebase import Deadline
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness recover --dry-run                what would be resumed, what left alone, and why
+  harness recover
+"""
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@connection_options
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    uri: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Resume what dead runs left paused, mend those clocks, complete their records.
+
+    Only guests that a run's own journal says it paused are resumed. Safe to run at any time, and
+    again. What it needs to know is in the run folder; -c and --uri lay over that.
+    """
+    found = [_finish(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
+    if as_json:
+        print_json({"runs": [_as_data(one) for one in found]})
+    elif not found:
+        click.echo("no run is dead; nothing to recover")
+    else:
+        _print(found)
+    stranded = [name for one in found for name in one.stranded]
+    if stranded:
+        raise GuestStranded(stranded)
+    outcomes = [g.clock_outcome for one in found for g in one.guests if g.clock_outcome]
+    ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
+
+
+def _finish(
+    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool
+) -> Recovered:
+    config = load_config(config_file, {}).config if config_file else folder.config()
+    if uri is not None:
+        config = config.model_copy(update={"uri": uri})
+    with hypervisor(config) as host:
+        if dry_run:
+            deadline = Deadline.after(config.prepare_timeout_s)
+            return Recovered(folder, assess(folder, host, deadline))
+        return recover(folder, host, config=config)
+
+
+def _as_data(found: Recovered) -> dict[str, Any]:
+    return {"run_id": found.folder.run_id, "guests": [_guest(g) for g in found.guests]}
+
+
+def _guest(treated: Treated) -> dict[str, Any]:
+    end = treated.mended.at_end if treated.mended else None
+    return {
+        "name": treated.member.name,
+        "uuid": treated.member.uuid,
+        "action": treated.action,
+        "why": treated.why,
+        "clock": end.model_dump() if end else None,
+        "clock_outcome": treated.clock_outcome,
+        "problem": treated.problem,
+    }
+
+
+def _print(found: list[Recovered]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("run", "guest", "", "why", "clock now"):
+        table.add_column(column)
+    for one in found:
+        if not one.guests:
+            table.add_row(one.folder.run_id, "–", "", "it had paused nobody", "–")
+        for treated in one.guests:
+            end = treated.mended.at_end if treated.mended else None
+            why = f"{treated.why}; {treated.problem}" if treated.problem else treated.why
+            table.add_row(
+                Text(one.folder.run_id),
+                Text(printable(treated.member.name)),
+                Text(treated.action, style="bold red" if treated.action is Action.STRANDED else ""),
+                Text(printable(why)),
+                Text(offset(end)),
+            )
+    out().print(table)

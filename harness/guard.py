@@ -1,0 +1,129 @@
+"""The run's side of its guardian: start it, arm it before a pause, disarm it after the resume.
+
+One message is one packet of JSON on a private socket pair; the end of the socket is the news that
+the other side has died, which the kernel delivers whatever killed it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from harness.errors import GuardianLost
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+
+#: Starting it includes a Python interpreter and a connection to libvirt.
+_ANSWER_S = 15.0
+#: After the guests run again nothing depends on its answer.
+_DISARM_S = 2.0
+_PACKET_BYTES = 65536
+LOG = "guardian.log"
+
+
+class Guard(Protocol):
+    """What the pause window asks of a guardian."""
+
+    @property
+    def fd(self) -> int:
+        """A descriptor: readable when the guardian has died, or has resumed guests itself."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has died."""
+
+    def arm(self, limit_s: float, mark: str) -> None:
+        """From now on it resumes every guest that the journal says we hold: as soon as we are
+        gone, or in ``limit_s`` seconds. Raises GuardianLost."""
+
+    def disarm(self) -> None:
+        """Our guests run again. Never raises."""
+
+
+class Guardian:
+    """A guardian process for one run; a context manager."""
+
+    def __init__(self, uri: str, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+        """Start it; it gets ready while the run goes on. Raises GuardianLost."""
+        self._clock = clock
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "harness.guardian", uri, str(folder), str(theirs.fileno())]
+        try:
+            with theirs, open(folder / LOG, "ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise GuardianLost(f"the guardian cannot be started: {error.strerror}") from error
+
+    def __enter__(self) -> Guardian:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+        with suppress(subprocess.TimeoutExpired):  # it is still trying to resume somebody
+            self._process.wait(_DISARM_S)
+
+    @property
+    def fd(self) -> int:
+        """See :class:`Guard`."""
+        return self._socket.fileno()
+
+    @property
+    def lost(self) -> bool:
+        """See :class:`Guard`."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
+    def arm(self, limit_s: float, mark: str) -> None:
+        """See :class:`Guard`."""
+        until_ns = self._clock.monotonic_ns() + round(limit_s * NS_PER_S)
+        answer = self._ask({"arm": {"until_ns": until_ns, "mark": mark}}, _ANSWER_S)
+        if answer is None:
+            raise GuardianLost(
+                "the guardian does not answer, so nothing was paused",
+                hint=f"its last words are in {LOG} in the run folder",
+            )
+        if "error" in answer:
+            raise GuardianLost(f"the guardian cannot guard: {answer['error']}; nothing was paused")
+
+    def disarm(self) -> None:
+        """See :class:`Guard`."""
+        self._ask({"disarm": {}}, _DISARM_S)
+
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """Its answer; None if there is none in time, or it has died."""
+        deadline = Deadline.after(seconds, self._clock)
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.send(json.dumps(request).encode())
+            while not deadline.expired:
+                self._socket.settimeout(max(0.001, deadline.remaining_s()))
+                packet = self._socket.recv(_PACKET_BYTES)
+                if not packet:
+                    return None
+                answer: dict[str, Any] = json.loads(packet)
+                if answer.get("to") in request:
+                    return answer
+        except OSError:  # it does not answer in time, or has died
+            return None
+        return None

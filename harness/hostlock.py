@@ -1,0 +1,187 @@
+"""One maintenance of a host at a time: a lock that names its holder.
+
+A lab box has several users, so the lock lies where all of them can see it. The kernel releases it
+when the holder dies, however it dies. The file says who holds it; what it says counts only while
+the lock is held. For a remote libvirt the lock is one of this machine: it keeps people on one
+runner apart, not people on two.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.durations import spoken
+from harness.errors import HostBusy, InfrastructureError
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.whoami import who_am_i
+
+_FOLDER_VARIABLE = "HARNESS_LOCK_DIR"
+_SYSTEM_FOLDER = Path("/run/lock")
+_READ_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a host, since when and what for; stamps are CLOCK_REALTIME."""
+
+    user: str
+    pid: int
+    start_ticks: int
+    boot_id: str
+    purpose: str
+    since_ns: int
+    run_id: str | None = None
+    until_ns: int | None = None
+    """When it lets go by itself, if it does."""
+
+    def describe(self, now_ns: int) -> str:
+        """``alice has held it for 5 min: flashing the BMC (pid 123)``."""
+        what = f"{self.purpose}, run {self.run_id}" if self.run_id else self.purpose
+        said = f"{self.user} has held it for {spoken((now_ns - self.since_ns) / NS_PER_S)}: {what}"
+        if self.until_ns is not None:
+            said += f", for another {spoken((self.until_ns - now_ns) / NS_PER_S)}"
+        return f"{said} (pid {self.pid})"
+
+
+_HOLDER = TypeAdapter(Holder)
+
+
+def lock_file(uri: str) -> Path:
+    """The lock of the host that ``uri`` leads to; every way to one host has the same."""
+    parts = urlsplit(uri)
+    driver = parts.scheme.partition("+")[0]
+    where = f"{driver}-{parts.hostname or 'localhost'}"
+    folder = os.environ.get(_FOLDER_VARIABLE)
+    base = _SYSTEM_FOLDER if _SYSTEM_FOLDER.is_dir() else Path(tempfile.gettempdir())
+    return Path(folder or base) / f"harness-{quote(where, safe='')}.lock"
+
+
+@contextmanager
+def host_lock(
+    uri: str,
+    purpose: str,
+    run_id: str | None = None,
+    until_ns: int | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Iterator[Holder]:
+    """Hold a host for the time of a ``with``.
+
+    Raises HostBusy with the holder's name, run id and age if somebody else does, and
+    InfrastructureError if the lock cannot be made.
+    """
+    path = lock_file(uri)
+    descriptor = _open(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _busy(uri, descriptor, clock) from error
+        me = Holder(
+            **who_am_i(),
+            purpose=purpose,
+            since_ns=clock.realtime_ns(),
+            run_id=run_id,
+            until_ns=until_ns,
+        )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _HOLDER.dump_json(me), 0)
+        yield me
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def holder(uri: str) -> Holder | None:
+    """Who holds the host now; None if nobody does."""
+    path = lock_file(uri)
+    if not path.exists():
+        return None
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def really_holds(uri: str, pid: int) -> bool:
+    """Whether the kernel says so too: what the file says must not make us signal somebody else."""
+    status = lock_file(uri).stat()
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return any(line[1] == "FLOCK" and line[4:6] == [str(pid), place] for line in lines)
+
+
+def hold_in_background(uri: str, purpose: str, seconds: float) -> Holder:
+    """Hold a host for ``seconds`` by a process of its own that outlives this one and its terminal.
+
+    Raises what ``host_lock`` raises.
+    """
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.close(told)
+        _become_holder(uri, purpose, seconds, tell)
+        os._exit(0)
+    os.close(tell)
+    with open(told) as pipe:
+        error = pipe.read()  # ends when it holds the lock, or has failed
+    found = holder(uri)
+    if error or found is None:
+        raise HostBusy(error or f"the lock of {uri} could not be held")
+    return found
+
+
+def _become_holder(uri: str, purpose: str, seconds: float, tell: int) -> None:
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nothing, standard)
+    until_ns = SYSTEM_CLOCK.realtime_ns() + round(seconds * NS_PER_S)
+    try:
+        with host_lock(uri, purpose, until_ns=until_ns):
+            os.close(tell)
+            SYSTEM_CLOCK.sleep(seconds)
+    except InfrastructureError as error:
+        os.write(tell, str(error).encode())
+
+
+def _open(path: Path) -> int:
+    """Everybody may lock it. Not made through a link that somebody else laid."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            return os.open(path, flags)  # without O_CREAT: fs.protected_regular refuses that here
+        except FileNotFoundError:
+            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+            os.fchmod(descriptor, 0o666)  # whatever the umask says
+            return descriptor
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot open the lock {path}: {error.strerror}; nothing was paused",
+            hint=f"remove it if it is not a file of ours, or set {_FOLDER_VARIABLE}",
+        ) from error
+
+
+def _busy(uri: str, descriptor: int, clock: Clock) -> HostBusy:
+    found = _read(descriptor)
+    who = found.describe(clock.realtime_ns()) if found else "its holder has not said who it is"
+    return HostBusy(f"{uri} is taken: {who}", hint="wait for it, or talk to them; harness lock")
+
+
+def _read(descriptor: int) -> Holder | None:
+    """What the file says; it is only data, and anybody may have written it."""
+    try:
+        return _HOLDER.validate_json(os.pread(descriptor, _READ_BYTES, 0))
+    except ValidationError:
+        return None

@@ -1,0 +1,258 @@
+"""What a dead run left behind is finished: guests resumed, clocks mended, its record completed.
+
+A run is dead when its process is gone (nobody holds its journal's lock) and its journal has no
+end. Journal and actual state are compared guest by guest; only what the journal says this run
+paused is resumed. Safe to run at any time, and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness.clock.arithmetic import judge_offset
+from harness.config import Config
+from harness.custody import Member, held, unmended
+from harness.errors import HarnessError, JournalError
+from harness.host.protocol import Hypervisor
+from harness.journal import FILE_NAME, Journal, in_use, read
+from harness.lifecycle import ENDED, GuestState
+from harness.mend import Mended, mend
+from harness.records import (
+    ClockRecord,
+    GuestRecord,
+    Outcome,
+    RunRecord,
+    UpdateDomainRecord,
+)
+from harness.resume import resume_all
+from harness.runfolder import RunFolder, all_runs
+from harness.session import GuestSession
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.whoami import boot_id
+
+#: How long a guest is tried to be resumed.
+PATIENCE_S = 60.0
+_ENDINGS = frozenset({"run finished", "recovered"})
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+class Action(StrEnum):
+    """What was done, or would be done, about one guest."""
+
+    RESUMED = "resumed"
+    RUNS = "runs already"
+    ENDED = "has ended"
+    LEFT_ALONE = "left alone"
+    STRANDED = "STILL PAUSED"
+
+
+@dataclass
+class Treated:
+    """One guest of a dead run."""
+
+    member: Member
+    action: Action
+    why: str
+    mended: Mended | None = None
+    clock_outcome: Outcome | None = None
+    """None where there was no clock to mend."""
+    problem: str | None = None
+    accelerator: str = "unknown"
+
+
+@dataclass
+class Recovered:
+    """What became of one dead run."""
+
+    folder: RunFolder
+    guests: list[Treated] = field(default_factory=list)
+
+    @property
+    def stranded(self) -> list[str]:
+        """Guests that could not be resumed."""
+        return [g.member.name for g in self.guests if g.action is Action.STRANDED]
+
+
+def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
+    """Runs whose process is gone before their end; newest first."""
+    for folder in all_runs(state_dir):
+        journal = folder.path / FILE_NAME
+        try:
+            if not journal.exists() or in_use(journal):
+                continue
+            if not any(entry["event"] in _ENDINGS for entry in read(journal)):
+                yield folder
+        except JournalError:
+            continue  # not one of ours to judge; `harness recover` names it when asked
+
+
+def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> list[Treated]:
+    """Compare journal and actual state; changes nothing. Raises JournalError, HypervisorError."""
+    entries = read(folder.path / FILE_NAME)
+    ours = {member.uuid for member in held(entries)}
+    rebooted = _begun(entries).get("boot_id") != boot_id()
+    return [
+        _assess(member, member.uuid in ours, rebooted, hypervisor, deadline)
+        for member in _paused_ever(entries)
+    ]
+
+
+def _begun(entries: Entries) -> Mapping[str, Any]:
+    return next((entry for entry in entries if entry["event"] == "run started"), {})
+
+
+def _paused_ever(entries: Entries) -> tuple[Member, ...]:
+    return held(entry for entry in entries if entry["event"] in ("pausing", "refused"))
+
+
+def _assess(
+    member: Member, ours: bool, rebooted: bool, hypervisor: Hypervisor, deadline: Deadline
+) -> Treated:
+    reading = hypervisor.state(member.uuid, deadline)
+    if reading.state in ENDED:
+        return Treated(member, Action.ENDED, f"is {reading}: nothing of it can be resumed")
+    if rebooted:
+        return Treated(member, Action.LEFT_ALONE, "the host was booted since, and so was it")
+    if reading.state is GuestState.RUNNING:
+        return Treated(member, Action.RUNS, "resumed by the run, its guardian or somebody else")
+    if reading.state is not GuestState.PAUSED:
+        return Treated(member, Action.LEFT_ALONE, f"is {reading}, which is not our pause")
+    if not ours:
+        return Treated(member, Action.LEFT_ALONE, "our pause was over; somebody else paused it")
+    return Treated(member, Action.RESUMED, "was paused by this run")
+
+
+def recover(
+    folder: RunFolder,
+    hypervisor: Hypervisor,
+    *,
+    config: Config,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Recovered:
+    """Finish one dead run. Raises JournalError if it is not dead, or cannot be read."""
+    with Journal(folder.path, folder.run_id, clock) as journal:
+        deadline = Deadline.after(config.prepare_timeout_s, clock)
+        entries = read(journal.path)
+        recovered = Recovered(folder, assess(folder, hypervisor, deadline))
+        _resume(recovered, hypervisor, journal, clock)
+        wanted = {member.uuid for member in unmended(entries)}
+        for treated in recovered.guests:
+            if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
+                _mend(treated, config, hypervisor, deadline, clock)
+        folder.write_record(_completed(folder.record(), recovered, read(journal.path), clock))
+        if not recovered.stranded:
+            journal.intend("recovered", guests={g.member.name: g.action for g in recovered.guests})
+    return recovered
+
+
+def _resume(recovered: Recovered, hypervisor: Hypervisor, journal: Journal, clock: Clock) -> None:
+    by_name = {treated.member.name: treated for treated in recovered.guests}
+    mine = [t.member for t in recovered.guests if t.action is Action.RESUMED]
+    if not mine:
+        return
+    answers = resume_all(
+        mine,
+        hypervisor,
+        journal,
+        by="recover",
+        patience_s=PATIENCE_S,
+        since_ns=clock.monotonic_ns(),
+        clock=clock,
+    )
+    for name, answer in answers.items():
+        if answer.error is not None:
+            treated = by_name[name]
+            state = hypervisor.state(treated.member.uuid, Deadline.after(PATIENCE_S, clock)).state
+            treated.action = Action.ENDED if state in ENDED else Action.STRANDED
+            treated.why = str(answer.error)
+
+
+def _mend(
+    treated: Treated, config: Config, hypervisor: Hypervisor, deadline: Deadline, clock: Clock
+) -> None:
+    try:
+        info = hypervisor.find(treated.member.uuid, deadline)
+        treated.accelerator = info.accelerator
+        session = GuestSession.open(info, config, hypervisor, deadline)
+    except HarnessError as error:
+        treated.problem, treated.clock_outcome = str(error), Outcome.ERROR
+        return
+    try:
+        treated.mended = mend(session, config, clock.monotonic_ns(), deadline, clock=clock)
+        end = treated.mended.at_end
+        treated.problem = treated.mended.problem
+        treated.clock_outcome = (
+            judge_offset(end.offset_s, end.uncertainty_s, session.tolerance_s)
+            if end
+            else Outcome.ERROR
+        )
+    finally:
+        session.close()
+
+
+def _completed(
+    record: RunRecord, recovered: Recovered, entries: Entries, clock: Clock
+) -> RunRecord:
+    """The record that the run left, completed as interrupted."""
+    known = {guest.name for guest in record.guests}
+    added = [_guest(treated, entries) for treated in recovered.guests]
+    new = tuple(guest for guest in added if guest.name not in known)
+    stranded = recovered.stranded
+    domain = _domain(entries, new)
+    return record.model_copy(
+        update={
+            "finished_at": utc_now(clock),
+            "outcome": Outcome.ERROR,
+            "exit_code": 4 if stranded else 130,
+            "guests": (*record.guests, *new),
+            "update_domains": (*record.update_domains, *([domain] if new else [])),
+            "problems": ("the run's process died; this record was completed by harness recover",),
+        }
+    )
+
+
+def _guest(treated: Treated, entries: Entries) -> GuestRecord:
+    mended = treated.mended or Mended(None)
+    said = f"{treated.member.name}: {treated.action}: {treated.why}"
+    return GuestRecord(
+        name=treated.member.name,
+        uuid=treated.member.uuid,
+        outcome=Outcome.ERROR,
+        accelerator=treated.accelerator,
+        pause_window_s=_paused_for_s(treated.member, entries),
+        clock=ClockRecord(
+            method=mended.method,
+            after_resume=mended.after_resume,
+            after_correction=mended.after_correction,
+        ),
+        still_paused=treated.action is Action.STRANDED,
+        problems=(said, *([treated.problem] if treated.problem else [])),
+    )
+
+
+def _paused_for_s(member: Member, entries: Entries) -> float | None:
+    """From the intent to pause to the resume, by the journal's boot clock; None if unknown."""
+    began = resumed = None
+    for entry in entries:
+        if entry["event"] == "pausing" and any(g["uuid"] == member.uuid for g in entry["guests"]):
+            began, resumed = entry["boottime_ns"], None
+        elif entry["event"] == "resumed" and entry["uuid"] == member.uuid:
+            resumed = entry["boottime_ns"]
+    return None if began is None or resumed is None else (resumed - began) / NS_PER_S
+
+
+def _domain(entries: Entries, guests: Sequence[GuestRecord]) -> UpdateDomainRecord:
+    names = [entry["name"] for entry in entries if entry["event"] == "update domain"]
+    windows = [guest.pause_window_s for guest in guests if guest.pause_window_s is not None]
+    return UpdateDomainRecord(
+        name=names[-1] if names else "unknown",
+        guests=tuple(guest.name for guest in guests),
+        outcome=Outcome.ERROR,
+        pause_window_s=max(windows, default=None),
+        problems=("the run's process died during this update domain",),
+    )

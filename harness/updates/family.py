@@ -1,0 +1,92 @@
+"""All processes of one update, also those that left its session, and how they are ended.
+
+What belongs: a session, whatever carries a mark in its environment (a daemon that left the session
+still does), and the children of those. What escapes is written down in
+docs/adr/0004-ending-an-update.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+
+#: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
+GRACE_S = 1.0
+MARK = "HARNESS_UPDATE_ID"
+
+
+class Family:
+    """The processes that carry ``HARNESS_UPDATE_ID=mark``, or are of ``session``."""
+
+    def __init__(self, mark: str, session: int | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._mark = f"{MARK}={mark}".encode()
+        self._session = session
+        self._clock = clock
+
+    def pids(self) -> frozenset[int]:
+        """Everybody of it that lives now."""
+        living = {kin.pid: kin for kin in map(_read, os.listdir("/proc")) if kin}
+        family = {
+            pid
+            for pid, kin in living.items()
+            if kin.session == self._session or self._mark in kin.environment
+        }
+        while born := {p for p, kin in living.items() if kin.parent in family} - family:
+            family |= born
+        return frozenset(family)
+
+    def end(self, reap: Callable[[], object] = lambda: None) -> None:
+        """TERM, a grace, KILL, repeated for what is born meanwhile.
+
+        ``reap`` is called before each look, so that a child's zombie is not waited for.
+        """
+        self._signal(signal.SIGTERM)
+        self._wait(reap, lambda: None)
+        self._wait(reap, lambda: self._signal(signal.SIGKILL))
+
+    def _wait(self, reap: Callable[[], object], meanwhile: Callable[[], None]) -> None:
+        deadline = Deadline.after(GRACE_S, self._clock)
+        reap()
+        while self.pids() and not deadline.expired:
+            meanwhile()
+            self._clock.sleep(0.02)
+            reap()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            # What cannot be signalled (it has ended, it is another user's) stays in the family or
+            # leaves it by itself; whoever asks for the pids afterwards sees that.
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+@dataclass(frozen=True)
+class _Kin:
+    pid: int
+    parent: int
+    session: int
+    environment: frozenset[bytes]
+
+
+def _read(pid: str) -> _Kin | None:
+    """A living process as /proc shows it; None if it has ended, or is a zombie, or no process."""
+    if not pid.isdecimal():
+        return None
+    folder = Path("/proc", pid)
+    try:
+        # After the last ")" come state, ppid, pgrp, session; the name may hold anything.
+        state, parent, _, session = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:4]
+    except OSError:
+        return None
+    environment = b""
+    with suppress(OSError):  # another user's: known by its session or its parent, if at all
+        environment = (folder / "environ").read_bytes()
+    if state in (b"Z", b"X"):
+        return None
+    return _Kin(int(pid), int(parent), int(session), frozenset(environment.split(b"\0")))

@@ -1,0 +1,297 @@
+"""What must still be true afterwards: PASS, FAIL, or an honest "could not tell"; never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.checks import CHECKS, judge_all
+from harness.checks.evidence import Evidence, Observed
+from harness.checks.frozen import monotonic_deficit
+from harness.guest.health import KernelLog
+from harness.host.protocol import ProcessIdentity
+from harness.records import CheckRecord, ClockReading, Outcome
+
+PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
+STALL = "[  99.1] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [swapper/0:0]"
+
+
+def clock(
+    offset_s: float, uncertainty_s: float = 0.001, monotonic_s: float | None = None
+) -> ClockReading:
+    return ClockReading(
+        offset_s=offset_s,
+        uncertainty_s=uncertainty_s,
+        monotonic_s=monotonic_s,
+        monotonic_uncertainty_s=None if monotonic_s is None else 0.001,
+    )
+
+
+SEEN = Observed("boot-1", ProcessIdentity(4711, 100))
+
+#: A guest that was paused for 5 s, lagged by 5 s and was mended.
+GOOD = Evidence(
+    budget_s=30.0,
+    tolerance_s=0.010,
+    lag_tolerance_s=0.25,
+    before=SEEN,
+    after=SEEN,
+    paused_at_least_s=4.99,
+    paused_at_most_s=5.01,
+    clock_before=clock(0.0, monotonic_s=-1000.0),
+    clock_after_resume=clock(-5.0, monotonic_s=-1005.0),
+    clock_at_end=clock(0.0001),
+    correction_problem=None,
+    kernel_log_readable=True,
+    new_kernel_lines=("[ 99.0] harmless",),
+    stall_lines=(),
+)
+
+#: What is left of it when nothing could be measured.
+NOTHING = replace(
+    GOOD,
+    before=Observed(),
+    after=Observed(),
+    paused_at_least_s=None,
+    paused_at_most_s=None,
+    clock_before=None,
+    clock_after_resume=None,
+    clock_at_end=None,
+    kernel_log_readable=False,
+    new_kernel_lines=None,
+    stall_lines=None,
+)
+
+
+def verdict(name: str, **changes) -> CheckRecord:
+    return CHECKS[name](replace(GOOD, **changes))
+
+
+def test_a_good_run_passes_every_check_in_the_order_people_read():
+    """One verdict for each promise, each under the name it is registered by."""
+    records = judge_all(GOOD)
+    assert [record.name for record in records] == list(CHECKS)
+    assert [record.outcome for record in records] == [PASS] * 7
+
+
+def test_nothing_measured_is_never_a_pass():
+    """Each check says that it could not tell, and why."""
+    records = {record.name: record for record in judge_all(NOTHING)}
+    outcomes = {name: record.outcome for name, record in records.items()}
+    skipped = {"same-process": SKIP, "kernel-log": SKIP}
+    assert outcomes == {**dict.fromkeys(CHECKS, ERROR), **skipped}
+    assert all(record.detail for record in records.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("paused_at_most_s", {"pause-window", "lag", "frozen"}),
+        ("paused_at_least_s", {"lag", "frozen"}),
+        ("clock_before", {"lag", "frozen"}),
+        ("clock_after_resume", {"lag", "frozen"}),
+        ("clock_at_end", {"clock"}),
+        ("stall_lines", {"kernel-log"}),
+    ],
+)
+def test_one_missing_measurement_fails_those_checks_that_need_it(field, names):
+    """And no other: each promise is judged by its own evidence."""
+    records = judge_all(replace(GOOD, **{field: None}))
+    assert {record.name for record in records if record.outcome is ERROR} == names
+    assert {record.outcome for record in records if record.name not in names} == {PASS}
+
+
+@pytest.mark.parametrize(
+    ("paused_s", "outcome"), [(0.0, PASS), (29.9, PASS), (30.0, PASS), (30.001, FAIL), (31.4, FAIL)]
+)
+def test_the_pause_window_is_judged_by_its_outer_bound(paused_s, outcome):
+    """The longest it can have been; exactly the budget is still kept."""
+    record = verdict("pause-window", paused_at_least_s=0.0, paused_at_most_s=paused_s)
+    assert record.outcome is outcome
+    assert (record.measured, record.allowed, record.unit) == (paused_s, 30.0, "s")
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(
+    ("offset_s", "uncertainty_s", "outcome"),
+    [
+        (0.000, 0.010, PASS),
+        (0.009, 0.001, PASS),
+        (0.009, 0.002, ERROR),
+        (0.000, 0.011, ERROR),
+        (0.011, 0.002, ERROR),
+        (0.012, 0.001, FAIL),
+        (5.000, 1.000, FAIL),
+        (5.000, 6.000, ERROR),
+    ],
+)
+def test_the_clock_is_judged_as_an_interval(side, offset_s, uncertainty_s, outcome):
+    """PASS and FAIL only where the whole interval says so, slow or fast alike."""
+    record = verdict("clock", clock_at_end=clock(side * offset_s, uncertainty_s))
+    assert record.outcome is outcome
+    assert (record.measured, record.allowed) == (side * offset_s, 0.010)
+    assert f"{offset_s:.6f} s {'slow' if side * offset_s < 0 else 'fast'}" in record.detail
+
+
+def test_what_went_wrong_with_the_correction_is_told():
+    """Beside the offset that is left, or in its place."""
+    record = verdict("clock", clock_at_end=clock(-5.0), correction_problem="no right to step")
+    assert (record.outcome, "; no right to step" in record.detail) == (FAIL, True)
+    record = verdict("clock", clock_at_end=None, correction_problem="fell silent")
+    assert (record.outcome, record.detail) == (ERROR, "fell silent")
+
+
+def test_a_clock_that_is_not_a_number_is_no_pass():
+    """NaN compares with nothing, so nothing can be told."""
+    assert verdict("clock", clock_at_end=clock(float("nan"))).outcome is ERROR
+    assert verdict("lag", clock_after_resume=clock(float("nan"))).outcome is ERROR
+
+
+@pytest.mark.parametrize(
+    ("after_s", "uncertainty_s", "outcome"),
+    [
+        (-5.0, 0.001, PASS),
+        (-5.2, 0.001, PASS),
+        (-4.8, 0.001, PASS),
+        (-5.0, 0.300, ERROR),
+        (-5.2, 0.100, ERROR),
+        (-5.5, 0.001, FAIL),
+        (-4.5, 0.001, FAIL),
+        (0.0, 0.001, FAIL),
+        (5.0, 0.001, FAIL),
+    ],
+)
+def test_the_lag_must_be_the_pause(after_s, uncertainty_s, outcome):
+    """No lag at all, too much of it, or a lag forwards: the pause is not what we think it is."""
+    record = verdict("lag", clock_after_resume=clock(after_s, uncertainty_s))
+    assert record.outcome is outcome
+    assert (record.measured, record.allowed) == (after_s, pytest.approx(-5.0))
+
+
+def test_the_lag_is_the_change_and_not_the_offset():
+    """A clock that was an hour fast before is an hour less 5 s fast after."""
+    changes = {"clock_before": clock(3600.0), "clock_after_resume": clock(3595.0)}
+    assert verdict("lag", **changes).outcome is PASS
+    changes["clock_before"] = clock(3601.0)
+    assert verdict("lag", **changes).outcome is FAIL
+
+
+def test_how_sure_the_lag_is_counts_both_readings_and_the_pause():
+    """Each alone would pass; all together cannot tell."""
+    readings = {"clock_before": clock(0.0, 0.1), "clock_after_resume": clock(-5.0, 0.1)}
+    assert verdict("lag", **readings).outcome is PASS
+    wide = {"paused_at_least_s": 4.9, "paused_at_most_s": 5.1}
+    assert verdict("lag", **wide).outcome is PASS
+    record = verdict("lag", **readings, **wide)
+    assert (record.outcome, "± 0.300 s" in record.detail) == (ERROR, True)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "outcome"),
+    [(-1005.0, PASS), (-1005.2, PASS), (-1005.24, ERROR), (-1005.5, FAIL), (-1000.0, FAIL)],
+)
+def test_the_monotonic_clock_must_have_stood_still(after_s, outcome):
+    """A guest whose CLOCK_MONOTONIC went on through the pause was not frozen."""
+    record = verdict("frozen", clock_after_resume=clock(-5.0, monotonic_s=after_s))
+    assert record.outcome is outcome
+    assert record.measured == pytest.approx(-1000.0 - after_s)
+    assert record.allowed == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("field", ["clock_before", "clock_after_resume"])
+def test_without_a_monotonic_clock_nobody_can_tell_whether_it_stood_still(field):
+    """A guest that only tells its realtime is not called frozen."""
+    assert verdict("frozen", **{field: clock(-5.0)}).outcome is ERROR
+
+
+def test_the_monotonic_deficit_is_how_far_it_fell_behind():
+    """Positive: the guest's clock lost time; both uncertainties add up."""
+    before, after = clock(0.0, monotonic_s=10.0), clock(0.0, monotonic_s=7.5)
+    assert monotonic_deficit(before, after) == (2.5, 0.002)
+    assert monotonic_deficit(None, after) is None
+    assert monotonic_deficit(before, None) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ("boot-1", "boot-1", PASS),
+        ("boot-1", "boot-2", FAIL),
+        ("boot-1", None, ERROR),
+        (None, "boot-1", ERROR),
+        ("", "", ERROR),
+        (None, None, ERROR),
+    ],
+)
+def test_another_boot_id_is_a_reboot(before, after, outcome):
+    """And none at all, twice, is not the same one."""
+    record = verdict("same-boot", before=Observed(before), after=Observed(after))
+    assert record.outcome is outcome
+    if outcome is not ERROR:
+        assert (record.measured, record.allowed) == (after, before)
+
+
+@pytest.mark.parametrize(
+    ("after", "outcome", "measured"),
+    [
+        (ProcessIdentity(4711, 100), PASS, "4711@100"),
+        (ProcessIdentity(4712, 100), FAIL, "4712@100"),
+        (ProcessIdentity(4711, 101), FAIL, "4711@101"),
+    ],
+)
+def test_another_process_is_another_ram(after, outcome, measured):
+    """A pid that was given out again does not pass for the same process."""
+    record = verdict("same-process", after=Observed("boot-1", after))
+    assert (record.outcome, record.measured, record.allowed) == (outcome, measured, "4711@100")
+
+
+def test_a_process_that_cannot_be_seen_any_more_is_no_pass():
+    """It was visible before the pause."""
+    assert verdict("same-process", after=Observed("boot-1", None)).outcome in (FAIL, ERROR)
+
+
+def test_a_process_that_was_never_visible_is_skipped():
+    """Known before the pause, so it is no broken promise; not even if it shows up afterwards."""
+    for after in (Observed(), SEEN):
+        assert verdict("same-process", before=Observed("boot-1"), after=after).outcome is SKIP
+
+
+def test_a_stall_in_the_kernel_log_fails_and_is_shown():
+    """The first line is told, all are counted."""
+    record = verdict("kernel-log", new_kernel_lines=("x", STALL, STALL), stall_lines=(STALL, STALL))
+    assert (record.outcome, record.measured, record.allowed) == (FAIL, 2, 0)
+    assert record.detail == STALL
+
+
+def test_a_kernel_log_without_a_stall_passes_and_counts_what_it_read():
+    """Other lines are nobody's fault."""
+    record = verdict("kernel-log", new_kernel_lines=("a", "b"))
+    assert (record.outcome, record.measured, record.detail) == (
+        PASS,
+        0,
+        "2 new lines, none of a stall",
+    )
+    assert verdict("kernel-log").detail == "1 new line, none of a stall"
+
+
+def test_a_kernel_log_that_this_user_may_not_read_is_skipped():
+    """Known before the pause; whatever was read instead is not judged."""
+    assert verdict("kernel-log", kernel_log_readable=False).outcome is SKIP
+    changes = {"kernel_log_readable": False, "stall_lines": (STALL,)}
+    assert verdict("kernel-log", **changes).outcome is SKIP
+
+
+def test_the_evidence_of_a_log_that_was_read_is_what_the_check_judges():
+    """From the guest's lines to the verdict."""
+    log = KernelLog("marker", ("harmless", STALL))
+    record = verdict("kernel-log", new_kernel_lines=log.new_lines, stall_lines=log.stalls)
+    assert (record.outcome, record.detail) == (FAIL, STALL)
+
+
+def test_the_pause_is_known_as_middle_and_half_width():
+    """It lies between our inner and our outer bound."""
+    evidence = replace(GOOD, paused_at_least_s=4.0, paused_at_most_s=5.0)
+    assert evidence.pause_s == (4.5, 0.5)
+    assert replace(GOOD, paused_at_least_s=None).pause_s is None
+    assert replace(GOOD, paused_at_most_s=None).pause_s is None

@@ -53,6 +53,8 @@ class ClockReading(Record):
     monotonic_uncertainty_s: float | None = None
     samples: int = 1
     """How many samples the best was chosen from."""
+    host_ahead_s: float | None = None
+    """host CLOCK_REALTIME − host CLOCK_MONOTONIC, seconds; changes when the host's clock is set."""
 
 
 class ClockRecord(Record):

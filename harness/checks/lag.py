@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
 from harness.clock.arithmetic import judge_offset
-from harness.records import CheckRecord
+from harness.records import CheckRecord, ClockReading
 
 NAME = "lag"
 
 
 def judge(evidence: Evidence) -> CheckRecord:
-    """(offset after resume − offset before) against −pause, seconds."""
+    """(offset after resume − offset before) against −pause, seconds.
+
+    A step of the host's own clock in between is no lag of the guest's, and is taken out.
+    """
     before, after, pause = evidence.clock_before, evidence.clock_after_resume, evidence.pause_s
     if before is None or after is None or pause is None:
         return unknown(NAME, "needs the clock before and after, and the pause")
-    lag_s = after.offset_s - before.offset_s
+    host_step_s = _host_step_s(before, after)
+    lag_s = after.offset_s - before.offset_s + host_step_s
     uncertainty_s = before.uncertainty_s + after.uncertainty_s + pause[1]
     return CheckRecord(
         name=NAME,
@@ -26,5 +30,14 @@ def judge(evidence: Evidence) -> CheckRecord:
         measured=lag_s,
         allowed=-pause[0],
         unit="s",
-        detail=f"expected within {evidence.lag_tolerance_s:g} s, known to ± {uncertainty_s:.3f} s",
+        detail=f"expected within {evidence.lag_tolerance_s:g} s, known to ± {uncertainty_s:.3f} s"
+        + (
+            f"; the host's clock was set by {host_step_s:+.3f} s" if abs(host_step_s) > 0.01 else ""
+        ),
     )
+
+
+def _host_step_s(before: ClockReading, after: ClockReading) -> float:
+    if before.host_ahead_s is None or after.host_ahead_s is None:
+        return 0.0
+    return after.host_ahead_s - before.host_ahead_s

@@ -74,6 +74,7 @@ def best(samples: Sequence[Sample]) -> ClockReading:
         monotonic_s=monotonic_s,
         monotonic_uncertainty_s=monotonic_uncertainty_s,
         samples=len(samples),
+        host_ahead_s=(chosen.host_sent_ns - chosen.host_sent_monotonic_ns) * _NS,
     )
 
 

@@ -30,6 +30,9 @@ def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
         if isinstance(error, paramiko.AuthenticationException):
             said = f"{doing}: the login was refused: {error}"
             raise ShellUnreachable(said, guest=guest, hint=_HINT_LOGIN) from error
-        known = isinstance(error, paramiko.SSHException | OSError)
-        said = (str(error) if known else repr(error)) or type(error).__name__
+        said = repr(error)
+        if isinstance(error, EOFError):
+            said = "the connection was closed"
+        elif isinstance(error, paramiko.SSHException | OSError):
+            said = str(error) or type(error).__name__
         raise ShellUnreachable(f"{doing}: {said}", guest=guest) from error

@@ -21,7 +21,7 @@ class BootFiles:
     kernel: Path | None = None
     initrd: Path | None = None
     disk: Path | None = None
-    cdrom: Path | None = None
+    seed: Path | None = None
 
 
 def domain_xml(spec: GuestSpec, files: BootFiles, network: str, accelerator: str) -> str:
@@ -64,10 +64,9 @@ def _devices(domain: Element, spec: GuestSpec, files: BootFiles, network: str) -
     devices = SubElement(domain, "devices")
     if files.disk:
         _disk(devices, files.disk, "qcow2", "vda", "virtio")
-    if files.cdrom:
-        cdrom = _disk(devices, files.cdrom, "raw", "sda", "sata")
-        cdrom.set("device", "cdrom")
-        SubElement(cdrom, "readonly")
+    if files.seed:
+        # No CD-ROM: the kernels of slim cloud images (Debian's genericcloud) have no AHCI driver.
+        SubElement(_disk(devices, files.seed, "raw", "vdb", "virtio"), "readonly")
     interface = SubElement(devices, "interface", type="network")
     SubElement(interface, "mac", address=spec.mac)
     SubElement(interface, "source", network=network)

@@ -64,21 +64,21 @@ def _guest_files(number: int, image: Image, base: Image, seed: Seed, run_dir: Pa
     They hold the guest's keys, so they are for root and for QEMU's user, to whom libvirt gives
     them for as long as the guest runs.
     """
-    initrd = disk = cdrom = None
+    initrd = disk = seed_iso = None
     if image.initrd is not None:
         initrd = run_dir / f"{number}.initrd"
         append_to_initrd(image.initrd, seed, initrd)
     else:
-        cdrom = run_dir / f"{number}.seed.iso"
-        write_cloud_iso(seed, cdrom)
+        seed_iso = run_dir / f"{number}.seed.iso"
+        write_cloud_iso(seed, seed_iso)
     if base.disk is not None:
         disk = run_dir / f"{number}.qcow2"
         backing = ("-F", base.disk_format, "-b", str(base.disk))
         _tool("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(disk))
-    for file in (initrd, cdrom, disk):
+    for file in (initrd, seed_iso, disk):
         if file is not None:
             file.chmod(0o600)
-    return BootFiles(run_dir / f"{number}.serial.log", base.kernel, initrd, disk, cdrom)
+    return BootFiles(run_dir / f"{number}.serial.log", base.kernel, initrd, disk, seed_iso)
 
 
 def _tool(*command: str) -> None:

@@ -36,7 +36,7 @@ MaxStartups 1000
 """
 
 _BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
-_NAMES = b"\x14" + bytes(16) + b"\0\0\0\x04\xff\xff\xff\xff" + bytes(100)
+_NAMES = b"\x14" + bytes(16) + b"\0\0\0\x04\xff\xff\xff\xff" + bytes(101)
 #: What a peer may say that is no sshd, or no sane one.
 NONSENSE = {
     "nothing": b"",
@@ -187,7 +187,9 @@ def peer(says: bytes, *, stays: bool) -> Iterator[int]:
         def serve() -> None:
             with suppress(OSError), server.accept()[0] as connection:
                 connection.sendall(says)
-                while stays and connection.recv(65536):
+                if not stays:
+                    connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # else a reset would overtake what was said
                     pass
 
         thread = threading.Thread(target=serve)

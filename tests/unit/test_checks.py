@@ -167,6 +167,7 @@ def test_the_lag_must_be_the_pause(after_s, uncertainty_s, outcome):
     record = verdict("lag", clock_after_resume=clock(after_s, uncertainty_s))
     assert record.outcome is outcome
     assert (record.measured, record.allowed) == (after_s, pytest.approx(-5.0))
+    assert record.unit == "s"
 
 
 def test_the_lag_is_the_change_and_not_the_offset():
@@ -196,7 +197,7 @@ def test_the_monotonic_clock_must_have_stood_still(after_s, outcome):
     record = verdict("frozen", clock_after_resume=clock(-5.0, monotonic_s=after_s))
     assert record.outcome is outcome
     assert record.measured == pytest.approx(-1000.0 - after_s)
-    assert record.allowed == pytest.approx(5.0)
+    assert (record.allowed, record.unit) == (pytest.approx(5.0), "s")
 
 
 @pytest.mark.parametrize("field", ["clock_before", "clock_after_resume"])

@@ -7,7 +7,9 @@ import fcntl
 import gc
 import os
 import platform
+import subprocess
 from pathlib import Path
+from uuid import uuid4
 from xml.sax.saxutils import quoteattr
 
 import libvirt
@@ -342,6 +344,13 @@ def test_only_libvirts_errors_are_translated():
     assert found.value.__cause__ is original
 
 
+def test_libvirt_prints_nothing_of_its_own(capfd):
+    """By default it writes every error to stderr; ours are raised, once."""
+    with pytest.raises(HypervisorError), translated("connecting"):
+        libvirt.open("test:///nonexistent/node.xml")
+    assert capfd.readouterr() == ("", "")
+
+
 # -- facts
 
 
@@ -491,6 +500,16 @@ def test_a_guest_is_the_process_that_was_started_with_its_uuid(tmp_path):
     assert find_process(UUID, tmp_path) is None
     process(tmp_path, 15, "qemu", "-name", "guest=a; touch x", "-uuid", UUID, "-S", start=99)
     assert find_process(UUID, tmp_path) == ProcessIdentity(15, 99)
+
+
+def test_a_guest_is_found_on_the_real_proc():
+    """By a process that was started with a UUID as QEMU is."""
+    uuid = str(uuid4())
+    command = ["sh", "-c", "read line", "qemu", "-uuid", uuid]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert find_process(uuid) == ProcessIdentity(process.pid, start_ticks(process.pid))
+        process.communicate()
+    assert find_process(uuid) is None
 
 
 def test_a_process_that_ends_between_two_looks_is_not_there(tmp_path):

@@ -229,3 +229,6 @@ def test_the_systems_clocks_are_three_and_none_goes_backwards():
     assert SYSTEM_CLOCK.boottime_ns() >= monotonic_ns
     assert SYSTEM_CLOCK.realtime_ns() > 1_700_000_000 * NS_PER_S
     assert Deadline.after(60).remaining_s() == pytest.approx(60, abs=30)
+    watch = Stopwatch()
+    SYSTEM_CLOCK.sleep(0.001)
+    assert watch.elapsed_s() >= 0.001

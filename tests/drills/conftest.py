@@ -1,0 +1,165 @@
+"""Drills: everything that can break a maintenance is broken on purpose, on real guests.
+
+``maintenance``  start ``harness run`` as a process of its own, wait for a line of its journal,
+                 break something, and ask how it went
+``doomed``       two tiny guests in a lab of their own, for drills that a guest does not survive
+
+After every drill each guest of the session's lab runs and its clock is right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harness.errors import JournalError
+from harness.journal import read
+from harness.lab import lab as labs
+from harness.lab.specs import GuestSpec
+from harness.lifecycle import GuestState
+from harness.records import RunRecord
+from harness.timebase import Deadline, NotYet, wait_for
+
+RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+
+
+@pytest.fixture(autouse=True)
+def _everybody_runs(lab, libvirt):
+    """However a drill ends, the next one starts with guests that run."""
+    yield
+    for guest in lab.guests:
+        if libvirt.state(guest.uuid, Deadline.after(10)).state is PAUSED:
+            libvirt.resume(guest.uuid, Deadline.after(10))
+
+
+class Maintenance:
+    """A ``harness run`` in its own session, so that signals reach only what they are sent to."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.state_dir = folder / "state"
+        self._environment = {**os.environ, "HARNESS_STATE_DIR": str(self.state_dir), **environment}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "run", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=self._environment,
+            start_new_session=True,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, once there is one."""
+        found = sorted((self.state_dir / "runs").glob("*/"))
+        if not found:
+            raise NotYet("no run folder yet")
+        return found[-1]
+
+    @property
+    def entries(self) -> list[dict]:
+        """The journal as it is now."""
+        try:
+            return read(self.folder / "journal.jsonl")
+        except JournalError as error:
+            raise NotYet(str(error)) from error
+
+    @property
+    def record(self) -> RunRecord:
+        return RunRecord.model_validate_json((self.folder / "run.json").read_text())
+
+    def until(self, event: str, **fields) -> None:
+        """Wait for a line of the journal."""
+
+        def look() -> None:
+            if not any(e["event"] == event and fields.items() <= e.items() for e in self.entries):
+                raise NotYet(f"no {event} {fields} in {[e['event'] for e in self.entries]}")
+
+        wait_for(look, what=event, deadline=Deadline.after(60), interval_s=0.002)
+
+    @property
+    def guardian(self) -> int:
+        """Its pid: the child that has our folder among its arguments."""
+        listed = subprocess.run(
+            ["pgrep", "-f", f"harness.guardian .*{self.folder}"], capture_output=True, text=True
+        )
+        return int(listed.stdout.split()[0])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, timeout_s: float = 90) -> int:
+        """Its exit code."""
+        self.out, self.err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Another ``harness`` command with the same state folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=self._environment,
+        )
+
+    def recover(self) -> tuple[int, list[dict]]:
+        """``harness recover``: its exit code and the guests of the run."""
+        done = self.command("recover", "--json")
+        runs = json.loads(done.stdout)["runs"]
+        return done.returncode, [guest for run in runs for guest in run["guests"]]
+
+
+@pytest.fixture
+def maintenance(lab, tmp_path):
+    """``maintenance("tiny-1", "--duration", "3")``; what still lives afterwards is ended."""
+    started: list[Maintenance] = []
+
+    def start(*arguments: str, **environment: str) -> Maintenance:
+        config = ("-c", str(environment.pop("config", lab.config_file)))
+        started.append(Maintenance(tmp_path, *arguments, *config, **environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            with suppress(ProcessLookupError):
+                one.process.send_signal(signal.SIGCONT)
+            one.process.kill()
+            one.process.communicate(timeout=30)
+
+
+def state_of(libvirt, uuid: str) -> GuestState:
+    return libvirt.state(uuid, Deadline.after(10)).state
+
+
+def becomes(libvirt, uuid: str, state: GuestState, within_s: float) -> None:
+    """Wait until a guest is in ``state``; fails when it is not in time."""
+
+    def look() -> None:
+        found = state_of(libvirt, uuid)
+        if found is not state:
+            raise NotYet(f"is {found}")
+
+    wait_for(look, what=str(state), deadline=Deadline.after(within_s), interval_s=0.01)
+
+
+@pytest.fixture
+def doomed(lab, tmp_path, monkeypatch):
+    """Guests ``doomed-1`` and ``doomed-2`` in one update domain, in a lab of their own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_STATE_DIR", str(tmp_path / "doomed"))
+        specs = [GuestSpec(f"doomed-{n}", "tiny", update_domain="0") for n in (1, 2)]
+        state = labs.up(specs, deadline=Deadline.after(120), progress=print)
+        config = state.config_file
+    yield state, config
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_STATE_DIR", str(tmp_path / "doomed"))
+        labs.down(print)

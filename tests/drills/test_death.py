@@ -1,0 +1,153 @@
+"""The run, its guardian, or both die, at every phase: the guest runs again, its clock is mended.
+
+Requires: the session's lab. Leaves behind: nothing; the guests' clocks are right.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from harness.recover import dead_runs
+from harness.timebase import Deadline, Stopwatch
+from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
+
+#: Lines of the journal, in the order in which they are written.
+PHASES = ["run started", "update domain", "pausing", "paused", "resuming", "resumed", "mended"]
+QUICK = ("--duration", "1.5", "--budget", "8")
+
+
+@pytest.mark.parametrize("inside", [0.0, 0.3], ids=["boundary", "inside"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_sigkill_at_every_phase(maintenance, libvirt, lab, phase, inside):
+    """No guest is paused a second later; `recover` mends the clock and completes the record."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, *QUICK)
+    run.until(phase)
+    Deadline.after(1).clock.sleep(inside)
+    run.kill()
+    watch = Stopwatch()
+    assert run.ended() in (-signal.SIGKILL, 0)  # 0: it was over before we came
+    becomes(libvirt, guest.uuid, RUNNING, within_s=2.0)
+    assert watch.elapsed_s() < 5
+    code, guests = run.recover()
+    assert code == 0, guests
+    assert [g["action"] for g in guests] in ([], ["runs already"])
+    assert not list(dead_runs(run.state_dir))
+    if run.process.returncode != 0:
+        assert run.record.exit_code == 130
+        assert run.record.finished_at is not None
+    assert run.command("clock", "show", guest.name, "-c", str(lab.config_file)).returncode == 0
+    assert run.recover() == (0, [])
+
+
+def test_sigkill_in_the_window_is_answered_by_the_guardian(maintenance, libvirt, lab):
+    """Its journal line says so, and the record says how long the pause was."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "20")
+    run.until("paused")
+    run.kill()
+    run.until("resumed", by="guardian")
+    becomes(libvirt, guest.uuid, RUNNING, within_s=1.0)
+    run.ended()
+    assert run.recover()[0] == 0
+    assert 0 < run.record.guests[0].pause_window_s < 5
+    clock = run.record.guests[0].clock.after_correction
+    assert abs(clock.offset_s) + clock.uncertainty_s <= 0.050
+
+
+def test_a_dead_guardian_before_the_pause_means_no_pause(maintenance, libvirt, lab):
+    """Exit 3; no event reached the guest."""
+    guest = lab.guests[0]
+    before = len(libvirt.events(guest.uuid))
+    run = maintenance(guest.name, *QUICK)
+    run.until("run started")
+    os.kill(run.guardian, signal.SIGKILL)
+    assert run.ended() == 3
+    assert "guardian does not answer, so nothing was paused" in run.err
+    assert len(libvirt.events(guest.uuid)) == before
+
+
+def test_a_dead_guardian_in_the_window_ends_the_pause_at_once(maintenance, libvirt, lab):
+    """The update is abandoned, the guest resumed and mended, exit 3."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "20")
+    run.until("paused")
+    os.kill(run.guardian, signal.SIGKILL)
+    becomes(libvirt, guest.uuid, RUNNING, within_s=3.0)
+    assert run.ended() == 3
+    assert "the guardian died" in run.record.update_domains[0].problems[0]
+    assert {c.name: c.outcome for c in run.record.guests[0].checks}["clock"] == "pass"
+
+
+def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, lab):
+    """A dry run changes nothing; a guest that somebody else paused is not touched."""
+    ours, theirs = lab.guests[0], lab.guests[1]
+    run = maintenance(ours.name, "--duration", "20")
+    run.until("paused")
+    os.kill(run.guardian, signal.SIGKILL)
+    run.kill()
+    run.ended()
+    libvirt.pause(theirs.uuid, Deadline.after(10))
+    try:
+        if state_of(libvirt, ours.uuid) is RUNNING:
+            pytest.fail("the run was faster than our second kill")
+        found = run.command("recover", "--dry-run")
+        assert found.returncode == 0
+        assert "was paused by this run" in found.stdout
+        assert state_of(libvirt, ours.uuid) is PAUSED
+        code, guests = run.recover()
+        assert (code, [g["action"] for g in guests]) == (0, ["resumed"])
+        assert state_of(libvirt, ours.uuid) is RUNNING
+        assert state_of(libvirt, theirs.uuid) is PAUSED
+    finally:
+        libvirt.resume(theirs.uuid, Deadline.after(10))
+    assert run.recover() == (0, [])
+    assert run.command("clock", "correct", theirs.name, "-c", str(lab.config_file)).returncode == 0
+
+
+def test_a_run_that_is_stopped_through_its_budget_is_relieved_by_the_guardian(
+    maintenance, libvirt, lab
+):
+    """SIGSTOP at the pause: the guest runs before the budget is over, and the record tells."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "1", "--budget", "5", "--reserve", "2")
+    run.until("paused")
+    watch = Stopwatch()
+    run.kill(signal.SIGSTOP)
+    becomes(libvirt, guest.uuid, RUNNING, within_s=5.0)
+    assert watch.elapsed_s() > 2, "it was the guardian's limit, not the run"
+    run.until("resumed", by="guardian")
+    run.kill(signal.SIGCONT)
+    assert run.ended() == 3
+    domain = run.record.update_domains[0]
+    assert any("the guardian resumed guests" in problem for problem in domain.problems)
+    assert domain.pause_window_s < 5
+    checks = {c.name: c.outcome for c in run.record.guests[0].checks}
+    assert checks["clock"] == "pass"
+
+
+def test_a_run_points_to_what_a_dead_one_left(maintenance, lab, libvirt):
+    """So does doctor; and both stop doing so after recover."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "20")
+    run.until("paused")
+    run.kill()
+    run.ended()
+    becomes(libvirt, guest.uuid, RUNNING, within_s=2.0)
+    config = ("-c", str(lab.config_file))
+    assert "harness recover" in run.command("doctor", *config).stdout
+    assert "harness recover" in run.command("run", guest.name, *QUICK, *config).stderr
+    assert run.recover()[0] == 0
+    assert "harness recover" not in run.command("doctor", *config).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_guardian_ignores_what_would_end_others(maintenance, lab, libvirt, number):
+    """Signals do not end it: the run goes to its ordinary end."""
+    run = maintenance(lab.guests[0].name, *QUICK)
+    run.until("paused")
+    os.kill(run.guardian, number)
+    assert run.ended() == 0, run.err

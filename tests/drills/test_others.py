@@ -1,0 +1,257 @@
+"""Other people and other things get in the way of a maintenance.
+
+Requires: the session's lab and its libvirtd. Leaves behind: nothing; clocks are right.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import libvirt as api
+import pytest
+
+from harness.lab import daemon, state
+from harness.timebase import SYSTEM_CLOCK, Deadline
+from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
+
+
+def test_a_second_run_is_told_who_holds_the_host(maintenance, lab, libvirt):
+    """Exit 3 with the holder's run id; the first one is not disturbed."""
+    first = maintenance(lab.guests[0].name, "--duration", "4")
+    first.until("paused")
+    done = first.command("run", lab.guests[1].name, "-c", str(lab.config_file))
+    assert done.returncode == 3
+    assert "is taken: root has held it for" in done.stderr
+    assert first.folder.name in done.stderr
+    assert first.ended() == 0
+
+
+def test_a_reserved_host_is_not_maintained(maintenance, lab, tmp_path):
+    """And is free again when the reservation has been released."""
+    config = ("-c", str(lab.config_file))
+    run = maintenance(lab.guests[0].name, "--help")
+    run.ended()
+    assert run.command("lock", "--hold", "flashing", "--for", "2h", *config).returncode == 0
+    try:
+        refused = run.command("run", lab.guests[0].name, *config)
+        assert refused.returncode == 3
+        assert "flashing" in refused.stderr
+    finally:
+        assert run.command("lock", "--release", *config).returncode == 0
+    assert "is free" in run.command("lock", *config).stdout
+
+
+def test_somebody_else_resumes_our_guest_in_the_window(maintenance, lab, libvirt):
+    """It is left as it is, and the record tells; it is not reported as stranded."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "3")
+    run.until("paused")
+    libvirt.resume(guest.uuid, Deadline.after(5))
+    libvirt.pause(guest.uuid, Deadline.after(5))  # from here on it is theirs
+    assert run.ended() == 3
+    assert state_of(libvirt, guest.uuid) is PAUSED
+    assert "resumed by somebody else" in run.record.guests[0].problems[0]
+    assert not run.record.guests[0].still_paused
+    libvirt.resume(guest.uuid, Deadline.after(5))
+    assert run.command("clock", "correct", guest.name, "-c", str(lab.config_file)).returncode == 0
+
+
+def test_the_guardian_leaves_alone_what_somebody_else_paused_again(maintenance, lab, libvirt):
+    """The run is killed after somebody took its guest over: nobody of ours resumes it."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "20")
+    run.until("paused")
+    libvirt.resume(guest.uuid, Deadline.after(5))
+    libvirt.pause(guest.uuid, Deadline.after(5))
+    run.kill()
+    run.until("taken over")
+    run.ended()
+    assert state_of(libvirt, guest.uuid) is PAUSED
+    code, guests = run.recover()
+    assert [g["action"] for g in guests] == ["left alone"]
+    assert state_of(libvirt, guest.uuid) is PAUSED
+    libvirt.resume(guest.uuid, Deadline.after(5))
+    assert run.command("clock", "correct", guest.name, "-c", str(lab.config_file)).returncode == 0
+
+
+def test_somebody_else_pauses_another_guest_in_the_window(maintenance, lab, libvirt):
+    """It stays paused, and the run is green."""
+    ours, theirs = lab.guests[0], lab.guests[1]
+    run = maintenance(ours.name, "--duration", "2")
+    run.until("paused")
+    libvirt.pause(theirs.uuid, Deadline.after(5))
+    try:
+        assert run.ended() == 0
+        assert state_of(libvirt, theirs.uuid) is PAUSED
+    finally:
+        libvirt.resume(theirs.uuid, Deadline.after(5))
+    assert run.command("clock", "correct", theirs.name, "-c", str(lab.config_file)).returncode == 0
+
+
+class Libvirtd:
+    """The lab's own libvirtd, to be ended and started like an upgrade does."""
+
+    def __init__(self) -> None:
+        self.lab = state.load()
+
+    def end(self, number: int) -> None:
+        libvirtd = self.lab.daemons[-1]
+        os.kill(libvirtd.pid, number)
+        daemon.stop([libvirtd])  # waits until it is gone, and reaps it
+
+    def start(self) -> None:
+        started = daemon._start("libvirtd", state.lab_dir(), None)
+        self.lab = replace(self.lab, daemons=(*self.lab.daemons[:-1], started))
+        state.save(self.lab)
+
+
+@pytest.mark.parametrize(
+    ("number", "away_s"), [(signal.SIGTERM, 0.0), (signal.SIGKILL, 0.0), (signal.SIGKILL, 5.0)]
+)
+def test_libvirtd_goes_away_in_the_window(maintenance, lab, libvirt, number, away_s):
+    """Restarted, killed, killed for 5 s: guests are resumed in time, the run goes on to its end."""
+    libvirtd = Libvirtd()
+    run = maintenance("tiny-1", "debian-1", "--duration", "2", "--budget", "20")
+    run.until("paused", guest="tiny-1")
+    run.until("paused", guest="debian-1")
+    libvirtd.end(number)
+    SYSTEM_CLOCK.sleep(away_s)
+    libvirtd.start()
+    assert run.ended() == 0, (run.out, run.err)
+    for guest in run.record.guests:
+        assert guest.pause_window_s < 20
+    # Our own connection recovers by itself as well.
+    assert state_of(libvirt, lab.guests[0].uuid) is RUNNING
+
+
+def tap_of(uuid: str) -> str:
+    """The host's end of a guest's network card."""
+    connection = api.open("qemu:///system")
+    description = ElementTree.fromstring(connection.lookupByUUIDString(uuid).XMLDesc())
+    connection.close()
+    return description.find("devices/interface/target").get("dev")
+
+
+def cable(uuid: str, position: str) -> None:
+    subprocess.run(["ip", "link", "set", tap_of(uuid), position], check=True)
+
+
+def test_a_guest_whose_network_is_dead_is_not_paused(maintenance, lab, libvirt):
+    """Known before the pause, in bounded time: exit 3, nothing paused."""
+    guest = lab.guests[0]
+    before = len(libvirt.events(guest.uuid))
+    cable(guest.uuid, "down")
+    try:
+        run = maintenance(guest.name, HARNESS_SSH_CONNECT_TIMEOUT_S="3")
+        assert run.ended(timeout_s=30) == 3
+        assert len(libvirt.events(guest.uuid)) == before
+    finally:
+        cable(guest.uuid, "up")
+
+
+def test_a_guest_whose_network_dies_in_the_window_is_resumed_and_named(maintenance, lab, libvirt):
+    """Its clock is not said to be right; the other guest is mended; exit 3 in bounded time."""
+    lost, other = lab.guests[0], next(g for g in lab.guests if g.name == "debian-1")
+    run = maintenance(lost.name, other.name, "--duration", "1", HARNESS_MEND_TIMEOUT_S="6")
+    run.until("paused", guest=lost.name)
+    cable(lost.uuid, "down")
+    try:
+        assert run.ended() == 3
+        becomes(libvirt, lost.uuid, RUNNING, within_s=1)
+    finally:
+        cable(lost.uuid, "up")
+    guests = {guest.name: guest for guest in run.record.guests}
+    assert {c.name: c.outcome for c in guests[lost.name].checks}["clock"] == "error"
+    assert guests[other.name].outcome == "pass"
+    assert run.command("clock", "correct", lost.name, "-c", str(lab.config_file)).returncode == 0
+
+
+def test_an_update_that_floods_its_output_does_no_harm(maintenance, lab, tmp_path):
+    """1 GiB: the run is green, what is kept is bounded."""
+    script = tmp_path / "flood.sh"
+    script.write_text("#!/bin/sh\nhead -c 1073741824 /dev/zero\n")
+    script.chmod(0o755)
+    run = maintenance(lab.guests[0].name, "--update", str(script))
+    assert run.ended() == 0, run.err
+    assert (run.folder / "update-0.log").stat().st_size < 17 << 20
+
+
+def test_a_killed_run_takes_its_update_with_it(maintenance, lab, libvirt, tmp_path):
+    """Nobody goes on updating the host under guests that run again."""
+    script = tmp_path / "slow.sh"
+    script.write_text("#!/bin/sh\necho $$ > pid\ntrap '' TERM\nsetsid sleep 304 &\nsleep 303\n")
+    script.chmod(0o755)
+    run = maintenance(lab.guests[0].name, "--update", str(script))
+    run.until("paused")
+    run.kill()
+    run.until("resumed", by="guardian")
+    run.ended()
+
+    def look() -> None:
+        left = subprocess.run(["pgrep", "-f", "^sleep 30[34]"], capture_output=True, text=True)
+        if left.stdout:
+            raise state_not_yet(left.stdout)
+
+    from harness.timebase import NotYet as state_not_yet
+    from harness.timebase import wait_for
+
+    wait_for(look, what="the end of the update", deadline=Deadline.after(5))
+    assert Path(tmp_path, "pid").exists()
+    assert run.recover()[0] == 0
+
+
+def test_qemu_killed_in_the_window(maintenance, doomed, libvirt):
+    """Dead is dead and says so; the other guest is unaffected; not exit 4."""
+    lab, config = doomed
+    dead, other = lab.guests
+    run = maintenance(dead.name, other.name, "--duration", "2", config=config)
+    run.until("paused", guest=dead.name)
+    run.until("paused", guest=other.name)
+    os.kill(libvirt.process(dead.uuid, Deadline.after(5)).pid, signal.SIGKILL)
+    assert run.ended() == 3
+    guests = {guest.name: guest for guest in run.record.guests}
+    assert guests[other.name].outcome == "pass"
+    assert not guests[dead.name].still_paused
+    assert "gone" in guests[dead.name].problems[0] or "shut off" in guests[dead.name].problems[0]
+
+
+def test_a_guest_that_panics_on_resume(maintenance, doomed, libvirt):
+    """It is named and nothing good is said of it; the other one is mended; bounded in time."""
+    lab, config = doomed
+    dead, other = lab.guests
+    run = maintenance(
+        dead.name, other.name, "--duration", "2", config=config, HARNESS_MEND_TIMEOUT_S="6"
+    )
+    run.until("paused", guest=dead.name)
+    run.until("paused", guest=other.name)
+    monitor = api.open("qemu:///system")
+    monitor.lookupByUUIDString(dead.uuid).injectNMI()  # taken when its vCPU runs again
+    monitor.close()
+    assert run.ended() == 3
+    guests = {guest.name: guest for guest in run.record.guests}
+    assert guests[other.name].outcome == "pass"
+    assert guests[dead.name].outcome == "error"
+
+
+def test_a_guest_that_cannot_be_resumed_is_the_loudest_message(
+    maintenance, doomed, libvirt, monkeypatch
+):
+    """Its QEMU is stopped, so it really stays paused: exit 4; the other runs; then recover."""
+    lab, config = doomed
+    stuck, other = lab.guests
+    run = maintenance(stuck.name, other.name, "--duration", "1", config=config)
+    run.until("paused", guest=stuck.name)
+    qemu = libvirt.process(stuck.uuid, Deadline.after(5)).pid
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        run.until("resumed", guest=other.name)
+        assert run.ended(timeout_s=120) == 4
+        assert f"STILL PAUSED: {stuck.name}" in run.err
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+    becomes(libvirt, stuck.uuid, RUNNING, within_s=15)

@@ -46,10 +46,8 @@ def unmended(entries: Iterable[Mapping[str, Any]]) -> tuple[Member, ...]:
         if entry["event"] == "pausing":
             for guest in entry["guests"]:
                 members[guest["uuid"]] = Member(guest["name"], guest["uuid"])
-        elif entry["event"] == "refused":
+        elif entry["event"] in ("refused", "mended"):
             members.pop(entry["uuid"], None)
-        elif entry["event"] == "mended":
-            members.clear()
     return tuple(members.values())
 
 

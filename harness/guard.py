@@ -7,6 +7,7 @@ the other side has died, which the kernel delivers whatever killed it.
 from __future__ import annotations
 
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -87,12 +88,7 @@ class Guardian:
     @property
     def lost(self) -> bool:
         """See :class:`Guard`."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
+        return self._readable(0.0) and not self._received(socket.MSG_PEEK)
 
     def arm(self, limit_s: float, mark: str) -> None:
         """See :class:`Guard`."""
@@ -113,17 +109,25 @@ class Guardian:
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """Its answer; None if there is none in time, or it has died."""
         deadline = Deadline.after(seconds, self._clock)
-        try:
-            self._socket.settimeout(seconds)
+        with suppress(OSError):  # it has died; so the next read says
             self._socket.send(json.dumps(request).encode())
-            while not deadline.expired:
-                self._socket.settimeout(max(0.001, deadline.remaining_s()))
-                packet = self._socket.recv(_PACKET_BYTES)
-                if not packet:
-                    return None
-                answer: dict[str, Any] = json.loads(packet)
-                if answer.get("to") in request:
-                    return answer
-        except OSError:  # it does not answer in time, or has died
-            return None
+        while self._readable(deadline.remaining_s()):
+            packet = self._received()
+            if not packet:
+                return None
+            answer: dict[str, Any] = json.loads(packet)
+            if answer.get("to") in request:
+                return answer
         return None
+
+    def _readable(self, seconds: float) -> bool:
+        # Not by the socket's own timeout: Python waits for that even with MSG_DONTWAIT.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _received(self, flags: int = 0) -> bytes:
+        try:
+            return self._socket.recv(_PACKET_BYTES, flags)
+        except ConnectionError:
+            return b""

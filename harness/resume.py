@@ -39,8 +39,11 @@ def resume_all(
     patience_s: float,
     since_ns: int,
     clock: Clock = SYSTEM_CLOCK,
-) -> dict[str, Answer[None]]:
+) -> dict[str, Answer[int | None]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
+
+    The value of an answer is the moment (CLOCK_MONOTONIC, ns) until which the guest was surely
+    paused, if it is known.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
@@ -62,11 +65,11 @@ def _resume(
     by: str,
     since_ns: int,
     deadline: Deadline,
-) -> None:
+) -> int | None:
     """Try until the guest runs; give up only when it is dead, or patience is over."""
     if resumed_since(hypervisor.events(member.uuid), since_ns):
         if _announced(journal, member, by):
-            return  # one of ours was faster
+            return None  # one of ours was faster
         journal.note("taken over", guest=member.name, uuid=member.uuid, seen_by=by)
         raise TakenOver(
             "was resumed by somebody else during the pause, and was left as it is",
@@ -74,17 +77,18 @@ def _resume(
             guest=member.name,
         )
 
-    def attempt() -> None:
+    def attempt() -> int | None:
         try:
-            hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
+            return hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except (WrongState, GuestNotFound) as error:
             journal.note("ended", guest=member.name, uuid=member.uuid, state=error.message)
             raise  # shut off, crashed or gone: there is nothing left to resume
         except (HypervisorError, DeadlineExpired) as error:
             raise NotYet(str(error)) from error
 
-    wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
+    began_ns = wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
     journal.note("resumed", guest=member.name, uuid=member.uuid, by=by)
+    return began_ns
 
 
 def _announced(journal: Journal, member: Member, by: str) -> bool:

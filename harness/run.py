@@ -26,7 +26,7 @@ from harness.maintenance import DomainResult, Tools, left_alone, maintain
 from harness.plan import Plan, UpdateDomain, make_plan
 from harness.progress import Observer, Phase, Step, silent
 from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRecord
-from harness.runfolder import RunFolder
+from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.updates.protocol import HostUpdate, UpdateContext
@@ -85,16 +85,16 @@ def run(
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
     """
-    folder = RunFolder.create(state_dir, clock)
     host = hypervisor.host(Deadline.after(config.prepare_timeout_s, clock))
     host = host.model_copy(update={"accelerator": _accelerators(plan)})
     story = _Story(utc_now(clock), host, plan)
-    with (
-        host_lock(hypervisor.uri, "a maintenance", folder.run_id),
-        Interruption() as interruption,
-        Journal(folder.path, folder.run_id, clock) as journal,
-        Guardian(hypervisor.uri, folder.path, clock) as guard,
-    ):
+    run_id = new_run_id(clock)
+    with ExitStack() as stack:
+        stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id))
+        folder = RunFolder.create(state_dir, run_id)
+        interruption = stack.enter_context(Interruption())
+        journal = stack.enter_context(Journal(folder.path, run_id, clock))
+        guard = stack.enter_context(Guardian(hypervisor.uri, folder.path, clock))
         tools = Tools(
             config, hypervisor, update, folder, journal, interruption, guard, observer, clock
         )

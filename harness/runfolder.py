@@ -42,9 +42,8 @@ class RunFolder:
         return self.path.name
 
     @classmethod
-    def create(cls, state_dir: Path, clock: Clock = SYSTEM_CLOCK) -> RunFolder:
+    def create(cls, state_dir: Path, run_id: str) -> RunFolder:
         """Make a new, private run folder. Raises InfrastructureError if that is impossible."""
-        run_id = f"{utc_now(clock):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         path = state_dir / "runs" / run_id
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,6 +92,11 @@ def _parsed(file: Path, model: type[M]) -> M:
     except ValidationError as error:
         message = f"{file} is not a {model.__name__}: {error.errors()[0]['msg']}"
         raise UsageError(message) from error
+
+
+def new_run_id(clock: Clock = SYSTEM_CLOCK) -> str:
+    """``<UTC>-<short id>``: sorts by time, and no two are the same."""
+    return f"{utc_now(clock):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def _expect_room(folder: Path) -> None:

@@ -61,7 +61,7 @@ class GuestPause:
 
     @property
     def inner_s(self) -> float | None:
-        """The shortest it can have been paused: pause returned → resume call began."""
+        """The shortest it can have been paused: pause returned → the call that resumed it began."""
         return _between(self.pause_returned_ns, self.resume_began_ns)
 
 
@@ -118,8 +118,7 @@ def hold_window(
     """
     interruption.check()
     journal.intend("pausing", guests=as_data(members))
-    # The run itself resumes at budget − reserve; its guardian comes in half-way to the budget.
-    guard.arm(budget_s - resume_reserve_s / 2, update.mark)
+    _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
     window = PauseWindow(t0_ns=clock.monotonic_ns(), t1_ns=0)
     update_until = Deadline.after(budget_s - resume_reserve_s, clock)
     pauses: dict[str, Answer[None]] = {}
@@ -147,6 +146,18 @@ def hold_window(
     if len(earlier) == len(members):
         window.t1_ns = max(earlier.values())
     return window
+
+
+def _arm(
+    guard: Guard, limit_s: float, mark: str, members: Sequence[Member], journal: Journal
+) -> None:
+    """The run itself resumes at budget − reserve; its guardian comes in half-way to the budget."""
+    try:
+        guard.arm(limit_s, mark)
+    except GuardianLost:
+        for member in members:
+            journal.note("refused", guest=member.name, uuid=member.uuid, why="no guardian")
+        raise
 
 
 def _pause_all(
@@ -233,7 +244,7 @@ def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str
 
 
 def _story(
-    pause: Answer[None], resume: Answer[None] | None, by_guardian_ns: int | None
+    pause: Answer[None], resume: Answer[int | None] | None, by_guardian_ns: int | None
 ) -> GuestPause:
     def ours(error: BaseException | None) -> HarnessError | None:
         if error is None or isinstance(error, HarnessError):
@@ -244,8 +255,7 @@ def _story(
     return GuestPause(
         pause_began_ns=pause.began_ns,
         pause_returned_ns=pause.returned_ns,
-        # The guardian's call began at an unknown moment: no inner bound.
-        resume_began_ns=resume.began_ns if resume and by_guardian_ns is None else None,
+        resume_began_ns=resume.value if resume else None,
         resume_returned_ns=returned_ns if by_guardian_ns is None else by_guardian_ns,
         pause_error=ours(pause.error),
         resume_error=ours(resume.error) if resume else None,

@@ -146,16 +146,17 @@ class LibvirtHypervisor:
 
         self._call("pausing", uuid, deadline, work)
 
-    def resume(self, uuid: str, deadline: Deadline) -> None:
+    def resume(self, uuid: str, deadline: Deadline) -> int | None:
         """Let the vCPUs of a paused guest run."""
 
-        def work(connection: libvirt.virConnect) -> None:
+        def work(connection: libvirt.virConnect) -> int | None:
             before = self._state(uuid, connection)
             if before.state is GuestState.RUNNING:
-                return
+                return None
             if before.state is not GuestState.PAUSED:
                 raise WrongState(f"is {before}", operation="resuming", guest=self._name(uuid))
             refused: HypervisorError | None = None
+            began_ns = self._clock.monotonic_ns()
             try:
                 with translated("resuming", self._name(uuid)):
                     self._handle(uuid, connection).resume()
@@ -165,14 +166,14 @@ class LibvirtHypervisor:
                 refused = error  # perhaps somebody else was faster; the state tells
             after = self._state(uuid, connection)
             if after.state is GuestState.RUNNING:
-                return
+                return began_ns
             said = f": {refused.message}" if refused else ""
             kind = ResumeFailed if after.state is GuestState.PAUSED else WrongState
             raise kind(
                 f"is {after} after resuming{said}", operation="resuming", guest=self._name(uuid)
             )
 
-        self._call("resuming", uuid, deadline, work)
+        return self._call("resuming", uuid, deadline, work)
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process; None on a remote host."""

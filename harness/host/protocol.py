@@ -96,10 +96,12 @@ class Hypervisor(Protocol):
         ours), PauseFailed if it still runs afterwards.
         """
 
-    def resume(self, uuid: str, deadline: Deadline) -> None:
+    def resume(self, uuid: str, deadline: Deadline) -> int | None:
         """Let the vCPUs run. Returns when the guest runs.
 
-        A guest that runs already is left alone and is no error (somebody else resumed it).
+        Returns the host's CLOCK_MONOTONIC (ns) right before the call that resumed it: until then
+        it was surely paused. None for a guest that runs already, which is left alone and is no
+        error (somebody else resumed it).
         Raises WrongState if it is shut off, crashed or gone, ResumeFailed if it stays paused.
         """
 

@@ -36,6 +36,9 @@ def domain_xml(spec: GuestSpec, files: BootFiles, network: str, accelerator: str
     SubElement(SubElement(domain, "features"), "acpi")
     if accelerator == "kvm":
         SubElement(domain, "cpu", mode="host-passthrough")
+    elif not files.kernel:
+        # Some cloud images want more than QEMU's default CPU: RHEL 9's glibc wants x86-64-v2.
+        SubElement(domain, "cpu", mode="maximum")
     clock = SubElement(domain, "clock", offset="utc")
     SubElement(clock, "timer", name="rtc", track=spec.rtc_track)
     for event in ("on_poweroff", "on_reboot", "on_crash"):

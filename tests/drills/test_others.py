@@ -9,14 +9,13 @@ import os
 import signal
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt as api
 import pytest
 
 from harness.lab import daemon, state
-from harness.timebase import SYSTEM_CLOCK, Deadline
+from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
 
@@ -184,24 +183,24 @@ def test_an_update_that_floods_its_output_does_no_harm(maintenance, lab, tmp_pat
 def test_a_killed_run_takes_its_update_with_it(maintenance, lab, libvirt, tmp_path):
     """Nobody goes on updating the host under guests that run again."""
     script = tmp_path / "slow.sh"
-    script.write_text("#!/bin/sh\necho $$ > pid\ntrap '' TERM\nsetsid sleep 304 &\nsleep 303\n")
+    script.write_text("#!/bin/sh\ntrap '' TERM\nsetsid sleep 304 &\necho $$ > pid\nsleep 303\n")
     script.chmod(0o755)
     run = maintenance(lab.guests[0].name, "--update", str(script))
-    run.until("paused")
+
+    def started() -> None:
+        if not (tmp_path / "pid").exists():
+            raise NotYet("it has not started")
+
+    def over() -> None:
+        left = subprocess.run(["pgrep", "-f", "^sleep 30[34]"], capture_output=True, text=True)
+        if left.stdout:
+            raise NotYet(left.stdout)
+
+    wait_for(started, what="the update", deadline=Deadline.after(60), interval_s=0.01)
     run.kill()
     run.until("resumed", by="guardian")
     run.ended()
-
-    def look() -> None:
-        left = subprocess.run(["pgrep", "-f", "^sleep 30[34]"], capture_output=True, text=True)
-        if left.stdout:
-            raise state_not_yet(left.stdout)
-
-    from harness.timebase import NotYet as state_not_yet
-    from harness.timebase import wait_for
-
-    wait_for(look, what="the end of the update", deadline=Deadline.after(5))
-    assert Path(tmp_path, "pid").exists()
+    wait_for(over, what="the end of the update", deadline=Deadline.after(5))
     assert run.recover()[0] == 0
 
 
@@ -220,10 +219,14 @@ def test_qemu_killed_in_the_window(maintenance, doomed, libvirt):
     assert "gone" in guests[dead.name].problems[0] or "shut off" in guests[dead.name].problems[0]
 
 
-def test_a_guest_that_panics_on_resume(maintenance, doomed, libvirt):
+def test_a_guest_that_panics_on_resume(maintenance, doomed, libvirt, harness, monkeypatch):
     """It is named and nothing good is said of it; the other one is mended; bounded in time."""
     lab, config = doomed
     dead, other = lab.guests
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_STATE_DIR", str(config.parent.parent))
+        command = "echo 1 > /proc/sys/kernel/unknown_nmi_panic"
+        assert harness("lab", "ssh", dead.name, command).code == 0
     run = maintenance(
         dead.name, other.name, "--duration", "2", config=config, HARNESS_MEND_TIMEOUT_S="6"
     )

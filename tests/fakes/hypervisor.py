@@ -78,14 +78,16 @@ class FakeHypervisor:
             raise WrongState(f"is {state}, not running", operation="pausing", guest=name)
         self._become(name, GuestState.PAUSED, EventKind.SUSPENDED)
 
-    def resume(self, uuid: str, deadline: Deadline) -> None:
+    def resume(self, uuid: str, deadline: Deadline) -> int | None:
         name = self._enter("resume", uuid)
+        began_ns = self.clock.monotonic_ns()
         state = self.states.get(name, GuestState.GONE)
         if state is GuestState.RUNNING:
-            return
+            return None
         if state in ENDED or state is not GuestState.PAUSED:
             raise WrongState(f"is {state}", operation="resuming", guest=name)
         self._become(name, GuestState.RUNNING, EventKind.RESUMED)
+        return began_ns
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         return ProcessIdentity(1, 1)

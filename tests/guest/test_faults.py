@@ -40,6 +40,8 @@ def test_an_update_that_overruns_is_ended_and_the_guests_are_resumed_in_time(har
     domain = ended.record["update_domains"][0]
     assert "abandoned" in domain["problems"][0]
     assert domain["pause_window_s"] < 4
+    entries = read(find_run(state_dir(), None).path / "journal.jsonl")
+    assert [e["by"] for e in entries if e["event"] == "resumed"] == ["run"]
     left = subprocess.run(["pgrep", "-f", "^sleep 300"], capture_output=True, text=True)
     assert left.stdout == ""
 

@@ -131,6 +131,7 @@ def test_the_clock_is_judged_as_an_interval(side, offset_s, uncertainty_s, outco
     record = verdict("clock", clock_at_end=clock(side * offset_s, uncertainty_s))
     assert record.outcome is outcome
     assert (record.measured, record.allowed) == (side * offset_s, 0.010)
+    assert f" ± {uncertainty_s * 1000:.2f} ms" in record.detail
     assert f"{offset_s:.6f} s {'slow' if side * offset_s < 0 else 'fast'}" in record.detail
 
 

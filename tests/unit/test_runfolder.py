@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import InfrastructureError, UsageError
-from harness.runfolder import RunFolder, find_run, write_atomically
+from harness.runfolder import RunFolder, find_run, new_run_id, write_atomically
 
 
 def test_a_run_folder_is_private(tmp_path):
     """Mode 0700 for folders, 0600 for files."""
-    folder = RunFolder.create(tmp_path)
+    folder = RunFolder.create(tmp_path, new_run_id())
     folder.write_guest("web1", "x.json", {"a": 1})
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert (folder.guest("web1") / "x.json").stat().st_mode & 0o777 == 0o600
@@ -19,7 +19,7 @@ def test_a_run_folder_is_private(tmp_path):
 @pytest.mark.parametrize("name", ["a; touch x", "../../etc", "..", ".", "a/b", "Ünïcode", "a\nb"])
 def test_a_guest_name_is_only_ever_a_file_name(tmp_path, name):
     """No name leaves the run folder, and different names never meet."""
-    folder = RunFolder.create(tmp_path)
+    folder = RunFolder.create(tmp_path, new_run_id())
     path = folder.guest(name)
     assert path.parent == folder.path / "guests"
     assert path.name not in (".", "..")
@@ -30,7 +30,7 @@ def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(InfrastructureError, match="nothing was paused"):
-        RunFolder.create(blocker)
+        RunFolder.create(blocker, new_run_id())
 
 
 def test_a_failed_write_keeps_the_old_content(tmp_path):

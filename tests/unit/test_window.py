@@ -9,13 +9,15 @@ import threading
 import pytest
 
 from harness import window as window_module
-from harness.custody import Member
+from harness.custody import Member, held
 from harness.errors import (
     ConnectionLost,
     DeadlineExpired,
+    GuardianLost,
     Interrupted,
     JournalError,
     ResumeFailed,
+    TakenOver,
     UpdateFailed,
     UpdateOverran,
     WrongState,
@@ -23,9 +25,10 @@ from harness.errors import (
 from harness.interruption import Interruption
 from harness.journal import Journal, read
 from harness.lifecycle import GuestState
-from harness.timebase import Deadline
+from harness.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.protocol import Applied
 from harness.window import UpdateCalls, hold_window
+from tests.fakes.clock import FakeClock
 from tests.fakes.guard import FakeGuard
 from tests.fakes.hypervisor import FakeHypervisor, pause_failure
 
@@ -35,10 +38,11 @@ RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 class Bench:
     """A hypervisor, a journal and an update that a test can bend."""
 
-    def __init__(self, folder, *names: str) -> None:
-        self.hypervisor = FakeHypervisor(dict.fromkeys(names, RUNNING))
+    def __init__(self, folder, *names: str, clock=SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.hypervisor = FakeHypervisor(dict.fromkeys(names, RUNNING), clock)
         self.members = [Member(name, f"uuid-{name}") for name in names]
-        self.journal = Journal(folder, "run")
+        self.journal = Journal(folder, "run", clock)
         self.folder = folder
         self.guard = FakeGuard()
         self.abandoned = threading.Event()
@@ -55,6 +59,7 @@ class Bench:
                 guard=self.guard,
                 budget_s=budget_s,
                 resume_reserve_s=reserve_s,
+                clock=self.clock,
             )
 
     def calls(self, operation: str) -> list[str]:
@@ -137,7 +142,7 @@ def test_an_update_that_overruns_is_abandoned_and_not_waited_for(bench):
     assert isinstance(window.update_error, UpdateOverran)
     assert bench.abandoned.is_set()
     assert bench.states == {"a": RUNNING, "b": RUNNING}
-    assert 0.2 <= window.update_s < 10
+    assert 0.2 <= window.duration_s < 10
     release.set()
 
 
@@ -273,3 +278,86 @@ def test_deadlines_count_from_the_first_pause(bench):
     bench.apply = apply
     bench.hold(budget_s=1.0, reserve_s=0.1)
     assert seen[0] <= 0.7
+
+
+@pytest.mark.parametrize("full_from", range(12))
+def test_a_disk_that_is_full_from_any_write_on_strands_nobody(bench, monkeypatch, full_from):
+    """Either nothing is paused, or everybody runs again."""
+    written = []
+    really = os.write
+
+    def write(fd, data):
+        written.append(data)
+        return really(fd, data) if len(written) <= full_from else 0
+
+    monkeypatch.setattr(os, "write", write)
+    try:
+        bench.hold()
+    except JournalError:
+        assert bench.calls("pause") == []
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_without_a_guardian_nobody_is_paused(bench):
+    """It must answer first; and the journal says that these guests never became ours."""
+    bench.guard.silent = True
+    with pytest.raises(GuardianLost, match="nothing was paused"):
+        bench.hold()
+    assert bench.calls("pause") == []
+    assert held(read(bench.folder / "journal.jsonl")) == ()
+
+
+def test_the_guardian_is_armed_before_the_first_pause_and_disarmed_after_the_last_resume(bench):
+    """Its limit lies half-way between when we resume and the end of the budget."""
+    during = []
+    bench.hypervisor.before["pause", "a"] = lambda: during.extend(bench.guard.calls)
+    bench.hypervisor.before["resume", "a"] = lambda: during.extend(bench.guard.calls)
+    bench.hold(budget_s=30, reserve_s=2)
+    assert during == ["arm 29 mark"] * 2
+    assert bench.guard.calls == ["arm 29 mark", "disarm"]
+
+
+def test_when_the_guardian_dies_the_guests_are_resumed_at_once(bench):
+    """The update is abandoned: nobody would resume them if we died too."""
+
+    def die(deadline):
+        bench.guard.die()
+        bench.abandoned.wait(10)
+        return Applied(0)
+
+    bench.apply = die
+    window = bench.hold()
+    assert isinstance(window.update_error, GuardianLost)
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_a_guest_that_somebody_else_resumed_and_paused_again_is_theirs(bench):
+    """It is left paused; the other one is resumed."""
+
+    def meddle(deadline):
+        bench.hypervisor.resume("uuid-a", Deadline.after(1))
+        bench.hypervisor.pause("uuid-a", Deadline.after(1))
+        return Applied(0)
+
+    bench.apply = meddle
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, TakenOver)
+    assert window.guests["b"].resume_error is None
+    assert bench.states == {"a": PAUSED, "b": RUNNING}
+    assert held(read(bench.folder / "journal.jsonl")) == ()
+
+
+def test_a_step_of_the_hosts_clock_does_not_change_a_pause(tmp_path):
+    """Durations are measured on the monotonic clock."""
+    clock = FakeClock()
+    bench = Bench(tmp_path, "a", clock=clock)
+
+    def update(deadline):
+        clock.advance(3.0)
+        clock.step_realtime(-3600.0)
+        return Applied(0)
+
+    bench.apply = update
+    window = bench.hold()
+    assert window.duration_s == pytest.approx(3.0)
+    assert window.update_s == pytest.approx(3.0)

@@ -1,0 +1,107 @@
+"""After the resume, each guest by itself and at once: mend its clock, then look at it again.
+
+One guest that has fallen silent costs the others nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from harness.checks.evidence import Observed
+from harness.config import Config
+from harness.errors import HarnessError
+from harness.fanout import errors, fan_out
+from harness.guest.health import KernelLog, look_again, mark
+from harness.host.protocol import Hypervisor
+from harness.journal import Journal
+from harness.mend import Mended, mend
+from harness.records import ClockReading
+from harness.session import GuestSession
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.window import GuestPause, PauseWindow
+
+#: Every step ends by the deadline itself; this is for what it does after that.
+_SLACK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One guest before the pause."""
+
+    clock: ClockReading
+    seen: Observed
+    kernel_log: KernelLog
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """One guest after the pause; None and empty where it was silent."""
+
+    mended: Mended
+    seen: Observed = Observed()
+    kernel_log: KernelLog | None = None
+
+
+@dataclass(frozen=True)
+class Care:
+    """What it takes to look after the guests of an update domain."""
+
+    config: Config
+    hypervisor: Hypervisor
+    journal: Journal
+    clock: Clock = SYSTEM_CLOCK
+
+    def take_baselines(
+        self, sessions: Mapping[str, GuestSession], deadline: Deadline
+    ) -> dict[str, Baseline]:
+        """Every guest's clock, kernel-log marker and identity before the pause.
+
+        Raises the first HarnessError.
+        """
+        calls = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
+        answers = fan_out(calls, deadline, what="taking the baseline", clock=self.clock)
+        return {name: answer.get() for name, answer in answers.items()}
+
+    def look_after(
+        self,
+        sessions: Mapping[str, GuestSession],
+        baselines: Mapping[str, Baseline],
+        window: PauseWindow,
+    ) -> dict[str, Aftermath]:
+        """Mend every guest that runs again, and look at it again; in parallel. Never raises."""
+        limit_s = self.config.mend_timeout_s
+        deadline = Deadline.after(limit_s, self.clock)
+        calls = {
+            name: partial(self._look_after, one, baselines[name], window.guests[name], deadline)
+            for name, one in sessions.items()
+        }
+        until = Deadline.after(limit_s + _SLACK_S, self.clock)
+        answers = fan_out(calls, until, what="mending the clock", clock=self.clock)
+        late = errors(answers)
+        return {
+            name: Aftermath(Mended(None, problem=str(late[name]))) if name in late else answer.get()
+            for name, answer in answers.items()
+        }
+
+    def _look_before(self, session: GuestSession, deadline: Deadline) -> Baseline:
+        log = mark(session.shell, session.facts, deadline)
+        seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
+        # Last, so that as little as possible lies between this reading and the pause.
+        return Baseline(session.sampler.read(self.config.clock.samples, deadline), seen, log)
+
+    def _look_after(
+        self, session: GuestSession, before: Baseline, pause: GuestPause, deadline: Deadline
+    ) -> Aftermath:
+        if pause.resume_returned_ns is None:
+            return Aftermath(Mended(None, problem="not resumed by this run, so it was left alone"))
+        mended = mend(session, self.config, pause.resume_returned_ns, deadline, clock=self.clock)
+        if mended.after_resume is not None:
+            uuid = session.info.uuid
+            self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)
+        try:
+            boot_id, log = look_again(session.shell, before.kernel_log, deadline)
+            return Aftermath(mended, session.observe(boot_id, self.hypervisor, deadline), log)
+        except HarnessError:
+            return Aftermath(mended)

@@ -1,0 +1,165 @@
+"""What was seen of an update domain, judged and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.aftercare import Aftermath, Baseline
+from harness.checks import judge_all
+from harness.checks.evidence import Evidence
+from harness.checks.frozen import monotonic_deficit
+from harness.config import Config
+from harness.host.protocol import EventKind, Hypervisor
+from harness.plan import UpdateDomain
+from harness.records import (
+    ClockRecord,
+    GuestRecord,
+    Outcome,
+    UpdateDomainRecord,
+)
+from harness.runfolder import RunFolder
+from harness.session import GuestSession
+from harness.timebase import NS_PER_S
+from harness.window import GuestPause, PauseWindow
+
+
+def evidence_of(
+    session: GuestSession, before: Baseline, pause: GuestPause, after: Aftermath, config: Config
+) -> Evidence:
+    """Everything that the checks of one guest judge by."""
+    mended, log = after.mended, after.kernel_log
+    return Evidence(
+        budget_s=config.budget_s,
+        tolerance_s=session.tolerance_s,
+        lag_tolerance_s=config.clock.lag_tolerance_s,
+        before=before.seen,
+        after=after.seen,
+        paused_at_least_s=pause.inner_s,
+        paused_at_most_s=pause.outer_s,
+        clock_before=before.clock,
+        clock_after_resume=mended.after_resume,
+        clock_at_end=mended.at_end,
+        correction_problem=mended.problem,
+        kernel_log_readable=before.kernel_log.marker is not None,
+        new_kernel_lines=log.new_lines if log else None,
+        stall_lines=log.stalls if log else None,
+    )
+
+
+def record_guest(
+    session: GuestSession,
+    before: Baseline,
+    window: PauseWindow,
+    after: Aftermath,
+    hypervisor: Hypervisor,
+    config: Config,
+    *,
+    still_paused: bool,
+) -> GuestRecord:
+    """One guest's record, its checks judged."""
+    pause = window.guests[session.name]
+    evidence = evidence_of(session, before, pause, after, config)
+    checks = judge_all(evidence)
+    problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
+    outcomes = [check.outcome for check in checks] + [Outcome.ERROR for _ in problems]
+    deficit = monotonic_deficit(before.clock, after.mended.after_resume)
+    return GuestRecord(
+        name=session.name,
+        uuid=session.info.uuid,
+        outcome=Outcome.worst(outcomes),
+        accelerator=session.info.accelerator,
+        clocksource=session.facts.clocksource,
+        pause_window_s=pause.outer_s,
+        pause_inner_s=_between_events(session.info.uuid, window, hypervisor),
+        stale_clock_window_s=after.mended.stale_clock_window_s,
+        clock=ClockRecord(
+            method=after.mended.method,
+            expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
+            before=before.clock,
+            after_resume=after.mended.after_resume,
+            after_correction=after.mended.after_correction,
+            monotonic_deficit_s=deficit[0] if deficit else None,
+        ),
+        checks=checks,
+        facts=_facts(session),
+        still_paused=still_paused,
+        problems=problems,
+    )
+
+
+def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None:
+    """Samples and kernel lines, for whoever doubts a verdict."""
+    folder.write_guest(session.name, "clock-samples.json", session.sampler.raw)
+    if after.kernel_log:
+        lines = "\n".join(after.kernel_log.new_lines) + "\n"
+        folder.write_guest(session.name, "kernel.log", lines)
+
+
+def _facts(session: GuestSession) -> dict[str, str]:
+    facts = session.facts
+    return {
+        "address": session.address,
+        "kernel": facts.kernel,
+        "interpreter": session.sampler.interpreter,
+        "time_daemon": facts.time_daemon or "none",
+        "rtc_track": session.info.rtc_track,
+    }
+
+
+def _between_events(uuid: str, window: PauseWindow, hypervisor: Hypervisor) -> float | None:
+    """libvirt's SUSPENDED → RESUMED, as they reached us: the inner bound of the pause."""
+    stamps = {
+        event.kind: event.at_ns for event in hypervisor.events(uuid) if event.at_ns >= window.t0_ns
+    }
+    suspended, resumed = stamps.get(EventKind.SUSPENDED), stamps.get(EventKind.RESUMED)
+    if suspended is None or resumed is None:
+        return None
+    return (resumed - suspended) / NS_PER_S
+
+
+def record_domain(
+    domain: UpdateDomain,
+    window: PauseWindow,
+    guests: Sequence[GuestRecord],
+    problems: tuple[str, ...],
+) -> UpdateDomainRecord:
+    """One update domain's record; ``problems`` are those of the update."""
+    if window.applied is None and not problems:
+        problems = ("the update was not applied, because not every guest could be paused",)
+    outcomes = [guest.outcome for guest in guests] + [Outcome.ERROR for _ in problems]
+    update_s = window.update_s
+    return UpdateDomainRecord(
+        name=domain.name,
+        guests=tuple(guest.name for guest in guests),
+        outcome=Outcome.worst(outcomes),
+        pause_window_s=window.duration_s,
+        update_s=update_s,
+        # Held up as we were, our measure of the update is not one of the pause.
+        overhead_s=None if window.rescued or update_s is None else window.duration_s - update_s,
+        update_returncode=window.applied.returncode if window.applied else None,
+        problems=problems,
+    )
+
+
+def record_untouched(
+    domain: UpdateDomain, sessions: Mapping[str, GuestSession]
+) -> tuple[UpdateDomainRecord, tuple[GuestRecord, ...]]:
+    """The records of a domain that was left alone, because one before it was not healthy."""
+    guests = tuple(
+        GuestRecord(
+            name=guest.name,
+            uuid=guest.info.uuid,
+            outcome=Outcome.SKIP,
+            accelerator=guest.info.accelerator,
+            clocksource=sessions[guest.name].facts.clocksource,
+            facts=_facts(sessions[guest.name]),
+        )
+        for guest in domain.guests
+    )
+    record = UpdateDomainRecord(
+        name=domain.name,
+        guests=tuple(guest.name for guest in guests),
+        outcome=Outcome.SKIP,
+        problems=("left alone: an update domain before it was not healthy",),
+    )
+    return record, guests

@@ -158,6 +158,7 @@ def _arm(
         for member in members:
             journal.note("refused", guest=member.name, uuid=member.uuid, why="no guardian")
         raise
+    journal.note("armed", limit_s=limit_s)
 
 
 def _pause_all(

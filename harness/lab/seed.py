@@ -19,7 +19,7 @@ import pycdlib
 from harness.errors import LabError
 from harness.lab.keys import KeyPair
 
-#: The login that a cloud image gets beside its own.
+#: The only login of a cloud image: a clock is set by root. Its own default user is not made.
 CLOUD_USER = "root"
 
 

@@ -5,6 +5,7 @@ No guest is booted here; tests/guest/test_lab.py does that.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import ipaddress
@@ -102,6 +103,16 @@ def test_a_guest_without_an_availability_set_has_no_such_label():
     assert label.attrib == {"update-domain": "0"}
 
 
+def test_a_guest_has_its_own_uuid_and_the_labs_network():
+    """By its UUID it is found and removed again, and nobody else's guest."""
+    spec = GuestSpec("web1", "tiny")
+    root = tree(spec)
+    assert root.findtext("uuid") == spec.uuid
+    interfaces = root.findall("devices/interface")
+    assert [i.get("type") for i in interfaces] == ["network"]
+    assert interfaces[0].find("source").attrib == {"network": "net"}
+
+
 def test_a_guest_is_destroyed_by_whatever_ends_it():
     """A lab guest never comes back by itself under another RAM."""
     root = tree(GuestSpec("web1", "tiny"))
@@ -116,8 +127,15 @@ def test_the_accelerator_chooses_type_and_cpu(accelerator, kind, cpu):
     assert (root.get("type"), len(root.findall("cpu"))) == (kind, cpu)
 
 
+@pytest.mark.parametrize(("accelerator", "mode"), [("kvm", "host-passthrough"), ("tcg", "maximum")])
+def test_a_cloud_image_gets_all_a_cpu_can(accelerator, mode):
+    """QEMU's default has no x86-64-v2, without which RHEL 9's glibc ends."""
+    root = tree(GuestSpec("web1", "x.qcow2"), CLOUD, accelerator)
+    assert root.find("cpu").get("mode") == mode
+
+
 def test_a_cloud_image_boots_from_its_disk_with_a_seed():
-    """No kernel is given to it; all it needs a driver for is virtio, and the seed stays as it is."""
+    """No kernel is given to it; all it needs a driver for is virtio; the seed is read-only."""
     root = tree(GuestSpec("web1", "x.qcow2"), CLOUD)
     assert root.find("os/kernel") is None
     disk, seed = root.findall("devices/disk")
@@ -128,6 +146,7 @@ def test_a_cloud_image_boots_from_its_disk_with_a_seed():
     ]
     assert seed.find("readonly") is not None
     assert disk.find("readonly") is None
+    assert [d.find("driver").get("type") for d in (disk, seed)] == ["qcow2", "raw"]
 
 
 def test_guests_are_spread_over_update_domains_in_turn():
@@ -495,10 +514,11 @@ def test_a_build_that_fails_leaves_nothing_and_shows_its_last_words(recipe, fold
 
 
 def test_a_build_that_works_is_there_under_its_key(recipe, folders, monkeypatch):
-    """Leftovers of a build that was cut off are cleared away."""
+    """Leftovers of a build that was cut off are cleared away; its output may be any bytes."""
     monkeypatch.setattr(images, "recipes", lambda: {"small": recipe})
     monkeypatch.setattr(images, "_CONFINED", ())
-    (recipe / "build").write_text('#!/bin/sh\necho working\necho new >"$1/disk.img"\n')
+    script = '[ "$TMPDIR" = "$1" ]\necho working\nprintf "\\377\\n"\necho new >"$1/disk.img"\n'
+    (recipe / "build").write_text(f"#!/bin/sh -e\n{script}")
     key = recipe_key(recipe)
     left = folders / "cache" / "images" / f".small-{key}.building"
     left.mkdir(parents=True)
@@ -507,8 +527,26 @@ def test_a_build_that_works_is_there_under_its_key(recipe, folders, monkeypatch)
     found = ensure("small", said.append)
     assert (found.kernel, found.disk.read_text()) == (None, "new\n")
     assert found.disk.parent.name == f"small-{key}"
-    assert "  small: working" in said
+    assert {"  small: working", "  small: \N{REPLACEMENT CHARACTER}"} <= set(said)
     assert not left.exists()
+
+
+def test_nobody_else_builds_while_one_builds(recipe, folders, monkeypatch):
+    """Two runs that need the same image do not build it into the same folder."""
+    monkeypatch.setattr(images, "recipes", lambda: {"small": recipe})
+    monkeypatch.setattr(images, "_CONFINED", ())
+    (recipe / "build").write_text("#!/bin/sh\necho working\n")
+    refused = []
+
+    def try_to_build(line: str) -> None:
+        with open(folders / "cache" / "images" / ".lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(line)
+
+    ensure("small", try_to_build)
+    assert "  small: working" in refused
 
 
 # -- notes

@@ -87,7 +87,7 @@ def test_all_are_paused_then_updated_then_resumed(bench):
     for pause in window.guests.values():
         assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
     events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
-    assert events == ["pausing", "paused", "paused", "resuming", "resumed", "resumed"]
+    assert events == ["pausing", "armed", "paused", "paused", "resuming", "resumed", "resumed"]
 
 
 def test_the_intent_is_on_disk_before_the_first_pause(bench):

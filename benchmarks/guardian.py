@@ -1,0 +1,115 @@
+"""What the guardian costs, and how soon it is there when the run is killed.
+
+    make bench
+
+Boots eight tiny guests in one update domain, pauses them all, kills the run with SIGKILL, and
+measures by the journal and by libvirt's events; several times.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.host.driver import LibvirtHypervisor
+from harness.host.protocol import EventKind
+from harness.journal import read
+from harness.lab import lab as labs
+from harness.lab.specs import GuestSpec
+from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
+
+REPEATS = 7
+NAMES = [f"g-{number}" for number in range(1, 9)]
+LIMITS = {"arming": 150.0, "kill → 8 running": 500.0, "guardian's memory": 60.0}
+UNITS = {"arming": "ms", "kill → 8 running": "ms", "guardian's memory": "MiB"}
+
+
+def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) -> dict[str, float]:
+    """One run on all guests, killed while they are paused."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", *NAMES, "--duration", "20"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def folder() -> Path:
+        """The run's folder, once all guests are paused."""
+        for journal in sorted((state_dir / "runs").glob("*/journal.jsonl"))[-1:]:
+            if sum(entry["event"] == "paused" for entry in read(journal)) == len(NAMES):
+                return journal.parent
+        raise NotYet("not all are paused")
+
+    found = wait_for(folder, what="the pause", deadline=Deadline.after(120), interval_s=0.02)
+    SYSTEM_CLOCK.sleep(0.5)
+    memory_mib = _memory_mib(run.pid)
+    killed_ns = SYSTEM_CLOCK.monotonic_ns()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+
+    def resumed_ns() -> int:
+        """When the last of them was seen to run again."""
+        stamps = [
+            [e.at_ns for e in hypervisor.events(uuid) if e.kind is EventKind.RESUMED][-1:]
+            for uuid in uuids
+        ]
+        if not all(stamp and stamp[0] > killed_ns for stamp in stamps):
+            raise NotYet("not all run")
+        return max(stamp[0] for stamp in stamps)
+
+    last_ns = wait_for(resumed_ns, what="the rescue", deadline=Deadline.after(30))
+    entries = read(found / "journal.jsonl")
+    stamps = {entry["event"]: entry["boottime_ns"] for entry in reversed(entries)}  # the first ones
+    subprocess.run(
+        [sys.executable, "-m", "harness", "recover"], stdout=subprocess.DEVNULL, check=True
+    )
+    return {
+        "arming": (stamps["armed"] - stamps["pausing"]) / 1e6,
+        "kill → 8 running": (last_ns - killed_ns) / 1e6,
+        "guardian's memory": memory_mib,
+    }
+
+
+def _memory_mib(parent: int) -> float:
+    """Resident memory of the child that is a guardian."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"harness.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            status = Path(f"/proc/{pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    raise SystemExit("the run has no guardian")
+
+
+def main() -> None:
+    """Boot the lab, measure, take it down."""
+    with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
+        os.environ["HARNESS_STATE_DIR"] = folder
+        specs = [GuestSpec(name, "tiny", update_domain="0") for name in NAMES]
+        lab = labs.up(specs, deadline=Deadline.after(240), progress=print)
+        try:
+            hypervisor = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
+            uuids = [guest.uuid for guest in lab.guests]
+            found = [measure(hypervisor, uuids, Path(folder)) for _ in range(REPEATS)]
+            hypervisor.close()
+        finally:
+            labs.down(print)
+    table = Table(title=f"the guardian, 8 guests, {REPEATS} times")
+    for heading in ("", "median", "worst", "allowed"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, limit in LIMITS.items():
+        values = [sample[name] for sample in found]
+        cells = (statistics.median(values), max(values), limit)
+        table.add_row(name, *(f"{value:.3g} {UNITS[name]}" for value in cells))
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Kill maintenances at random instants, again and again, and count the guests left paused.
+
+    make soak N=200
+
+Each round starts ``harness run`` on two guests of a lab, kills it at a random instant of its life
+(one time in five its guardian too), waits until both guests run, and lets ``harness recover``
+finish what was left. Kills of both leave guests paused until then; all others must not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.host.driver import LibvirtHypervisor
+from harness.host.protocol import EventKind
+from harness.lab import lab as labs
+from harness.lab.specs import GuestSpec
+from harness.lifecycle import GuestState
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
+
+GUESTS = ("soak-1", "soak-2")
+BUDGET_S = 8.0
+RUN = ("run", *GUESTS, "--duration", "0.7", "--budget", f"{BUDGET_S:g}", "--scope", "host")
+BOTH_ONE_IN = 5
+
+
+@dataclass
+class Tally:
+    """What a soak has seen."""
+
+    kills: int = 0
+    kills_while_paused: int = 0
+    kills_of_both: int = 0
+    ended_before: int = 0
+    stranded: int = 0
+    """Guests still paused when they had to run: 2 s after the budget, or after recover."""
+    recoveries: int = 0
+    failed_recoveries: int = 0
+    worst_pause_s: float = 0.0
+    """Of the kills of the run alone; by libvirt's events."""
+    worst_rescue_s: float = 0.0
+    """From the kill of a run alone to the moment when both guests run."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For the table."""
+        return [
+            ("kills", str(self.kills)),
+            ("… while guests were paused", str(self.kills_while_paused)),
+            ("… of the run and its guardian", str(self.kills_of_both)),
+            ("runs that had ended before", str(self.ended_before)),
+            ("guests stranded", str(self.stranded)),
+            ("recoveries", str(self.recoveries)),
+            ("recoveries that failed", str(self.failed_recoveries)),
+            ("worst pause, killed run", f"{self.worst_pause_s:.3f} s"),
+            ("worst kill → both running", f"{self.worst_rescue_s:.3f} s"),
+        ]
+
+
+class Soak:
+    """Rounds on one lab; ``seed`` makes the instants repeatable."""
+
+    def __init__(self, hypervisor: LibvirtHypervisor, uuids: dict[str, str], seed: int) -> None:
+        self.tally = Tally()
+        self._hypervisor = hypervisor
+        self._uuids = uuids
+        self._random = random.Random(seed)
+        self._life_s = 3.0
+
+    def measure_life(self) -> None:
+        """How long an undisturbed run takes: the instants are spread over that."""
+        watch = Stopwatch()
+        done = _harness(*RUN)
+        if done.returncode != 0:
+            raise SystemExit(f"an undisturbed run ended with {done.returncode}: {done.stderr}")
+        self._life_s = watch.elapsed_s()
+
+    def round(self) -> None:
+        """One run, killed at a random instant."""
+        began_ns = SYSTEM_CLOCK.monotonic_ns()
+        both = self._random.randrange(BOTH_ONE_IN) == 0
+        with subprocess.Popen(
+            [sys.executable, "-m", "harness", *RUN],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as run:
+            SYSTEM_CLOCK.sleep(self._random.uniform(0.2, self._life_s))
+            if run.poll() is not None:
+                self.tally.ended_before += 1
+                return
+            if both:
+                _kill_guardian(run.pid)
+            run.send_signal(signal.SIGKILL)
+            watch = Stopwatch()
+        self.tally.kills += 1
+        self.tally.kills_of_both += both
+        self.tally.kills_while_paused += bool(self._paused())
+        if not both:
+            self._expect_running(BUDGET_S + 2)
+            self.tally.worst_rescue_s = max(self.tally.worst_rescue_s, watch.elapsed_s())
+            self.tally.worst_pause_s = max(self.tally.worst_pause_s, self._pause_s(began_ns))
+        self._recover()
+        self._expect_running(2)
+
+    def _paused(self) -> list[str]:
+        deadline = Deadline.after(10)
+        states = {n: self._hypervisor.state(u, deadline).state for n, u in self._uuids.items()}
+        return [name for name, state in states.items() if state is GuestState.PAUSED]
+
+    def _expect_running(self, within_s: float) -> None:
+        def look() -> None:
+            if names := self._paused():
+                raise NotYet(f"paused: {names}")
+
+        try:
+            wait_for(look, what="running", deadline=Deadline.after(within_s), interval_s=0.005)
+        except Exception:  # noqa: BLE001  counted; the soak goes on with guests that run
+            self.tally.stranded += len(self._paused())
+            for name in self._paused():
+                self._hypervisor.resume(self._uuids[name], Deadline.after(10))
+
+    def _recover(self) -> None:
+        done = _harness("recover", "--json")
+        runs = json.loads(done.stdout or '{"runs": []}')["runs"]
+        self.tally.recoveries += sum(bool(run["guests"]) for run in runs)
+        self.tally.failed_recoveries += done.returncode != 0
+
+    def _pause_s(self, since_ns: int) -> float:
+        worst_ns = 0
+        for uuid in self._uuids.values():
+            events = [e for e in self._hypervisor.events(uuid) if e.at_ns >= since_ns]
+            began = [e.at_ns for e in events if e.kind is EventKind.SUSPENDED]
+            ended = [e.at_ns for e in events if e.kind is EventKind.RESUMED]
+            if began and ended:
+                worst_ns = max(worst_ns, ended[-1] - began[0])
+        return worst_ns / NS_PER_S
+
+
+def _harness(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def _kill_guardian(parent: int) -> None:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for pid in children:
+        with suppress(OSError):
+            if b"harness.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def soak(rounds: int, seed: int, say: Callable[[str], None] = print) -> Tally:
+    """Boot a lab in a state folder of its own, go round, take it down."""
+    with tempfile.TemporaryDirectory(prefix="harness-soak-") as folder:
+        before = os.environ.get("HARNESS_STATE_DIR")
+        os.environ["HARNESS_STATE_DIR"] = folder
+        try:
+            specs = [GuestSpec(name, "tiny", update_domain="0") for name in GUESTS]
+            lab = labs.up(specs, deadline=Deadline.after(180), progress=say)
+            try:
+                hypervisor = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
+                found = Soak(hypervisor, {g.name: g.uuid for g in lab.guests}, seed)
+                found.measure_life()
+                for number in range(1, rounds + 1):
+                    found.round()
+                    if number % 20 == 0:
+                        say(f"{number} of {rounds}: {found.tally}")
+                hypervisor.close()
+            finally:
+                labs.down(say)
+        finally:
+            if before is None:
+                del os.environ["HARNESS_STATE_DIR"]
+            else:
+                os.environ["HARNESS_STATE_DIR"] = before
+    return found.tally
+
+
+def main() -> None:
+    """``python -m benchmarks.soak ROUNDS [SEED]``; exit 1 if a guest was stranded."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
+    tally = soak(rounds, seed)
+    table = Table(title=f"{rounds} maintenances killed at random instants (seed {seed})")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for row in tally.rows():
+        table.add_row(*row)
+    Console().print(table)
+    sys.exit(1 if tally.stranded or tally.failed_recoveries else 0)
+
+
+if __name__ == "__main__":
+    main()

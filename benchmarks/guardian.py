@@ -35,6 +35,8 @@ UNITS = {"arming": "ms", "kill → 8 running": "ms", "guardian's memory": "MiB"}
 
 def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) -> dict[str, float]:
     """One run on all guests, killed while they are paused."""
+    runs = state_dir / "runs"
+    before = set(runs.glob("*/"))
     run = subprocess.Popen(
         [sys.executable, "-m", "harness", "run", *NAMES, "--duration", "20"],
         stdout=subprocess.DEVNULL,
@@ -44,9 +46,12 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
 
     def folder() -> Path:
         """The run's folder, once all guests are paused."""
-        for journal in sorted((state_dir / "runs").glob("*/journal.jsonl"))[-1:]:
-            if sum(entry["event"] == "paused" for entry in read(journal)) == len(NAMES):
-                return journal.parent
+        for made in set(runs.glob("*/")) - before:
+            journal = made / "journal.jsonl"
+            if journal.exists() and sum(e["event"] == "paused" for e in read(journal)) == len(
+                NAMES
+            ):
+                return made
         raise NotYet("not all are paused")
 
     found = wait_for(folder, what="the pause", deadline=Deadline.after(120), interval_s=0.02)

@@ -103,5 +103,5 @@ class Care:
         try:
             boot_id, log = look_again(session.shell, before.kernel_log, deadline)
             return Aftermath(mended, session.observe(boot_id, self.hypervisor, deadline), log)
-        except HarnessError:
-            return Aftermath(mended)
+        except HarnessError:  # silent; its process can be seen all the same
+            return Aftermath(mended, session.observe(None, self.hypervisor, deadline))

@@ -27,8 +27,10 @@ from pydantic import (
 
 from harness.errors import ConfigError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
+LONGEST_S = 1e7
+Positive = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
 #: No control characters: names go into the environment of updates and onto terminals.
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 

@@ -35,6 +35,8 @@ class Interruption:
     def __enter__(self) -> Interruption:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup, or a job in the background: our caller means it
             self._previous[number] = signal.signal(number, self._requested)
         return self
 

@@ -94,7 +94,7 @@ def maintain(
     )
     for name in names:
         keep_raw(mine[name], after[name], tools.folder)
-    record = record_domain(domain, window, guests, problems)
+    record = record_domain(domain, window, guests, problems, tools.config.budget_s)
     tell(Phase.CHECKED, f"{record.outcome.value}")
     return DomainResult(record, guests, stranded)
 

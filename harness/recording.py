@@ -122,11 +122,19 @@ def record_domain(
     window: PauseWindow,
     guests: Sequence[GuestRecord],
     problems: tuple[str, ...],
+    budget_s: float,
 ) -> UpdateDomainRecord:
-    """One update domain's record; ``problems`` are those of the update."""
+    """One update domain's record; ``problems`` are those of the update.
+
+    The pause window of the domain is judged against the budget as each guest's own is.
+    """
     if window.applied is None and not problems:
         problems = ("the update was not applied, because not every guest could be paused",)
     outcomes = [guest.outcome for guest in guests] + [Outcome.ERROR for _ in problems]
+    if window.duration_s > budget_s:
+        outcomes.append(Outcome.FAIL)
+        over = f"pause window {window.duration_s:.3f} s exceeds the budget of {budget_s:g} s"
+        problems = (*problems, over)
     update_s = window.update_s
     return UpdateDomainRecord(
         name=domain.name,

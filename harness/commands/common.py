@@ -15,7 +15,6 @@ from rich.console import Console
 from harness.config import Config, Loaded, load
 from harness.errors import ConfigError
 from harness.host.protocol import Hypervisor
-from harness.lab.state import lab_config_file
 from harness.paths import config_files
 from harness.timebase import Deadline
 
@@ -61,6 +60,8 @@ def print_json(result: Any) -> None:
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
+    from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
+
     found = file or next((path for path in config_files() if _is_there(path)), None)
     if found is None and (lab := lab_config_file()) is not None:
         err().print(f"using the configuration of the lab that is up: {lab}", soft_wrap=True)

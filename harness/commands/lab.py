@@ -42,7 +42,7 @@ _accelerator = click.option(
     "--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True
 )
 _timeout = click.option(
-    "--timeout", "timeout_s", default=240.0, show_default=True, help="Seconds allowed for booting."
+    "--timeout", "timeout_s", default=240.0, show_default=True, help="Seconds allowed, images included."
 )
 
 
@@ -89,6 +89,8 @@ def _given_image(image: str, sha256: str | None) -> Mapping[str, Image]:
     from harness.lab.images import recipes
 
     if image in recipes():
+        if sha256 is not None:
+            raise UsageError(f"--sha256 is for cloud images; {image} is built here")
         return {}
     return {image: fetch(image, sha256, _say)}
 

@@ -2,7 +2,7 @@
 
 Where KVM is not usable, a ``/dev/kvm`` that QEMU's user may open makes libvirt probe QEMU anew for
 every guest, which costs many seconds each time. The daemon is then started in a mount namespace
-of its own where ``/dev/kvm`` is a device that nobody may open: see docs/adr/0011.
+of its own where ``/dev/kvm`` is a device that nobody may open: see docs/adr/0008-lab-files.md.
 """
 
 from __future__ import annotations

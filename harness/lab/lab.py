@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,8 @@ def up(
             return _bring_up(lab, specs, ready, claim, deadline, progress)
         except BaseException:
             progress("cleaning up")
-            down(progress)
+            with suppress(HarnessError):  # the first error is the one to tell
+                down(progress)
             raise
 
 
@@ -94,7 +96,11 @@ def _bring_up(
 ) -> LabState:
     watch = Stopwatch()
     run_dir = Path(lab.run_dir)
-    run_dir.mkdir(mode=0o711, parents=True)
+    try:
+        run_dir.mkdir(mode=0o711, parents=True)
+    except OSError as error:
+        hint = "a lab needs root: sudo" if isinstance(error, PermissionError) else None
+        raise LabError(f"cannot make {run_dir}: {error.strerror}", hint=hint) from error
     daemons = tuple(daemon.ensure(lab.uri, lab_dir(), progress, claim))
     lab = replace(lab, daemons=daemons, borrowed=not daemons)
     state.save(lab)
@@ -211,10 +217,11 @@ def down(progress: Progress) -> None:
         # Ours has died; its guests may live on, and only a libvirtd finds them again.
         lab = replace(lab, daemons=tuple(daemon.ensure(lab.uri, lab_dir(), progress)))
         state.save(lab)
-    with Provisioner.open(lab.uri) as host:
-        for guest in lab.guests:
-            attempt(partial(host.destroy_guest, guest.uuid))
-        attempt(partial(host.destroy_network, lab.network))
+    if lab.guests or daemon.answers(lab.uri):  # else it failed before there was anything
+        with Provisioner.open(lab.uri) as host:
+            for guest in lab.guests:
+                attempt(partial(host.destroy_guest, guest.uuid))
+            attempt(partial(host.destroy_network, lab.network))
     attempt(partial(daemon.stop, lab.daemons))
     if failures:
         raise failures[0]  # the state stays, so that down can be tried again

@@ -509,8 +509,10 @@ def test_a_guest_is_the_process_that_was_started_with_its_uuid(tmp_path):
 def test_a_guest_is_found_on_the_real_proc():
     """By a process that was started with a UUID as QEMU is."""
     uuid = str(uuid4())
-    command = ["sh", "-c", "read line", "qemu", "-uuid", uuid]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = ["sh", "-c", "echo here; read line", "qemu", "-uuid", uuid]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        process.stdout.readline()  # until then /proc may not know the command line
         assert find_process(uuid) == ProcessIdentity(process.pid, start_ticks(process.pid))
         process.communicate()
     assert find_process(uuid) is None

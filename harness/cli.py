@@ -10,6 +10,7 @@ import importlib
 import logging
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
@@ -111,6 +112,7 @@ def _say(error: HarnessError) -> int:
     if "-vv" in sys.argv or logging.getLogger().isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     loud = isinstance(error, GuestStranded)
-    click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
-    click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
+    with suppress(OSError):  # the terminal may be gone; the exit code says it too
+        click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
+        click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
     return error.exit_code

@@ -7,6 +7,7 @@ first pause and the last resume, so a slow terminal costs the guests nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +36,16 @@ class Step:
 
 
 Observer = Callable[[Step], None]
+
+
+def undisturbed(observer: Observer) -> Observer:
+    """``observer``, except that a terminal that went away changes nothing for the guests."""
+
+    def observe(step: Step) -> None:
+        with suppress(OSError):
+            observer(step)
+
+    return observe
 
 
 def silent(step: Step) -> None:

@@ -24,7 +24,7 @@ from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.maintenance import DomainResult, Tools, left_alone, maintain
 from harness.plan import Plan, UpdateDomain, make_plan
-from harness.progress import Observer, Phase, Step, silent
+from harness.progress import Observer, Phase, Step, silent, undisturbed
 from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRecord
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
@@ -96,7 +96,15 @@ def run(
         journal = stack.enter_context(Journal(folder.path, run_id, clock))
         guard = stack.enter_context(Guardian(hypervisor.uri, folder.path, clock))
         tools = Tools(
-            config, hypervisor, update, folder, journal, interruption, guard, observer, clock
+            config,
+            hypervisor,
+            update,
+            folder,
+            journal,
+            interruption,
+            guard,
+            undisturbed(observer),
+            clock,
         )
         _begin(story, tools)
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,21 @@ def out() -> Console:
 def err() -> Console:
     """Where everything goes that is not the result."""
     return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def whoever_listens() -> Iterator[None]:
+    """For results: a reader or a terminal that went away changes neither what was done nor the
+    exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for lost in (1, 2) if error.errno == errno.EIO else (1,):
+            os.dup2(nowhere, lost)  # so that Python's own last flush does not fail
 
 
 def print_json(result: Any) -> None:

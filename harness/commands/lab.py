@@ -42,7 +42,11 @@ _accelerator = click.option(
     "--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True
 )
 _timeout = click.option(
-    "--timeout", "timeout_s", default=240.0, show_default=True, help="Seconds allowed, images included."
+    "--timeout",
+    "timeout_s",
+    default=240.0,
+    show_default=True,
+    help="Seconds allowed, images included.",
 )
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from harness.commands.common import err, hypervisor, json_option, out, print_json
+from harness.commands.common import (
+    err,
+    hypervisor,
+    json_option,
+    out,
+    print_json,
+    whoever_listens,
+)
 from harness.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
@@ -84,10 +91,11 @@ def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool
         err().print(say, markup=False, soft_wrap=True)
     with watching(plan, loaded.config.budget_s, err()) as observer:
         finished = run(loaded.config, plan, update, host, state_dir=state_dir(), observer=observer)
-    if as_json:
-        print_json(finished.record.model_dump(mode="json"))
-    elif finished.record.guests:
-        print_run(finished.record, out(), finished.folder.path)
+    with whoever_listens():
+        if as_json:
+            print_json(finished.record.model_dump(mode="json"))
+        elif finished.record.guests:
+            print_run(finished.record, out(), finished.folder.path)
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,8 +33,13 @@ def watching(plan: Plan, budget_s: float, console: Console) -> Iterator[Observer
         yield _lines(console)
         return
     view = _LiveView(plan, budget_s)
-    with Live(view, console=console, refresh_per_second=8, transient=True):
+    live = Live(view, console=console, refresh_per_second=8, transient=True)
+    live.start()
+    try:
         yield view.observe
+    finally:
+        with suppress(OSError):  # the terminal may be gone
+            live.stop()
 
 
 def _lines(console: Console) -> Observer:

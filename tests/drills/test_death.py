@@ -5,11 +5,17 @@ Requires: the session's lab. Leaves behind: nothing; the guests' clocks are righ
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
 
 import pytest
 
+from harness.records import RunRecord
 from harness.recover import dead_runs
 from harness.timebase import Deadline, Stopwatch
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
@@ -45,12 +51,12 @@ def test_sigkill_at_every_phase(maintenance, libvirt, lab, phase, inside):
     assert run.recover() == (0, [])
 
 
-def test_sigkill_in_the_window_is_answered_by_the_guardian(maintenance, libvirt, lab):
+def test_sigkill_of_its_process_group_is_answered_by_the_guardian(maintenance, libvirt, lab):
     """Its journal line says so, and the record says how long the pause was."""
     guest = lab.guests[0]
     run = maintenance(guest.name, "--duration", "20")
     run.until("paused")
-    run.kill()
+    os.killpg(run.process.pid, signal.SIGKILL)
     run.until("resumed", by="guardian")
     becomes(libvirt, guest.uuid, RUNNING, within_s=1.0)
     run.ended()
@@ -153,3 +159,28 @@ def test_the_guardian_ignores_what_would_end_others(maintenance, lab, libvirt, n
     run.until("paused")
     os.kill(run.guardian, number)
     assert run.ended() == 0, run.err
+
+
+@pytest.mark.parametrize("output", [[], ["--json"]], ids=["live view", "json"])
+def test_a_terminal_that_is_closed(lab, libvirt, tmp_path, output):
+    """HUP, and nothing can be written any more: resumed, mended, recorded, exit 130."""
+    guest = lab.guests[0]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", guest.name, "--duration", "20", *output],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env={**os.environ, "HARNESS_STATE_DIR": str(tmp_path), "HARNESS_URI": lab.uri},
+        cwd=lab.config_file.parent,
+    )
+    os.close(theirs)
+    becomes(libvirt, guest.uuid, PAUSED, within_s=60)
+    os.close(ours)
+    assert process.wait(timeout=60) == 130
+    record = RunRecord.model_validate_json(next(tmp_path.glob("runs/*/run.json")).read_text())
+    assert record.exit_code == 130
+    end = record.guests[0].clock.after_correction
+    assert abs(end.offset_s) + end.uncertainty_s <= 0.050

@@ -25,10 +25,13 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def context(tmp_path):
-    """An update domain of two guests, one with a name that a shell would obey."""
+    """An update domain of two guests, one with a name that a shell would obey.
+
+    A run id of its own: processes of an update are known by it.
+    """
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    return UpdateContext("run-1", run_dir, "../0", (EVIL, "web1"), tmp_path, 30.0)
+    return UpdateContext(f"run-{tmp_path.name}", run_dir, "../0", (EVIL, "web1"), tmp_path, 30.0)
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_the_command_sees_its_environment_and_no_input(context, script, monkeypa
     text = update.apply(context, deadline).output.read_text()
     seen = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert json.loads(seen["HARNESS_GUESTS"]) == [EVIL, "web1"]
-    assert seen["HARNESS_RUN_ID"] == "run-1"
+    assert seen["HARNESS_RUN_ID"] == context.run_id
     assert seen["HARNESS_RUN_DIR"] == str(context.run_dir)
     assert seen["HARNESS_UPDATE_DOMAIN"] == "../0"
     assert seen["HARNESS_BUDGET_S"] == "30"

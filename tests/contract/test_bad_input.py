@@ -18,6 +18,7 @@ import pytest
 from harness.cli import main
 from harness.host.driver import LibvirtHypervisor
 from harness.timebase import Deadline
+from tests.fakes.sshd import make_key, private_sshd
 
 NODE = """
 <node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>
@@ -242,3 +243,49 @@ def test_with_vv_there_is_a_traceback(tmp_path):
     assert ended.returncode == 2
     assert "Traceback" in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("harness: ")
+
+
+@pytest.fixture
+def shut_in(tmp_path_factory):
+    """A real sshd that takes our login, but runs nothing that is asked for."""
+    folder = tmp_path_factory.mktemp("sshd")
+    with private_sshd(folder, forced="echo no shell here; exit 1") as server:
+        yield server
+
+
+def ssh_to(server, known: str) -> None:
+    """Configure ``web-1`` to be at this sshd."""
+    settings = server.settings()
+    with open("known_hosts", "w") as file:
+        file.write(known)
+    configure(
+        f'[[guest]]\nname = "web-1"\naddress = "127.0.0.1"\n[guest.ssh]\nport = {settings.port}\n'
+        f'user = "{settings.user}"\nidentity_file = "{settings.identity_files[0]}"\n'
+        'known_hosts = "known_hosts"\n'
+    )
+
+
+def test_a_guest_without_a_usable_shell(say, shut_in):
+    """What it needs is the hint; nothing is paused."""
+    ssh_to(shut_in, shut_in.known())
+    code, _, err = say("run", "web-1")
+    assert "web-1: does not tell its boot id" in err
+    assert "needs a Linux guest with a POSIX sh" in err
+    assert code == 3
+
+
+def test_an_unknown_host_key(say, shut_in):
+    """Refused, with the command that would trust it."""
+    ssh_to(shut_in, "")
+    code, _, err = say("run", "web-1")
+    assert f"its host key at 127.0.0.1 is unknown: {shut_in.fingerprint}" in err
+    assert "ssh-keyscan -p" in err
+    assert code == 3
+
+
+def test_a_changed_host_key(say, shut_in, tmp_path):
+    """Refused, and called changed."""
+    ssh_to(shut_in, shut_in.known(key=make_key(tmp_path / "other")))
+    code, _, err = say("run", "web-1")
+    assert "its host key at 127.0.0.1 has changed" in err
+    assert code == 3

@@ -138,8 +138,13 @@ class Sshd:
 
 
 @contextmanager
-def private_sshd(folder: Path, client_key: Path | None = None) -> Iterator[Sshd]:
-    """An sshd that lets ``client_key`` (by default a new one) in; skips where there can be none."""
+def private_sshd(
+    folder: Path, client_key: Path | None = None, forced: str | None = None
+) -> Iterator[Sshd]:
+    """An sshd that lets ``client_key`` (by default a new one) in; skips where there can be none.
+
+    ``forced``: run this whatever a client asks for.
+    """
     why = missing()
     if why and "guest" in os.environ.get("HARNESS_REQUIRE", "").split(","):
         pytest.fail(f"an sshd is required, but: {why}")
@@ -152,7 +157,10 @@ def private_sshd(folder: Path, client_key: Path | None = None) -> Iterator[Sshd]
     (folder / "authorized_keys").write_text(public(client_key))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (folder / "sshd_config").write_text(_CONFIG.format(port=port, folder=folder))
+    config = _CONFIG.format(port=port, folder=folder)
+    if forced is not None:
+        config += f"ForceCommand {forced}\n"
+    (folder / "sshd_config").write_text(config)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [str(_SSHD), "-D", "-e", "-f", folder / "sshd_config"],

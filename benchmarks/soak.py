@@ -100,6 +100,7 @@ class Soak:
             SYSTEM_CLOCK.sleep(self._random.uniform(0.2, self._life_s))
             if run.poll() is not None:
                 self.tally.ended_before += 1
+                self._life_s *= 0.95
                 return
             if both:
                 _kill_guardian(run.pid)
@@ -162,8 +163,8 @@ def _kill_guardian(parent: int) -> None:
                 os.kill(int(pid), signal.SIGKILL)
 
 
-def soak(rounds: int, seed: int, say: Callable[[str], None] = print) -> Tally:
-    """Boot a lab in a state folder of its own, go round, take it down."""
+def soak(kills: int, seed: int, say: Callable[[str], None] = print) -> Tally:
+    """Boot a lab in a state folder of its own, kill so many runs, take it down."""
     with tempfile.TemporaryDirectory(prefix="harness-soak-") as folder:
         before = os.environ.get("HARNESS_STATE_DIR")
         os.environ["HARNESS_STATE_DIR"] = folder
@@ -174,10 +175,10 @@ def soak(rounds: int, seed: int, say: Callable[[str], None] = print) -> Tally:
                 hypervisor = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
                 found = Soak(hypervisor, {g.name: g.uuid for g in lab.guests}, seed)
                 found.measure_life()
-                for number in range(1, rounds + 1):
+                while found.tally.kills < kills:
                     found.round()
-                    if number % 20 == 0:
-                        say(f"{number} of {rounds}: {found.tally}")
+                    if found.tally.kills % 20 == 0:
+                        say(f"{found.tally}")
                 hypervisor.close()
             finally:
                 labs.down(say)
@@ -190,11 +191,11 @@ def soak(rounds: int, seed: int, say: Callable[[str], None] = print) -> Tally:
 
 
 def main() -> None:
-    """``python -m benchmarks.soak ROUNDS [SEED]``; exit 1 if a guest was stranded."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    """``python -m benchmarks.soak KILLS [SEED]``; exit 1 if a guest was stranded."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
-    tally = soak(rounds, seed)
-    table = Table(title=f"{rounds} maintenances killed at random instants (seed {seed})")
+    tally = soak(kills, seed)
+    table = Table(title=f"{kills} maintenances killed at random instants (seed {seed})")
     table.add_column("")
     table.add_column("", justify="right")
     for row in tally.rows():

@@ -97,6 +97,9 @@ class Config(_Section):
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     budget_s: Positive = 30.0
     resume_reserve_s: Positive = 2.0
+    resume_patience_s: Positive = 60.0
+    """How long a guest is tried to be resumed before it is called stranded; far beyond any
+    budget, because giving up early would help nobody. Its guardian goes on after that."""
     soak_s: NotNegative = 0.0
     prepare_timeout_s: Positive = 120.0
     """For everything before the pause: connecting, logging in, baselines."""

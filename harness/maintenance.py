@@ -117,6 +117,7 @@ def _hold(domain: UpdateDomain, context: UpdateContext, tools: Tools) -> PauseWi
         guard=tools.guard,
         budget_s=tools.config.budget_s,
         resume_reserve_s=tools.config.resume_reserve_s,
+        resume_patience_s=tools.config.resume_patience_s,
         clock=tools.clock,
     )
 

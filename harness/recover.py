@@ -34,8 +34,8 @@ from harness.session import GuestSession
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.whoami import boot_id
 
-#: How long a guest is tried to be resumed.
-PATIENCE_S = 60.0
+#: For asking whether a guest is really still paused.
+_LOOK_S = 20.0
 _ENDINGS = frozenset({"run finished", "recovered"})
 
 Entries = Sequence[Mapping[str, Any]]
@@ -139,7 +139,7 @@ def recover(
         deadline = Deadline.after(config.prepare_timeout_s, clock)
         entries = read(journal.path)
         recovered = Recovered(folder, assess(folder, hypervisor, deadline))
-        _resume(recovered, hypervisor, journal, clock)
+        _resume(recovered, hypervisor, journal, config.resume_patience_s, clock)
         wanted = {member.uuid for member in unmended(entries)}
         for treated in recovered.guests:
             if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
@@ -150,7 +150,13 @@ def recover(
     return recovered
 
 
-def _resume(recovered: Recovered, hypervisor: Hypervisor, journal: Journal, clock: Clock) -> None:
+def _resume(
+    recovered: Recovered,
+    hypervisor: Hypervisor,
+    journal: Journal,
+    patience_s: float,
+    clock: Clock,
+) -> None:
     by_name = {treated.member.name: treated for treated in recovered.guests}
     mine = [t.member for t in recovered.guests if t.action is Action.RESUMED]
     if not mine:
@@ -160,14 +166,14 @@ def _resume(recovered: Recovered, hypervisor: Hypervisor, journal: Journal, cloc
         hypervisor,
         journal,
         by="recover",
-        patience_s=PATIENCE_S,
+        patience_s=patience_s,
         since_ns=clock.monotonic_ns(),
         clock=clock,
     )
     for name, answer in answers.items():
         if answer.error is not None:
             treated = by_name[name]
-            state = hypervisor.state(treated.member.uuid, Deadline.after(PATIENCE_S, clock)).state
+            state = hypervisor.state(treated.member.uuid, Deadline.after(_LOOK_S, clock)).state
             treated.action = Action.ENDED if state in ENDED else Action.STRANDED
             treated.why = str(answer.error)
 

@@ -38,10 +38,6 @@ from harness.resume import as_data, resume_all
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
 
-#: How long we keep trying to resume before we call a guest stranded. Far beyond any budget:
-#: giving up early would help nobody.
-RESUME_PATIENCE_S = 60.0
-
 
 @dataclass(frozen=True)
 class GuestPause:
@@ -109,6 +105,7 @@ def hold_window(
     guard: Guard,
     budget_s: float,
     resume_reserve_s: float,
+    resume_patience_s: float,
     clock: Clock = SYSTEM_CLOCK,
 ) -> PauseWindow:
     """Pause ``members``, apply the update, resume them whatever happened; never raises for them.
@@ -132,7 +129,7 @@ def hold_window(
             hypervisor,
             journal,
             by="run",
-            patience_s=RESUME_PATIENCE_S,
+            patience_s=resume_patience_s,
             since_ns=window.t0_ns,
             clock=clock,
         )

@@ -247,7 +247,9 @@ def test_a_guest_that_cannot_be_resumed_is_the_loudest_message(
     """Its QEMU is stopped, so it really stays paused: exit 4; the other runs; then recover."""
     lab, config = doomed
     stuck, other = lab.guests
-    run = maintenance(stuck.name, other.name, "--duration", "1", config=config)
+    run = maintenance(
+        stuck.name, other.name, "--duration", "1", config=config, HARNESS_RESUME_PATIENCE_S="8"
+    )
     run.until("paused", guest=stuck.name)
     qemu = libvirt.process(stuck.uuid, Deadline.after(5)).pid
     os.kill(qemu, signal.SIGSTOP)

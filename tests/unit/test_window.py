@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from harness import window as window_module
 from harness.custody import Member, held
 from harness.errors import (
     ConnectionLost,
@@ -47,6 +46,7 @@ class Bench:
         self.guard = FakeGuard()
         self.abandoned = threading.Event()
         self.apply = lambda deadline: Applied(0)
+        self.patience_s = 60.0
 
     def hold(self, budget_s: float = 30.0, reserve_s: float = 2.0):
         with Interruption() as self.interruption, self.journal:
@@ -59,6 +59,7 @@ class Bench:
                 guard=self.guard,
                 budget_s=budget_s,
                 resume_reserve_s=reserve_s,
+                resume_patience_s=self.patience_s,
                 clock=self.clock,
             )
 
@@ -247,7 +248,7 @@ def test_a_guest_that_died_does_not_keep_the_others_paused(bench):
 
 def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, monkeypatch):
     """The other one is not held up, and the error says what the last answer was."""
-    monkeypatch.setattr(window_module, "RESUME_PATIENCE_S", 0.3)
+    bench.patience_s = 0.3
 
     def refuse():
         raise ResumeFailed("is paused after resuming", operation="resuming", guest="a")

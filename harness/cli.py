@@ -24,7 +24,7 @@ COMMANDS = {
     "lab": "Real guests to try it on: up, status, ssh, down, try, build.",
     "plan": "Show update domains and their order; touches nothing.",
     "run": "The maintenance: pause, update, resume, mend clocks, check.",
-    "recover": "Finish what a dead run left: resume, mend clocks, complete its record.",
+    "recover": "Finish what a dead run left: resume guests, mend their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or mend guests' clocks without pausing them.",
     "report": "Show a run again, as a table or as JSON.",

@@ -14,10 +14,9 @@ from harness.report.words import STYLES, duration, measured, offset, printable
 
 def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:
     """Verdict, update domains, guests, then what was not all right."""
-    console.print(_headline(record))
-    console.print(_domains(record))
+    console.print(_headline(record), "", _domains(record), "", sep="\n")
     if record.guests:
-        console.print(_guests(record))
+        console.print(_guests(record), "", sep="\n")
     for guest in record.guests:
         _print_troubles(guest, console)
     for domain in record.update_domains:

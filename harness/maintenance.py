@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from harness.aftercare import Care
+from harness.aftercare import Aftermath, Care
 from harness.config import Config
 from harness.custody import Member
-from harness.errors import HarnessError, TakenOver
+from harness.errors import HarnessError, InfrastructureError, TakenOver
 from harness.guard import Guard
 from harness.host.protocol import Hypervisor
 from harness.interruption import Interruption
@@ -79,7 +79,7 @@ def maintain(
     tell(Phase.MENDING, f"resumed after {window.duration_s:.3f} s; mending clocks")
     after = care.look_after(mine, baselines, window)
     stranded = find_stranded(domain, window, tools)
-    problems = settle_update(window, context, tools)
+    problems = settle_update(window, context, tools) + keep_all(mine, after, tools.folder)
     guests = tuple(
         record_guest(
             mine[name],
@@ -92,8 +92,6 @@ def maintain(
         )
         for name in names
     )
-    for name in names:
-        keep_raw(mine[name], after[name], tools.folder)
     record = record_domain(domain, window, guests, problems, tools.config.budget_s)
     tell(Phase.CHECKED, f"{record.outcome.value}")
     return DomainResult(record, guests, stranded)
@@ -149,6 +147,18 @@ def settle_update(window: PauseWindow, context: UpdateContext, tools: Tools) -> 
     except HarnessError as error:
         problems.append(str(error))
     return tuple(problems)
+
+
+def keep_all(
+    sessions: Mapping[str, GuestSession], after: Mapping[str, Aftermath], folder: RunFolder
+) -> tuple[str, ...]:
+    """Keep the raw material; what could not be kept, in words: no verdict is lost for that."""
+    try:
+        for name, session in sessions.items():
+            keep_raw(session, after[name], folder)
+    except InfrastructureError as error:
+        return (str(error),)
+    return ()
 
 
 def left_alone(domain: UpdateDomain, sessions: Mapping[str, GuestSession]) -> DomainResult:

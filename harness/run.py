@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.config import Config
-from harness.errors import GuestStranded, HarnessError, Interrupted
+from harness.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
 from harness.fanout import errors, fan_out
 from harness.guard import Guardian
 from harness.host.protocol import Hypervisor
@@ -111,10 +111,20 @@ def run(
             _carry_out(story, tools, state_dir)
         except HarnessError as error:
             story.error = error
-        record = _record(story, tools)
-        folder.write_record(record)
+        record = _finish(story, tools)
         journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
     return Finished(record, folder, _loudest(story, interruption))
+
+
+def _finish(story: _Story, tools: Tools) -> RunRecord:
+    """The final record, on disk if that is possible; what is known is told in any case."""
+    record = _record(story, tools)
+    try:
+        tools.folder.write_record(record)
+    except InfrastructureError as error:
+        story.error = story.error or error
+        record = _record(story, tools)
+    return record
 
 
 def _begin(story: _Story, tools: Tools) -> None:

@@ -15,6 +15,7 @@ import libvirt as api
 import pytest
 
 from harness.lab import daemon, state
+from harness.records import RunRecord
 from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
@@ -178,6 +179,28 @@ def test_an_update_that_floods_its_output_does_no_harm(maintenance, lab, tmp_pat
     run = maintenance(lab.guests[0].name, "--update", str(script))
     assert run.ended() == 0, run.err
     assert (run.folder / "update-0.log").stat().st_size < 17 << 20
+
+
+def test_a_disk_that_fills_up_in_the_window(maintenance, lab, libvirt, tmp_path):
+    """Resumed, mended, told on stdout; exit 3 names the disk; recover can finish it later."""
+    script = tmp_path / "fill.sh"
+    script.write_text('#!/bin/sh\ncat /dev/zero > "$HARNESS_RUN_DIR/fill"\nexit 0\n')
+    script.chmod(0o755)
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", state], check=True)
+    try:
+        run = maintenance(lab.guests[0].name, "--update", str(script))
+        assert run.ended() == 3
+        assert "No space left on device" in run.err
+        record = RunRecord.model_validate_json(run.out)
+        end = record.guests[0].clock.after_correction
+        assert abs(end.offset_s) + end.uncertainty_s <= 0.050
+        becomes(libvirt, lab.guests[0].uuid, RUNNING, within_s=1)
+        (run.folder / "fill").unlink()
+        assert run.recover()[0] == 0
+    finally:
+        subprocess.run(["umount", state], check=True)
 
 
 def test_a_killed_run_takes_its_update_with_it(maintenance, lab, libvirt, tmp_path):

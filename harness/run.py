@@ -23,7 +23,7 @@ from harness.hostlock import host_lock
 from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.maintenance import DomainResult, Tools, left_alone, maintain
-from harness.plan import Plan, UpdateDomain, make_plan
+from harness.plan import Plan, UpdateDomain
 from harness.progress import Observer, Phase, Step, silent, undisturbed
 from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRecord
 from harness.runfolder import RunFolder, new_run_id
@@ -51,23 +51,6 @@ class _Story:
     plan: Plan
     results: list[DomainResult] = field(default_factory=list)
     error: HarnessError | None = None
-
-
-def survey(
-    config: Config, names: Sequence[str], hypervisor: Hypervisor, update: HostUpdate
-) -> Plan:
-    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
-
-    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
-    or HypervisorError for everything that can be known to be wrong by now.
-    """
-    update.check()
-    deadline = Deadline.after(config.prepare_timeout_s)
-    wanted = list(names) or [guest.name for guest in config.guest]
-    chosen = [hypervisor.find(name, deadline) for name in wanted]
-    uuids = {guest.uuid for guest in chosen}
-    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
-    return make_plan(config, chosen, update, others=others)
 
 
 def run(

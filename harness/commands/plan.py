@@ -41,7 +41,7 @@ def command(
 
     What cannot be done safely is refused here already, with the reason.
     """
-    from harness.run import survey
+    from harness.survey import survey
 
     config = load_maintenance(config_file, uri, options).config
     update = make_update(config)

@@ -66,7 +66,7 @@ def command(
 
 def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
-    from harness.run import survey
+    from harness.survey import survey
 
     config = loaded.config
     update = make_update(config)

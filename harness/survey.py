@@ -1,0 +1,31 @@
+"""Asking the hypervisor about the guests, and planning their maintenance.
+
+Apart from :mod:`harness.run`, so that a plan, or its refusal, does not wait for SSH to be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.config import Config
+from harness.host.protocol import Hypervisor
+from harness.plan import Plan, make_plan
+from harness.timebase import Deadline
+from harness.updates.protocol import HostUpdate
+
+
+def survey(
+    config: Config, names: Sequence[str], hypervisor: Hypervisor, update: HostUpdate
+) -> Plan:
+    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
+
+    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
+    or HypervisorError for everything that can be known to be wrong by now.
+    """
+    update.check()
+    deadline = Deadline.after(config.prepare_timeout_s)
+    wanted = list(names) or [guest.name for guest in config.guest]
+    chosen = [hypervisor.find(name, deadline) for name in wanted]
+    uuids = {guest.uuid for guest in chosen}
+    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
+    return make_plan(config, chosen, update, others=others)

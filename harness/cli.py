@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import traceback
 from contextlib import suppress
+from typing import NoReturn
 
 import click
 
@@ -81,12 +83,21 @@ def cli(ctx: click.Context, verbose: int) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point: run the command line and exit with the code that its outcome means."""
-    sys.exit(_run(arguments))
+def main() -> NoReturn:
+    """Entry point: run the command line and end with the code that its outcome means.
+
+    Without taking the interpreter down: a thread that was given up may still be inside libvirt,
+    and must not come back into an interpreter that is gone.
+    """
+    code = run_command_line(None)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
-def _run(arguments: list[str] | None) -> int:
+def run_command_line(arguments: list[str] | None) -> int:
+    """Carry out one command line (None: this process's own); its exit code."""
     try:
         result = cli.main(arguments, prog_name="harness", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -1,11 +1,14 @@
 """libvirt's lifecycle events, received in a thread of their own.
 
-libvirt has one event loop a process. It runs in one daemon thread for as long as the process
-lives; nothing slow happens in a callback: it stamps the monotonic clock and appends.
+libvirt has one event loop a process. It runs in one daemon thread until the process ends; nothing
+slow happens in a callback: it stamps the monotonic clock and appends. It is stopped before the
+interpreter is taken down, because a callback into an interpreter that is gone crashes.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 from collections import defaultdict
 from typing import Any
@@ -25,8 +28,12 @@ _KINDS = {
 #: Keeps the loop turning now and then even when nothing happens, so that it sees new handles.
 _TICK_MS = 1000
 
+#: A callback that hangs must not keep the process from ending.
+_STOP_S = 2.0
+
 _lock = threading.Lock()
 _loop: threading.Thread | None = None
+_over = threading.Event()
 
 
 def ensure_loop() -> None:
@@ -37,6 +44,9 @@ def ensure_loop() -> None:
             with translated("starting the event loop"):
                 libvirt.virEventRegisterDefaultImpl()
                 libvirt.virEventAddTimeout(_TICK_MS, _tick, None)
+                waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                libvirt.virEventAddHandle(waker, libvirt.VIR_EVENT_HANDLE_READABLE, _woken, None)
+            atexit.register(_stop, waker)
             _loop = threading.Thread(target=_turn, name="libvirt events", daemon=True)
             _loop.start()
 
@@ -45,9 +55,20 @@ def _tick(timer: int, opaque: Any) -> None:
     """Nothing to do; see ``_TICK_MS``."""
 
 
+def _woken(watch: int, fd: int, events: int, opaque: Any) -> None:
+    """The loop turns once more, and sees that it is over."""
+
+
 def _turn() -> None:
-    while True:
+    while not _over.is_set():
         libvirt.virEventRunDefaultImpl()
+
+
+def _stop(waker: int) -> None:
+    _over.set()
+    os.eventfd_write(waker, 1)
+    if _loop is not None:
+        _loop.join(_STOP_S)
 
 
 class EventLog:

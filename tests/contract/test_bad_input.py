@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.cli import main
+from harness.cli import run_command_line
 from harness.host.driver import LibvirtHypervisor
 from harness.timebase import Deadline
 from tests.fakes.sshd import make_key, private_sshd
@@ -45,12 +45,11 @@ def say(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HARNESS_URI", f"test://{node}")
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
+        code = run_command_line(list(arguments))
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         assert len(err.splitlines()) <= 4, err  # click adds two lines of usage to one of its own
-        return ended.value.code, out, " ".join(err.split())
+        return code, out, " ".join(err.split())
 
     return run
 

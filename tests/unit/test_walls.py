@@ -270,7 +270,7 @@ def loaded():
 import harness.cli
 after_import = loaded()
 try:
-    harness.cli.main(["--help"])
+    harness.cli.run_command_line(["--help"])
 except SystemExit as ended:
     code = ended.code
 after_help = loaded()

@@ -269,10 +269,7 @@ def loaded():
     return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
 import harness.cli
 after_import = loaded()
-try:
-    harness.cli.run_command_line(["--help"])
-except SystemExit as ended:
-    code = ended.code
+code = harness.cli.run_command_line(["--help"])
 after_help = loaded()
 import harness.config
 import json

@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-unit lint bench soak
+.PHONY: help setup run test test-unit lint bench bench-compare soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -28,6 +28,11 @@ test: setup lint ## every test, on real guests too
 bench: setup ## what a maintenance costs, printed as a table
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance
 	@$(ISOLATED) $(BIN)/python -m benchmarks.guardian
+
+REPEATS ?= 10
+bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
+	@.uv/bin/uv sync --frozen --quiet --group bench
+	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody

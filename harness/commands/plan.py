@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from harness.commands.common import err, hypervisor, json_option, out, print_json
 from harness.commands.maintenance_options import (
@@ -57,6 +55,9 @@ def print_plan(plan: Plan, config: Config, update: HostUpdate, *, as_json: bool)
     if as_json:
         print_json(_as_data(plan, config, update))
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("#", "update domain", "guest", "availability set", "state", "accelerator"):
         table.add_column(column)

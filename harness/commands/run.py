@@ -20,7 +20,6 @@ from harness.commands.maintenance_options import (
     maintenance_options,
     make_update,
 )
-from harness.commands.plan import print_plan
 from harness.config import Loaded
 from harness.paths import state_dir
 from harness.plan import Plan
@@ -75,6 +74,8 @@ def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json:
         for warning in plan.warnings:
             err().print(f"warning: {warning}", markup=False, soft_wrap=True)
         if dry_run:
+            from harness.commands.plan import print_plan
+
             print_plan(plan, config, update, as_json=as_json)
             return 0
         return _carry_out(loaded, plan, update, host, as_json)

@@ -1,0 +1,94 @@
+"""Ways to carry out one maintenance, each measured alike: harness, a virsh script, libvirt-guests.
+
+Every contender is a process of its own that pauses the guests, runs the same update, resumes them
+and sets their clocks. What the guests' clocks are afterwards is measured by somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.timebase import Stopwatch
+
+UPDATE = "sleep 0.5"
+_SCRIPT = Path(__file__).with_name("virsh-maintenance.sh")
+_LIBVIRT_GUESTS = "/usr/lib/libvirt/libvirt-guests.sh"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One maintenance as its own process; milliseconds unless the name says otherwise."""
+
+    total_s: float
+    cpu_s: float
+    """User and system time of the process and of all it waited for."""
+    memory_mib: float
+    """The largest of its processes."""
+    overhead_ms: float | None
+    """Pause window minus update; of a kind that cannot tell them apart: all but the update."""
+    stale_ms: float | None
+    """From a guest's resume to the end of the correction of its clock; the worst guest."""
+
+
+Contender = Callable[[Sequence[str]], Done]
+
+
+def harness(guests: Sequence[str]) -> Done:
+    """``harness run``; what it says of itself is in its record."""
+    options = ("--update", UPDATE, "--allow-backward", "--json")
+    out, cost = _measured([sys.executable, "-m", "harness", "run", *guests, *options])
+    record = json.loads(out)
+    return Done(
+        **cost,
+        overhead_ms=1000 * record["update_domains"][0]["overhead_s"],
+        stale_ms=1000 * max(guest["stale_clock_window_s"] for guest in record["guests"]),
+    )
+
+
+def virsh_script(guests: Sequence[str]) -> Done:
+    """``virsh suspend``, the update, ``virsh resume``, ``virsh domtime --sync``, one by one."""
+    out, cost = _measured([str(_SCRIPT), UPDATE, *guests])
+    at = {name: float(stamp) for name, _, stamp in (line.partition(" ") for line in out.split("\n"))
+          if stamp}  # fmt: skip
+    window_s = at["resumed"] - at["pausing"]
+    stale_s = max(at[f"synced:{guest}"] - at[f"resumed:{guest}"] for guest in guests)
+    overhead_s = window_s - (at["updated"] - at["updating"])
+    return Done(**cost, overhead_ms=1000 * overhead_s, stale_ms=1000 * stale_s)
+
+
+def libvirt_guests(guests: Sequence[str]) -> Done:
+    """libvirt's own script: RAM to disk and back, ``SYNC_TIME=1``. All guests of the host."""
+    code = f"{_LIBVIRT_GUESTS} stop && {UPDATE} && {_LIBVIRT_GUESTS} start"
+    _, cost = _measured(["sh", "-c", code])
+    return Done(**cost, overhead_ms=1000 * (cost["total_s"] - 0.5), stale_ms=None)
+
+
+CONTENDERS: dict[str, Contender] = {
+    "harness": harness,
+    "virsh script": virsh_script,
+    "libvirt-guests": libvirt_guests,
+}
+
+
+def _measured(command: list[str]) -> tuple[str, dict[str, float]]:
+    """Its stdout, and what it cost."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        watch = Stopwatch()
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        total_s = watch.elapsed_s()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (out, err):
+            file.seek(0)
+        if process.returncode != 0:
+            said = (out.read() + err.read()).decode(errors="replace")[-2000:]
+            raise SystemExit(f"{command} ended with {process.returncode}: {said}")
+        cpu_s, memory_mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return out.read().decode(), {"total_s": total_s, "cpu_s": cpu_s, "memory_mib": memory_mib}

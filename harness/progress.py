@@ -16,6 +16,7 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     READY = "ready"
+    WAITING = "waiting"
     PAUSED = "paused"
     MENDING = "mending"
     CHECKED = "checked"

@@ -113,7 +113,7 @@ class AvailabilitySetSection(_Section):
     def _known_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (OSError, ValueError) as error:
+        except (LookupError, OSError, ValueError) as error:
             raise ValueError(f"no time zone {name!r}, such as Europe/Berlin") from error
         return name
 

@@ -90,13 +90,14 @@ def serve(
             os.write(ready_fd, b"!")
             os.close(ready_fd)
 
-    with sole_server(state_dir()):
+    with sole_server(state_dir()) as office:
         sockets = listen(settings.address, settings.port, anywhere=options["anywhere"])
         directory = _directory(loaded.config, options["identified"])
         serve_until_told(
             state_dir(),
             sockets,
             directory,
+            office,
             rate=options["rate"],
             ready=ready,
             beside=Caretaker(state_dir(), loaded.file and loaded.file.absolute()).tick,

@@ -103,6 +103,11 @@ class Desk:
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
         return True
 
+    def everybody_knows(self) -> bool:
+        """Whether every guest that has asked has seen what there is now."""
+        seen = self._last_seen.values()
+        return all(self.snapshot(scope).incarnation == number for scope, number in seen)
+
     async def _write_soon(self) -> None:
         while self._sightings:
             await asyncio.sleep(_GATHER_S)

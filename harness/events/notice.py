@@ -215,7 +215,7 @@ class EventNotice:
 
     def _note(self, what: str, domain: UpdateDomain, **more: object) -> None:
         if self._journal is not None:
-            self._journal.note(what, domain=domain.name, events=self._ids[domain.name], **more)
+            self._journal.note(what, domain=domain.name, events=self._ids.get(domain.name), **more)
 
 
 def _by_scope(domain: UpdateDomain) -> dict[str, list[str]]:

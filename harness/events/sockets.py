@@ -7,6 +7,7 @@ route to us.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import socket
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from harness.errors import EventError, UsageError
 from harness.lab.network import METADATA_ADDRESS
+from harness.timebase import Deadline, NotYet, wait_for
 
 _BACKLOG = 2048
 _IP_S = 10.0
+_BIND_S = 3.0
 
 
 def carriers(address: str) -> Sequence[str]:
@@ -77,7 +80,7 @@ def _bound(address: str, port: int, device: str | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if device is not None:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        listening.bind((address, port))
+        _bind(listening, address, port)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except OSError as error:
@@ -87,3 +90,18 @@ def _bound(address: str, port: int, device: str | None) -> socket.socket:
             hint="is another server there? Ports below 1024 are for root",
         ) from error
     return listening
+
+
+def _bind(listening: socket.socket, address: str, port: int) -> None:
+    """A server before us that takes its leave needs a moment."""
+
+    def attempt() -> None:
+        try:
+            listening.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or deadline.expired:
+                raise
+            raise NotYet(str(error)) from error
+
+    deadline = Deadline.after(_BIND_S)
+    wait_for(attempt, what="binding", deadline=Deadline.after(2 * _BIND_S))

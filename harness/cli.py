@@ -29,6 +29,7 @@ COMMANDS = {
     "recover": "Finish what a dead run left: resume guests, mend their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or mend guests' clocks without pausing them.",
+    "events": "Tell guests beforehand: serve, schedule, list, approve, cancel, rehearse.",
     "report": "Show a run again, as a table or as JSON.",
 }
 

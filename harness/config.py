@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -25,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.durations import parse_hours
 from harness.errors import ConfigError
 
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
@@ -86,8 +88,47 @@ class GuestSection(_Section):
     address: str | None = None
     update_domain: Name | None = None
     availability_set: Name | None = None
+    opt_out: Name | None = None
+    """Why this guest must not be paused; it is left out of every maintenance."""
     tolerance_s: Positive | None = None
     ssh: SshSection = SshSection()
+
+
+class AvailabilitySetSection(_Section):
+    """``[[availability_set]]``: when the guests of one set may be paused; by default always."""
+
+    name: Name
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    """The days on which a window begins; none given: all."""
+    hours: Name = "00:00-24:00"
+    """``22:00-04:00`` goes on into the next day."""
+    time_zone: Name = "UTC"
+
+    @field_validator("hours")
+    @classmethod
+    def _a_span(cls, hours: str) -> str:
+        parse_hours(hours)
+        return hours
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (LookupError, OSError, ValueError) as error:
+            raise ValueError(f"no time zone {name!r}, such as Europe/Berlin") from error
+        return name
+
+
+class EventsSection(_Section):
+    """``[events]``: how guests are told beforehand (Scheduled Events)."""
+
+    address: Name = "169.254.169.254"
+    port: Annotated[int, Field(ge=0, le=65535)] = 80
+    notice_s: NotNegative | None = None
+    """From the announcement to the pause, unless it is approved earlier; None: nobody is told."""
+    time_scale: Positive = 1.0
+    """Notices are this many times shorter, for labs."""
 
 
 class Config(_Section):
@@ -101,6 +142,8 @@ class Config(_Section):
     """How long a guest is tried to be resumed before it is called stranded; far beyond any
     budget, because giving up early would help nobody. Its guardian goes on after that."""
     soak_s: NotNegative = 0.0
+    spread: Annotated[int, Field(ge=1)] | None = None
+    """Assign guests to this many update domains, whatever their own say."""
     prepare_timeout_s: Positive = 120.0
     """For everything before the pause: connecting, logging in, baselines."""
     mend_timeout_s: Positive = 60.0
@@ -108,17 +151,23 @@ class Config(_Section):
     update: UpdateSection = UpdateSection()
     clock: ClockSection = ClockSection()
     ssh: SshSection = SshSection()
+    events: EventsSection = EventsSection()
     guest: tuple[GuestSection, ...] = ()
+    availability_set: tuple[AvailabilitySetSection, ...] = ()
 
     @field_validator("guest")
     @classmethod
     def _one_entry_a_guest(cls, guests: tuple[GuestSection, ...]) -> tuple[GuestSection, ...]:
-        seen: set[str] = set()
-        for guest in guests:
-            if guest.name in seen:
-                raise ValueError(f"two guests are called {guest.name!r}")
-            seen.add(guest.name)
+        _refuse_twins("guests", [guest.name for guest in guests])
         return guests
+
+    @field_validator("availability_set")
+    @classmethod
+    def _one_entry_a_set(
+        cls, sets: tuple[AvailabilitySetSection, ...]
+    ) -> tuple[AvailabilitySetSection, ...]:
+        _refuse_twins("availability sets", [one.name for one in sets])
+        return sets
 
     @model_validator(mode="after")
     def _reserve_fits_in_budget(self) -> Config:
@@ -136,6 +185,21 @@ class Config(_Section):
                 return guest
         return GuestSection(name=name)
 
+    def for_set(self, name: str) -> AvailabilitySetSection:
+        """The availability set's own section, or the defaults."""
+        found = (one for one in self.availability_set if one.name == name)
+        return next(found, AvailabilitySetSection(name=name))
+
+
+def _refuse_twins(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} are called {name!r}")
+
+
+#: Lists of sections that have names: ``[[guest]]``.
+_NAMED = ("guest", "availability_set")
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -147,12 +211,13 @@ class Loaded:
 
     def shown(self) -> Iterator[tuple[str, Any, str]]:
         """``(dotted key, value, origin)`` of everything in force, for ``--show-config``."""
-        for key, value in _flatten(json.loads(self.config.model_dump_json(exclude={"guest"}))):
+        for key, value in _flatten(json.loads(self.config.model_dump_json(exclude={*_NAMED}))):
             yield key, value, self.origins.get(key, "default")
-        for guest in self.config.guest:
-            shown = json.loads(guest.model_dump_json(exclude={"name"}, exclude_unset=True))
-            for key, value in _flatten(shown):
-                yield f"guest[{guest.name}].{key}", value, self.origins.get("guest", "default")
+        for what in _NAMED:
+            for entry in getattr(self.config, what):
+                shown = json.loads(entry.model_dump_json(exclude={"name"}, exclude_unset=True))
+                for key, value in _flatten(shown):
+                    yield f"{what}[{entry.name}].{key}", value, self.origins.get(what, "default")
 
 
 def load(
@@ -287,8 +352,8 @@ def _spoken(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
     """``("guest", 1, "addres")`` → ``guest[web2].addres``."""
     words = ""
     for index, part in enumerate(location):
-        if isinstance(part, int) and index == 1 and location[0] == "guest":
-            entry = raw["guest"][part]
+        if isinstance(part, int) and index == 1 and location[0] in _NAMED:
+            entry = raw[str(location[0])][part]
             label = entry.get("name", part + 1) if isinstance(entry, dict) else part + 1
             words += f"[{label}]"
         elif isinstance(part, int):

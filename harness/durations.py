@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import time
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -23,3 +25,13 @@ def spoken(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return "0 s"
+
+
+def parse_hours(text: str) -> tuple[time, time]:
+    """``22:00-04:00`` as two times of day; ``24:00`` is midnight. Raises ValueError."""
+    match = _HOURS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no span such as 22:00-04:00")
+    from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
+    to_hour = 0 if (to_hour, to_minute) == (24, 0) else to_hour
+    return time(from_hour, from_minute), time(to_hour, to_minute)

@@ -24,6 +24,7 @@
     │   ├─ GuardianLost
     │   ├─ HostBusy
     │   ├─ LabError
+    │   ├─ EventError
     │   ├─ UpdateFailed(returncode)
     │   ├─ UpdateOverran
     │   └─ DeadlineExpired(what, limit_s, last_error)
@@ -194,6 +195,10 @@ class HostBusy(InfrastructureError):
 
 class LabError(InfrastructureError):
     """A lab image could not be built or a lab guest could not be started."""
+
+
+class EventError(InfrastructureError):
+    """A Scheduled Event is not there, was cancelled, or may not do what was asked of it."""
 
 
 class UpdateFailed(InfrastructureError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from harness.aftercare import Aftermath, Care
@@ -14,6 +14,7 @@ from harness.guard import Guard
 from harness.host.protocol import Hypervisor
 from harness.interruption import Interruption
 from harness.journal import Journal
+from harness.notice import Notice, Unannounced
 from harness.plan import UpdateDomain
 from harness.progress import Observer, Phase, Step
 from harness.recording import keep_raw, record_domain, record_guest, record_untouched
@@ -27,6 +28,8 @@ from harness.window import PauseWindow, UpdateCalls, hold_window
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
+#: Baselines are taken again after this long, because guests may have to be waited for.
+_FRESH_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Tools:
     guard: Guard
     observer: Observer
     clock: Clock = SYSTEM_CLOCK
+    notice: Notice = field(default_factory=Unannounced)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def maintain(
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.update.prepare(context, before_until)
     baselines = care.take_baselines(mine, before_until)
+    if announced := tools.notice.announce(domain):
+        tell(Phase.WAITING, announced)
+    while not tools.notice.wait(domain, _FRESH_S, tools.interruption):
+        before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
+        baselines = care.take_baselines(mine, before_until)
     tools.journal.note("update domain", name=domain.name)
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.config import Config, GuestSection
 from harness.errors import MissingCapability, PlanError, WrongState
@@ -27,6 +27,8 @@ class PlannedGuest:
     section: GuestSection
     update_domain: str
     availability_set: str | None
+    own_domain: str | None = None
+    """The update domain that configuration or metadata give it, if any."""
 
     @property
     def name(self) -> str:
@@ -70,15 +72,36 @@ def make_plan(
     not running; MissingCapability if it runs on another accelerator than the one insisted on.
     """
     _refuse_unfit(update, config)
-    _refuse_nothing_or_twice(chosen)
-    for guest in chosen:
+    taking_part, left_out = _opted_out(config, chosen, update)
+    _refuse_nothing_or_twice(taking_part)
+    for guest in taking_part:
         _refuse_not_running(guest)
         _refuse_other_accelerator(guest, config.accelerator)
-    planned = [_place(config, guest, update.scope) for guest in chosen]
+    planned = [_place(config, guest, update.scope) for guest in taking_part]
+    if config.spread is not None:
+        planned = _spread(planned, config.spread)
     domains = _group(planned)
     _refuse_split_host(update, domains)
-    warnings = (*_same_basket(planned), *_bystanders(update, others))
+    _refuse_two_at_once(domains)
+    warnings = (*left_out, *_same_basket(planned), *_bystanders(update, others))
     return Plan(domains, warnings)
+
+
+def _opted_out(
+    config: Config, chosen: Sequence[GuestInfo], update: HostUpdate
+) -> tuple[list[GuestInfo], list[str]]:
+    """Who takes part, and why the others do not. Raises PlanError if nobody can be left out."""
+    reasons = {g.uuid: config.for_guest(g.name, g.uuid).opt_out for g in chosen}
+    out = [guest for guest in chosen if reasons[guest.uuid] is not None]
+    if out and update.scope is Scope.HOST:
+        raise PlanError(
+            f"has opted out: {reasons[out[0].uuid]}; the update ({update.kind}) has scope host, "
+            "so nobody can be left out",
+            guest=out[0].name,
+            hint="move or shut down the guest, or ask whoever opted out",
+        )
+    warnings = [f"{guest.name} is left out: {reasons[guest.uuid]}" for guest in out]
+    return [guest for guest in chosen if reasons[guest.uuid] is None], warnings
 
 
 def _refuse_unfit(update: HostUpdate, config: Config) -> None:
@@ -136,12 +159,56 @@ def _place(config: Config, guest: GuestInfo, scope: Scope) -> PlannedGuest:
     """Configuration first, then the guest's own ``<metadata>``, then the update's scope."""
     section = config.for_guest(guest.name, guest.uuid)
     unlabelled = WHOLE_HOST if scope is Scope.HOST else guest.name
+    own_domain = section.update_domain or guest.update_domain
     return PlannedGuest(
         info=guest,
         section=section,
-        update_domain=section.update_domain or guest.update_domain or unlabelled,
+        update_domain=own_domain or unlabelled,
         availability_set=section.availability_set or guest.availability_set,
+        own_domain=own_domain,
     )
+
+
+def _spread(planned: Sequence[PlannedGuest], count: int) -> list[PlannedGuest]:
+    """Assign ``count`` domains (or as many as there are guests): members of a set far apart.
+
+    The same guests get the same domains, in whatever order they come.
+    """
+    count = min(count, len(planned))
+    sets: dict[tuple[bool, str], list[PlannedGuest]] = {}
+    for guest in sorted(planned, key=lambda guest: (_natural(guest.name), guest.info.uuid)):
+        alone = guest.availability_set is None
+        key = (alone, guest.info.uuid if alone else guest.availability_set or "")
+        sets.setdefault(key, []).append(guest)
+    # Large sets first, as the small ones fit into what is left.
+    members = sorted(sets.items(), key=lambda one: (-len(one[1]), one[0]))
+    groups = [group for _, group in members]
+    places = _far_apart([len(group) for group in groups], count)
+    return [
+        replace(guest, update_domain=str(place))
+        for group, its_places in zip(groups, places, strict=True)
+        for guest, place in zip(group, its_places, strict=True)
+    ]
+
+
+def _far_apart(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """For sets of these sizes, the domain of each member; every domain gets somebody."""
+    load = [0] * count
+    places = []
+    for size in sizes:
+        steps = [index * count // size for index in range(size)]
+        turns = [[(step + turn) % count for step in steps] for turn in range(count)]
+        best = min(turns, key=lambda turned: sum(load[place] for place in turned))
+        for place in best:
+            load[place] += 1
+        places.append(best)
+    if all(load):
+        return places
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return [
+        [(start + index) % count for index in range(size)]
+        for start, size in zip(starts, sizes, strict=True)
+    ]
 
 
 def _group(planned: Sequence[PlannedGuest]) -> tuple[UpdateDomain, ...]:
@@ -166,6 +233,22 @@ def _refuse_split_host(update: HostUpdate, domains: Sequence[UpdateDomain]) -> N
             hint='choose the guests of one domain, or declare update.scope = "guest" if the '
             "update can be applied guest by guest",
         )
+
+
+def _refuse_two_at_once(domains: Sequence[UpdateDomain]) -> None:
+    """Members of a set that are kept apart are not paused together, whoever spreads them."""
+    for domain in domains:
+        labels: dict[str, dict[str, str]] = {}
+        for guest in domain.guests:
+            if guest.availability_set and guest.own_domain:
+                labels.setdefault(guest.availability_set, {})[guest.own_domain] = guest.name
+        for name, of_set in labels.items():
+            if len(of_set) > 1:
+                raise PlanError(
+                    f"availability set {name}: {', '.join(of_set.values())} are in update domains "
+                    f"{', '.join(of_set)} and would be paused at once",
+                    hint="spread over more update domains, or change the guests' own",
+                )
 
 
 def _same_basket(planned: Sequence[PlannedGuest]) -> list[str]:

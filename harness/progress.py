@@ -17,6 +17,7 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     READY = "ready"
+    WAITING = "waiting"
     PAUSED = "paused"
     MENDING = "mending"
     CHECKED = "checked"

@@ -104,6 +104,31 @@ class GuestRecord(Record):
     problems: tuple[str, ...] = ()
 
 
+class PollRecord(Record):
+    """The first time that a guest was shown one incarnation of its events."""
+
+    guest: str
+    incarnation: int
+    first_at: datetime
+
+
+class NoticeRecord(Record):
+    """How the guests of an update domain, and their sets, were told of its pause."""
+
+    event_ids: tuple[str, ...]
+    announced_at: datetime | None = None
+    not_before: datetime | None = None
+    approved_at: datetime | None = None
+    """When the last of the events was approved; None: not all were, it was time."""
+    approved_by: tuple[str, ...] = ()
+    """Guests, or people at the command line."""
+    started_at: datetime | None = None
+    removed_at: datetime | None = None
+    cancelled: bool = False
+    polls: tuple[PollRecord, ...] = ()
+    """Who knew what when."""
+
+
 class UpdateDomainRecord(Record):
     """One update domain's part in the run."""
 
@@ -115,6 +140,8 @@ class UpdateDomainRecord(Record):
     overhead_s: float | None = None
     """pause window − update duration: what the harness itself cost."""
     update_returncode: int | None = None
+    notice: NoticeRecord | None = None
+    """None: the guests were not told."""
     problems: tuple[str, ...] = ()
 
 

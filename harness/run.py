@@ -23,9 +23,17 @@ from harness.hostlock import host_lock
 from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.maintenance import DomainResult, Tools, left_alone, maintain
+from harness.notice import Notice, Unannounced
 from harness.plan import Plan, UpdateDomain
 from harness.progress import Observer, Phase, Step, silent, undisturbed
-from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRecord
+from harness.records import (
+    EXIT_CODES,
+    HostRecord,
+    Outcome,
+    RunRecord,
+    UpdateDomainRecord,
+    UpdateRecord,
+)
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
@@ -61,9 +69,12 @@ def run(
     *,
     state_dir: Path,
     observer: Observer = silent,
+    notice: Notice | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
+
+    ``notice`` tells the guests beforehand; None: nobody is told.
 
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
@@ -88,6 +99,7 @@ def run(
             guard,
             undisturbed(observer),
             clock,
+            notice or Unannounced(),
         )
         _begin(story, tools)
         try:
@@ -126,6 +138,8 @@ def _begin(story: _Story, tools: Tools) -> None:
 def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
     with ExitStack() as stack:
         sessions = _log_in_everywhere(story.plan, tools, stack)
+        stack.callback(tools.notice.close)
+        tools.notice.begin(story.plan, tools.folder.path, tools.journal)
         for position, domain in enumerate(story.plan.domains):
             if _unhealthy(story.results):
                 tools.observer(_alone(domain))
@@ -133,7 +147,10 @@ def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
                 continue
             tools.interruption.check()
             context = _context(domain, tools, state_dir)
-            story.results.append(maintain(domain, sessions, context, tools))
+            try:
+                story.results.append(maintain(domain, sessions, context, tools))
+            finally:
+                tools.notice.over(domain)
             # A killed run leaves what it knew.
             tools.folder.write_record(_record(story, tools, finished=False))
             last = position == len(story.plan.domains) - 1
@@ -194,6 +211,10 @@ def _loudest(story: _Story, interruption: Interruption) -> HarnessError | None:
     return story.error
 
 
+def _with_notice(record: UpdateDomainRecord, notice: Notice) -> UpdateDomainRecord:
+    return record.model_copy(update={"notice": notice.record(record.name)})
+
+
 def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
     error = _loudest(story, tools.interruption)
     problems = [str(error)] if error else []
@@ -201,7 +222,7 @@ def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
         problems.append("this run has not finished; if its process is gone: harness recover")
     outcomes = [result.record.outcome for result in story.results]
     outcome = Outcome.worst([*outcomes, Outcome.ERROR] if error else outcomes)
-    domains = tuple(result.record for result in story.results)
+    domains = tuple(_with_notice(result.record, tools.notice) for result in story.results)
     durations = [domain.update_s for domain in domains if domain.update_s is not None]
     codes = [d.update_returncode for d in domains if d.update_returncode is not None]
     return RunRecord(

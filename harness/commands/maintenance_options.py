@@ -10,6 +10,8 @@ import click
 
 from harness.commands.common import F, connection_options, load_config, words
 from harness.config import Config, Loaded
+from harness.durations import parse
+from harness.errors import UsageError
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
 
@@ -24,8 +26,25 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--duration", "duration_s", type=float, help="Seconds a stand-in update takes."),
     click.option("--budget", "budget_s", type=float, help="Longest allowed pause in seconds (30)."),
     click.option("--reserve", "resume_reserve_s", type=float, help="Kept for resuming (2)."),
+    click.option("--spread", type=int, help="Assign guests to this many update domains."),
     click.option("--soak", "soak_s", type=float, help="Seconds to wait between update domains."),
 )
+
+
+#: The options of those that tell the guests beforehand.
+_NOTICE = (
+    click.option(
+        "--notify", metavar="TIME", help="Announce each pause to the guests, 15m beforehand."
+    ),
+    click.option("--time-scale", type=float, help="Notices are this many times shorter."),
+)
+
+
+def notice_options(function: F) -> F:
+    """Lay the options of a notice on a command."""
+    for option in reversed(_NOTICE):
+        function = option(function)
+    return function
 
 
 def maintenance_options(function: F) -> F:
@@ -43,6 +62,9 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "budget_s": options.get("budget_s"),
         "resume_reserve_s": options.get("resume_reserve_s"),
         "soak_s": options.get("soak_s"),
+        "spread": options.get("spread"),
+        "events.notice_s": seconds(options.get("notify"), "--notify"),
+        "events.time_scale": options.get("time_scale"),
         "update.kind": options.get("kind") or ("command" if command is not None else None),
         "update.command": list(words(command, "--update")) if command is not None else None,
         "update.scope": options.get("scope"),
@@ -52,6 +74,14 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "clock.allow_backward": True if options.get("allow_backward") else None,
     }
     return load_config(config_file, flags)
+
+
+def seconds(text: str | None, what: str) -> float | None:
+    """A duration as people write it. Raises UsageError."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from error
 
 
 def make_update(config: Config) -> HostUpdate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,14 @@ from harness.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
     make_update,
+    notice_options,
 )
 from harness.config import Loaded
+from harness.host.protocol import Hypervisor
+from harness.notice import Notice
 from harness.paths import state_dir
 from harness.plan import Plan
+from harness.updates.protocol import HostUpdate
 
 
 @click.command(
@@ -31,9 +37,12 @@ Examples:
   harness run web1 web2 --update "./apply-patch.sh --now"
   harness run --dry-run                    plan only, touch nothing
   harness run web1 --budget 10 --json      for programs; run.json on stdout
+  harness run --notify 15m                 guests are told, and may approve it earlier
 """
 )
 @maintenance_options
+@notice_options
+@click.option("--not-before", type=int, hidden=True, help="Earliest pause, ns since 1970.")
 @click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
 @click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
@@ -49,6 +58,7 @@ def command(
     dry_run: bool,
     show_config: bool,
     as_json: bool,
+    not_before: int | None,
     **options: Any,
 ) -> None:
     """Pause guests, apply an update to the host, resume them, mend their clocks, check.
@@ -60,10 +70,19 @@ def command(
     if show_config:
         _show(loaded, as_json)
         return
-    ctx.exit(maintain(loaded, guests, dry_run=dry_run, as_json=as_json))
+    ctx.exit(
+        maintain(loaded, guests, dry_run=dry_run, as_json=as_json, not_before_ns=not_before or 0)
+    )
 
 
-def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+def maintain(
+    loaded: Loaded,
+    guests: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    not_before_ns: int = 0,
+) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
     from harness.survey import survey
 
@@ -78,10 +97,47 @@ def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json:
 
             print_plan(plan, config, update, as_json=as_json)
             return 0
-        return _carry_out(loaded, plan, update, host, as_json)
+        with _notice(loaded, update, host, not_before_ns) as notice:
+            return _carry_out(loaded, plan, update, host, notice, as_json)
 
 
-def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool) -> int:
+@contextmanager
+def _notice(
+    loaded: Loaded, update: HostUpdate, host: Hypervisor, not_before_ns: int
+) -> Iterator[Notice | None]:
+    """How guests are told, with a server that answers them; None if they are not to be told."""
+    settings = loaded.config.events
+    if settings.notice_s is None:
+        yield None
+        return
+    from harness.events.notice import EventNotice
+    from harness.events.service import served
+    from harness.events.store import Store
+
+    where = ["--address", settings.address, "--port", str(settings.port)]
+    config = ["--config", str(loaded.file)] if loaded.file else []
+    with (
+        Store(state_dir()) as store,
+        served(state_dir(), [*config, "--uri", loaded.config.uri, *where]) as service,
+    ):
+        yield EventNotice(
+            store,
+            loaded.config,
+            host,
+            duration_s=update.expected_s,
+            not_before_ns=not_before_ns,
+            keep_served=service.ensure,
+        )
+
+
+def _carry_out(
+    loaded: Loaded,
+    plan: Plan,
+    update: HostUpdate,
+    host: Hypervisor,
+    notice: Notice | None,
+    as_json: bool,
+) -> int:
     from harness.recover import dead_runs
     from harness.report.live import watching
     from harness.report.table import print_run
@@ -91,7 +147,15 @@ def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool
         say = f"run {dead.run_id} died before its end; finish it with: harness recover"
         err().print(say, markup=False, soft_wrap=True)
     with watching(plan, loaded.config.budget_s, err()) as observer:
-        finished = run(loaded.config, plan, update, host, state_dir=state_dir(), observer=observer)
+        finished = run(
+            loaded.config,
+            plan,
+            update,
+            host,
+            state_dir=state_dir(),
+            observer=observer,
+            notice=notice,
+        )
     with whoever_listens():
         if as_json:
             print_json(finished.record.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -195,6 +195,10 @@ class LibvirtHypervisor:
             except (HypervisorError, DeadlineExpired):
                 continue  # no agent, no lease: the next source may know
         return list(dict.fromkeys(found))
+
+    def leases(self, deadline: Deadline) -> Mapping[str, str]:
+        """Every DHCP lease of the host's virtual networks."""
+        return self._call("reading DHCP leases", None, deadline, facts.leases)
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest since the connection was opened."""

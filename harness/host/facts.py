@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import socket
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import libvirt
@@ -39,6 +40,7 @@ def guest_info(domain: libvirt.virDomain) -> GuestInfo:
         update_domain=labels.get("update-domain"),
         availability_set=labels.get("availability-set"),
         macs=macs(root),
+        taps=tuple(_taps(root)),
     )
 
 
@@ -46,6 +48,24 @@ def macs(root: ElementTree.Element) -> tuple[str, ...]:
     """The MAC addresses of a guest's interfaces, lower case."""
     found = (mac.get("address") for mac in root.iterfind("devices/interface/mac"))
     return tuple(address.lower() for address in found if address)
+
+
+def _taps(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    for interface in root.iterfind("devices/interface"):
+        mac, target = interface.find("mac"), interface.find("target")
+        if mac is not None and target is not None:
+            yield mac.get("address", "").lower(), target.get("dev", "")
+
+
+def leases(connection: libvirt.virConnect) -> dict[str, str]:
+    """Address → MAC of the DHCP leases of every active network."""
+    found = {}
+    with translated("reading DHCP leases"):
+        for network in connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE):
+            for lease in network.DHCPLeases():
+                if lease.get("mac"):
+                    found[lease["ipaddr"]] = lease["mac"].lower()
+    return found
 
 
 def host_record(connection: libvirt.virConnect, accelerator: str) -> HostRecord:

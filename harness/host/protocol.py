@@ -6,7 +6,7 @@ QEMU pass one contract suite (``tests/contract/test_hypervisor.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -34,6 +34,8 @@ class GuestInfo:
     availability-set="web"/>``."""
     availability_set: str | None = None
     macs: tuple[str, ...] = ()
+    taps: tuple[tuple[str, str], ...] = ()
+    """(MAC, name of the host's interface) of each plugged-in interface of a running guest."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ class Hypervisor(Protocol):
 
         Matched by MAC, loopback and link-local left out; empty if nothing is known.
         """
+
+    def leases(self, deadline: Deadline) -> Mapping[str, str]:
+        """Address → MAC of every DHCP lease of the host's virtual networks."""
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest seen since the connection was opened, oldest first."""

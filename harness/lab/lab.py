@@ -23,7 +23,13 @@ from harness.lab.answering import wait_for_ssh
 from harness.lab.domain import domain_xml
 from harness.lab.files import prepare
 from harness.lab.images import Image, ensure
-from harness.lab.network import destinations, free_subnet, host_address, network_xml
+from harness.lab.network import (
+    METADATA_ADDRESS,
+    destinations,
+    free_subnet,
+    host_address,
+    network_xml,
+)
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
 from harness.lifecycle import ENDED, GuestState
@@ -33,6 +39,7 @@ Progress = Callable[[str], None]
 
 #: libvirt's own place for images: QEMU's user may pass through it.
 _IMAGES = Path("/var/lib/libvirt/images")
+METADATA_IP = ipaddress.IPv4Address(METADATA_ADDRESS)
 DEFAULT_URI = "qemu:///system"
 #: For looking at the guests' states.
 _LOOK_S = 30.0
@@ -106,13 +113,17 @@ def _bring_up(
     state.save(lab)
     with Provisioner.open(lab.uri) as host:
         _refuse_taken_names(host, specs)
-        subnet = free_subnet([*host.subnets(), *_routed()])
+        routed = _routed()
+        subnet = free_subnet([*host.subnets(), *routed])
+        metadata = not any(METADATA_IP in network for network in routed)
+        if not metadata:
+            progress(f"{METADATA_IP} leads elsewhere here, so the lab leaves it alone")
         lab = replace(lab, guests=_guests(specs, subnet, run_dir))
         state.save(lab)
         files = prepare(lab, specs, images)
         macs = {spec.mac: guest.address for spec, guest in zip(specs, lab.guests, strict=True)}
         bridge = f"hl{lab.lab_id}"
-        host.create_network(network_xml(lab.network, bridge, subnet, macs))
+        host.create_network(network_xml(lab.network, bridge, subnet, macs, metadata=metadata))
         progress(f"booting {len(specs)} guests ({lab.accelerator})")
         for spec in specs:
             xml = domain_xml(spec, files[spec.name], lab.network, lab.accelerator)

@@ -12,6 +12,10 @@ from harness.errors import LabError
 
 Network = ipaddress.IPv4Network
 
+#: Where guests look for Scheduled Events.
+METADATA_ADDRESS = "169.254.169.254"
+#: libvirt passes options of this namespace on to dnsmasq.
+_DNSMASQ = "http://libvirt.org/schemas/network/dnsmasq/1.0"
 #: Where the lab looks for a free /24.
 _CANDIDATES = ipaddress.IPv4Network("192.168.160.0/19")
 
@@ -36,8 +40,14 @@ def host_address(subnet: Network, number: int) -> str:
     return str(subnet[10 + number])
 
 
-def network_xml(name: str, bridge: str, subnet: Network, hosts: Mapping[str, str]) -> str:
-    """libvirt's description; ``hosts`` maps MAC → address. Nothing is forwarded anywhere."""
+def network_xml(
+    name: str, bridge: str, subnet: Network, hosts: Mapping[str, str], *, metadata: bool = True
+) -> str:
+    """libvirt's description; ``hosts`` maps MAC → address. Nothing is forwarded anywhere.
+
+    ``metadata``: the bridge carries the address of the metadata service too, and DHCP tells the
+    guests the way there, as they have no default route.
+    """
     network = Element("network")
     SubElement(network, "name").text = name
     SubElement(network, "bridge", name=bridge, stp="off", delay="0")
@@ -46,4 +56,9 @@ def network_xml(name: str, bridge: str, subnet: Network, hosts: Mapping[str, str
     SubElement(dhcp, "range", start=str(subnet[10]), end=str(subnet[250]))
     for mac, address in hosts.items():
         SubElement(dhcp, "host", mac=mac, ip=address)
+    if metadata:
+        SubElement(network, "ip", address=METADATA_ADDRESS, prefix="32")
+        options = SubElement(network, f"{{{_DNSMASQ}}}options")
+        route = f"dhcp-option=121,{METADATA_ADDRESS}/32,{subnet[1]}"
+        SubElement(options, f"{{{_DNSMASQ}}}option", value=route)
     return ElementTree.tostring(network, encoding="unicode")

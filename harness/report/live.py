@@ -19,6 +19,7 @@ from harness.timebase import Stopwatch, utc_now
 _STYLES = {
     Phase.PREPARING: "cyan",
     Phase.READY: "cyan",
+    Phase.WAITING: "cyan",
     Phase.PAUSED: "bold magenta",
     Phase.MENDING: "yellow",
     Phase.CHECKED: "green",

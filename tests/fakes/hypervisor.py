@@ -95,6 +95,9 @@ class FakeHypervisor:
     def addresses(self, uuid: str, deadline: Deadline) -> list[str]:
         return []
 
+    def leases(self, deadline: Deadline) -> dict[str, str]:
+        return {}
+
     def events(self, uuid: str) -> list[LifecycleEvent]:
         return list(self._events[uuid.removeprefix("uuid-")])
 

@@ -222,7 +222,8 @@ def test_the_network_forwards_nothing_and_knows_every_guest():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_network_name_is_data_too(name):
     """Nothing is added to the description."""
-    root = ElementTree.fromstring(network_xml(name, name, NET("10.0.0.0/24"), {name: name}))
+    described = network_xml(name, name, NET("10.0.0.0/24"), {name: name}, metadata=False)
+    root = ElementTree.fromstring(described)
     assert [e.tag for e in root.iter()] == [
         "network",
         "name",
@@ -232,6 +233,16 @@ def test_a_hostile_network_name_is_data_too(name):
         *("range", "host"),
     ]
     assert (root.findtext("name"), root.find("bridge").get("name")) == (name, name)
+
+
+def test_the_bridge_carries_the_metadata_address_and_dhcp_tells_the_way_there():
+    """Lab guests have no default route."""
+    root = ElementTree.fromstring(network_xml("n", "b", NET("10.0.0.0/24"), {}))
+    found = [(ip.get("address"), ip.get("prefix")) for ip in root.iterfind("ip")]
+    assert found == [("10.0.0.1", "24"), ("169.254.169.254", "32")]
+    assert 'value="dhcp-option=121,169.254.169.254/32,10.0.0.1"' in ElementTree.tostring(
+        root, encoding="unicode"
+    )
 
 
 def test_every_guest_has_an_address_within_the_range():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.config import Config, GuestSection
 from harness.errors import PlanError, WrongState
@@ -120,3 +122,59 @@ def test_a_host_update_warns_of_running_guests_that_are_left_out():
     assert len(plan.warnings) == 1
     assert "db" in plan.warnings[0]
     assert "off" not in plan.warnings[0].split()
+
+
+def spread(count, guests, **update):
+    return make_plan(Config(spread=count), guests, an_update(**update))
+
+
+def test_spread_puts_members_of_a_set_as_far_apart_as_they_go():
+    """Two of a set in four domains: not next to each other."""
+    guests = [guest(f"{s}{n}", None, s) for s in ("web", "db") for n in range(2)]
+    assert shape(spread(4, guests)) == [
+        ("0", ["db0"]),
+        ("1", ["web0"]),
+        ("2", ["db1"]),
+        ("3", ["web1"]),
+    ]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12), st.randoms())
+def test_spread_is_even_complete_and_deterministic(sizes, count, random):
+    """As many domains as asked; a set's members differ by at most one; order does not matter."""
+    guests = [guest(f"g{s}-{n}", None, f"set{s}") for s, size in enumerate(sizes)
+              for n in range(size)]  # fmt: skip
+    plan = spread(count, guests)
+    assert len(plan.domains) == min(count, len(guests))
+    for s, size in enumerate(sizes):
+        loads = [sum(g.availability_set == f"set{s}" for g in d.guests) for d in plan.domains]
+        assert sum(loads) == size
+        assert max(loads) - min(loads) <= 1
+    random.shuffle(guests)
+    again = spread(count, guests)
+    assert [(d.name, {g.name for g in d.guests}) for d in again.domains] == [
+        (d.name, {g.name for g in d.guests}) for d in plan.domains
+    ]
+
+
+def test_two_update_domains_of_a_set_cannot_be_paused_at_once():
+    """Not even by spreading them over too few."""
+    guests = [guest("a", "0", "web"), guest("b", "1", "web"), guest("c", "1", "db")]
+    assert len(spread(2, guests).domains) == 2
+    with pytest.raises(PlanError, match="availability set web: a, b are in update domains 0, 1"):
+        spread(1, guests)
+
+
+def test_a_guest_that_has_opted_out_is_left_out_and_the_reason_is_told():
+    """A warning, not a silence."""
+    config = Config(guest=(GuestSection(name="b", opt_out="nightly batch"),))
+    plan = make_plan(config, [guest("a"), guest("b")], an_update())
+    assert shape(plan) == [("a", ["a"])]
+    assert plan.warnings == ("b is left out: nightly batch",)
+
+
+def test_where_all_must_pause_nobody_can_be_left_out():
+    """An update of the whole host is refused, with the reason."""
+    config = Config(guest=(GuestSection(name="b", opt_out="nightly batch"),))
+    with pytest.raises(PlanError, match="nightly batch"):
+        make_plan(config, [guest("a"), guest("b")], an_update(scope=Scope.HOST))

@@ -27,6 +27,9 @@ PURE = (
     "harness.config",
     "harness.plan",
     "harness.clock.arithmetic",
+    "harness.events.document",
+    "harness.events.dialects",
+    "harness.events.windows",
 )
 IMPURE = ("libvirt", "libvirtmod", "paramiko", "click", "socket", "subprocess", "rich")
 TODAY = tuple(f"datetime.{name}" for name in ("datetime.now", "datetime.utcnow", "date.today"))
@@ -265,7 +268,8 @@ def test_what_is_not_an_import_is_not_taken_for_one():
 LOADED = """
 import sys
 def loaded():
-    heavy = {"libvirt", "libvirtmod", "paramiko", "cryptography", "pydantic", "pydantic_core"}
+    heavy = {"libvirt", "libvirtmod", "paramiko", "cryptography", "pydantic", "pydantic_core",
+             "starlette", "uvicorn", "httptools", "sqlite3"}
     return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
 import harness.cli
 after_import = loaded()

@@ -1,0 +1,207 @@
+"""``harness events``: Scheduled Events for people: look, approve, cancel, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from harness.commands.common import json_option, out, print_json
+from harness.commands.events_schedule import schedule
+from harness.commands.events_serve import rehearse, serve
+from harness.errors import UsageError
+from harness.paths import state_dir
+from harness.report.words import printable
+from harness.timebase import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from harness.events.schema import Stored
+    from harness.events.store import Store
+
+_WATCH_S = 0.2
+
+
+@click.group()
+def command() -> None:
+    """Tell guests of a pause beforehand, as Azure's Scheduled Events do."""
+
+
+command.add_command(serve)
+command.add_command(rehearse)
+command.add_command(schedule)
+
+_event_id = click.argument("event_id", metavar="EVENT")
+
+
+def _store() -> Store:
+    from harness.events.store import Store
+
+    return Store(state_dir())
+
+
+def _find(store: Store, wanted: str) -> Stored:
+    """By the id or its unique beginning. Raises UsageError."""
+    found = [one for one in store.events() if one.event.event_id.startswith(wanted.upper())]
+    if len(found) != 1 or not wanted:
+        how_many = "no event" if not found else f"{len(found)} events"
+        raise UsageError(f"{wanted!r} fits {how_many}", hint="harness events list --all")
+    return found[0]
+
+
+@command.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
+@json_option
+def list_(everything: bool, as_json: bool) -> None:
+    """Show events, and maintenances that are scheduled for later."""
+    from harness.events.caretaker import scheduled
+    from harness.events.document import State
+
+    live = (State.PLANNED, State.SCHEDULED, State.STARTED)
+    with _store() as store:
+        events = store.events(*(() if everything else live))
+        later = [one for one in scheduled(store) if everything or one.state == "waiting"]
+    if as_json:
+        print_json(
+            {"events": [_as_data(one) for one in events], "scheduled": [vars(s) for s in later]}
+        )
+        return
+    columns = ("event", "state", "type", "guests", "update domain", "not before", "approved by")
+    _print_table(columns, [_row(one) for one in events])
+    if later:
+        rows = [(f"#{s.number}", s.state, _time(s.start_ns), " ".join(s.command)) for s in later]
+        _print_table(("scheduled", "state", "not before", "harness run"), rows)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column == "event")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    out().print(table)
+
+
+def _row(one: Stored) -> tuple[str, ...]:
+    event = one.event
+    return (
+        event.event_id,
+        one.state.value,
+        event.event_type.value,
+        ", ".join(event.resources),
+        one.update_domain,
+        _time(event.not_before_ns),
+        one.approved_by or "–",
+    )
+
+
+def _time(at_ns: int | None) -> str:
+    from harness.events.document import http_time
+
+    return http_time(at_ns) if at_ns else "–"
+
+
+def _as_data(one: Stored) -> dict[str, Any]:
+    event = one.event
+    return {
+        "event_id": event.event_id,
+        "state": one.state.value,
+        "event_type": event.event_type.value,
+        "resources": list(event.resources),
+        "scope": one.scope,
+        "update_domain": one.update_domain,
+        "not_before": _time(event.not_before_ns),
+        "duration_s": event.duration_s,
+        "description": event.description,
+        "owner": one.owner,
+        "approved_by": one.approved_by,
+        "announced_ns": one.announced_ns,
+        "approved_ns": one.approved_ns,
+        "started_ns": one.started_ns,
+        "removed_ns": one.removed_ns,
+    }
+
+
+@command.command()
+@_event_id
+@json_option
+def show(event_id: str, as_json: bool) -> None:
+    """Show one event, and which guests have seen what of it when."""
+    with _store() as store:
+        one = _find(store, event_id)
+        seen = store.seen(one.scope, one.announced_ns or 0) if one.announced_ns else []
+    data = {**_as_data(one), "seen": [vars(sighting) for sighting in seen]}
+    if as_json:
+        print_json(data)
+        return
+    for key, value in data.items():
+        if key.endswith("_ns"):
+            value = _time(value)
+        if key != "seen":
+            click.echo(printable(f"{key.removesuffix('_ns'):14} {value}"))
+    for sighting in seen:
+        when = _time(sighting.at_ns)
+        click.echo(printable(f"seen           {when}  {sighting.name}, {sighting.incarnation}"))
+
+
+@command.command()
+@_event_id
+def approve(event_id: str) -> None:
+    """Let an event start now, for all its guests."""
+    from harness.whoami import who_am_i
+
+    with _store() as store:
+        one = _find(store, event_id)
+        store.approve([one.event.event_id], f"{who_am_i()['user']} at the command line")
+
+
+@command.command()
+@_event_id
+def cancel(event_id: str) -> None:
+    """Cancel an event that has not started, or a scheduled maintenance (#1)."""
+    from harness.events.caretaker import move
+
+    with _store() as store:
+        if event_id.startswith("#"):
+            number = int(event_id[1:]) if event_id[1:].isdecimal() else 0
+            if not move(store, number, "waiting", "cancelled"):
+                raise UsageError(f"{event_id} is not waiting", hint="harness events list --all")
+            return
+        one = _find(store, event_id)
+        if not store.cancel([one.event.event_id]):
+            raise UsageError(f"it is {one.state} and cannot be cancelled any more")
+
+
+@command.command()
+@json_option
+def watch(as_json: bool) -> None:
+    """Show events as they change, until interrupted."""
+    from harness.events.document import State
+
+    shown: dict[str, Stored] = {}
+    with _store() as store:
+        version = None
+        while True:
+            now = store.version()
+            if now != version:
+                version = now
+                for one in store.events():
+                    before = shown.get(one.event.event_id)
+                    over = one.state in (State.ENDED, State.CANCELLED)
+                    if one != before and (before or not over):
+                        _print_change(one, as_json)
+                        shown[one.event.event_id] = one
+            SYSTEM_CLOCK.sleep(_WATCH_S)
+
+
+def _print_change(one: Stored, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        click.echo(json.dumps(_as_data(one)))
+    else:
+        stamps = (one.announced_ns, one.approved_ns, one.started_ns, one.removed_ns)
+        last_ns = max((stamp for stamp in stamps if stamp), default=None)
+        click.echo(printable("  ".join((_time(last_ns), *_row(one)))))

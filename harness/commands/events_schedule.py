@@ -1,0 +1,118 @@
+"""``harness events schedule``: a maintenance for later, that ``serve`` carries out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.common import hypervisor
+from harness.commands.maintenance_options import (
+    load_maintenance,
+    maintenance_options,
+    make_update,
+    notice_options,
+    seconds,
+)
+from harness.config import Config
+from harness.errors import UsageError
+from harness.paths import state_dir
+from harness.plan import Plan
+from harness.report.words import printable
+from harness.timebase import NS_PER_S, utc_now
+
+_DEFAULT_NOTICE_S = 900.0
+#: Option of ``schedule`` → the same of ``run``, whose work it will be.
+_FLAGS = {
+    "update": "--update",
+    "kind": "--kind",
+    "scope": "--scope",
+    "expected_s": "--expected",
+    "duration_s": "--duration",
+    "budget_s": "--budget",
+    "resume_reserve_s": "--reserve",
+    "spread": "--spread",
+    "soak_s": "--soak",
+}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness events schedule web1 web2 --at 2026-12-01T02:00+01:00 --update ./apply-patch.sh
+  harness events schedule --in 6h --notify 15m
+"""
+)
+@click.option("--at", metavar="TIME", help="Earliest pause: 2026-12-01T02:00, UTC unless it says.")
+@click.option("--in", "in_", metavar="TIME", help="Earliest pause from now: 6h.")
+@notice_options
+@maintenance_options
+def schedule(
+    config_file: Path | None,
+    uri: str | None,
+    guests: tuple[str, ...],
+    at: str | None,
+    in_: str | None,
+    **options: Any,
+) -> None:
+    """Have `harness events serve` carry out a maintenance later, with notice.
+
+    It is planned now, too, so that what cannot be done is refused to whoever asks for it.
+    """
+    from harness.events.caretaker import schedule as write_down
+    from harness.events.store import Store
+    from harness.survey import survey
+    from harness.whoami import who_am_i
+
+    when = _when(at, in_)
+    config = load_maintenance(config_file, uri, options).config
+    update = make_update(config)
+    with hypervisor(config) as host:
+        plan = survey(config, guests, host, update)
+    _refuse_closed(config, plan, when)
+    notice_s = config.events.notice_s
+    notice_s = (_DEFAULT_NOTICE_S if notice_s is None else notice_s) / config.events.time_scale
+    flags = [
+        word
+        for key, flag in _FLAGS.items()
+        if options.get(key) is not None
+        for word in (flag, str(options[key]))
+    ]
+    words = [*flags, "--time-scale", "1", "--uri", config.uri, "--", *guests]
+    start_ns = round(when.timestamp()) * NS_PER_S
+    with Store(state_dir()) as store:
+        number = write_down(store, start_ns, notice_s, words, who_am_i()["user"])
+    click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
+
+
+def _when(at: str | None, in_: str | None) -> datetime:
+    """When, in UTC. Raises UsageError."""
+    if (at is None) == (in_ is None):
+        raise UsageError("say when: --at TIME or --in TIME")
+    later_s = seconds(in_, "--in")
+    now = utc_now()
+    if later_s is not None:
+        return now + timedelta(seconds=later_s)
+    try:
+        found = datetime.fromisoformat(at or "")
+    except ValueError as error:
+        raise UsageError(f"--at: {error}") from error
+    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    if found < now:
+        raise UsageError(f"--at: {found:%Y-%m-%d %H:%M:%S} UTC is over")
+    return found
+
+
+def _refuse_closed(config: Config, plan: Plan, when: datetime) -> None:
+    from harness.events.windows import is_open, next_opening
+
+    for name in sorted({guest.availability_set or "" for guest in plan.guests} - {""}):
+        section = config.for_set(name)
+        if not is_open(section, when):
+            opens = next_opening(section, when)
+            raise UsageError(
+                f"availability set {name} may not be paused at {when:%Y-%m-%d %H:%M} UTC",
+                hint=f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}",
+            )

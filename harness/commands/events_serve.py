@@ -1,0 +1,203 @@
+"""``harness events serve`` and ``rehearse``: guests are answered."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.commands.common import F, connection_options, err, hypervisor, load_config
+from harness.config import Config, Loaded
+from harness.errors import UsageError
+from harness.paths import state_dir
+from harness.report.words import printable
+from harness.timebase import Deadline
+
+if TYPE_CHECKING:
+    from harness.events.directory import Directory, Known
+    from harness.events.schema import Member
+
+#: libvirt is asked who a stranger is; the stranger waits for it.
+_ASK_S = 5.0
+
+_SERVER: tuple[Callable[[Any], Any], ...] = (
+    click.option("--address", help="Where to listen.  [default: 169.254.169.254]"),
+    click.option("--port", type=int, help="[default: 80]"),
+    click.option(
+        "--anywhere", is_flag=True, help="Listen even where others than guests can reach it."
+    ),
+    click.option(
+        "--identify",
+        "identified",
+        multiple=True,
+        metavar="ADDRESS=GUEST[@SET[/DOMAIN]]",
+        help="Say who an address is, instead of asking libvirt and the bridge. Repeatable.",
+    ),
+    click.option("--rate", default=5, show_default=True, help="Requests a second; 0: no limit."),
+)
+
+
+def _server_options(function: F) -> F:
+    for option in reversed(_SERVER):
+        function = option(function)
+    return connection_options(function)
+
+
+def _load(config_file: Path | None, uri: str | None, options: dict[str, Any]) -> Loaded:
+    flags = {
+        "uri": uri,
+        "events.address": options["address"],
+        "events.port": options["port"],
+    }
+    return load_config(config_file, flags)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness events serve                                        for the guests of libvirt
+  harness events serve --address 127.0.0.1 --port 8080 \\
+      --identify 127.0.0.1=web1@web/0                         for a client on this machine
+"""
+)
+@_server_options
+@click.option("--ready-fd", type=int, hidden=True)
+@click.option("--until-eof", is_flag=True, hidden=True)
+def serve(
+    config_file: Path | None,
+    uri: str | None,
+    ready_fd: int | None,
+    until_eof: bool,
+    **options: Any,
+) -> None:
+    """Answer guests on their metadata address; carry out what is scheduled. Ends with Ctrl-C."""
+    from harness.events.caretaker import Caretaker
+    from harness.events.server import serve as serve_until_told
+    from harness.events.server import sole_server
+    from harness.events.sockets import listen
+
+    loaded = _load(config_file, uri, options)
+    settings = loaded.config.events
+
+    def ready() -> None:
+        port = sockets[0].getsockname()[1]
+        err().print(f"answering guests on {settings.address}:{port}", soft_wrap=True)
+        if ready_fd is not None:
+            os.write(ready_fd, b"!")
+            os.close(ready_fd)
+
+    with sole_server(state_dir()) as office:
+        sockets = listen(settings.address, settings.port, anywhere=options["anywhere"])
+        directory = _directory(loaded.config, options["identified"])
+        serve_until_told(
+            state_dir(),
+            sockets,
+            directory,
+            office,
+            rate=options["rate"],
+            ready=ready,
+            beside=Caretaker(state_dir(), loaded.file and loaded.file.absolute()).tick,
+            until_eof_of=sys.stdin.fileno() if until_eof else None,
+        )
+
+
+def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
+    """Who is who; everybody that is known by now is enrolled."""
+    from harness.events.directory import BridgeDirectory, Caller, FixedDirectory, Known
+    from harness.events.membership import memberships
+    from harness.events.store import Store
+
+    if identified:
+        members = dict(map(_identified, identified))
+        with Store(state_dir()) as store:
+            store.enrol(members.values())
+        return FixedDirectory({a: Caller(m.uuid, m.name) for a, m in members.items()})
+
+    def ask() -> Known:
+        deadline = Deadline.after(_ASK_S)
+        with hypervisor(config) as host:
+            known = Known(host.guests(deadline), host.leases(deadline))
+        with Store(state_dir()) as store:
+            store.enrol(memberships(config, known.guests))
+        return known
+
+    ask()  # a libvirt that does not answer is better known now
+    return BridgeDirectory(ask)
+
+
+def _identified(text: str) -> tuple[str, Member]:
+    from harness.events.membership import scope_name
+    from harness.events.schema import Member
+
+    address, found, guest = text.partition("=")
+    name, _, place = guest.partition("@")
+    availability_set, _, domain = place.partition("/")
+    if not (address and found and name):
+        raise UsageError(f"--identify: {text!r} is not ADDRESS=GUEST[@SET[/DOMAIN]]")
+    uuid = f"fixed-{name}"
+    return address, Member(uuid, name, scope_name(availability_set or None, uuid), domain)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness events rehearse live-migration --guest web1 --time-scale 60
+  harness events rehearse host-maintenance --guest web1 --fault slow:5
+"""
+)
+@click.argument("scenario")
+@click.option("--guest", required=True, help="Whom it hits, or whose set.")
+@click.option("--time-scale", default=1.0, show_default=True, help="Times as fast.")
+@click.option("--fault", help="slow[:SECONDS], empty, text, 410, 429 or 500.")
+@_server_options
+def rehearse(
+    scenario: str,
+    guest: str,
+    time_scale: float,
+    fault: str | None,
+    config_file: Path | None,
+    uri: str | None,
+    **options: Any,
+) -> None:
+    """Play a scenario to guests, so that their clients can be tested; nobody is paused.
+
+    SCENARIO: live-migration, host-maintenance, cancelled, hardware-failure or short-notice.
+    """
+    from harness.events.faults import check_kind
+    from harness.events.rehearsal import Rehearsal
+    from harness.events.service import served
+    from harness.events.store import Store
+    from harness.interruption import Interruption
+
+    try:
+        wrong = check_kind(fault) if fault is not None else None
+    except ValueError as error:
+        raise UsageError(f"--fault: {error}") from error
+    if not time_scale > 0:
+        raise UsageError("--time-scale: must be more than nothing")
+    loaded = _load(config_file, uri, options)
+    with (
+        Store(state_dir()) as store,
+        served(state_dir(), _again(loaded, options)) as service,
+        Interruption() as interruption,
+    ):
+        service.ensure()
+        Rehearsal(store, interruption, _say, time_scale=time_scale).play(scenario, guest, wrong)
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line))
+
+
+def _again(loaded: Loaded, options: dict[str, Any]) -> list[str]:
+    """The arguments of a server like the one that was asked for."""
+    settings = loaded.config.events
+    config = ["--config", str(loaded.file)] if loaded.file else []
+    where = ["--uri", loaded.config.uri, "--address", settings.address]
+    limits = ["--port", str(settings.port), "--rate", str(options["rate"])]
+    who = [word for text in options["identified"] for word in ("--identify", text)]
+    return [*config, *where, *limits, *who, *(["--anywhere"] if options["anywhere"] else [])]

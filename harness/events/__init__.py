@@ -1,0 +1,1 @@
+"""Scheduled Events: guests learn of a pause beforehand, and may approve it."""

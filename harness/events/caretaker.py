@@ -1,0 +1,160 @@
+"""What the server does beside answering: scheduled maintenances are carried out, the dead cleared.
+
+An event whose driver is dead is removed, so that no guest waits for ever: at once if it had not
+started; if it had, when the run has been recovered, because its removal tells guests to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import EventError, JournalError
+from harness.events.document import State
+from harness.events.store import Store
+from harness.host.process import start_ticks
+from harness.journal import FILE_NAME, in_use
+from harness.recover import dead_runs
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+
+#: A run logs in and takes baselines before it announces.
+LEAD_S = 30.0
+#: A maintenance whose time was missed by more than this is not begun behind people's backs.
+LATE_S = 900.0
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A maintenance for later; ``start_ns``: CLOCK_REALTIME before which nobody is paused."""
+
+    number: int
+    start_ns: int
+    notice_s: float
+    command: tuple[str, ...]
+    """The arguments of ``harness run``."""
+    state: str
+    made_by: str
+    detail: str
+
+
+def schedule(
+    store: Store, start_ns: int, notice_s: float, command: Sequence[str], made_by: str
+) -> int:
+    """Write down a maintenance for a server to carry out; returns its number."""
+    with store.changing() as db:
+        done = db.execute(
+            "INSERT INTO schedule (start_ns, notice_s, command, state, made_by) "
+            "VALUES (?, ?, ?, 'waiting', ?)",
+            (start_ns, notice_s, json.dumps(command), made_by),
+        )
+        return int(done.lastrowid or 0)
+
+
+def scheduled(store: Store) -> list[Scheduled]:
+    """Every maintenance that was ever scheduled, oldest first."""
+    return [_scheduled(row) for row in store.rows("SELECT * FROM schedule ORDER BY number")]
+
+
+def _scheduled(row: Any) -> Scheduled:
+    values = {key: row[key] for key in row.keys()}  # noqa: SIM118  a Row iterates over values
+    return Scheduled(**{**values, "command": tuple(json.loads(row["command"]))})
+
+
+def move(store: Store, number: int, before: str, after: str, detail: str = "") -> bool:
+    """Change the state of a scheduled maintenance; False if it was not in ``before``."""
+    with store.changing() as db:
+        done = db.execute(
+            "UPDATE schedule SET state = ?, detail = ? WHERE number = ? AND state = ?",
+            (after, detail, number, before),
+        )
+        return done.rowcount == 1
+
+
+class Caretaker:
+    """For one thread at a time; ``tick`` it about once a second."""
+
+    def __init__(
+        self, state_dir: Path, config_file: Path | None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._state_dir = state_dir
+        self._config_file = config_file
+        self._clock = clock
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._store = Store(state_dir, clock)
+
+    def tick(self) -> None:
+        """Clear what the dead left, begin what is due, note what has ended."""
+        clear_dead(self._store, self._state_dir)
+        self._note_ended()
+        now_ns = self._clock.realtime_ns()
+        for one in scheduled(self._store):
+            if one.state != "waiting":
+                continue
+            begin_ns = one.start_ns - round((one.notice_s + LEAD_S) * NS_PER_S)
+            if now_ns > one.start_ns + round(LATE_S * NS_PER_S):
+                move(self._store, one.number, "waiting", "missed", "no server was there in time")
+            elif now_ns >= begin_ns and move(self._store, one.number, "waiting", "running"):
+                self._begin(one)
+
+    def _begin(self, one: Scheduled) -> None:
+        config = ["--config", str(self._config_file)] if self._config_file else []
+        times = ["--notify", f"{one.notice_s}s", "--not-before", str(one.start_ns)]
+        command = [sys.executable, "-m", "harness", "run", *config, *times, *one.command]
+        log = self._state_dir / f"scheduled-{one.number}.log"
+        with open(log, "ab") as output:
+            self._running[one.number] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # a server that is stopped stops no maintenance
+            )
+
+    def _note_ended(self) -> None:
+        for number, process in list(self._running.items()):
+            code = process.poll()
+            if code is not None:
+                after = "done" if code == 0 else "failed"
+                move(self._store, number, "running", after, f"exit code {code}")
+                del self._running[number]
+
+
+def owner_of_process(pid: int, what: str) -> str:
+    """An owner that lives as long as this process."""
+    return f"process {pid} {start_ticks(pid)} {what}"
+
+
+def clear_dead(store: Store, state_dir: Path) -> None:
+    """Remove the events whose driver is gone."""
+    for found in store.events(State.PLANNED, State.SCHEDULED, State.STARTED):
+        if _lives(found.owner):
+            continue
+        store.cancel([found.event.event_id])
+        if found.state is State.STARTED and not _to_be_recovered(found.owner, state_dir):
+            try:
+                store.end([found.event.event_id])
+            except EventError:
+                continue  # somebody was faster
+
+
+def _lives(owner: str) -> bool:
+    kind, _, rest = owner.partition(" ")
+    if kind == "run":
+        try:
+            return in_use(Path(rest) / FILE_NAME)
+        except JournalError:
+            return False  # its folder is gone
+    try:
+        pid, ticks, *_ = rest.split(" ")
+        return start_ticks(int(pid)) == int(ticks)
+    except (OSError, ValueError):
+        return False
+
+
+def _to_be_recovered(owner: str, state_dir: Path) -> bool:
+    return any(owner == f"run {folder.path}" for folder in dead_runs(state_dir))

@@ -1,0 +1,32 @@
+"""Which guest sees whose events: those of its availability set, or only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.config import Config
+from harness.events.schema import Member, scope_of_guest, scope_of_set
+from harness.host.protocol import GuestInfo
+
+
+def memberships(config: Config, guests: Iterable[GuestInfo]) -> list[Member]:
+    """Every guest's scope and update domain: configuration first, then the guest's metadata."""
+    return [_membership(config, guest) for guest in guests]
+
+
+def _membership(config: Config, guest: GuestInfo) -> Member:
+    section = config.for_guest(guest.name, guest.uuid)
+    domain = section.update_domain or guest.update_domain or ""
+    name = section.availability_set or guest.availability_set
+    return Member(guest.uuid, guest.name, scope_name(name, guest.uuid), domain)
+
+
+def scope_name(availability_set: str | None, uuid: str) -> str:
+    """The scope of a guest."""
+    return scope_of_set(availability_set) if availability_set else scope_of_guest(uuid)
+
+
+def spoken_scope(scope: str) -> str:
+    """A scope as people say it."""
+    kind, _, name = scope.partition(":")
+    return f"availability set {name}" if kind == "set" else f"guest {name}"

@@ -1,0 +1,242 @@
+"""A run's :class:`harness.notice.Notice` by Scheduled Events: announced, approved or due, started.
+
+An update domain has an event for each availability set that it touches and for each of its guests
+that is in none; its pause begins when every one of them is approved, or its time has come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from harness.config import Config
+from harness.errors import EventError, HarnessError
+from harness.events import windows
+from harness.events.document import Event, EventType, State, utc
+from harness.events.membership import memberships, scope_name, spoken_scope
+from harness.events.schema import Stored
+from harness.events.store import Store
+from harness.host.protocol import Hypervisor
+from harness.interruption import Interruption
+from harness.journal import Journal
+from harness.plan import Plan, UpdateDomain
+from harness.records import NoticeRecord, PollRecord
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+
+#: How soon an approval is noticed.
+_LOOK_S = 0.02
+#: So close to the time nobody goes away to do something else.
+_STAY_S = 10.0
+_CARE_S = 1.0
+
+
+def owner_of_run(run_dir: Path) -> str:
+    """What the store is told about who drives an event, so that others notice if it is dead."""
+    return f"run {run_dir}"
+
+
+class EventNotice:
+    """For one run. ``keep_served`` is called now and then, so that guests go on being answered."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        hypervisor: Hypervisor,
+        *,
+        duration_s: float,
+        not_before_ns: int = 0,
+        keep_served: Callable[[], None] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the
+        first domain is not paused earlier (CLOCK_REALTIME), however short the notice."""
+        self._store = store
+        self._config = config
+        self._hypervisor = hypervisor
+        self._duration_s = duration_s
+        self._not_before_ns = not_before_ns
+        self._keep_served = keep_served
+        self._clock = clock
+        self._ids: dict[str, list[str]] = {}
+        self._due: Deadline | None = None
+        self._began_ns = 0
+        self._journal: Journal | None = None
+
+    @property
+    def notice_s(self) -> float:
+        """From the announcement to the pause, in real seconds."""
+        return (self._config.events.notice_s or 0.0) / self._config.events.time_scale
+
+    def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
+        """Enrol every guest of the host, and plan every domain's events."""
+        self._journal = journal
+        self._began_ns = self._clock.realtime_ns()
+        deadline = Deadline.after(self._config.prepare_timeout_s, self._clock)
+        self._store.enrol(memberships(self._config, self._hypervisor.guests(deadline)))
+        self._keep_served()
+        for domain in plan.domains:
+            self._ids[domain.name] = [
+                self._store.plan(
+                    scope, domain.name, self._event(names), owner=owner_of_run(run_dir)
+                )
+                for scope, names in _by_scope(domain).items()
+            ]
+
+    def _event(self, names: Sequence[str]) -> Event:
+        seconds = math.ceil(self._duration_s)
+        return Event(
+            event_id="",
+            event_type=EventType.FREEZE,
+            resources=tuple(names),
+            state=State.PLANNED,
+            not_before_ns=0,
+            description=f"Host maintenance: paused in memory for about {seconds} seconds.",
+            duration_s=self._duration_s,
+        )
+
+    def announce(self, domain: UpdateDomain) -> str:
+        """Publish the domain's events. Raises EventError outside a set's maintenance window."""
+        now_ns = self._clock.realtime_ns()
+        earliest_ns = max(now_ns + round(self.notice_s * NS_PER_S), self._not_before_ns)
+        not_before_ns = -(-earliest_ns // NS_PER_S) * NS_PER_S  # as guests can read it
+        self._refuse_closed(domain, utc(not_before_ns))
+        self._not_before_ns = 0
+        # Both clocks must agree that it is time: either may be set while we wait.
+        self._due = Deadline.after((not_before_ns - now_ns) / NS_PER_S, self._clock)
+        ids = self._ids[domain.name]
+        self._store.announce(ids, not_before_ns)
+        self._note("announced", domain, not_before_ns=not_before_ns)
+        return f"announced for {utc(not_before_ns):%H:%M:%S} UTC; waiting for that, or approval"
+
+    def _refuse_closed(self, domain: UpdateDomain, at: datetime) -> None:
+        names = {guest.availability_set for guest in domain.guests if guest.availability_set}
+        for name in sorted(names):
+            section = self._config.for_set(name)
+            if not windows.is_open(section, at):
+                opens = windows.next_opening(section, at)
+                raise EventError(
+                    f"availability set {name} may not be paused at {at:%Y-%m-%d %H:%M:%S} UTC; "
+                    f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}",
+                    hint="harness events schedule --at that time",
+                )
+
+    def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
+        """Look for approvals until it is approved or due; see :class:`harness.notice.Notice`."""
+        asked, cared = Stopwatch(self._clock), Stopwatch(self._clock)
+        version: int | None = None
+        approved = False
+        while True:
+            interruption.check()
+            now_version = self._store.version()
+            if now_version != version:
+                version = now_version
+                approved = self._approved(domain)
+            if approved or self._is_due(domain):
+                break
+            if asked.elapsed_s() >= seconds and self._left_s() > _STAY_S:
+                return False
+            if cared.elapsed_s() >= _CARE_S:
+                self._care()
+                cared = Stopwatch(self._clock)
+            interruption.pause(_LOOK_S)
+        self._store.start(self._ids[domain.name])
+        self._note("started", domain, approved=approved)
+        return True
+
+    def _left_s(self) -> float:
+        return self._due.remaining_s() if self._due else 0.0
+
+    def _care(self) -> None:
+        try:
+            self._keep_served()
+        except HarnessError as error:
+            if self._journal is not None:
+                self._journal.note("not served", why=str(error))
+
+    def _approved(self, domain: UpdateDomain) -> bool:
+        """Whether every event of the domain is approved. Raises EventError if one is cancelled."""
+        events = self._events(domain.name)
+        for stored in events:
+            if stored.state is State.CANCELLED:
+                raise EventError(
+                    f"event {stored.event.event_id} of {spoken_scope(stored.scope)} was cancelled"
+                )
+        return all(stored.approved_ns is not None for stored in events)
+
+    def _is_due(self, domain: UpdateDomain) -> bool:
+        """By the wall clock that guests were told, and by one that nobody can set."""
+        if self._due is None or not self._due.expired:
+            return False
+        latest_ns = max(stored.event.not_before_ns for stored in self._events(domain.name))
+        return self._clock.realtime_ns() >= latest_ns
+
+    def over(self, domain: UpdateDomain) -> None:
+        """Remove the domain's events."""
+        ids = self._ids.get(domain.name, [])
+        self._store.end(ids)
+        self._store.cancel(ids)
+        self._note("event removed", domain)
+
+    def close(self) -> None:
+        """Cancel what has not started."""
+        for ids in self._ids.values():
+            self._store.cancel(ids)
+
+    def record(self, domain_name: str) -> NoticeRecord | None:
+        """What the store knows of a domain's events; None also if it cannot be read."""
+        try:
+            events = self._events(domain_name)
+            return self._record(events) if events else None
+        except HarnessError:
+            return None  # a record without it is better than none
+
+    def _record(self, events: Sequence[Stored]) -> NoticeRecord:
+        return NoticeRecord(
+            event_ids=tuple(stored.event.event_id for stored in events),
+            announced_at=_first(stored.announced_ns for stored in events),
+            not_before=_first(stored.event.not_before_ns or None for stored in events),
+            approved_at=_last([stored.approved_ns for stored in events]),
+            approved_by=tuple(stored.approved_by for stored in events if stored.approved_by),
+            started_at=_first(stored.started_ns for stored in events),
+            removed_at=_last([stored.removed_ns for stored in events]),
+            cancelled=any(stored.state is State.CANCELLED for stored in events),
+            polls=tuple(
+                PollRecord(guest=s.name, incarnation=s.incarnation, first_at=_precise(s.at_ns))
+                for scope in dict.fromkeys(stored.scope for stored in events)
+                for s in self._store.seen(scope, self._began_ns)
+            ),
+        )
+
+    def _events(self, domain_name: str) -> list[Stored]:
+        return [self._store.find(event_id) for event_id in self._ids.get(domain_name, [])]
+
+    def _note(self, what: str, domain: UpdateDomain, **more: object) -> None:
+        if self._journal is not None:
+            self._journal.note(what, domain=domain.name, events=self._ids.get(domain.name), **more)
+
+
+def _by_scope(domain: UpdateDomain) -> dict[str, list[str]]:
+    scopes: dict[str, list[str]] = {}
+    for guest in domain.guests:
+        scope = scope_name(guest.availability_set, guest.info.uuid)
+        scopes.setdefault(scope, []).append(guest.name)
+    return scopes
+
+
+def _precise(at_ns: int) -> datetime:
+    whole = utc(at_ns // NS_PER_S * NS_PER_S)
+    return whole.replace(microsecond=at_ns % NS_PER_S // 1000)
+
+
+def _first(stamps: Iterable[int | None]) -> datetime | None:
+    known = [stamp for stamp in stamps if stamp is not None]
+    return _precise(min(known)) if known else None
+
+
+def _last(stamps: Sequence[int | None]) -> datetime | None:
+    """When the last of them happened; None until all have."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    return _precise(max(known)) if known and len(known) == len(stamps) else None

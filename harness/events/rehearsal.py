@@ -1,0 +1,162 @@
+"""Scenarios played to guests without pausing anybody, so that clients can be tested."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.events.caretaker import owner_of_process
+from harness.events.document import Event, EventType, Source, State
+from harness.events.schema import Member
+from harness.events.store import Store
+from harness.interruption import Interruption
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
+
+_LOOK_S = 0.02
+#: Until then a fault lasts, should nobody be left to end it.
+_LONGEST_FAULT_NS = 3600 * NS_PER_S
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What guests shall live through; seconds before they are scaled."""
+
+    event_type: EventType
+    description: str
+    notice_s: float
+    impact_s: float
+    cancelled: bool = False
+    one_guest: bool = False
+    """It hits the guest that is named; else each update domain of its set, one at a time."""
+    at_once: bool = False
+    """Started without having been announced."""
+
+
+SCENARIOS = {
+    "live-migration": Scenario(
+        EventType.FREEZE, "Virtual machine is being moved to another host.", 900, 5, one_guest=True
+    ),
+    "host-maintenance": Scenario(
+        EventType.REBOOT, "Host server is undergoing maintenance.", 900, 90
+    ),
+    "cancelled": Scenario(
+        EventType.FREEZE, "Host server is undergoing maintenance.", 900, 5, cancelled=True
+    ),
+    "hardware-failure": Scenario(
+        EventType.REDEPLOY,
+        "Host server has failed; the virtual machine is being redeployed.",
+        0,
+        300,
+        one_guest=True,
+        at_once=True,
+    ),
+    "short-notice": Scenario(EventType.FREEZE, "Urgent host maintenance.", 10, 5, one_guest=True),
+}
+
+
+class Rehearsal:
+    """Plays scenarios through the store that the server reads."""
+
+    def __init__(
+        self,
+        store: Store,
+        interruption: Interruption,
+        say: Say,
+        *,
+        time_scale: float = 1.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._store = store
+        self._interruption = interruption
+        self._say = say
+        self._scale = time_scale
+        self._clock = clock
+
+    def play(self, name: str, guest: str, fault: str | None = None) -> None:
+        """Play one scenario to a guest and its set. Raises UsageError, Interrupted."""
+        if name not in SCENARIOS:
+            raise UsageError(f"no scenario {name!r}", hint=f"there are {', '.join(SCENARIOS)}")
+        members = self._store.members()
+        hit = next((member for member in members if guest in (member.name, member.uuid)), None)
+        if hit is None:
+            known = ", ".join(member.name for member in members)
+            raise UsageError("no such guest", guest=guest, hint=f"known: {known or 'none'}")
+        scenario = SCENARIOS[name]
+        self._set_fault(hit.scope, fault)
+        try:
+            for domain, names in _domains(scenario, hit, members):
+                self._play(scenario, name, hit.scope, domain, names)
+        finally:
+            self._set_fault(hit.scope, None)
+
+    def _set_fault(self, scope: str, fault: str | None) -> None:
+        until_ns = self._clock.realtime_ns() + _LONGEST_FAULT_NS
+        with self._store.changing() as db:
+            db.execute("DELETE FROM fault WHERE scope = ?", (scope,))
+            if fault is not None:
+                db.execute("INSERT INTO fault VALUES (?, ?, ?)", (scope, fault, until_ns))
+
+    def _play(
+        self, scenario: Scenario, name: str, scope: str, domain: str, names: Sequence[str]
+    ) -> None:
+        event = Event(
+            event_id="",
+            event_type=scenario.event_type,
+            resources=tuple(names),
+            state=State.PLANNED,
+            not_before_ns=0,
+            description=scenario.description,
+            source=Source.PLATFORM,
+            duration_s=scenario.impact_s,
+        )
+        owner = owner_of_process(os.getpid(), f"rehearsal of {name}")
+        ids = [self._store.plan(scope, domain, event, owner=owner)]
+        try:
+            if not scenario.at_once and not self._announced(scenario, ids, names):
+                return
+            self._store.start(ids)
+            self._say(f"started {ids[0]}: {scenario.event_type} of {', '.join(names)}")
+            self._wait(scenario.impact_s / self._scale)
+        finally:
+            self._store.end(ids)
+            self._store.cancel(ids)
+            self._say(f"removed {ids[0]}")
+
+    def _announced(self, scenario: Scenario, ids: Sequence[str], names: Sequence[str]) -> bool:
+        """Announce and wait; whether it shall start then."""
+        notice_s = scenario.notice_s / self._scale
+        at_ns = self._clock.realtime_ns() + round(notice_s * NS_PER_S)
+        not_before_ns = -(-at_ns // NS_PER_S) * NS_PER_S
+        self._store.announce(ids, not_before_ns)
+        self._say(f"scheduled {ids[0]}: {scenario.event_type} of {', '.join(names)}")
+        if scenario.cancelled:
+            self._wait(notice_s / 2)
+            return False
+        while self._clock.realtime_ns() < not_before_ns:
+            approved_by = self._store.find(ids[0]).approved_by
+            if approved_by is not None:
+                self._say(f"approved by {approved_by}")
+                break
+            self._wait(_LOOK_S)
+        return True
+
+    def _wait(self, seconds: float) -> None:
+        watch = Stopwatch(self._clock)
+        while (left_s := seconds - watch.elapsed_s()) > 0:
+            self._interruption.check()
+            self._interruption.pause(left_s)
+        self._interruption.check()
+
+
+def _domains(
+    scenario: Scenario, hit: Member, members: Sequence[Member]
+) -> list[tuple[str, list[str]]]:
+    if scenario.one_guest:
+        return [(hit.update_domain, [hit.name])]
+    peers = [member for member in members if member.scope == hit.scope]
+    found = sorted({member.update_domain for member in peers})
+    return [(domain, [m.name for m in peers if m.update_domain == domain]) for domain in found]

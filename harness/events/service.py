@@ -1,0 +1,82 @@
+"""A server for whoever needs one: the one that is there, or one that ends after us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import EventError
+from harness.events.server import is_served
+from harness.timebase import Deadline, NotYet, wait_for
+
+_START_S = 30.0
+
+
+class Service:
+    """Starts ``harness events serve`` where none is, and again if it dies."""
+
+    def __init__(self, state_dir: Path, arguments: Sequence[str]) -> None:
+        """``arguments``: of ``harness events serve``."""
+        self._state_dir = state_dir
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = state_dir / "events-server.log"
+
+    def ensure(self) -> None:
+        """Return when guests are answered. Raises EventError with what the server said."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if is_served(self._state_dir):
+            return
+        said, tell = os.pipe()
+        try:
+            with open(self._log, "wb") as log:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "harness", "events", "serve"),
+                        *(*self._arguments, "--until-eof", "--ready-fd", str(tell)),
+                    ],
+                    stdin=subprocess.PIPE,  # closed when we end, however we end
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[tell],
+                    start_new_session=True,  # Ctrl-C is for the run
+                )
+        finally:
+            os.close(tell)
+        with open(said, "rb", buffering=0) as pipe:
+            os.set_blocking(pipe.fileno(), False)
+            self._wait_until_ready(pipe.fileno())
+
+    def _wait_until_ready(self, said: int) -> None:
+        def look() -> None:
+            try:
+                answer = os.read(said, 1)
+            except BlockingIOError as error:
+                raise NotYet("it has not said so") from error
+            if not answer:
+                lines = self._log.read_text(errors="replace").strip().splitlines()
+                why = lines[-1].removeprefix("harness: ") if lines else "it said nothing"
+                raise EventError(f"events cannot be served: {why}")
+
+        wait_for(look, what="starting the events server", deadline=Deadline.after(_START_S))
+
+    def close(self) -> None:
+        """Let our server go. It goes on for as long as guests do not know how it ended."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+@contextmanager
+def served(state_dir: Path, arguments: Sequence[str]) -> Iterator[Service]:
+    """A :class:`Service` that is closed in the end."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    service = Service(state_dir, arguments)
+    try:
+        yield service
+    finally:
+        service.close()

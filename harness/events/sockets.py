@@ -1,0 +1,107 @@
+"""Where the server listens: an address of the guests' network, and on no other interface.
+
+Linux accepts a packet for any of its addresses on any interface. So each socket is bound to the
+device that carries the address: nobody reaches the server from another network, whatever they
+route to us.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import json
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import EventError, UsageError
+from harness.lab.network import METADATA_ADDRESS
+from harness.timebase import Deadline, NotYet, wait_for
+
+_BACKLOG = 2048
+_IP_S = 10.0
+_BIND_S = 3.0
+
+
+def carriers(address: str) -> Sequence[str]:
+    """The interfaces of this host that carry ``address``."""
+    command = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
+    done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+    return [found["ifname"] for found in json.loads(done.stdout or b"[]") if found.get("ifname")]
+
+
+def listen(address: str, port: int, *, anywhere: bool = False) -> list[socket.socket]:
+    """Listening sockets, one for each device that carries ``address``.
+
+    ``anywhere``: a person takes it upon themselves that others than guests can reach it. Raises
+    UsageError for an address that only they can want, EventError if it cannot be listened on.
+    """
+    try:
+        ip = ipaddress.IPv4Address(address)
+    except ValueError as error:
+        raise UsageError(f"--address: {address!r} is no IPv4 address") from error
+    if anywhere:
+        return [_bound(address, port, None)]
+    if ip.is_loopback:
+        return [_bound(address, port, "lo")]
+    devices = carriers(address)
+    if ip.is_unspecified or any(reaches_outside(device) for device in devices):
+        raise UsageError(
+            f"{address} can be reached by others than guests",
+            hint="take an address of the guests' own network, or say --anywhere",
+        )
+    if not devices:
+        raise EventError(
+            f"no interface of this host carries {address}", hint=how_to_add("your network")
+        )
+    return [_bound(address, port, device) for device in devices]
+
+
+def how_to_add(network: str) -> str:
+    """How a person puts the address onto a libvirt network."""
+    return (
+        f"virsh net-edit {network}: add <ip address='{METADATA_ADDRESS}' prefix='32'/>, then "
+        "restart the network; see docs/events.md"
+    )
+
+
+def reaches_outside(device: str, sys: Path = Path("/sys")) -> bool:
+    """Whether more than guests can be behind an interface: it is no bridge, or one with a card."""
+    ports = sys / "class/net" / device / "brif"
+    if not ports.is_dir():
+        return True
+    return any((sys / "class/net" / port.name / "device").exists() for port in ports.iterdir())
+
+
+def _bound(address: str, port: int, device: str | None) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if device is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        _bind(listening, address, port)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise EventError(
+            f"cannot listen on {address}:{port}: {error.strerror}",
+            hint="is another server there? Ports below 1024 are for root",
+        ) from error
+    return listening
+
+
+def _bind(listening: socket.socket, address: str, port: int) -> None:
+    """A server before us that takes its leave needs a moment."""
+
+    def attempt() -> None:
+        try:
+            listening.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or deadline.expired:
+                raise
+            raise NotYet(str(error)) from error
+
+    deadline = Deadline.after(_BIND_S)
+    wait_for(attempt, what="binding", deadline=Deadline.after(2 * _BIND_S))

@@ -12,6 +12,8 @@ from harness.commands.common import err, json_option, print_json
 from harness.report.words import printable
 from harness.timebase import Deadline
 
+_SYNC_S = 120.0
+
 
 def _say(line: str) -> None:
     err().print(Text(printable(line)), soft_wrap=True)
@@ -102,6 +104,14 @@ def ssh(remote_command: tuple[str, ...]) -> None:
 
     words = way_in.command(boxes.running(), remote_command)
     os.execvp(words[0], words)
+
+
+@command.command()
+def sync() -> None:
+    """Bring this checkout, as it is now, into the box that is up."""
+    from harness.lab.box import box as boxes
+
+    boxes.bring_checkout(boxes.running(), Deadline.after(_SYNC_S))
 
 
 @command.command()

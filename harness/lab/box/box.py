@@ -123,11 +123,16 @@ def _boot(box: BoxState, deadline: Deadline, progress: Progress) -> BoxState:
     state.save(box)
     _wait_for_ssh(box, deadline)
     progress(f"the box answers SSH after {watch.elapsed_s():.0f} s")
-    archive = folder / "checkout.tar"
-    pack(checkout(), archive)
-    ssh.execute(box, _UNPACK, deadline, archive)
+    bring_checkout(box, deadline)
     progress(f"the box is ready after {watch.elapsed_s():.0f} s")
     return box
+
+
+def bring_checkout(box: BoxState, deadline: Deadline) -> None:
+    """What runs in the box is what is in this checkout now. Raises LabError."""
+    archive = box_dir() / "checkout.tar"
+    pack(checkout(), archive)
+    ssh.execute(box, _UNPACK, deadline, archive)
 
 
 def _wait_for_ssh(box: BoxState, deadline: Deadline) -> None:

@@ -45,9 +45,11 @@ def command() -> None:
 def up(cpus: int, memory_mib: int, accelerator: str, timeout_s: float, as_json: bool) -> None:
     """Boot the box, bring this checkout into it, start its libvirtd."""
     from harness.lab.box import box as boxes
+    from harness.lab.box import state
     from harness.lab.images import ensure
 
-    ensure(boxes.IMAGE, _say)
+    if state.load() is None:
+        ensure(boxes.IMAGE, _say)
     boxes.up(
         boxes.Size(cpus, memory_mib),
         deadline=Deadline.after(timeout_s),

@@ -18,7 +18,7 @@ from harness.timebase import Deadline, NotYet, wait_for
 #: the box is slower by far.
 _CPU = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
-    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt"),
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt,-la57"),
 }
 _STOP_S = 10.0
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC

@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-unit lint bench bench-compare soak
+.PHONY: help setup run test test-kvm test-unit lint bench bench-compare soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -24,6 +24,10 @@ test-unit: ## the quick tests: no root, no guests
 
 test: setup lint ## every test, on real guests too
 	@HARNESS_REQUIRE=guest $(ISOLATED) $(BIN)/pytest
+
+test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
+	@$(AS_ROOT) $(BIN)/harness lab build labbox
+	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest tests/kvm
 
 bench: setup ## what a maintenance costs, printed as a table
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance

@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from harness.commands import lab_box
 from harness.commands.common import err, json_option, load_config, out, print_json
 from harness.errors import HarnessError, UsageError
 from harness.report.words import printable
@@ -29,6 +30,8 @@ def _say(line: str) -> None:
 def command() -> None:
     """Real guests to try it on; nobody else's guests are touched."""
 
+
+command.add_command(lab_box.command)
 
 _count = click.option("-n", "--guests", "count", default=3, show_default=True, help="How many.")
 _image = click.option(

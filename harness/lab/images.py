@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import LabError, UsageError
+from harness.lab.inputs import checkout, inputs_of
 from harness.paths import cache_dir
 from harness.timebase import Stopwatch
 
@@ -49,29 +50,47 @@ def recipes() -> dict[str, Path]:
 
 
 def recipe_key(recipe: Path) -> str:
-    """What the image depends on: every file's name, content and executable bit, and the machine."""
+    """What the image depends on: every file's name, content and executable bit, the machine, and
+    what the recipe's ``inputs`` name."""
     digest = hashlib.sha256(platform.machine().encode())
     for file in sorted(path for path in recipe.rglob("*") if path.is_file()):
-        if file.name == "README.md":
-            continue
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(recipe)} {os.access(file, os.X_OK)} {content}\n".encode())
+        if file.name != "README.md":
+            digest.update(_line(str(file.relative_to(recipe)), file))
+    needed = inputs_of(recipe)
+    for name in needed.files:
+        digest.update(_line(f"../{name}", checkout() / name))
+    for name in needed.images:
+        digest.update(f"image {_folder(name).name}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _line(name: str, file: Path) -> bytes:
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{name} {os.access(file, os.X_OK)} {content}\n".encode()
+
+
+def _folder(name: str) -> Path:
+    """Where the image called ``name`` is, or will be. Raises UsageError for an unknown name."""
+    known = recipes()
+    if name not in known:
+        raise UsageError(f"no image called {name!r}", hint=f"images: {', '.join(known)}")
+    return cache_dir() / "images" / f"{name}-{recipe_key(known[name])}"
 
 
 def ensure(name: str, progress: Progress) -> Image:
     """The image called ``name``, built now if its recipe has not been built before.
 
-    Raises UsageError for an unknown name, LabError if the build fails.
+    Images that it needs are built first. Raises UsageError for an unknown name, LabError if the
+    build fails.
     """
-    known = recipes()
-    if name not in known:
-        raise UsageError(f"no image called {name!r}", hint=f"images: {', '.join(known)}")
-    folder = cache_dir() / "images" / f"{name}-{recipe_key(known[name])}"
+    folder = _folder(name)
     if not folder.is_dir():
+        recipe = recipes()[name]
+        for needed in inputs_of(recipe).images:
+            ensure(needed, progress)
         with _one_builder(folder.parent):
             if not folder.is_dir():
-                _build(name, known[name], folder, progress)
+                _build(name, recipe, folder, progress)
 
     def part(file_name: str) -> Path | None:
         return folder / file_name if (folder / file_name).exists() else None
@@ -94,7 +113,7 @@ def _build(name: str, recipe: Path, folder: Path, progress: Progress) -> None:
     half_built.mkdir()
     progress(f"building image {name}, once")
     try:
-        _run_recipe(name, recipe / "build", half_built, progress)
+        _run_recipe(name, recipe, half_built, progress)
         os.sync()  # the rename must not reach the disk before what it names
         half_built.rename(folder)
     except BaseException:
@@ -103,11 +122,12 @@ def _build(name: str, recipe: Path, folder: Path, progress: Progress) -> None:
     progress(f"image {name} built in {watch.elapsed_s():.0f} s")
 
 
-def _run_recipe(name: str, build: Path, out: Path, progress: Progress) -> None:
+def _run_recipe(name: str, recipe: Path, out: Path, progress: Progress) -> None:
     lines: list[str] = []
     with subprocess.Popen(
-        [*_CONFINED, build, out],
-        env={**os.environ, "TMPDIR": str(out)},  # large, and found again after a kill
+        [*_CONFINED, recipe / "build", out],
+        # Temporary files are large, and in there they are found again after a kill.
+        env={**os.environ, "TMPDIR": str(out), **_inputs_as_environment(recipe)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -124,3 +144,13 @@ def _run_recipe(name: str, build: Path, out: Path, progress: Progress) -> None:
             f"{' / '.join(lines[-3:])}",
             hint="are the packages installed (make setup), and is the package mirror reachable?",
         )
+
+
+def _inputs_as_environment(recipe: Path) -> dict[str, str]:
+    needed = inputs_of(recipe)
+    found = {}
+    if needed.files:
+        found["HARNESS_CHECKOUT"] = str(checkout())
+    if needed.images:
+        found["HARNESS_IMAGES"] = ":".join(str(_folder(name)) for name in needed.images)
+    return found

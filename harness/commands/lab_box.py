@@ -1,0 +1,132 @@
+"""``harness lab box``: a KVM host of our own, to rehearse on and to break."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from rich.text import Text
+
+from harness.commands.common import err, json_option, print_json
+from harness.report.words import printable
+from harness.timebase import Deadline
+
+_SYNC_S = 120.0
+
+
+def _say(line: str) -> None:
+    err().print(Text(printable(line)), soft_wrap=True)
+
+
+@click.group("box")
+def command() -> None:
+    """A KVM host of our own, in a virtual machine; reached over SSH, reaches nobody."""
+
+
+@command.command(epilog="Example: harness lab box up && harness lab box ssh harness lab try -n 2")
+@click.option("--cpus", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--memory-mib", default=3072, show_default=True, type=click.IntRange(1024))
+@click.option(
+    "--accelerator",
+    type=click.Choice(["auto", "kvm", "tcg"]),
+    default="auto",
+    show_default=True,
+    help="auto: KVM where this machine has it, else emulated.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=900.0,
+    show_default=True,
+    help="Seconds until it is ready, the image not included.",
+)
+@json_option
+def up(cpus: int, memory_mib: int, accelerator: str, timeout_s: float, as_json: bool) -> None:
+    """Boot the box, bring this checkout into it, start its libvirtd."""
+    from harness.lab.box import box as boxes
+    from harness.lab.box import state
+    from harness.lab.images import ensure
+
+    if state.load() is None:
+        ensure(boxes.IMAGE, _say)
+    boxes.up(
+        boxes.Size(cpus, memory_mib),
+        deadline=Deadline.after(timeout_s),
+        progress=_say,
+        accelerator=accelerator,
+    )
+    _show(as_json)
+    _say("next: harness lab box ssh harness lab try -n 2; in the end: harness lab box down")
+
+
+@command.command()
+@json_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the box: is it up, and how does one get in?"""
+    if not _show(as_json):
+        ctx.exit(3)
+
+
+def _show(as_json: bool) -> bool:
+    from harness.lab.box import qemu, state
+
+    box = state.load()
+    found: dict[str, Any] = {"state": "none"}
+    if box is not None:
+        found = {
+            "state": "up" if qemu.lives(box) else "without power",
+            "accelerator": box.accelerator,
+            "address": state.HOST,
+            "port": box.port,
+            "user": state.USER,
+            "identity_file": str(state.identity_file()),
+            "known_hosts": str(state.known_hosts()),
+        }
+    if as_json:
+        print_json(found)
+    elif box is None:
+        _say("there is no box (hint: harness lab box up)")
+    else:
+        for key, value in found.items():
+            click.echo(f"{key:14} {printable(str(value))}")
+    return bool(found["state"] == "up")
+
+
+@command.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: harness lab box ssh harness doctor",
+)
+@click.argument("remote_command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
+def ssh(remote_command: tuple[str, ...]) -> None:
+    """Log in to the box with its own key, host key checked."""
+    from harness.lab.box import box as boxes
+    from harness.lab.box import ssh as way_in
+
+    words = way_in.command(boxes.running(), remote_command)
+    os.execvp(words[0], words)
+
+
+@command.command()
+def sync() -> None:
+    """Bring this checkout, as it is now, into the box that is up."""
+    from harness.lab.box import box as boxes
+
+    boxes.bring_checkout(boxes.running(), Deadline.after(_SYNC_S))
+
+
+@command.command()
+def cut() -> None:
+    """Cut the box's power: nothing is written, nothing shut down; up boots the same disk again."""
+    from harness.lab.box import box as boxes
+
+    boxes.cut(_say)
+
+
+@command.command()
+def down() -> None:
+    """Remove every trace of the box. Safe to repeat."""
+    from harness.lab.box import box as boxes
+
+    boxes.down(_say)

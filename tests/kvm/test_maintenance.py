@@ -1,0 +1,84 @@
+"""Whole maintenances of real KVM guests, in a KVM host of our own.
+
+Requires: the lab box with its two guests. Leaves behind: guests that run, with right clocks.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.kvm.conftest import until_state
+
+#: Guest's RTC minus host's clock, whole seconds: one call, so that the way to it costs little.
+RTC = (
+    "import subprocess,sys,time;"
+    "a=time.time();"
+    "g=subprocess.run(['harness','lab','ssh',sys.argv[1],'cat','/sys/class/rtc/rtc0/since_epoch'],"
+    "capture_output=True,text=True,check=True).stdout;"
+    "print(int(g)-(a+time.time())/2)"
+)
+
+
+def checks(guest: dict) -> dict[str, str]:
+    return {check["name"]: check["outcome"] for check in guest["checks"]}
+
+
+def kept(guest: dict) -> None:
+    """Every promise about a KVM guest, in the figures of the record."""
+    assert guest["accelerator"] == "kvm"
+    assert guest["clocksource"] == "kvm-clock"
+    assert set(checks(guest).values()) == {"pass"}, guest["checks"]
+    clock = guest["clock"]
+    lag_s = clock["after_resume"]["offset_s"] - clock["before"]["offset_s"]
+    assert lag_s == pytest.approx(-guest["pause_window_s"], abs=0.75)
+    end = clock["after_correction"]
+    assert abs(end["offset_s"]) + end["uncertainty_s"] <= 0.005
+
+
+def rtc_offset_s(box, guest: str) -> float:
+    ended = box.sh(f"python3 -c {shlex.quote(RTC)} {guest}")
+    assert ended.code == 0, ended.err
+    return float(ended.out)
+
+
+def test_two_kvm_guests_in_two_domains_are_paused_updated_resumed_and_mended(guests):
+    """Type kvm, kvm-clock; lag is the pause; within 5 ms in the end; each RTC as it was told."""
+    assert "<domain type='kvm'" in guests.sh("virsh dumpxml kvm-1").out
+    before = {name: rtc_offset_s(guests, name) for name in ("kvm-1", "kvm-2")}
+    ended = guests.harness("run", "--duration", "5", "--json")
+    assert ended.code == 0, ended.out + ended.err
+    record = ended.record
+    assert record["host"]["accelerator"] == "kvm"
+    assert [domain["guests"] for domain in record["update_domains"]] == [["kvm-1"], ["kvm-2"]]
+    assert all(domain["pause_window_s"] < record["budget_s"] for domain in record["update_domains"])
+    for guest in record["guests"]:
+        kept(guest)
+    assert [guest["facts"]["rtc_track"] for guest in record["guests"]] == ["wall", "guest"]
+    # Whole seconds, read over a slow way: far less than the 5 s of the pause.
+    assert rtc_offset_s(guests, "kvm-1") - before["kvm-1"] == pytest.approx(0, abs=2)
+    assert rtc_offset_s(guests, "kvm-2") - before["kvm-2"] == pytest.approx(-5, abs=2)
+
+
+def test_three_cycles_on_one_guest_are_each_mended(guests):
+    """The third is as good as the first, in the same QEMU and the same boot."""
+    for _ in range(3):
+        ended = guests.harness("run", "kvm-2", "--duration", "1", "--json")
+        assert ended.code == 0, ended.out + ended.err
+        kept(ended.record["guests"][0])
+
+
+def test_sigkill_of_the_run_strands_nobody(guests):
+    """The guardian resumes, `recover` mends and completes the record."""
+    guests.start("run", "kvm-1", "--duration", "20")
+    until_state(guests, "kvm-1", "paused")
+    assert guests.sh("pkill -KILL -f 'harness run kvm-1'").code == 0
+    until_state(guests, "kvm-1", "running")
+    ended = guests.harness("recover", "--json")
+    assert ended.code == 0, ended.out + ended.err
+    (run,) = ended.record["runs"]
+    assert [(g["name"], g["action"]) for g in run["guests"]] == [("kvm-1", "runs already")]
+    record = guests.harness("report", run["run_id"], "--json").record
+    assert record["exit_code"] == 130
+    assert guests.harness("clock", "show", "kvm-1").code == 0

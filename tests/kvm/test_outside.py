@@ -1,0 +1,78 @@
+"""A maintenance whose runner is not the host: libvirt and guests are reached through the box.
+
+Requires: the lab box with its two guests. Leaves behind: guests that run, with right clocks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import tomli_w
+
+from harness.lab.box import state
+from tests.kvm.test_maintenance import checks
+
+#: The lab in the box.
+LAB = "/root/.local/state/harness/lab"
+
+
+def test_a_maintenance_from_outside_the_box(guests, tmp_path):
+    """libvirt over qemu+ssh, the guests over SSH by way of the box; every key pinned."""
+    lab = Path(tmp_path, "lab")
+    lab.mkdir(mode=0o700)
+    for name in ("harness.toml", "known_hosts", "id_ed25519"):
+        content = guests.sh(f"cat {LAB}/{name}").out
+        Path(lab, name).touch(mode=0o600)
+        Path(lab, name).write_text(content)
+    ended = run_from_outside(guests, lab, tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    record = json.loads(ended.stdout)
+    (guest,) = record["guests"]
+    assert guest["accelerator"] == "kvm"
+    outcomes = checks(guest)
+    assert outcomes.pop("same-process") == "skip"  # of another machine
+    assert set(outcomes.values()) == {"pass"}, guest["checks"]
+
+
+def run_from_outside(box, lab: Path, home: Path):
+    """``harness run kvm-1`` on this machine, in a home of its own that knows the way to the box."""
+    found = state.load()
+    (home / ".ssh").mkdir(mode=0o700)
+    config = home / ".ssh" / "config"
+    config.write_text(
+        f"Host labbox\n HostName 127.0.0.1\n Port {found.port}\n User root\n"
+        f" IdentityFile {state.identity_file()}\n IdentitiesOnly yes\n"
+        f" UserKnownHostsFile {state.known_hosts()}\n StrictHostKeyChecking yes\n"
+    )
+    # OpenSSH looks up its user's home in passwd, so it is told.
+    ssh = home / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec ssh -F {shlex.quote(str(config))} "$@"\n')
+    ssh.chmod(0o755)
+    guest = {
+        "name": "kvm-1",
+        "address": box.sh(f"grep -A1 kvm-1 {LAB}/harness.toml").out.split('"')[3],
+    }
+    document = {
+        "uri": f"qemu+ssh://labbox/system?command={ssh}&no_tty=1",
+        "ssh": {
+            "user": "root",
+            "identity_file": str(lab / "id_ed25519"),
+            "known_hosts": str(lab / "known_hosts"),
+            "proxy_jump": "labbox",
+        },
+        # A call of libvirt takes half a second on this way, so the pause is known no better.
+        "clock": {"lag_tolerance_s": 2.0},
+        "guest": [guest],
+    }
+    file = home / "harness.toml"
+    file.write_text(tomli_w.dumps(document))
+    words = [sys.executable, "-m", "harness", "run", "-c", str(file), "--duration", "5", "--json"]
+    where = {"HOME": str(home), "HARNESS_STATE_DIR": str(home / "state")}
+    return subprocess.run(
+        [*words, "kvm-1"], env={**os.environ, **where}, capture_output=True, text=True, timeout=240
+    )

@@ -20,6 +20,7 @@ from harness.lab.state import LabState
 from harness.session import GuestSession
 from harness.timebase import NS_PER_S, Deadline, NotYet, wait_for
 
+_MACHINES_CONFIG = "/etc/default/libvirt-guests"
 _GUESTS_CONFIG = "URIS=qemu:///system\nON_SHUTDOWN=suspend\nSYNC_TIME=1\nON_BOOT=start\n"
 
 
@@ -69,6 +70,7 @@ def bench(specs: Sequence[GuestSpec], *, persistent: bool = False) -> Iterator[B
             stack.callback(_forget, connection, [spec.name for spec in specs])
             _remember(connection, specs)
             _configure_libvirt_guests(Path(folder))
+            stack.callback(subprocess.run, ["umount", _MACHINES_CONFIG], check=True)
         yield Bench([spec.name for spec in specs], connection, _log_in(state, specs, stack))
 
 
@@ -115,4 +117,4 @@ def _configure_libvirt_guests(folder: Path) -> None:
     """Over the machine's file, in the namespace's own mounts."""
     config = folder / "libvirt-guests"
     config.write_text(_GUESTS_CONFIG)
-    subprocess.run(["mount", "--bind", config, "/etc/default/libvirt-guests"], check=True)
+    subprocess.run(["mount", "--bind", config, _MACHINES_CONFIG], check=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.config import Config
 from harness.errors import HarnessError
+from harness.events.sockets import carriers, how_to_add
 from harness.fanout import fan_out
 from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
@@ -121,7 +122,17 @@ def _guests(config: Config, hypervisor: Hypervisor, deadline: Deadline) -> Itera
             yield Finding(
                 f"guest {info.name}", Level.PROBLEM, f"is {info.state}", "start it, or leave it out"
             )
+    yield _metadata_address(config.events.address)
     yield from _logins(running, config, hypervisor, deadline)
+
+
+def _metadata_address(address: str) -> Finding:
+    """Whether guests could be told beforehand (``run --notify``); a maintenance goes without."""
+    devices = carriers(address)
+    if devices:
+        return Finding("metadata address", Level.OK, f"{address} on {', '.join(devices)}")
+    detail = f"no interface carries {address}, so guests cannot be told of a pause (run --notify)"
+    return Finding("metadata address", Level.WARNING, detail, how_to_add("the guests' network"))
 
 
 def _logins(

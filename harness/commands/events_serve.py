@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,18 @@ def serve(
             os.write(ready_fd, b"!")
             os.close(ready_fd)
 
-    with sole_server(state_dir()) as office:
+    with ExitStack() as stack:
+        office = stack.enter_context(sole_server(state_dir()))
         sockets = listen(settings.address, settings.port, anywhere=options["anywhere"])
         directory = _directory(loaded.config, options["identified"])
+        stack.callback(getattr(directory, "close", lambda: None))
+        care = Caretaker(state_dir(), loaded.file and loaded.file.absolute())
+        learn = getattr(directory, "learn", lambda: None)
+
+        def beside() -> None:
+            care.tick()
+            learn()
+
         serve_until_told(
             state_dir(),
             sockets,
@@ -100,7 +110,7 @@ def serve(
             office,
             rate=options["rate"],
             ready=ready,
-            beside=Caretaker(state_dir(), loaded.file and loaded.file.absolute()).tick,
+            beside=beside,
             until_eof_of=sys.stdin.fileno() if until_eof else None,
         )
 
@@ -120,13 +130,20 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     def ask() -> Known:
         deadline = Deadline.after(_ASK_S)
         with hypervisor(config) as host:
-            known = Known(host.guests(deadline), host.leases(deadline))
+            guests, leases = host.guests(deadline), host.leases(deadline)
         with Store(state_dir()) as store:
-            store.enrol(memberships(config, known.guests))
-        return known
+            store.enrol(memberships(config, guests))
+        by_hand = {
+            address: guest.macs[0]
+            for guest in guests
+            if guest.macs and (address := config.for_guest(guest.name, guest.uuid).address)
+        }
+        return Known(guests, {**leases, **by_hand})
 
     ask()  # a libvirt that does not answer is better known now
-    return BridgeDirectory(ask)
+    directory = BridgeDirectory(ask)
+    directory.learn()
+    return directory
 
 
 def _identified(text: str) -> tuple[str, Member]:

@@ -95,7 +95,8 @@ class MetadataService:
 
     async def _answer(self, request: Request) -> Response:
         address = request.client.host if request.client else ""
-        guest = await self._directory.find(address)
+        connected_ns = request.scope.get("state", {}).get("connected_ns", 0)
+        guest = await self._directory.find(address, connected_ns)
         if guest is None:
             raise Refused(404)
         member = self._desk.member(guest.uuid, guest.name)

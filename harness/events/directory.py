@@ -1,17 +1,21 @@
-"""Which guest asks: from the source address to the one guest whose packets they can be.
+"""Which guest asks: from the source address to the one guest that can have shaken hands with it.
 
-A guest can put any address and any MAC into its packets. What it cannot choose is the port of the
-bridge they come in by. So: address → MAC (the kernel's ARP table) → port (the bridge's forwarding
-table) → the guest that libvirt has plugged in there; that guest must own the MAC, and a DHCP lease
-of the address for another MAC makes it a stranger.
+A guest can put any address and any MAC into what it sends, and tell the host by ARP that an
+address is its own. What it cannot do is receive what goes to another port of the bridge, and
+without that there is no TCP connection. So the host's way to each address is pinned: address → MAC
+(neighbour table), MAC → port (forwarding table), as libvirt's leases and descriptions have it,
+where no guest can change it. Whoever then connects from an address is the guest behind that port.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import ipaddress
+import re
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +24,13 @@ from harness.errors import HarnessError
 from harness.host.protocol import GuestInfo
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
-#: The kernel's tables are read again after this long.
-_TABLES_NS = NS_PER_S // 5
 #: libvirt is asked again at most this often, however many strangers knock.
 _ASK_NS = 2 * NS_PER_S
-_FORWARD = struct.Struct("<6sBBIBBH")
-_COMPLETE = 0x2
+#: What was connected up to this long after a pin may have been connected before it.
+_SETTLE_NS = NS_PER_S
+_IP_S = 20.0
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class Caller:
 class Directory(Protocol):
     """Says who a source address is."""
 
-    async def find(self, address: str) -> Caller | None:
-        """The guest of that address; None for a stranger."""
+    async def find(self, address: str, connected_ns: int) -> Caller | None:
+        """The guest that connected from there at that time (CLOCK_MONOTONIC), or a stranger."""
 
 
 class FixedDirectory:
@@ -49,120 +54,153 @@ class FixedDirectory:
     def __init__(self, guests: Mapping[str, Caller]) -> None:
         self._guests = guests
 
-    async def find(self, address: str) -> Caller | None:
+    async def find(self, address: str, connected_ns: int) -> Caller | None:
         """The guest of that address."""
         return self._guests.get(address)
 
 
 @dataclass(frozen=True)
-class Plugged:
-    """Where a packet of an address came in."""
+class Pin:
+    """The host's way to an address."""
 
+    address: str
     mac: str
+    bridge: str
     port: str
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be said to ``ip`` and ``bridge`` as data."""
+        try:
+            ipaddress.IPv4Address(self.address)
+        except ValueError:
+            return False
+        devices = (self.bridge, self.port)
+        return bool(_MAC.fullmatch(self.mac)) and all(map(_DEVICE.fullmatch, devices))
 
-class Wire:
-    """The kernel's tables: who is where on which bridge; read from /proc and /sys."""
 
-    def __init__(self, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
-        self._proc = proc
+class Kernel:
+    """Pins in the kernel's tables."""
+
+    def __init__(self, sys: Path = Path("/sys")) -> None:
         self._net = sys / "class/net"
 
-    def look(self) -> dict[str, Plugged]:
-        """Address → MAC and bridge port, for every address that is known on a bridge."""
-        ports: dict[str, dict[str, str]] = {}
-        found = {}
-        for address, mac, device in self._neighbours():
-            if device not in ports:
-                ports[device] = self._ports(device)
-            if mac in ports[device]:
-                found[address] = Plugged(mac, ports[device][mac])
-        return found
+    def bridge_of(self, port: str) -> str | None:
+        """The bridge that an interface is plugged into."""
+        if not _DEVICE.fullmatch(port):
+            return None
+        bridge = (self._net / port / "master").resolve().name
+        return bridge if (self._net / bridge / "bridge").is_dir() else None
 
-    def _neighbours(self) -> Iterator[tuple[str, str, str]]:
-        lines = (self._proc / "net/arp").read_text().splitlines()[1:]
-        for fields in map(str.split, lines):
-            if len(fields) == 6 and int(fields[2], 16) & _COMPLETE:
-                yield fields[0], fields[3].lower(), fields[5]
+    def pin(self, pins: Iterable[Pin]) -> None:
+        """Make them; where a guest has gone meanwhile nothing is made, and nothing is harmed."""
+        pins = list(pins)
+        # Sticky, because else a frame with that MAC from another port would move it there.
+        ports = (f"fdb replace {p.mac} dev {p.port} master static sticky" for p in pins)
+        self._batch("bridge", ports)
+        ways = (
+            f"neigh replace {p.address} lladdr {p.mac} dev {p.bridge} nud permanent" for p in pins
+        )
+        self._batch("ip", ways)
 
-    def _ports(self, bridge: str) -> dict[str, str]:
-        """MAC → name of the interface behind which the bridge has learnt it."""
-        folder = self._net / bridge
-        names: dict[int, str] = {}
-        try:
-            for port in (folder / "brif").iterdir():
-                names[int((port / "port_no").read_text(), 16)] = port.name
-            table = (folder / "brforward").read_bytes()
-        except OSError:
-            return {}  # no bridge, or it is gone
-        found = {}
-        for mac, low, local, _, high, _, _ in _FORWARD.iter_unpack(table):
-            if not local and (low | high << 8) in names:
-                found[mac.hex(":")] = names[low | high << 8]
-        return found
+    def unpin(self, pins: Iterable[Pin]) -> None:
+        """Leave it to the kernel again: a later guest may have the address."""
+        pins = list(pins)
+        self._batch("ip", (f"neigh del {p.address} dev {p.bridge}" for p in pins))
+        # Back to an entry that is learnt and ages.
+        self._batch("bridge", (f"fdb del {p.mac} dev {p.port} master" for p in pins))
+
+    def _batch(self, program: str, lines: Iterable[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        if text:
+            subprocess.run(
+                [program, "-force", "-batch", "-"],
+                input=text.encode(),
+                capture_output=True,
+                timeout=_IP_S,
+                check=False,
+            )
 
 
 @dataclass(frozen=True)
 class Known:
-    """What libvirt knows."""
+    """What libvirt, and the configuration, know."""
 
     guests: Sequence[GuestInfo]
-    leases: Mapping[str, str]
-    """Address → MAC."""
+    addresses: Mapping[str, str]
+    """Address → MAC: DHCP leases, and addresses that a person has configured."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    caller: Caller
+    since_ns: int
 
 
 class BridgeDirectory:
-    """Guests on bridges of this host. ``ask`` is called in a thread and may take its time."""
+    """Guests on bridges of this host. ``ask`` is called in threads and may take its time."""
 
     def __init__(
-        self, ask: Callable[[], Known], wire: Wire | None = None, clock: Clock = SYSTEM_CLOCK
+        self, ask: Callable[[], Known], kernel: Kernel | None = None, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self._ask = ask
-        self._wire = wire or Wire()
+        self._kernel = kernel or Kernel()
         self._clock = clock
-        self._leases: Mapping[str, str] = {}
-        self._callers: dict[Plugged, Caller] = {}
-        self._plugged: dict[str, Plugged] = {}
-        self._looked_ns = -_TABLES_NS
+        self._entries: dict[str, _Entry] = {}
+        self._pins: dict[str, Pin] = {}
         self._asked_ns: int | None = None
-        self._asking = asyncio.Lock()
+        self._learning = threading.Lock()
 
-    async def find(self, address: str) -> Caller | None:
-        """The guest of that address, as of the last fifth of a second."""
-        now_ns = self._clock.monotonic_ns()
-        if now_ns - self._looked_ns > _TABLES_NS:
-            with suppress(OSError):
-                self._plugged = self._wire.look()
-            self._looked_ns = now_ns
-        plugged = self._plugged.get(address)
-        if plugged is None:
+    async def find(self, address: str, connected_ns: int) -> Caller | None:
+        """The guest of that address, if the way to it was pinned before it connected."""
+        entry = self._entries.get(address)
+        if entry is None:
+            # Not for this request: it was connected before anything was pinned. For the next.
+            await asyncio.to_thread(self.learn)
             return None
-        found = self._match(address, plugged)
-        if found is None and await self._learn():
-            found = self._match(address, plugged)
-        return found
+        return entry.caller if connected_ns - entry.since_ns > _SETTLE_NS else None
 
-    def _match(self, address: str, plugged: Plugged) -> Caller | None:
-        if self._leases.get(address, plugged.mac) != plugged.mac:
-            return None
-        return self._callers.get(plugged)
+    def learn(self) -> None:
+        """Ask libvirt again, unless that was done just now; pin what is new, let go what is gone.
 
-    async def _learn(self) -> bool:
-        """Ask libvirt again, unless that was done just now."""
-        async with self._asking:
+        Called for strangers, and now and then. What libvirt cannot say stays as it was.
+        """
+        with self._learning:
             now_ns = self._clock.monotonic_ns()
             if self._asked_ns is not None and now_ns - self._asked_ns < _ASK_NS:
-                return True
+                return
             self._asked_ns = now_ns
             try:
-                known = await asyncio.to_thread(self._ask)
+                known = self._ask()
             except HarnessError:
-                return False  # what we knew is still the best that we know
-            self._leases = known.leases
-            self._callers = {
-                Plugged(mac, tap): Caller(guest.uuid, guest.name)
-                for guest in known.guests
-                for mac, tap in guest.taps
-            }
-            return True
+                return
+            found = {pin.address: (pin, caller) for pin, caller in self._ways(known)}
+            gone = [p for a, p in self._pins.items() if a not in found or found[a][0] != p]
+            new = [pin for a, (pin, _) in found.items() if self._pins.get(a) != pin]
+            for pin in gone:
+                self._entries.pop(pin.address, None)
+            self._kernel.unpin(gone)
+            self._kernel.pin(new)
+            since_ns = self._clock.monotonic_ns()
+            for pin in new:
+                self._entries[pin.address] = _Entry(found[pin.address][1], since_ns)
+            self._pins = {address: pin for address, (pin, _) in found.items()}
+
+    def close(self) -> None:
+        """Undo every pin."""
+        with self._learning:
+            self._entries.clear()
+            self._kernel.unpin(self._pins.values())
+            self._pins.clear()
+
+    def _ways(self, known: Known) -> Iterator[tuple[Pin, Caller]]:
+        taps = [(mac, tap, guest) for guest in known.guests for mac, tap in guest.taps]
+        owners = Counter(mac for mac, _, _ in taps)
+        for mac, tap, guest in taps:
+            bridge = self._kernel.bridge_of(tap)
+            if bridge is None or owners[mac] > 1:
+                continue  # two guests with one MAC: neither can be told from the other
+            for address, its_mac in known.addresses.items():
+                pin = Pin(address, mac, bridge, tap)
+                if its_mac == mac and pin.is_sound:
+                    yield pin, Caller(guest.uuid, guest.name)

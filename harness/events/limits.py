@@ -16,7 +16,7 @@ HEAD_BYTES = 16 * 1024
 CONNECTIONS_A_GUEST = 16
 CONNECTIONS = 8192
 #: From the first byte of a request (or the connection) to its last one.
-REQUEST_S = 10.0
+REQUEST_S = 5.0
 #: An idle connection; clients poll once a second to once a minute.
 IDLE_S = 75
 
@@ -56,6 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
+        self.app_state = {**self.app_state, "connected_ns": SYSTEM_CLOCK.monotonic_ns()}
         self._connected[self._address] += 1
         if (
             self._connected[self._address] > CONNECTIONS_A_GUEST

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_nobody_approves_so_it_waits_until_the_time_it_said(session, tmp_path):
     notice = record["update_domains"][0]["notice"]
     assert len(notice["event_ids"]) == 2
     assert notice["approved_by"] == []
-    assert notice["started_at"] >= notice["not_before"]
+    started, promised = map(datetime.fromisoformat, (notice["started_at"], notice["not_before"]))
+    assert started >= promised
     journal = read(find_run(state_dir(), None).path / "journal.jsonl")
     (announced,) = [entry for entry in journal if entry["event"] == "announced"]
     pausing = min(entry["realtime_ns"] for entry in journal if entry["event"] == "pausing")

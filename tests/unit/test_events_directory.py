@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from types import SimpleNamespace
 
 import pytest
 
 from harness.errors import ConnectionLost
-from harness.events.directory import BridgeDirectory, Caller, FixedDirectory, Known, Wire
+from harness.events.directory import BridgeDirectory, Caller, FixedDirectory, Kernel, Known, Pin
+from harness.timebase import NS_PER_S
 from tests.fakes.clock import FakeClock
 
 MAC = {"web1": "52:54:00:00:00:01", "web2": "52:54:00:00:00:02"}
@@ -17,107 +17,162 @@ TAP = {"web1": "vnet1", "web2": "vnet2"}
 ADDRESS = {"web1": "192.168.1.11", "web2": "192.168.1.12"}
 
 
-class Host:
-    """The kernel's tables, as files, and libvirt's knowledge."""
+class FakeKernel(Kernel):
+    """Remembers what is pinned; every interface that is known is plugged into br0."""
 
-    def __init__(self, folder):
-        self.proc, self.sys = folder / "proc", folder / "sys"
-        (self.proc / "net").mkdir(parents=True)
-        self.bridge = self.sys / "class/net/br0"
-        for number, tap in enumerate(TAP.values(), start=1):
-            port = self.bridge / "brif" / tap
-            port.mkdir(parents=True)
-            (port / "port_no").write_text(f"0x{number:x}\n")
-        self.arp = dict(zip(ADDRESS.values(), MAC.values(), strict=True))
-        self.ports = {mac: number for number, mac in enumerate(MAC.values(), start=1)}
-        self.leases = dict(self.arp)
+    def __init__(self):
+        self.pinned = set()
+        self.bridges = dict.fromkeys(TAP.values(), "br0")
+
+    def bridge_of(self, port):
+        return self.bridges.get(port)
+
+    def pin(self, pins):
+        self.pinned |= set(pins)
+
+    def unpin(self, pins):
+        self.pinned -= set(pins)
+
+
+class Host:
+    """What libvirt says, and how often it was asked."""
+
+    def __init__(self):
+        self.taps = {name: ((MAC[name], TAP[name]),) for name in MAC}
+        self.leases = {ADDRESS[name]: MAC[name] for name in MAC}
         self.asked = 0
         self.fails = False
         self.clock = FakeClock()
-        self.directory = BridgeDirectory(self.ask, Wire(self.proc, self.sys), self.clock)
+        self.kernel = FakeKernel()
+        self.directory = BridgeDirectory(self.ask, self.kernel, self.clock)
 
     def ask(self):
         self.asked += 1
         if self.fails:
             raise ConnectionLost("gone", operation="x")
         guests = [
-            SimpleNamespace(uuid=f"uuid-{name}", name=name, taps=((MAC[name], TAP[name]),))
-            for name in MAC
+            SimpleNamespace(uuid=f"uuid-{name}", name=name, taps=taps)
+            for name, taps in self.taps.items()
         ]
         return Known(guests, self.leases)
 
-    def find(self, address):
-        lines = ["IP address       HW type     Flags       HW address            Mask     Device"]
-        lines += [f"{a} 0x1 0x2 {mac} * br0" for a, mac in self.arp.items()]
-        (self.proc / "net/arp").write_text("\n".join(lines) + "\n")
-        entries = [
-            struct.pack("<6sBBIBBH", bytes.fromhex(mac.replace(":", "")), port, 0, 1, 0, 0, 0)
-            for mac, port in self.ports.items()
-        ]
-        own = struct.pack("<6sBBIBBH", bytes.fromhex("fe5400000001"), 1, 1, 1, 0, 0, 0)
-        (self.bridge / "brforward").write_bytes(own + b"".join(entries))
-        self.clock.advance(1)
-        return asyncio.run(self.directory.find(address))
+    def learn(self):
+        self.clock.advance(3)
+        self.directory.learn()
+        self.clock.advance(3)
+
+    def find(self, address, connected_ns=None):
+        now_ns = self.clock.monotonic_ns() if connected_ns is None else connected_ns
+        return asyncio.run(self.directory.find(address, now_ns))
 
 
 @pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
+def host():
+    found = Host()
+    found.learn()
+    return found
 
 
-def test_a_guest_is_who_is_plugged_in_there(host):
-    """Address, MAC, port, lease: all say the same."""
+def test_a_guest_is_who_the_way_to_its_address_leads_to(host):
+    """The lease's MAC, the port of the guest that has it: pinned in the kernel's tables."""
     for name in MAC:
         assert host.find(ADDRESS[name]) == Caller(f"uuid-{name}", name)
+    assert Pin(ADDRESS["web1"], MAC["web1"], "br0", "vnet1") in host.kernel.pinned
 
 
-def test_whoever_is_unknown_to_the_kernel_is_a_stranger(host):
-    """Also the host itself; libvirt is not even asked."""
+def test_what_was_connected_before_the_way_was_pinned_is_a_strangers(host):
+    """Then somebody else may have shaken hands; also when it asks again, later."""
+    before_ns = host.clock.monotonic_ns() - 4 * NS_PER_S
+    assert host.find(ADDRESS["web1"], before_ns) is None
+    host.clock.advance(60)
+    assert host.find(ADDRESS["web1"], before_ns) is None
+
+
+def test_an_address_without_a_lease_is_a_strangers(host):
+    """Whatever MAC it has: nothing says whose it is."""
     assert host.find("192.168.1.99") is None
-    assert host.asked == 0
 
 
-def test_an_address_of_somebody_elses_lease_makes_a_stranger(host):
-    """web2 says that web1's address is at its MAC."""
-    host.arp[ADDRESS["web1"]] = MAC["web2"]
+def test_a_guest_that_moves_is_pinned_anew_and_its_old_connections_count_no_more(host):
+    """It was started again: another tap."""
+    connected_ns = host.clock.monotonic_ns()
+    host.taps["web1"] = ((MAC["web1"], "vnet9"),)
+    host.kernel.bridges["vnet9"] = "br0"
+    host.learn()
+    assert host.find(ADDRESS["web1"], connected_ns) is None
+    assert host.find(ADDRESS["web1"]) == Caller("uuid-web1", "web1")
+    assert {p.port for p in host.kernel.pinned} == {"vnet9", "vnet2"}
+
+
+def test_a_guest_that_is_gone_leaves_no_pin(host):
+    """Its address may be another guest's tomorrow."""
+    del host.taps["web1"]
+    host.learn()
     assert host.find(ADDRESS["web1"]) is None
-    assert host.find(ADDRESS["web2"]) == Caller("uuid-web2", "web2")
+    assert {p.port for p in host.kernel.pinned} == {"vnet2"}
+    host.directory.close()
+    assert host.kernel.pinned == set()
 
 
-def test_a_mac_of_somebody_else_makes_a_stranger(host):
-    """web2 sends with web1's MAC: it still comes in by web2's port."""
-    host.ports[MAC["web1"]] = host.ports[MAC["web2"]]
+def test_two_guests_with_one_mac_are_both_strangers(host):
+    """Neither can be told from the other."""
+    host.taps["web2"] = ((MAC["web1"], "vnet2"),)
+    host.learn()
     assert host.find(ADDRESS["web1"]) is None
-
-
-def test_an_address_of_its_own_choice_needs_no_lease(host):
-    """It speaks for the guest whose port and MAC it comes from, and for no other."""
-    host.arp["10.9.9.9"] = MAC["web2"]
-    assert host.find("10.9.9.9") == Caller("uuid-web2", "web2")
+    assert host.kernel.pinned == set()
 
 
 def test_what_is_no_bridge_knows_nobody(host):
-    """A plain interface, or a bridge that is gone."""
-    for file in (host.bridge / "brif").rglob("port_no"):
-        file.unlink()
+    """A network of another kind."""
+    host.kernel.bridges.clear()
+    host.learn()
     assert host.find(ADDRESS["web1"]) is None
 
 
 def test_strangers_do_not_make_us_ask_libvirt_again_and_again(host):
     """Once in two seconds at most; what was known stays known when libvirt is gone."""
-    host.find(ADDRESS["web1"])
-    host.arp["192.168.1.99"] = "52:54:00:00:00:99"
-    host.ports["52:54:00:00:00:99"] = 2
+    asked = host.asked
     for _ in range(20):
         assert host.find("192.168.1.99") is None
-    assert host.asked <= 11
+        host.clock.advance(0.1)
+    assert host.asked <= asked + 2
     host.fails = True
-    assert host.find("192.168.1.99") is None
+    host.learn()
     assert host.find(ADDRESS["web1"]) == Caller("uuid-web1", "web1")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"address": "192.168.1.11 dev lo"},
+        {"address": "::1"},
+        {"mac": "52:54:00:00:00:01\nlink set lo down"},
+        {"mac": ""},
+        {"bridge": "br0 x"},
+        {"port": "../x"},
+    ],
+)
+def test_only_data_reaches_the_kernel(wrong):
+    """What ip and bridge read are lines; nothing of libvirt's can begin another."""
+    good = {"address": "192.168.1.11", "mac": MAC["web1"], "bridge": "br0", "port": "vnet1"}
+    assert Pin(**good).is_sound
+    assert not Pin(**{**good, **wrong}).is_sound
+
+
+def test_an_interface_is_looked_up_where_the_kernel_says(tmp_path):
+    """And a name that leads elsewhere leads nowhere."""
+    net = tmp_path / "class/net"
+    (net / "br0/bridge").mkdir(parents=True)
+    (net / "vnet1").mkdir()
+    (net / "vnet1/master").symlink_to(net / "br0")
+    kernel = Kernel(tmp_path)
+    assert kernel.bridge_of("vnet1") == "br0"
+    assert kernel.bridge_of("vnet2") is None
+    assert kernel.bridge_of("../x") is None
 
 
 def test_a_person_may_say_who_is_who():
     """For networks that are no bridge."""
     directory = FixedDirectory({"127.0.0.1": Caller("u", "web1")})
-    assert asyncio.run(directory.find("127.0.0.1")) == Caller("u", "web1")
-    assert asyncio.run(directory.find("127.0.0.2")) is None
+    assert asyncio.run(directory.find("127.0.0.1", 0)) == Caller("u", "web1")
+    assert asyncio.run(directory.find("127.0.0.2", 0)) is None

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.cli import _run
+from harness.cli import run_command_line
 from harness.errors import Interrupted
 from harness.events.document import State
 from harness.events.rehearsal import Rehearsal
@@ -50,7 +50,7 @@ def run(server, monkeypatch, capsys):
     monkeypatch.chdir(server.folder)
 
     def call(*arguments):
-        code = _run(["events", *arguments])
+        code = run_command_line(["events", *arguments])
         said = capsys.readouterr()
         return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
 

@@ -75,7 +75,8 @@ def reaches_outside(device: str, sys: Path = Path("/sys")) -> bool:
 
 
 def _bound(address: str, port: int, device: str | None) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named as TCP, because asyncio sends small answers at once (TCP_NODELAY) on such sockets only.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if device is not None:

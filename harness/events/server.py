@@ -15,11 +15,13 @@ from pathlib import Path
 
 import uvicorn
 
-from harness.errors import EventError
+from harness.errors import EventError, HarnessError
 from harness.events.app import MetadataService
 from harness.events.desk import Desk
 from harness.events.directory import Directory
 from harness.events.limits import CONNECTIONS, IDLE_S, REQUESTS_A_SECOND, GuardedProtocol, RateLimit
+
+_log = logging.getLogger("harness.events")
 
 _LOCK = "events-server.lock"
 _ACCESS_LOG = "events-access.log"
@@ -166,7 +168,10 @@ async def _look_beside(
         await asyncio.sleep(0.01)
     ready()
     while True:
-        await asyncio.to_thread(beside)
+        try:
+            await asyncio.to_thread(beside)
+        except HarnessError as error:
+            _log.warning("%s", error)  # a full disk, say; guests are answered all the same
         await asyncio.sleep(_TICK_S)
 
 

@@ -287,7 +287,7 @@ link = json.loads(subprocess.check_output(["ip", "-json", "route", "get", "169.2
 device = link["dev"]
 mac = open(f"/sys/class/net/{{device}}/address").read().strip()
 def ask(source, method, body, headers):
-    connection = http.client.HTTPConnection("169.254.169.254", timeout=3, source_address=source)
+    connection = http.client.HTTPConnection("169.254.169.254", timeout=2, source_address=source)
     try:
         connection.request(method, "/" + URL.split("/", 3)[3], body,
                            {{"Metadata": "true", **headers}})

@@ -114,7 +114,10 @@ class MetadataService:
             handler = self._instance
         if handler is None:
             raise Refused(404)
-        response = await handler(request, member)
+        try:
+            response = await handler(request, member)
+        except Refused as refused:
+            response = refused.response
         _note(request, member, response)
         return response
 
@@ -152,7 +155,7 @@ class MetadataService:
             raise bad(f"Bad request. {error}") from error
         except EventError as error:
             raise bad("Bad request. Unknown EventId") from error
-        _log.info("approved by %r: %s", member.name, ", ".join(event_ids))
+        _access.info("%r approves %s", member.name, ", ".join(event_ids))
         return Response(status_code=200)
 
     async def _instance(self, request: Request, member: Member) -> Response:

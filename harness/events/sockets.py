@@ -25,9 +25,12 @@ _BIND_S = 3.0
 
 
 def carriers(address: str) -> Sequence[str]:
-    """The interfaces of this host that carry ``address``."""
+    """The interfaces of this host that carry ``address``; none where that cannot be found out."""
     command = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
-    done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
     return [found["ifname"] for found in json.loads(done.stdout or b"[]") if found.get("ifname")]
 
 

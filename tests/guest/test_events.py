@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.events.caretaker import scheduled
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.journal import read
@@ -248,6 +249,31 @@ def test_the_production_client_of_pacemaker_goes_through_a_real_freeze(session, 
     notice = record["update_domains"][0]["notice"]
     assert notice["approved_by"] == ["debian-1"]
     assert notice["started_at"] < notice["not_before"]
+
+
+def test_where_nobody_can_be_told_nobody_is_paused(harness, libvirt, lab):
+    """No interface carries the address: exit 3 with what to do."""
+    uuid = next(guest.uuid for guest in lab.guests if guest.name == "tiny-1")
+    before = len(libvirt.events(uuid))
+    ended = harness("run", "tiny-1", "--notify", "1s", HARNESS_EVENTS_ADDRESS="10.1.2.3")
+    assert ended.code == 3
+    assert "no interface of this host carries 10.1.2.3" in " ".join(ended.err.split())
+    assert len(libvirt.events(uuid)) == before
+
+
+def test_a_maintenance_for_later_is_carried_out_by_the_server(tmp_path, harness):
+    """Scheduled by one process, announced, paused and recorded by another, in its time."""
+    with running(tmp_path, "events", "serve"), Store(state_dir()) as store:
+        said(tmp_path, "answering guests on 169.254.169.254:80")
+        before_ns = SYSTEM_CLOCK.realtime_ns()
+        done = harness("events", "schedule", "tiny-1", "--in", "8s", "--notify", "2s",
+                       "--duration", "0.2")  # fmt: skip
+        assert done.code == 0, done.err
+        until(lambda: scheduled(store)[-1].state not in ("waiting", "running"), "its end", 90)
+        one, event = scheduled(store)[-1], store.events()[-1]
+    assert (one.state, one.detail) == ("done", "exit code 0")
+    assert event.event.resources == ("tiny-1",)
+    assert event.started_ns >= before_ns + 7 * NS_PER_S
 
 
 def test_a_guest_that_takes_anothers_address_speaks_for_nobody(session, tmp_path, lab):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-kvm test-unit lint bench bench-compare soak
+.PHONY: help setup run test test-kvm test-unit lint bench bench-compare bench-events soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -37,6 +37,9 @@ REPEATS ?= 10
 bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
 	@.uv/bin/uv sync --frozen --quiet --group bench
 	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
+
+bench-events: setup ## what telling guests costs: load, approval to pause
+	@$(ISOLATED) $(BIN)/python -m benchmarks.events
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody

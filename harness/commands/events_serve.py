@@ -95,7 +95,12 @@ def serve(
         office = stack.enter_context(sole_server(state_dir()))
         sockets = listen(settings.address, settings.port, anywhere=options["anywhere"])
         directory = _directory(loaded.config, options["identified"])
-        stack.callback(getattr(directory, "close", lambda: None))
+
+        def undo() -> None:
+            if office.take():  # else it is the next server's
+                getattr(directory, "close", lambda: None)()
+
+        stack.callback(undo)
         care = Caretaker(state_dir(), loaded.file and loaded.file.absolute())
         learn = getattr(directory, "learn", lambda: None)
 
@@ -117,7 +122,13 @@ def serve(
 
 def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     """Who is who; everybody that is known by now is enrolled."""
-    from harness.events.directory import BridgeDirectory, Caller, FixedDirectory, Known
+    from harness.events.directory import (
+        BridgeDirectory,
+        Caller,
+        FixedDirectory,
+        Kernel,
+        Known,
+    )
     from harness.events.membership import memberships
     from harness.events.store import Store
 
@@ -141,7 +152,7 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
         return Known(guests, {**leases, **by_hand})
 
     ask()  # a libvirt that does not answer is better known now
-    directory = BridgeDirectory(ask)
+    directory = BridgeDirectory(ask, Kernel(state_dir() / "events-pins.json"))
     directory.learn()
     return directory
 

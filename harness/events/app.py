@@ -6,6 +6,7 @@ headers say; a stranger gets an empty 404 and learns nothing. Errors are those o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -42,6 +43,9 @@ NO_HEADER = b'{ "error": "Bad request: . Required metadata header not specified"
 
 _log = logging.getLogger("harness.events")
 _access = logging.getLogger("harness.events.access")
+
+#: Whoever floods waits, so that a flood costs this host little; a guest has few connections.
+_TARPIT_S = 0.1
 
 Handler = Callable[[Request, Member], Awaitable[Response]]
 
@@ -98,9 +102,11 @@ class MetadataService:
         connected_ns = request.scope.get("state", {}).get("connected_ns", 0)
         guest = await self._directory.find(address, connected_ns)
         if guest is None:
+            await asyncio.sleep(_TARPIT_S)
             raise Refused(404)
         member = self._desk.member(guest.uuid, guest.name)
         if not self._rate.admit(member.uuid):
+            await asyncio.sleep(_TARPIT_S)
             raise Refused(429, b'{"error": "Too many requests"}')
         path = request.scope["path"].lower().rstrip("/")
         handler = self._handlers.get(path)
@@ -108,7 +114,10 @@ class MetadataService:
             handler = self._instance
         if handler is None:
             raise Refused(404)
-        response = await handler(request, member)
+        try:
+            response = await handler(request, member)
+        except Refused as refused:
+            response = refused.response
         _note(request, member, response)
         return response
 
@@ -146,7 +155,7 @@ class MetadataService:
             raise bad(f"Bad request. {error}") from error
         except EventError as error:
             raise bad("Bad request. Unknown EventId") from error
-        _log.info("approved by %r: %s", member.name, ", ".join(event_ids))
+        _access.info("%r approves %s", member.name, ", ".join(event_ids))
         return Response(status_code=200)
 
     async def _instance(self, request: Request, member: Member) -> Response:

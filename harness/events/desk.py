@@ -104,9 +104,9 @@ class Desk:
         return True
 
     def everybody_knows(self) -> bool:
-        """Whether every guest that has asked has seen what there is now."""
+        """Whether every guest that has asked has seen that nothing is left."""
         seen = self._last_seen.values()
-        return all(self.snapshot(scope).incarnation == number for scope, number in seen)
+        return all(self.snapshot(scope) == Snapshot(number) for scope, number in seen)
 
     async def _write_soon(self) -> None:
         while self._sightings:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
+import logging
 import re
 import subprocess
 import threading
@@ -22,7 +24,10 @@ from typing import Protocol
 
 from harness.errors import HarnessError
 from harness.host.protocol import GuestInfo
+from harness.runfolder import write_atomically
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+
+_log = logging.getLogger("harness.events")
 
 #: libvirt is asked again at most this often, however many strangers knock.
 _ASK_NS = 2 * NS_PER_S
@@ -67,6 +72,8 @@ class Pin:
     mac: str
     bridge: str
     port: str
+    indexes: str = ""
+    """Of bridge and port: a name may be given to another interface."""
 
     @property
     def is_sound(self) -> bool:
@@ -80,9 +87,10 @@ class Pin:
 
 
 class Kernel:
-    """Pins in the kernel's tables."""
+    """Pins in the kernel's tables; written down, so that the next server finds a dead one's."""
 
-    def __init__(self, sys: Path = Path("/sys")) -> None:
+    def __init__(self, notes: Path, sys: Path = Path("/sys")) -> None:
+        self._notes = notes
         self._net = sys / "class/net"
 
     def bridge_of(self, port: str) -> str | None:
@@ -92,34 +100,61 @@ class Kernel:
         bridge = (self._net / port / "master").resolve().name
         return bridge if (self._net / bridge / "bridge").is_dir() else None
 
-    def pin(self, pins: Iterable[Pin]) -> None:
-        """Make them; where a guest has gone meanwhile nothing is made, and nothing is harmed."""
-        pins = list(pins)
+    def indexes(self, *devices: str) -> str:
+        """The kernel's numbers of interfaces, which it does not give twice."""
+        try:
+            return "/".join((self._net / d / "ifindex").read_text().strip() for d in devices)
+        except OSError:
+            return "gone"
+
+    def left_behind(self) -> list[Pin]:
+        """The pins that were last remembered."""
+        try:
+            found = [Pin(*fields) for fields in json.loads(self._notes.read_text())]
+        except (OSError, ValueError, TypeError):
+            return []
+        return [pin for pin in found if pin.is_sound]
+
+    def remember(self, pins: Iterable[Pin]) -> None:
+        """Write down which pins there are. Raises InfrastructureError."""
+        write_atomically(self._notes, json.dumps([list(vars(pin).values()) for pin in pins]))
+
+    def pin(self, pins: Sequence[Pin]) -> Sequence[Pin]:
+        """Make them; returns those that were made: a guest may have gone meanwhile."""
+        if self._pin(pins):
+            return pins
+        return [pin for pin in pins if self._pin([pin])]
+
+    def _pin(self, pins: Sequence[Pin]) -> bool:
         # Sticky, because else a frame with that MAC from another port would move it there.
-        ports = (f"fdb replace {p.mac} dev {p.port} master static sticky" for p in pins)
-        self._batch("bridge", ports)
-        ways = (
+        ports = [f"fdb replace {p.mac} dev {p.port} master static sticky" for p in pins]
+        ways = [
             f"neigh replace {p.address} lladdr {p.mac} dev {p.bridge} nud permanent" for p in pins
-        )
-        self._batch("ip", ways)
+        ]
+        return _batch("bridge", ports) and _batch("ip", ways)
 
-    def unpin(self, pins: Iterable[Pin]) -> None:
+    def unpin(self, pins: Sequence[Pin]) -> None:
         """Leave it to the kernel again: a later guest may have the address."""
-        pins = list(pins)
-        self._batch("ip", (f"neigh del {p.address} dev {p.bridge}" for p in pins))
+        _batch("ip", [f"neigh del {p.address} dev {p.bridge}" for p in pins])
         # Back to an entry that is learnt and ages.
-        self._batch("bridge", (f"fdb del {p.mac} dev {p.port} master" for p in pins))
+        _batch("bridge", [f"fdb del {p.mac} dev {p.port} master" for p in pins])
 
-    def _batch(self, program: str, lines: Iterable[str]) -> None:
-        text = "".join(f"{line}\n" for line in lines)
-        if text:
-            subprocess.run(
-                [program, "-force", "-batch", "-"],
-                input=text.encode(),
-                capture_output=True,
-                timeout=_IP_S,
-                check=False,
-            )
+
+def _batch(program: str, lines: Sequence[str]) -> bool:
+    """Have a program of iproute2 do every line; whether all went well."""
+    if not lines:
+        return True
+    try:
+        done = subprocess.run(
+            [program, "-force", "-batch", "-"],
+            input="".join(f"{line}\n" for line in lines).encode(),
+            capture_output=True,
+            timeout=_IP_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 @dataclass(frozen=True)
@@ -141,15 +176,16 @@ class BridgeDirectory:
     """Guests on bridges of this host. ``ask`` is called in threads and may take its time."""
 
     def __init__(
-        self, ask: Callable[[], Known], kernel: Kernel | None = None, clock: Clock = SYSTEM_CLOCK
+        self, ask: Callable[[], Known], kernel: Kernel, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self._ask = ask
-        self._kernel = kernel or Kernel()
+        self._kernel = kernel
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._pins: dict[str, Pin] = {}
         self._asked_ns: int | None = None
         self._learning = threading.Lock()
+        kernel.unpin(kernel.left_behind())
 
     async def find(self, address: str, connected_ns: int) -> Caller | None:
         """The guest of that address, if the way to it was pinned before it connected."""
@@ -171,27 +207,39 @@ class BridgeDirectory:
                 return
             self._asked_ns = now_ns
             try:
-                known = self._ask()
-            except HarnessError:
-                return
-            found = {pin.address: (pin, caller) for pin, caller in self._ways(known)}
-            gone = [p for a, p in self._pins.items() if a not in found or found[a][0] != p]
-            new = [pin for a, (pin, _) in found.items() if self._pins.get(a) != pin]
-            for pin in gone:
-                self._entries.pop(pin.address, None)
-            self._kernel.unpin(gone)
-            self._kernel.pin(new)
-            since_ns = self._clock.monotonic_ns()
-            for pin in new:
-                self._entries[pin.address] = _Entry(found[pin.address][1], since_ns)
-            self._pins = {address: pin for address, (pin, _) in found.items()}
+                self._pin_all(self._ask())
+            except HarnessError as error:
+                _log.warning("%s", error)
+
+    def _pin_all(self, known: Known) -> None:
+        found = {pin.address: (pin, caller) for pin, caller in self._ways(known)}
+        gone = [p for a, p in self._pins.items() if a not in found or found[a][0] != p]
+        new = [pin for a, (pin, _) in found.items() if self._pins.get(a) != pin]
+        for pin in gone:
+            self._entries.pop(pin.address, None)
+        for address, (_, caller) in found.items():
+            entry = self._entries.get(address)
+            if entry is not None and entry.caller != caller:
+                self._entries[address] = _Entry(caller, self._clock.monotonic_ns())
+        if not (gone or new):
+            return
+        self._kernel.remember({*self._pins.values(), *new})
+        self._kernel.unpin(gone)
+        made = self._kernel.pin(new)
+        since_ns = self._clock.monotonic_ns()
+        for pin in gone:
+            self._pins.pop(pin.address, None)
+        for pin in made:
+            self._pins[pin.address] = pin
+            self._entries[pin.address] = _Entry(found[pin.address][1], since_ns)
 
     def close(self) -> None:
         """Undo every pin."""
         with self._learning:
             self._entries.clear()
-            self._kernel.unpin(self._pins.values())
+            self._kernel.unpin(list(self._pins.values()))
             self._pins.clear()
+            self._kernel.remember(())
 
     def _ways(self, known: Known) -> Iterator[tuple[Pin, Caller]]:
         taps = [(mac, tap, guest) for guest in known.guests for mac, tap in guest.taps]
@@ -201,6 +249,6 @@ class BridgeDirectory:
             if bridge is None or owners[mac] > 1:
                 continue  # two guests with one MAC: neither can be told from the other
             for address, its_mac in known.addresses.items():
-                pin = Pin(address, mac, bridge, tap)
+                pin = Pin(address, mac, bridge, tap, self._kernel.indexes(bridge, tap))
                 if its_mac == mac and pin.is_sound:
                     yield pin, Caller(guest.uuid, guest.name)

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import uvicorn
 
-from harness.errors import EventError
+from harness.errors import EventError, HarnessError
 from harness.events.app import MetadataService
 from harness.events.desk import Desk
 from harness.events.directory import Directory
 from harness.events.limits import CONNECTIONS, IDLE_S, REQUESTS_A_SECOND, GuardedProtocol, RateLimit
+
+_log = logging.getLogger("harness.events")
 
 _LOCK = "events-server.lock"
 _ACCESS_LOG = "events-access.log"
@@ -166,14 +168,24 @@ async def _look_beside(
         await asyncio.sleep(0.01)
     ready()
     while True:
-        await asyncio.to_thread(beside)
+        try:
+            await asyncio.to_thread(beside)
+        except HarnessError as error:
+            _log.warning("%s", error)  # a full disk, say; guests are answered all the same
         await asyncio.sleep(_TICK_S)
+
+
+class _BoundedFile(RotatingFileHandler):
+    """Looks at the size of what it has open, not at the path each time: a third of our cost."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  logging's name
+        return self.stream is not None and self.stream.tell() > self.maxBytes
 
 
 def _prepare_log(state_dir: Path) -> None:
     """Who asked for what; bounded, as guests decide how much there is to write."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # guests must not fill our stderr
-    handler = RotatingFileHandler(
+    handler = _BoundedFile(
         state_dir / _ACCESS_LOG, maxBytes=_ACCESS_BYTES, backupCount=1, delay=True
     )
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

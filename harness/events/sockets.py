@@ -25,9 +25,12 @@ _BIND_S = 3.0
 
 
 def carriers(address: str) -> Sequence[str]:
-    """The interfaces of this host that carry ``address``."""
+    """The interfaces of this host that carry ``address``; none where that cannot be found out."""
     command = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
-    done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
     return [found["ifname"] for found in json.loads(done.stdout or b"[]") if found.get("ifname")]
 
 
@@ -75,7 +78,8 @@ def reaches_outside(device: str, sys: Path = Path("/sys")) -> bool:
 
 
 def _bound(address: str, port: int, device: str | None) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named as TCP, because asyncio sends small answers at once (TCP_NODELAY) on such sockets only.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if device is not None:

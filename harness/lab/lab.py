@@ -113,9 +113,9 @@ def _bring_up(
     state.save(lab)
     with Provisioner.open(lab.uri) as host:
         _refuse_taken_names(host, specs)
-        routed = _routed()
-        subnet = free_subnet([*host.subnets(), *routed])
-        metadata = not any(METADATA_IP in network for network in routed)
+        taken = [*host.subnets(), *_routed()]
+        subnet = free_subnet(taken)
+        metadata = not any(METADATA_IP in network for network in taken)
         if not metadata:
             progress(f"{METADATA_IP} leads elsewhere here, so the lab leaves it alone")
         lab = replace(lab, guests=_guests(specs, subnet, run_dir))

@@ -8,13 +8,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import CheckRecord, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
+from harness.records import (
+    CheckRecord,
+    GuestRecord,
+    NoticeRecord,
+    Outcome,
+    RunRecord,
+    UpdateDomainRecord,
+)
 from harness.report.words import STYLES, duration, measured, offset, printable
 
 
 def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:
     """Verdict, update domains, guests, then what was not all right."""
-    console.print(_headline(record), "", _domains(record), "", sep="\n")
+    console.print(_headline(record), "", _domains(record), sep="\n")
+    for domain in record.update_domains:
+        if domain.notice is not None:
+            console.print(_text(f"update domain {domain.name}: {_said(domain.notice)}", "dim"))
+    console.print()
     if record.guests:
         console.print(_guests(record), "", sep="\n")
     for guest in record.guests:
@@ -76,6 +87,19 @@ def _domain_row(domain: UpdateDomainRecord) -> tuple[Text, ...]:
         _text(duration(domain.overhead_s)),
         _verdict(domain.outcome),
     )
+
+
+def _said(notice: NoticeRecord) -> str:
+    """How it came to the pause: announced when, approved by whom, started after how long."""
+    if notice.announced_at is None:
+        return "cancelled before it was announced"
+    said = f"announced {notice.announced_at:%H:%M:%S} UTC"
+    if notice.approved_by:
+        said += f", approved by {', '.join(notice.approved_by)}"
+    if notice.started_at is None:
+        return f"{said}, cancelled"
+    waited_s = (notice.started_at - notice.announced_at).total_seconds()
+    return f"{said}, started after {duration(waited_s)}"
 
 
 def _guests(record: RunRecord) -> Table:

@@ -178,7 +178,7 @@ def test_a_live_migration_is_rehearsed_and_may_be_approved(server, rehearse, sto
 
 def test_a_host_maintenance_goes_through_the_sets_update_domains(server, rehearse):
     """One at a time, with an empty document between them."""
-    rehearse("host-maintenance", "web2", 450)
+    rehearse("host-maintenance", "web2", 900)
     seen = story(server, "web1", 5)
     hit = [states[0][2] for states in seen if states]
     assert hit == sorted(hit) and hit[0] == ["web1"] and hit[-1] == ["web2"]

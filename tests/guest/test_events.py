@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.events.caretaker import scheduled
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.journal import read
@@ -250,6 +251,31 @@ def test_the_production_client_of_pacemaker_goes_through_a_real_freeze(session, 
     assert notice["started_at"] < notice["not_before"]
 
 
+def test_where_nobody_can_be_told_nobody_is_paused(harness, libvirt, lab):
+    """No interface carries the address: exit 3 with what to do."""
+    uuid = next(guest.uuid for guest in lab.guests if guest.name == "tiny-1")
+    before = len(libvirt.events(uuid))
+    ended = harness("run", "tiny-1", "--notify", "1s", HARNESS_EVENTS_ADDRESS="10.1.2.3")
+    assert ended.code == 3
+    assert "no interface of this host carries 10.1.2.3" in " ".join(ended.err.split())
+    assert len(libvirt.events(uuid)) == before
+
+
+def test_a_maintenance_for_later_is_carried_out_by_the_server(tmp_path, harness):
+    """Scheduled by one process, announced, paused and recorded by another, in its time."""
+    with running(tmp_path, "events", "serve"), Store(state_dir()) as store:
+        said(tmp_path, "answering guests on 169.254.169.254:80")
+        before_ns = SYSTEM_CLOCK.realtime_ns()
+        done = harness("events", "schedule", "tiny-1", "--in", "8s", "--notify", "2s",
+                       "--duration", "0.2")  # fmt: skip
+        assert done.code == 0, done.err
+        until(lambda: scheduled(store)[-1].state not in ("waiting", "running"), "its end", 90)
+        one, event = scheduled(store)[-1], store.events()[-1]
+    assert (one.state, one.detail) == ("done", "exit code 0")
+    assert event.event.resources == ("tiny-1",)
+    assert event.started_ns >= before_ns + 7 * NS_PER_S
+
+
 def test_a_guest_that_takes_anothers_address_speaks_for_nobody(session, tmp_path, lab):
     """debian-1 takes tiny-1's address: it is shown nothing of tiny-1's and approves nothing."""
     thief, peer = session("debian-1"), session("tiny-2")
@@ -287,7 +313,7 @@ link = json.loads(subprocess.check_output(["ip", "-json", "route", "get", "169.2
 device = link["dev"]
 mac = open(f"/sys/class/net/{{device}}/address").read().strip()
 def ask(source, method, body, headers):
-    connection = http.client.HTTPConnection("169.254.169.254", timeout=3, source_address=source)
+    connection = http.client.HTTPConnection("169.254.169.254", timeout=2, source_address=source)
     try:
         connection.request(method, "/" + URL.split("/", 3)[3], body,
                            {{"Metadata": "true", **headers}})

@@ -20,15 +20,28 @@ ADDRESS = {"web1": "192.168.1.11", "web2": "192.168.1.12"}
 class FakeKernel(Kernel):
     """Remembers what is pinned; every interface that is known is plugged into br0."""
 
-    def __init__(self):
-        self.pinned = set()
+    def __init__(self, left_behind=()):
+        self.pinned = set(left_behind)
+        self.remembered = list(left_behind)
+        self.fails_for = set()
         self.bridges = dict.fromkeys(TAP.values(), "br0")
+
+    def left_behind(self):
+        return self.remembered
+
+    def remember(self, pins):
+        self.remembered = list(pins)
 
     def bridge_of(self, port):
         return self.bridges.get(port)
 
+    def indexes(self, *devices):
+        return ""
+
     def pin(self, pins):
-        self.pinned |= set(pins)
+        made = [pin for pin in pins if pin.port not in self.fails_for]
+        self.pinned |= set(made)
+        return made
 
     def unpin(self, pins):
         self.pinned -= set(pins)
@@ -114,6 +127,39 @@ def test_a_guest_that_is_gone_leaves_no_pin(host):
     assert host.kernel.pinned == set()
 
 
+def test_what_could_not_be_pinned_is_a_strangers_until_it_can(host):
+    """Not root, no such tool, or the interface was gone for a moment."""
+    host.kernel.fails_for = {"vnet1"}
+    host.taps["web1"] = ((MAC["web1"], "vnet1"), ("52:54:00:00:00:09", "vnet1"))
+    host.leases["192.168.1.19"] = "52:54:00:00:00:09"
+    host.learn()
+    assert host.find("192.168.1.19") is None
+    host.kernel.fails_for = set()
+    host.learn()
+    assert host.find("192.168.1.19") == Caller("uuid-web1", "web1")
+
+
+def test_the_pins_of_a_server_that_was_killed_are_undone_by_the_next():
+    """They are written down before they are made."""
+    old = Pin(ADDRESS["web1"], MAC["web1"], "br9", "vnet9")
+    kernel = FakeKernel([old])
+    BridgeDirectory(lambda: Known([], {}), kernel, FakeClock())
+    assert kernel.pinned == set()
+
+
+def test_what_is_remembered_is_read_back_and_rubbish_is_not(tmp_path):
+    """The file may be anything."""
+    notes = tmp_path / "pins.json"
+    kernel = Kernel(notes, tmp_path)
+    pin = Pin(ADDRESS["web1"], MAC["web1"], "br0", "vnet1")
+    assert kernel.left_behind() == []
+    kernel.remember([pin])
+    assert kernel.left_behind() == [pin]
+    for rubbish in ("", "5", "[5]", "[[1]]", '[["a b", "", "", ""]]'):
+        notes.write_text(rubbish)
+        assert kernel.left_behind() == []
+
+
 def test_two_guests_with_one_mac_are_both_strangers(host):
     """Neither can be told from the other."""
     host.taps["web2"] = ((MAC["web1"], "vnet2"),)
@@ -165,7 +211,7 @@ def test_an_interface_is_looked_up_where_the_kernel_says(tmp_path):
     (net / "br0/bridge").mkdir(parents=True)
     (net / "vnet1").mkdir()
     (net / "vnet1/master").symlink_to(net / "br0")
-    kernel = Kernel(tmp_path)
+    kernel = Kernel(tmp_path / "pins.json", tmp_path)
     assert kernel.bridge_of("vnet1") == "br0"
     assert kernel.bridge_of("vnet2") is None
     assert kernel.bridge_of("../x") is None

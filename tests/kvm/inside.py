@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from harness.errors import LabError
 from harness.lab import lab
 from harness.lab.specs import GuestSpec
 from harness.timebase import Deadline
@@ -23,6 +24,8 @@ tolerance_s = 0.005
 samples = 40
 lag_tolerance_s = 0.75
 """
+#: Under emulated SVM a guest resets itself in its first seconds now and then (once in ten boots).
+ATTEMPTS = 3
 
 
 def main() -> None:
@@ -31,7 +34,14 @@ def main() -> None:
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")
 
-    up = lab.up(GUESTS, deadline=Deadline.after(300), progress=say, accelerator="kvm")
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            up = lab.up(GUESTS, deadline=Deadline.after(300), progress=say, accelerator="kvm")
+            break
+        except LabError as error:
+            say(str(error))
+            if not left:
+                raise
     config = up.config_file.with_name("kvm.toml")
     config.write_text(up.config_file.read_text() + CLOCK)
     sys.stdout.write(f"{config}\n")

@@ -51,6 +51,15 @@ class Provisioner:
         except GuestNotFound:
             return
 
+    def is_there(self, uuid: str) -> bool:
+        """Whether a transient guest is still there: it is gone when it has ended."""
+        try:
+            with translated("looking for a guest"):
+                self._connection.lookupByUUIDString(uuid)
+        except GuestNotFound:
+            return False
+        return True
+
     def destroy_network(self, name: str) -> None:
         """Remove a network; one that is gone already is fine."""
         try:

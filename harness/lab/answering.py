@@ -6,7 +6,7 @@ Our images and cloud-init install the guest's keys before they start the SSH ser
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,19 @@ _ATTEMPT_S = 10.0
 _CONSOLE_LINES = 3
 
 
-def wait_for_ssh(guests: Sequence[LabGuest], deadline: Deadline) -> None:
-    """Return when every guest answers. Raises LabError with the last words of one that does not."""
+def wait_for_ssh(
+    guests: Sequence[LabGuest],
+    deadline: Deadline,
+    lives: Callable[[str], bool] = lambda uuid: True,
+) -> None:
+    """Return when every guest answers. Raises LabError with the last words of one that does not.
+
+    One that no longer ``lives`` (asked by its UUID) is not waited for.
+    """
     calls = {
         guest.name: partial(
             wait_for,
-            partial(_banner, guest.address),
+            partial(_look, guest, lives),
             what="booting",
             deadline=deadline,
             interval_s=0.25,
@@ -51,6 +58,15 @@ def _unanswered(guest: LabGuest, error: HarnessError) -> LabError:
         guest=guest.name,
         hint=f"its console said last: {console}",
     )
+
+
+def _look(guest: LabGuest, lives: Callable[[str], bool]) -> None:
+    try:
+        _banner(guest.address)
+    except NotYet:
+        if not lives(guest.uuid):
+            raise LabError("has ended while it booted") from None
+        raise
 
 
 def _banner(address: str) -> None:

@@ -128,7 +128,7 @@ def _bring_up(
         for spec in specs:
             xml = domain_xml(spec, files[spec.name], lab.network, lab.accelerator)
             host.create_guest(xml, spec.name)
-    wait_for_ssh(lab.guests, deadline)
+        wait_for_ssh(lab.guests, deadline, host.is_there)
     state.write_config(lab)
     progress(f"{len(specs)} guests answer after {watch.elapsed_s():.0f} s")
     return lab

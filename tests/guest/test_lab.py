@@ -65,7 +65,7 @@ def test_a_lab_that_fails_half_way_cleans_up_after_itself(own_state, monkeypatch
             raise HypervisorError("refused", operation="starting", guest=name)
         create(host, xml, name)
 
-    def hear_nothing(guests, deadline):
+    def hear_nothing(guests, deadline, lives):
         raise LabError("does not answer SSH", guest=guests[0].name)
 
     if fault == "second guest":

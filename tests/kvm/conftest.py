@@ -99,13 +99,14 @@ def box(tmp_path_factory) -> Box:
 def guests(box) -> Box:
     """The box with two KVM guests that answer SSH."""
     if box.sh(f"test -e {CONFIG} && virsh domstate kvm-1 | grep -q running").code:
-        bring_up(box)
+        bring_up(box, "kvm-1", "kvm-2")
     return box
 
 
-def bring_up(box: Box) -> None:
-    """Boot the two guests in the box."""
-    ended = box.sh("cd /opt/harness && .venv/bin/python -m tests.kvm.inside", timeout_s=400)
+def bring_up(box: Box, *names: str) -> None:
+    """Boot guests in the box."""
+    words = shlex.join([".venv/bin/python", "-m", "tests.kvm.inside", *names])
+    ended = box.sh(f"cd /opt/harness && {words}", timeout_s=500)
     assert ended.code == 0, ended.err
     assert ended.out.strip() == CONFIG
 

@@ -1,4 +1,6 @@
-"""Runs in the lab box: two KVM guests in two update domains, and a configuration for them.
+"""Runs in the lab box: KVM guests in two update domains, and a configuration for them.
+
+``python -m tests.kvm.inside [NAME]...``; without a name, all of them.
 
 kvm-1's RTC follows the host's wall clock, kvm-2's stands still with the guest.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from harness.errors import LabError
 from harness.lab import lab
 from harness.lab.specs import GuestSpec
 from harness.timebase import Deadline
@@ -16,22 +19,34 @@ GUESTS = (
     GuestSpec("kvm-2", "debian", update_domain="1", availability_set="web", rtc_track="guest"),
 )
 #: More samples than usual find a quick round trip under emulation too; and there a call of libvirt
-#: takes tenths of a second, so the pause itself is known no better.
+#: takes tenths of a second, on a busy machine a whole one, so the pause itself is known no better.
+#: The tests look closer: the lag must lie between the pause's inner and its outer bound.
 CLOCK = """
 [clock]
 tolerance_s = 0.005
 samples = 40
-lag_tolerance_s = 0.75
+lag_tolerance_s = 2.0
 """
+#: Under emulated SVM a guest resets itself in its first seconds now and then (two of some fifteen
+#: boots). That guest is gone, and so is the lab; the next one does it.
+ATTEMPTS = 3
 
 
 def main() -> None:
-    """Boot the guests; print where their configuration is."""
+    """Boot the guests that are named; print where their configuration is."""
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")
 
-    up = lab.up(GUESTS, deadline=Deadline.after(300), progress=say, accelerator="kvm")
+    wanted = [guest for guest in GUESTS if guest.name in sys.argv[1:]] or GUESTS
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            up = lab.up(wanted, deadline=Deadline.after(300), progress=say, accelerator="kvm")
+            break
+        except LabError as error:
+            say(str(error))
+            if not left:
+                raise
     config = up.config_file.with_name("kvm.toml")
     config.write_text(up.config_file.read_text() + CLOCK)
     sys.stdout.write(f"{config}\n")

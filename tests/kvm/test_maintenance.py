@@ -31,8 +31,9 @@ def kept(guest: dict) -> None:
     assert guest["clocksource"] == "kvm-clock"
     assert set(checks(guest).values()) == {"pass"}, guest["checks"]
     clock = guest["clock"]
-    lag_s = clock["after_resume"]["offset_s"] - clock["before"]["offset_s"]
-    assert lag_s == pytest.approx(-guest["pause_window_s"], abs=0.75)
+    # libvirt's events bound the pause from inside, our own calls from outside.
+    lag_s = clock["before"]["offset_s"] - clock["after_resume"]["offset_s"]
+    assert guest["pause_inner_s"] - 0.25 <= lag_s <= guest["pause_window_s"] + 0.05
     end = clock["after_correction"]
     assert abs(end["offset_s"]) + end["uncertainty_s"] <= 0.005
 

@@ -25,6 +25,7 @@ from harness import config
 from harness.errors import LabError, UsageError
 from harness.host import facts
 from harness.lab import files, images, lab, state
+from harness.lab.answering import wait_for_ssh
 from harness.lab.daemon import Daemon
 from harness.lab.domain import BootFiles, domain_xml
 from harness.lab.images import ensure, recipe_key, recipes
@@ -33,6 +34,7 @@ from harness.lab.network import destinations, free_subnet, host_address, network
 from harness.lab.seed import CLOUD_USER, Seed, append_to_initrd, cloud_files, write_cloud_iso
 from harness.lab.specs import MOST_GUESTS, GuestSpec, default_specs
 from harness.lab.state import LabGuest, LabState
+from harness.timebase import Deadline
 
 HOSTILE = [
     "a; touch x",
@@ -720,3 +722,19 @@ def test_a_lab_of_another_namespace_is_left_alone_while_it_may_live(borrowed):
     else:
         assert lab.existing() is None
         assert state.load() is None
+
+
+def test_a_guest_that_ends_while_it_boots_is_not_waited_for(tmp_path):
+    """It will never answer. Its console's last words are told."""
+    log = tmp_path / "0.log"
+    log.write_text("Loading Linux\nPANIC: early exception\n")
+    guest = LabGuest("web1", "uuid-1", "127.0.0.2", "tiny", "0", None, str(log))
+    asked = []
+
+    def lives(uuid: str) -> bool:
+        asked.append(uuid)
+        return False
+
+    with pytest.raises(LabError, match="has ended while it booted.*PANIC: early exception"):
+        wait_for_ssh([guest], Deadline.after(20), lives)
+    assert asked == ["uuid-1"]

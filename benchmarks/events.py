@@ -201,8 +201,9 @@ def one_run(folder: Path, hypervisor: LibvirtHypervisor, uuid: str) -> tuple[flo
     with Store(folder) as store:
         with subprocess.Popen(
             [sys.executable, "-m", "harness", "run", "g-1", "--notify", "10m", "--duration", "0.1"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as run:
 
             def announced() -> str:
@@ -213,7 +214,8 @@ def one_run(folder: Path, hypervisor: LibvirtHypervisor, uuid: str) -> tuple[flo
             event_id = wait_for(announced, what="the announcement", deadline=Deadline.after(60))
             SYSTEM_CLOCK.sleep(1)
             store.approve([event_id], "benchmark")
-            assert run.wait(120) == 0
+            out, _ = run.communicate(timeout=120)
+            assert run.returncode == 0, out
         event = store.find(event_id)
     journal = max((folder / "runs").glob("*/journal.jsonl"))
     (started_ns,) = [e["boottime_ns"] for e in read(journal) if e["event"] == "started"]

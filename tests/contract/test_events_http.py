@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from harness.cli import _run
 from harness.events.document import VERSIONS, Event, EventType, State
 from harness.events.store import Store
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
@@ -299,26 +300,19 @@ def test_an_event_of_a_driver_that_died_is_removed(server, store):
     assert server.ask(guest).data == {"DocumentIncarnation": 3, "Events": []}
 
 
-def test_a_second_server_of_the_same_store_is_refused(server):
+def test_a_second_server_of_the_same_store_is_refused(server, monkeypatch, capsys):
     """One source of truth has one voice."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "events", "serve", "--address", "127.0.0.1", "--port",
-         "0", "--identify", "127.0.0.1=x"], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "HARNESS_STATE_DIR": str(server.folder)},
-    )  # fmt: skip
-    assert done.returncode == 3
-    assert "served" in done.stderr
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(server.folder))
+    arguments = ["--address", "127.0.0.1", "--port", "0", "--identify", "127.0.0.1=x"]
+    assert _run(["events", "serve", *arguments]) == 3
+    assert "served" in capsys.readouterr().err
 
 
-def test_an_address_that_others_can_reach_needs_a_word(tmp_path):
+def test_an_address_that_others_can_reach_needs_a_word(tmp_path, monkeypatch, capsys):
     """0.0.0.0 is refused, exit 2."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "events", "serve", "--address", "0.0.0.0", "--port", "0"],
-        capture_output=True, text=True, timeout=60,
-        env={**os.environ, "HARNESS_STATE_DIR": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "--anywhere" in " ".join(done.stderr.split())
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
+    assert _run(["events", "serve", "--address", "0.0.0.0", "--port", "0"]) == 2
+    assert "--anywhere" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_guest_is_told_who_it_is(server):

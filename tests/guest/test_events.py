@@ -335,10 +335,10 @@ answers = [ask(None, "GET", None, {{}})]
 subprocess.check_call(["ip", "address", "add", VICTIM + "/32", "dev", device])
 try:
     body = json.dumps({{"StartRequests": [{{"EventId": EVENT}}]}})
-    for method, sent in (("GET", None), ("POST", body)):
-        for headers in ({{}}, {{"Host": "tiny-1", "Forwarded": "for=" + VICTIM}}):
-            claim()
-            answers.append(ask((VICTIM, 0), method, sent, headers))
+    said = {{"Host": "tiny-1", "Forwarded": "for=" + VICTIM}}
+    for method, sent, headers in (("GET", None, {{}}), ("POST", body, said)):
+        claim()
+        answers.append(ask((VICTIM, 0), method, sent, headers))
 finally:
     subprocess.check_call(["ip", "address", "del", VICTIM + "/32", "dev", device])
 print(json.dumps(answers))

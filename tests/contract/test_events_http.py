@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.cli import _run
+from harness.cli import run_command_line
 from harness.events.document import VERSIONS, Event, EventType, State
 from harness.events.store import Store
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
@@ -304,14 +304,14 @@ def test_a_second_server_of_the_same_store_is_refused(server, monkeypatch, capsy
     """One source of truth has one voice."""
     monkeypatch.setenv("HARNESS_STATE_DIR", str(server.folder))
     arguments = ["--address", "127.0.0.1", "--port", "0", "--identify", "127.0.0.1=x"]
-    assert _run(["events", "serve", *arguments]) == 3
+    assert run_command_line(["events", "serve", *arguments]) == 3
     assert "served" in capsys.readouterr().err
 
 
 def test_an_address_that_others_can_reach_needs_a_word(tmp_path, monkeypatch, capsys):
     """0.0.0.0 is refused, exit 2."""
     monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
-    assert _run(["events", "serve", "--address", "0.0.0.0", "--port", "0"]) == 2
+    assert run_command_line(["events", "serve", "--address", "0.0.0.0", "--port", "0"]) == 2
     assert "--anywhere" in " ".join(capsys.readouterr().err.split())
 
 

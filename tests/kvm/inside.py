@@ -23,7 +23,6 @@ GUESTS = (
 #: The tests look closer: the lag must lie between the pause's inner and its outer bound.
 CLOCK = """
 [clock]
-tolerance_s = 0.005
 samples = 40
 lag_tolerance_s = 2.0
 """

@@ -156,12 +156,13 @@ def test_a_guest_polls_approves_is_frozen_and_sees_it_over(session, tmp_path):
     record = json.loads((tmp_path / "out").read_text())
     notice = record["update_domains"][0]["notice"]
     (event_id,) = notice["event_ids"]
-    assert [states for _, _, states in seen if states] == [
-        [[event_id, "Scheduled"]],
-        [[event_id, "Started"]],
-    ]
+    scheduled_first, *then = [states for _, _, states in seen if states]
+    assert scheduled_first == [[event_id, "Scheduled"]]
+    # It is frozen milliseconds after the start; whether a poll sees that is a matter of chance.
+    assert then in ([], [[[event_id, "Started"]]])
     incarnations = [incarnation for _, incarnation, _ in seen]
-    assert incarnations == list(range(incarnations[0], incarnations[0] + 3))
+    assert incarnations == sorted(set(incarnations))
+    assert incarnations[-1] - incarnations[0] == 2, "scheduled → started → over, each counted"
     assert notice["approved_by"] == ["debian-1"]
     assert notice["approved_at"] < notice["started_at"] < notice["not_before"]
     assert notice["started_at"] < notice["removed_at"]
@@ -307,7 +308,7 @@ def test_a_guest_that_takes_anothers_address_speaks_for_nobody(session, tmp_path
 
 #: Asks as itself, then with the victim's address, having told the host that this is its own.
 STEAL = """
-import http.client, json, socket, struct, subprocess
+import http.client, json, socket, struct, subprocess, time
 VICTIM, URL, EVENT = {victim!r}, {url!r}, {event!r}
 link = json.loads(subprocess.check_output(["ip", "-json", "route", "get", "169.254.169.254"]))[0]
 device = link["dev"]
@@ -331,7 +332,11 @@ def claim():
     arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, hardware, address, b"", address)
     for _ in range(3):
         raw.send(b"\\xff" * 6 + hardware + b"\\x08\\x06" + arp)
-answers = [ask(None, "GET", None, {{}})]
+for _ in range(10):  # the first answers may be 404: until the way to us is pinned
+    answers = [ask(None, "GET", None, {{}})]
+    if answers[0][0] == 200:
+        break
+    time.sleep(1)
 subprocess.check_call(["ip", "address", "add", VICTIM + "/32", "dev", device])
 try:
     body = json.dumps({{"StartRequests": [{{"EventId": EVENT}}]}})

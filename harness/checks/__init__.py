@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from harness.checks import (
     clock_offset,
+    clock_watch,
     frozen,
     kernel_log,
     lag,
@@ -26,6 +27,7 @@ Check = Callable[[Evidence], CheckRecord]
 CHECKS: Mapping[str, Check] = {
     pause_window.NAME: pause_window.judge,
     clock_offset.NAME: clock_offset.judge,
+    clock_watch.NAME: clock_watch.judge,
     lag.NAME: lag.judge,
     frozen.NAME: frozen.judge,
     same_boot.NAME: same_boot.judge,

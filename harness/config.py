@@ -302,9 +302,11 @@ def _explain(
     first = error.errors()[0]
     location = first["loc"]
     key = _spoken(location, raw)
-    origin = origins.get(".".join(str(part) for part in location)) or origins.get(
-        str(location[0]) if location else "", next(iter(origins.values()), "configuration")
-    )
+    # The whole key, or the list or table that it is in.
+    longest_first = range(len(location), 0, -1)
+    keys = [".".join(str(part) for part in location[:count]) for count in longest_first]
+    anywhere = next(iter(origins.values()), "configuration")
+    origin = next((origins[one] for one in keys if one in origins), anywhere)
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(location)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1)

@@ -11,6 +11,8 @@ from harness.timebase import NS_PER_S, Deadline
 _LEAD_S = 0.02
 #: Of the time from starting ``date`` to its end, what has passed when it sets the clock.
 _SET_AFTER = 0.8
+#: No more than this is believed: too late is mended by going on, too early by going back.
+_MOST_LATENCY_S = 0.030
 #: What the guest agent takes, until it has been measured.
 _AGENT_S = 0.002
 
@@ -32,7 +34,8 @@ class DateAtSecond(Method):
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
         clock = reach.clock
-        way_s = change.reading.uncertainty_s + _SET_AFTER * reach.sampler.date_latency_s
+        starting_s = min(_MOST_LATENCY_S, _SET_AFTER * reach.sampler.date_latency_s)
+        way_s = change.reading.uncertainty_s + starting_s
         early_ns = max(0, round((way_s + change.late_s) * NS_PER_S))
         ahead_ns = round((_LEAD_S + change.target_s) * NS_PER_S) + early_ns
         # The second, in the guest's time, that comes up next after all of that.

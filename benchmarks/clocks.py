@@ -141,8 +141,8 @@ class Bench:
         session = self.session(name, interpreter)
         deadline = Deadline.after(30)
         session.sampler.read(8, deadline)
-        needle = {"python3": "ISB -c", "perl": "perl -e"}[interpreter]
-        command = f"grep -h VmHWM $(pgrep -f '{needle}' | sed 's,.*,/proc/&/status,')"
+        needle = {"python3": "^python3 -[I]SB", "perl": "^perl -[e]"}[interpreter]
+        command = f"for pid in $(pgrep -f '{needle}'); do grep VmHWM /proc/$pid/status; done"
         said = session.shell.run(command, deadline, check=False).stdout.split()
         session.close()
         return max(int(word) for word in said if word.isdecimal())

@@ -24,7 +24,7 @@ _SHOWN = 80
 _KEPT = 4096
 #: An agent that says nothing for so long never will; starting one may take long.
 _ANSWER_S = 10.0
-_START_S = 25.0
+_START_S = 15.0
 #: A reading that is not as sure as was asked for is taken again, so often in all.
 _TRIES = 3
 #: So many times what would be enough is the way itself, and not bad luck.

@@ -14,6 +14,11 @@ look() { # the head of the list, and the offset of its second clock
         esac
     done </proc/timer_list
 } 2>/dev/null
+failed() { # in one line
+    set -f
+    echo "$number failed" $said
+    set +f
+}
 glance() { # only the head
     { read -r a && read -r a && read -r a b mono c; } </proc/timer_list
 } 2>/dev/null
@@ -54,12 +59,12 @@ while IFS=" " read -r what number value more; do
         echo "$number" "$kind" "$uptime" $reading
         ;;
     h) echo "$number hello $can rtc date latency=$latency" ;;
-    d) if said=$(date -u -s "@$value" 2>&1); then echo "$number ok"; else echo "$number failed $said"; fi ;;
+    d) if said=$(date -u -s "@$value" 2>&1); then echo "$number ok"; else failed; fi ;;
     s)
         sign='' size=$value
         case $value in -*) sign=- size=${value#-} ;; esac
         by=$(printf '%s%d.%09d' "$sign" $((size / 1000000000)) $((size % 1000000000)))
-        if said=$(date -u -s "$by seconds" 2>&1); then echo "$number ok"; else echo "$number failed $said"; fi
+        if said=$(date -u -s "$by seconds" 2>&1); then echo "$number ok"; else failed; fi
         ;;
     t) # parts per million, nanoseconds; a microsecond a tick is 100 ppm
         old=$(adjtimex)
@@ -70,7 +75,7 @@ while IFS=" " read -r what number value more; do
             sleep $(printf '%d.%09d' $((more / 1000000000)) $((more % 1000000000)))
             adjtimex -q -t $((old)) && echo "$number ok" || echo "$number failed to end the slew"
         else
-            echo "$number failed $said"
+            failed
         fi
         trap - HUP INT TERM
         ;;

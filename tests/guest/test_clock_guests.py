@@ -173,3 +173,21 @@ def _without_and_with_sudo(debian, shell):
     mended = correct(reach, CorrectionPolicy(0.010), soon())
     sampler.close()
     assert (mended.method, mended.refused, mended.doubt) == ("chronyd", None, None)
+
+
+def test_a_run_puts_a_clock_back_to_what_it_was_and_watches_it(debian, harness):
+    """--restore-offset --watch: slow by 2 s before, slow by 2 s after, and it stays so."""
+    debian.sampler.step(-2_000_000_000, soon())
+    ended = harness("run", "debian-1", "--duration", "0.5", "--restore-offset",
+                    "--watch", "2s", "--json")  # fmt: skip
+    guest = ended.record["guests"][0]
+    verdicts = {check["name"]: check["outcome"] for check in guest["checks"]}
+    assert ended.code == 0, guest
+    assert (verdicts["clock"], verdicts["watch"]) == ("pass", "pass")
+    clock = guest["clock"]
+    assert clock["after_correction"]["offset_s"] == pytest.approx(-2.0, abs=0.05)
+    assert clock["target_s"] == clock["before"]["offset_s"]
+    assert clock["watch"]["witness"]["realtime_went_back"] == 0
+    assert clock["methods"][0] == "slew"
+    assert clock["guest_agent_agrees"] in (True, None)
+    assert guest["stale_clock_window_s"] > 0

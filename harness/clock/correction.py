@@ -97,15 +97,14 @@ class _Attempts:
 
     def _choose(self, decision: Decision) -> Method | None:
         """The first method that fits, works in this guest, and is not used up."""
-        methods = [METHODS[name] for name in self.policy.methods]
-        wanted = [m for m in methods if m.remedy is decision.remedy]
+        remedies = [decision.remedy]
         if decision.remedy is Remedy.SLEW and decision.may_step:
-            wanted += [m for m in methods if m.remedy is Remedy.STEP]
-        if decision.remedy is Remedy.STEP:
-            wanted = [m for m in methods if m.remedy is Remedy.STEP]
-        for method in wanted:
-            if self.tried[method.name] < ATTEMPTS and method.obstacle(self.reach) is None:
-                return method
+            remedies.append(Remedy.STEP)
+        for remedy in remedies:
+            for method in (METHODS[name] for name in self.policy.methods):
+                usable = method.remedy is remedy and self.tried[method.name] < ATTEMPTS
+                if usable and method.obstacle(self.reach) is None:
+                    return method
         return None
 
     def _attempt(self, method: Method, reading: ClockReading) -> bool:

@@ -32,7 +32,7 @@ from harness.mend import Mended, mend
 from harness.session import GuestSession
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 
-CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 15, 8
+CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6
 EIGHT = 8
 WRONG_S = -3.0
 PAUSE_S = 1.0
@@ -264,7 +264,7 @@ def main() -> None:
         lab = labs.up(specs, deadline=Deadline.after(600), progress=partial(print, flush=True))
         try:
             host = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
-            SYSTEM_CLOCK.sleep(10)  # what a guest still does after its boot
+            SYSTEM_CLOCK.sleep(5)  # what a guest still does after its boot
             text = measure(Bench(lab, host), names)
         finally:
             labs.down(print)

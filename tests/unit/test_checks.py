@@ -109,6 +109,7 @@ def test_one_missing_measurement_fails_those_checks_that_need_it(field, names):
 def test_a_watch_that_nobody_asked_for_is_no_promise():
     """And the watch's own verdict counts where it was."""
     assert verdict("watch", watch=None, watch_asked=False).outcome is SKIP
+    assert "watch" not in {r.name for r in judge_all(replace(GOOD, watch_asked=False))}
     undone = GOOD.watch.model_copy(update={"outcome": FAIL, "detail": "somebody moved it"})
     record = verdict("watch", watch=undone)
     assert (record.outcome, "somebody moved it" in record.detail) == (FAIL, True)

@@ -71,7 +71,7 @@ class Care:
         window: PauseWindow,
     ) -> dict[str, Aftermath]:
         """Mend every guest that runs again, and look at it again; in parallel. Never raises."""
-        limit_s = self.config.mend_timeout_s
+        limit_s = self.config.mend_timeout_s + self.config.clock.watch_s
         deadline = Deadline.after(limit_s, self.clock)
         calls = {
             name: partial(self._look_after, one, baselines[name], window.guests[name], deadline)
@@ -88,6 +88,8 @@ class Care:
     def _look_before(self, session: GuestSession, deadline: Deadline) -> Baseline:
         log = mark(session.shell, session.facts, deadline)
         seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
+        if self.config.clock.watch_s > 0:
+            session.sampler.ensure_witness(deadline)
         # Last, so that as little as possible lies between this reading and the pause.
         return Baseline(session.sampler.read(self.config.clock.samples, deadline), seen, log)
 
@@ -96,7 +98,10 @@ class Care:
     ) -> Aftermath:
         if pause.resume_returned_ns is None:
             return Aftermath(Mended(None, problem="not resumed by this run, so it was left alone"))
-        mended = mend(session, self.config, pause.resume_returned_ns, deadline, clock=self.clock)
+        resumed_ns = pause.resume_returned_ns
+        mended = mend(
+            session, self.config, resumed_ns, deadline, before=before.clock, clock=self.clock
+        )
         if mended.after_resume is not None:
             uuid = session.info.uuid
             self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)

@@ -54,18 +54,43 @@ class UpdateSection(_Section):
     rollback: tuple[str, ...] = ()
 
 
+InterpreterName = Literal["python3", "perl", "sh"]
+MethodName = Literal[
+    "slew",
+    "chronyd",
+    "timesyncd",
+    "ntpd",
+    "relative-step",
+    "ptp-kvm",
+    "date-at-second",
+    "guest-agent",
+]
+
+
 class ClockSection(_Section):
     """``[clock]``: how well a guest's clock must be right, and what may be done about it."""
 
     correct: bool = True
     tolerance_s: Positive | None = None
-    """Allowed |offset|; by default 10 ms where the guest has python3, 50 ms where only sh."""
+    """Allowed |offset|; by default what the guest's interpreter can keep."""
     allow_backward: bool = False
     ceiling_s: Positive = 86_400.0
     """A larger offset is not corrected: a person should look first."""
     lag_tolerance_s: Positive = 0.25
     """How far the measured lag may be from the pause before we doubt the measurement."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 8
+    interpreters: Annotated[tuple[InterpreterName, ...], Field(min_length=1)] = get_args(
+        InterpreterName
+    )
+    """What the clock agent may run in, in the order in which they are tried."""
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = get_args(MethodName)
+    """Ways to correct a clock, in the order in which they are tried."""
+    slew_below_s: Annotated[float, Field(ge=0, le=0.5)] = 0.050
+    """An offset of at most this is slewed where the guest can be; 0: always stepped."""
+    watch_s: NotNegative = 0.0
+    """How long each clock is watched after its correction."""
+    restore_offset: bool = False
+    """Put a clock back to the offset it had before the pause, not to the host's clock."""
 
 
 class SshSection(_Section):
@@ -78,6 +103,8 @@ class SshSection(_Section):
     proxy_jump: str | None = None
     host_key: str | None = None
     """``SHA256:…`` fingerprint that the guest's host key must have."""
+    sudo: bool = False
+    """Set the clock by ``sudo -n``, where the user is not root."""
     connect_timeout_s: Positive = 15.0
 
 
@@ -247,7 +274,18 @@ def load(
         config = Config.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         raise _explain(error, raw, origins) from error
-    return Loaded(_anchored(config, file), origins, file)
+    return Loaded(_anchored(_overridden(config, origins, file), file), origins, file)
+
+
+def _overridden(config: Config, origins: Mapping[str, str], file: Path | None) -> Config:
+    """A tolerance by flag or environment goes before those that guests have in the file."""
+    if origins.get("clock.tolerance_s", str(file)) == str(file):
+        return config
+    guests = tuple(
+        GuestSection.model_validate(guest.model_dump(exclude={"tolerance_s"}, exclude_unset=True))
+        for guest in config.guest
+    )
+    return config.model_copy(update={"guest": guests})
 
 
 def _anchored(config: Config, file: Path | None) -> Config:
@@ -334,9 +372,11 @@ def _explain(
     first = error.errors()[0]
     location = first["loc"]
     key = _spoken(location, raw)
-    origin = origins.get(".".join(str(part) for part in location)) or origins.get(
-        str(location[0]) if location else "", next(iter(origins.values()), "configuration")
-    )
+    # The whole key, or the list or table that it is in.
+    longest_first = range(len(location), 0, -1)
+    keys = [".".join(str(part) for part in location[:count]) for count in longest_first]
+    anywhere = next(iter(origins.values()), "configuration")
+    origin = next((origins[one] for one in keys if one in origins), anywhere)
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(location)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1)

@@ -1,15 +1,22 @@
-"""After the resume, per guest and as fast as possible: measure the clock, correct it, verify."""
+"""After the resume, per guest and as fast as possible: measure the clock, correct it, verify.
+
+What is not urgent comes after that: a second opinion by the guest agent, the RTC, the watch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.clock.correction import correct
+from harness.clock.correction import Correction, correct
+from harness.clock.watching import watch
 from harness.config import Config
 from harness.errors import HarnessError
-from harness.records import ClockReading
+from harness.records import ClockReading, Outcome, WatchRecord
 from harness.session import GuestSession
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+
+#: For a second opinion; an agent that hangs must not hold us up.
+_OPINION_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,15 @@ class Mended:
     """Resume returned → correction verified."""
     problem: str | None = None
     """Why the clock could not be measured or corrected, in words."""
+    attempts: tuple[str, ...] = ()
+    doubt: str | None = None
+    """Why the clock, right as it is, may not stay so."""
+    target_s: float = 0.0
+    """The offset it should have; with its uncertainty."""
+    target_uncertainty_s: float = 0.0
+    guest_agent: ClockReading | None = None
+    rtc_offset_s: float | None = None
+    watch: WatchRecord | None = None
 
     @property
     def at_end(self) -> ClockReading | None:
@@ -36,27 +52,80 @@ def mend(
     resumed_ns: int,
     deadline: Deadline,
     *,
+    before: ClockReading | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Mended:
-    """Measure, correct where the configuration allows it, measure again.
+    """Measure, correct where the configuration allows it, measure again; watch if asked to.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC. Never
     raises a HarnessError: what went wrong is part of the result.
     """
+    mended = _mend(session, config, resumed_ns, deadline, before)
+    if mended.after_resume is None:
+        return mended
+    agent, rtc_s = second_opinion(session, deadline)
+    mended = replace(mended, guest_agent=agent, rtc_offset_s=rtc_s)
+    policy = session.policy(config, before)
+    right = mended.at_end is not None and policy.judge(mended.at_end) is Outcome.PASS
+    if config.clock.watch_s > 0 and right:
+        seen = watch(session.sampler, policy, config.clock.watch_s, deadline, clock)
+        mended = replace(mended, watch=seen)
+    return mended
+
+
+def _mend(
+    session: GuestSession,
+    config: Config,
+    resumed_ns: int,
+    deadline: Deadline,
+    before: ClockReading | None,
+) -> Mended:
     try:
         after_resume = session.sampler.read(config.clock.samples, deadline)
     except HarnessError as error:
         return Mended(None, problem=str(error))
-    if not config.clock.correct:
-        return Mended(after_resume, problem="correction is switched off")
-    try:
-        correction = correct(session.sampler, session.policy(config), deadline, after_resume)
-    except HarnessError as error:
-        return Mended(after_resume, problem=str(error))
-    return Mended(
+    policy = session.policy(config, before)
+    seen = Mended(
         after_resume,
-        correction.after,
-        correction.method,
-        (clock.monotonic_ns() - resumed_ns) / NS_PER_S,
-        correction.refused,
+        target_s=policy.target_s,
+        target_uncertainty_s=policy.target_uncertainty_s,
     )
+    if not config.clock.correct:
+        return replace(seen, problem="correction is switched off")
+    try:
+        correction = correct(session.reach, policy, deadline, after_resume)
+    except HarnessError as error:
+        return replace(seen, problem=str(error))
+    return replace(
+        seen,
+        after_correction=correction.after,
+        method=correction.method,
+        stale_clock_window_s=_since(resumed_ns, correction),
+        problem=correction.refused,
+        attempts=correction.attempts,
+        doubt=correction.doubt,
+    )
+
+
+def _since(resumed_ns: int, correction: Correction) -> float | None:
+    if correction.verified_ns is None:
+        return None
+    return (correction.verified_ns - resumed_ns) / NS_PER_S
+
+
+def second_opinion(
+    session: GuestSession, deadline: Deadline
+) -> tuple[ClockReading | None, float | None]:
+    """(the guest agent's reading, the RTC's offset); None for what there is not."""
+    agent = rtc_s = None
+    until = deadline.sooner(_OPINION_S)
+    try:
+        if session.reach.agent is not None:
+            agent = session.reach.agent.get(until).reading
+    except HarnessError:
+        pass  # no agent, or one that does not answer: it is an extra
+    try:
+        rtc_s = session.sampler.rtc_s(until)
+    except HarnessError:
+        pass
+    return agent, rtc_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.aftercare import Aftermath, Baseline
 from harness.checks import judge_all
@@ -10,8 +11,11 @@ from harness.checks.evidence import Evidence
 from harness.checks.frozen import monotonic_deficit
 from harness.config import Config
 from harness.host.protocol import EventKind, Hypervisor
+from harness.host.reference import synchronised
+from harness.mend import Mended
 from harness.plan import UpdateDomain
 from harness.records import (
+    ClockReading,
     ClockRecord,
     GuestRecord,
     Outcome,
@@ -40,6 +44,11 @@ def evidence_of(
         clock_after_resume=mended.after_resume,
         clock_at_end=mended.at_end,
         correction_problem=mended.problem,
+        correction_doubt=mended.doubt,
+        clock_target_s=mended.target_s,
+        clock_target_uncertainty_s=mended.target_uncertainty_s,
+        watch=mended.watch,
+        watch_asked=config.clock.watch_s > 0,
         kernel_log_readable=before.kernel_log.marker is not None,
         new_kernel_lines=log.new_lines if log else None,
         stall_lines=log.stalls if log else None,
@@ -62,7 +71,6 @@ def record_guest(
     checks = judge_all(evidence)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     outcomes = [check.outcome for check in checks] + [Outcome.ERROR for _ in problems]
-    deficit = monotonic_deficit(before.clock, after.mended.after_resume)
     return GuestRecord(
         name=session.name,
         uuid=session.info.uuid,
@@ -72,14 +80,7 @@ def record_guest(
         pause_window_s=pause.outer_s,
         pause_inner_s=_between_events(session.info.uuid, window, hypervisor),
         stale_clock_window_s=after.mended.stale_clock_window_s,
-        clock=ClockRecord(
-            method=after.mended.method,
-            expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
-            before=before.clock,
-            after_resume=after.mended.after_resume,
-            after_correction=after.mended.after_correction,
-            monotonic_deficit_s=deficit[0] if deficit else None,
-        ),
+        clock=_clock_record(before, evidence, after.mended, config),
         checks=checks,
         facts=_facts(session),
         still_paused=still_paused,
@@ -87,9 +88,43 @@ def record_guest(
     )
 
 
+def _clock_record(
+    before: Baseline, evidence: Evidence, mended: Mended, config: Config
+) -> ClockRecord:
+    deficit = monotonic_deficit(before.clock, mended.after_resume)
+    return ClockRecord(
+        method=mended.method,
+        expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
+        before=before.clock,
+        after_resume=mended.after_resume,
+        after_correction=mended.after_correction,
+        monotonic_deficit_s=deficit[0] if deficit else None,
+        target_s=mended.target_s,
+        methods=config.clock.methods,
+        attempts=mended.attempts,
+        doubt=mended.doubt,
+        host_synchronised=synchronised(),
+        rtc_offset_s=mended.rtc_offset_s,
+        watch=mended.watch,
+        **second_opinion_fields(mended.guest_agent, mended.at_end),
+    )
+
+
+def second_opinion_fields(agent: ClockReading | None, ours: ClockReading | None) -> dict[str, Any]:
+    """The guest agent's reading beside ours, as fields of a record."""
+    if agent is None or ours is None:
+        return {"guest_agent": agent}
+    apart_s = agent.offset_s - ours.offset_s
+    return {
+        "guest_agent": agent,
+        "guest_agent_disagreement_s": apart_s,
+        "guest_agent_agrees": abs(apart_s) <= agent.uncertainty_s + ours.uncertainty_s,
+    }
+
+
 def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None:
     """Samples and kernel lines, for whoever doubts a verdict."""
-    folder.write_guest(session.name, "clock-samples.json", session.sampler.raw)
+    folder.write_guest(session.name, "clock-samples.json", list(session.sampler.raw))
     if after.kernel_log:
         lines = "\n".join(after.kernel_log.new_lines) + "\n"
         folder.write_guest(session.name, "kernel.log", lines)

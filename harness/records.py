@@ -51,10 +51,55 @@ class ClockReading(Record):
     monotonic_s: float | None = None
     """guest CLOCK_MONOTONIC − host CLOCK_MONOTONIC, seconds; only its changes mean something."""
     monotonic_uncertainty_s: float | None = None
+    boottime_minus_monotonic_s: float | None = None
+    """guest CLOCK_BOOTTIME − CLOCK_MONOTONIC, seconds: how long it was suspended by itself."""
     samples: int = 1
     """How many samples the best was chosen from."""
     host_ahead_s: float | None = None
     """host CLOCK_REALTIME − host CLOCK_MONOTONIC, seconds; changes when the host's clock is set."""
+
+
+class Jump(Record):
+    """A clock that moved between two readings by more than their uncertainty."""
+
+    at_s: float
+    """After the beginning of the watch."""
+    by_s: float
+    """Forwards if positive."""
+
+
+class WitnessRecord(Record):
+    """What a program in the guest saw of the guest's own clocks, looking every 50 ms."""
+
+    looks: int
+    realtime_went_back: int
+    worst_back_s: float
+    jumps: int
+    last_jump_s: float
+    monotonic_went_back: int
+    longest_gap_s: float
+    """The longest time between two looks, on CLOCK_MONOTONIC: a jump of it, or a busy guest."""
+
+
+class WatchRecord(Record):
+    """A clock that was watched for a while after it had been corrected."""
+
+    outcome: Outcome
+    duration_s: float
+    readings: int
+    first_offset_s: float | None = None
+    last_offset_s: float | None = None
+    worst_offset_s: float | None = None
+    drift_ppm: float | None = None
+    """The rate at which the clock still runs away from the host's; positive: it gains."""
+    drift_uncertainty_ppm: float | None = None
+    jumps: tuple[Jump, ...] = ()
+    monotonic_jumps: tuple[Jump, ...] = ()
+    undone: bool = False
+    """The clock was moved out of tolerance again: a time daemon perhaps."""
+    witness: WitnessRecord | None = None
+    """None: the guest's interpreter offers none, so that only the readings tell."""
+    detail: str = ""
 
 
 class ClockRecord(Record):
@@ -67,6 +112,25 @@ class ClockRecord(Record):
     before: ClockReading | None = None
     after_resume: ClockReading | None = None
     after_correction: ClockReading | None = None
+    target_s: float = 0.0
+    """The offset the clock should have in the end; not 0 where it was put back to what it was."""
+    methods: tuple[str, ...] = ()
+    """The methods of correction in the order in which they would be tried."""
+    attempts: tuple[str, ...] = ()
+    """Every attempt, and what came of it."""
+    doubt: str | None = None
+    """Why the clock, right as it was, may not have stayed so."""
+    host_synchronised: bool | None = None
+    """Whether the host's own clock, the reference, is; None: it does not say."""
+    rtc_offset_s: float | None = None
+    """RTC − host CLOCK_REALTIME in the end, known to ± half a second; None: not readable."""
+    guest_agent: ClockReading | None = None
+    """The clock in the end as the guest agent tells it; None: there is none."""
+    guest_agent_disagreement_s: float | None = None
+    """By how much the guest agent's offset is another than ours."""
+    guest_agent_agrees: bool | None = None
+    """Whether the two intervals overlap."""
+    watch: WatchRecord | None = None
     monotonic_deficit_s: float | None = None
     """How much CLOCK_MONOTONIC fell behind the host's over the window: proof of the freeze."""
 

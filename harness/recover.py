@@ -191,10 +191,10 @@ def _mend(
     try:
         treated.mended = mend(session, config, clock.monotonic_ns(), deadline, clock=clock)
         end = treated.mended.at_end
-        treated.problem = treated.mended.problem
+        treated.problem = treated.mended.problem or treated.mended.doubt
         treated.clock_outcome = (
             judge_offset(end.offset_s, end.uncertainty_s, session.tolerance_s)
-            if end
+            if end and not treated.mended.doubt
             else Outcome.ERROR
         )
     finally:

@@ -19,6 +19,7 @@ from harness.errors import GuestStranded, HarnessError, InfrastructureError, Int
 from harness.fanout import errors, fan_out
 from harness.guard import Guardian
 from harness.host.protocol import Hypervisor
+from harness.host.reference import synchronised
 from harness.hostlock import host_lock
 from harness.interruption import Interruption
 from harness.journal import Journal
@@ -215,6 +216,12 @@ def _with_notice(record: UpdateDomainRecord, notice: Notice) -> UpdateDomainReco
     return record.model_copy(update={"notice": notice.record(record.name)})
 
 
+def _doubts_about_the_host() -> tuple[str, ...]:
+    if synchronised() is not False:
+        return ()
+    return ("the host's own clock is not synchronised; guests were measured against it as it is",)
+
+
 def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
     error = _loudest(story, tools.interruption)
     problems = [str(error)] if error else []
@@ -244,6 +251,6 @@ def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
         guests=tuple(guest for result in story.results for guest in result.guests),
         harness_version=__version__,
         tolerance_s=tools.config.clock.tolerance_s,
-        warnings=story.plan.warnings,
+        warnings=(*story.plan.warnings, *_doubts_about_the_host()),
         problems=tuple(problems),
     )

@@ -8,19 +8,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.checks.evidence import Observed
-from harness.clock.correction import CorrectionPolicy
+from harness.clock.policy import CorrectionPolicy
+from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
 from harness.config import Config, GuestSection
-from harness.errors import HarnessError, HostKeyRejected, ShellUnreachable
+from harness.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
 from harness.guest.access import SshSettings
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.timebase import Deadline
+from harness.records import ClockReading
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
-DEFAULT_TOLERANCE_S = {"python3": 0.010, "sh": 0.050}
+DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}
+#: Where the shell must start a process to read the clock.
+COARSE_TOLERANCE_S = 0.050
+
+
+@dataclass(frozen=True)
+class GuestAgentClock:
+    """One guest's clock by way of its guest agent (:class:`harness.clock.reach.AgentClock`)."""
+
+    hypervisor: Hypervisor
+    uuid: str
+    clock: Clock = SYSTEM_CLOCK
+
+    def get(self, deadline: Deadline) -> AgentTime:
+        """What the agent says, and when it was asked."""
+        sent_ns = self.clock.realtime_ns()
+        guest_ns = self.hypervisor.guest_time_ns(self.uuid, deadline)
+        return AgentTime(sent_ns, guest_ns, self.clock.realtime_ns())
+
+    def set(self, realtime_ns: int, deadline: Deadline) -> None:
+        """Let the agent set the clock."""
+        self.hypervisor.set_guest_time(self.uuid, realtime_ns, deadline)
 
 
 @dataclass
@@ -34,6 +57,7 @@ class GuestSession:
     facts: GuestFacts
     sampler: Sampler
     tolerance_s: float
+    reach: Reach
 
     @property
     def name(self) -> str:
@@ -56,20 +80,27 @@ class GuestSession:
         address, shell = _log_in(info, section, config, hypervisor, deadline)
         try:
             facts = gather(shell, deadline)
-            sampler = Sampler.open(shell, facts, deadline)
+            own = section.ssh
+            sudo = own.sudo if "sudo" in own.model_fields_set else config.ssh.sudo
+            sudo = sudo and facts.uid != 0
+            interpreters = config.clock.interpreters
+            sampler = Sampler.open(shell, facts, deadline, interpreters=interpreters, sudo=sudo)
         except HarnessError:
             shell.close()
             raise
-        tolerance_s = (
-            section.tolerance_s
-            or config.clock.tolerance_s
-            or DEFAULT_TOLERANCE_S[sampler.interpreter]
-        )
-        return cls(info, section, address, shell, facts, sampler, tolerance_s)
+        tolerance_s = section.tolerance_s or config.clock.tolerance_s or default_tolerance(sampler)
+        agent = GuestAgentClock(hypervisor, info.uuid)
+        reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
+        return cls(info, section, address, shell, facts, sampler, tolerance_s, reach)
 
-    def policy(self, config: Config) -> CorrectionPolicy:
-        """What may be done about this guest's clock."""
+    def policy(self, config: Config, before: ClockReading | None = None) -> CorrectionPolicy:
+        """What may be done about this guest's clock, which was at ``before`` before the pause."""
+        back = before if config.clock.restore_offset else None
         return CorrectionPolicy(
+            slew_below_s=config.clock.slew_below_s,
+            methods=config.clock.methods,
+            target_s=back.offset_s if back else 0.0,
+            target_uncertainty_s=back.uncertainty_s if back else 0.0,
             tolerance_s=self.tolerance_s,
             allow_backward=config.clock.allow_backward,
             ceiling_s=config.clock.ceiling_s,
@@ -84,6 +115,11 @@ class GuestSession:
         """End the sampler and the connection; never raises."""
         self.sampler.close()
         self.shell.close()
+
+
+def default_tolerance(sampler: Sampler) -> float:
+    """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
+    return DEFAULT_TOLERANCE_S[sampler.interpreter] if sampler.precise else COARSE_TOLERANCE_S
 
 
 def _log_in(
@@ -101,6 +137,11 @@ def _log_in(
             return address, SshShell.open(info.name, address, settings, deadline)
         except (ShellUnreachable, HostKeyRejected) as error:
             refusals.append(error)
+        except DeadlineExpired as error:
+            # Nobody answers there; the next address may have time left, unless all of it is over.
+            refusals.append(error)
+            if deadline.expired:
+                break
     # A refused host key says more than an address that leads nowhere.
     raise next((e for e in refusals if isinstance(e, HostKeyRejected)), refusals[0])
 

@@ -77,12 +77,13 @@ def libvirt(lab) -> LibvirtHypervisor:
 
 @pytest.fixture
 def session(lab, libvirt):
-    """Log in to guests by name; every login is closed after the test."""
-    config = load(lab.config_file, environment={}, flags={}).config
+    """Log in to guests by name, with settings of ``[clock]``; all is closed after the test."""
     opened = []
 
-    def log_in(name: str) -> GuestSession:
+    def log_in(name: str, **clock) -> GuestSession:
         deadline = Deadline.after(30)
+        flags = {f"clock.{key}": value for key, value in clock.items()}
+        config = load(lab.config_file, environment={}, flags=flags).config
         found = GuestSession.open(libvirt.find(name, deadline), config, libvirt, deadline)
         opened.append(found)
         return found

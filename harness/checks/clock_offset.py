@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
 from harness.clock.arithmetic import describe, judge_offset
-from harness.records import CheckRecord
+from harness.records import CheckRecord, Outcome
 
 NAME = "clock"
 
@@ -14,13 +14,21 @@ def judge(evidence: Evidence) -> CheckRecord:
     reading = evidence.clock_at_end
     if reading is None:
         return unknown(NAME, evidence.correction_problem or "the clock could not be measured")
-    said = f"{describe(reading.offset_s)} ± {reading.uncertainty_s * 1000:.2f} ms"
-    problem = f"; {evidence.correction_problem}" if evidence.correction_problem else ""
+    error_s = reading.offset_s - evidence.clock_target_s
+    uncertainty_s = reading.uncertainty_s + evidence.clock_target_uncertainty_s
+    said = [f"{describe(error_s)} ± {uncertainty_s * 1000:.2f} ms"]
+    if evidence.clock_target_s:
+        said.append(f"against {describe(evidence.clock_target_s)}, as it was before the pause")
+    said += [why for why in (evidence.correction_problem, evidence.correction_doubt) if why]
+    outcome = judge_offset(error_s, uncertainty_s, evidence.tolerance_s)
+    watched = evidence.watch is not None and evidence.watch.outcome is Outcome.PASS
+    if outcome is Outcome.PASS and evidence.correction_doubt and not watched:
+        outcome = Outcome.ERROR  # right now, but we cannot tell for how long
     return CheckRecord(
         name=NAME,
-        outcome=judge_offset(reading.offset_s, reading.uncertainty_s, evidence.tolerance_s),
-        measured=reading.offset_s,
+        outcome=outcome,
+        measured=error_s,
         allowed=evidence.tolerance_s,
         unit="s",
-        detail=said + problem,
+        detail="; ".join(said),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.host.protocol import ProcessIdentity
-from harness.records import CheckRecord, ClockReading, Outcome
+from harness.records import CheckRecord, ClockReading, Outcome, WatchRecord
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Evidence:
     """Whether the guest's user could read the kernel log before the pause."""
     new_kernel_lines: tuple[str, ...] | None
     stall_lines: tuple[str, ...] | None
+    correction_doubt: str | None = None
+    """Why a clock that is right in the end may not stay so."""
+    clock_target_s: float = 0.0
+    """The offset that the clock should have in the end, and how sure that is."""
+    clock_target_uncertainty_s: float = 0.0
+    watch: WatchRecord | None = None
+    watch_asked: bool = False
 
     @property
     def pause_s(self) -> tuple[float, float] | None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from harness.records import ClockReading, Outcome
 
 _NS = 1e-9
+#: Linux lets a clock run faster or slower by a tenth at most (ADJ_TICK).
+FASTEST_SLEW = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Sample:
     host_sent_monotonic_ns: int
     host_received_monotonic_ns: int
     guest_monotonic_ns: int | None = None
-    """Read by the guest between receiving and sending."""
+    """Read by the guest between receiving and sending; so is CLOCK_BOOTTIME."""
+    guest_boottime_ns: int | None = None
     resolution_ns: int = 1
     """Of the guest's CLOCK_REALTIME as it was read; adds to the uncertainty."""
     monotonic_resolution_ns: int = 1
@@ -54,10 +57,17 @@ class Sample:
 
 
 def consistent(samples: Sequence[Sample]) -> bool:
-    """Whether one offset could explain all samples; not so if a clock jumped between them."""
+    """Whether one clock could explain all samples; not so if one jumped between them.
+
+    A clock that is being slewed, by a time daemon perhaps, does not jump: it may have moved by
+    ``FASTEST_SLEW`` of the time that all of it took.
+    """
     lowest = max(sample.offset_ns - sample.uncertainty_ns for sample in samples)
     highest = min(sample.offset_ns + sample.uncertainty_ns for sample in samples)
-    return lowest <= highest
+    took_ns = max(sample.host_received_monotonic_ns for sample in samples) - min(
+        sample.host_sent_monotonic_ns for sample in samples
+    )
+    return lowest <= highest + FASTEST_SLEW * took_ns
 
 
 def best(samples: Sequence[Sample]) -> ClockReading:
@@ -74,8 +84,16 @@ def best(samples: Sequence[Sample]) -> ClockReading:
         monotonic_s=monotonic_s,
         monotonic_uncertainty_s=monotonic_uncertainty_s,
         samples=len(samples),
+        boottime_minus_monotonic_s=_asleep_s(chosen),
         host_ahead_s=(chosen.host_sent_ns - chosen.host_sent_monotonic_ns) * _NS,
     )
+
+
+def _asleep_s(sample: Sample) -> float | None:
+    """CLOCK_BOOTTIME − CLOCK_MONOTONIC of the guest: how long it was suspended, by itself."""
+    if sample.guest_monotonic_ns is None or sample.guest_boottime_ns is None:
+        return None
+    return (sample.guest_boottime_ns - sample.guest_monotonic_ns) * _NS
 
 
 def judge_offset(offset_s: float, uncertainty_s: float, tolerance_s: float) -> Outcome:

@@ -1,34 +1,27 @@
-"""Putting a guest's clock right: the policy, and the methods in the order they are tried.
+"""Putting a guest's clock right: read, decide, try a method, read again, until it is right.
 
-A method is a small class; to add one, write it and add it to ``METHODS``. Each attempt starts
-from a fresh reading and is verified by measuring again.
+What may be done is decided in :mod:`harness.clock.policy`, anew for every reading; how it is done
+is in :mod:`harness.clock.methods`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from dataclasses import dataclass, field
 
-from harness.clock.arithmetic import describe, judge_offset
-from harness.clock.sampling import Sampler
-from harness.errors import ProbeError
-from harness.records import ClockReading, Outcome
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.clock.arithmetic import describe
+from harness.clock.methods import METHODS
+from harness.clock.methods.protocol import Change, Method
+from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
+from harness.clock.reach import Reach
+from harness.errors import HarnessError
+from harness.records import ClockReading
+from harness.timebase import Deadline
 
 #: Attempts with one method before the next is tried.
 ATTEMPTS = 3
-#: How far ahead a whole second must be so that a command for it can be sent in time.
-_LEAD_S = 0.1
-
-
-@dataclass(frozen=True)
-class CorrectionPolicy:
-    """What may be done about a clock; seconds."""
-
-    tolerance_s: float
-    allow_backward: bool = False
-    ceiling_s: float = 86_400.0
-    samples: int = 8
+#: More than this is not the way's latency.
+_LATE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,109 +35,138 @@ class Correction:
     """Why the clock is not within tolerance, in words."""
     attempts: tuple[str, ...] = ()
     """Every attempt and what came of it."""
-
-
-class Method(Protocol):
-    """One way to correct a clock."""
-
-    name: str
-
-    def available(self, sampler: Sampler) -> bool:
-        """Whether this guest can be corrected this way."""
-
-    def correct(self, sampler: Sampler, reading: ClockReading, deadline: Deadline) -> None:
-        """Take ``reading.offset_s`` off the clock. Raises ProbeError or a ShellError."""
-
-
-class RelativeStep:
-    """One ``clock_adjtime(ADJ_SETOFFSET)`` in the guest: the way there costs no accuracy."""
-
-    name = "relative-step"
-
-    def available(self, sampler: Sampler) -> bool:
-        return sampler.can_step
-
-    def correct(self, sampler: Sampler, reading: ClockReading, deadline: Deadline) -> None:
-        sampler.step(round(-reading.offset_s * NS_PER_S), deadline)
-
-
-class DateAtSecond:
-    """``date -s`` of a whole second, sent so that it takes effect just then.
-
-    For guests with nothing but a shell, whose ``date`` knows whole seconds only. The command is
-    sent half the reading's round trip early; that half is what the reading calls uncertainty.
-    """
-
-    name = "date-at-second"
-
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._clock = clock
-
-    def available(self, sampler: Sampler) -> bool:
-        return not sampler.can_step
-
-    def correct(self, sampler: Sampler, reading: ClockReading, deadline: Deadline) -> None:
-        lead_ns = round((_LEAD_S + reading.uncertainty_s) * NS_PER_S)
-        second = (self._clock.realtime_ns() + lead_ns) // NS_PER_S + 1
-        send_at_ns = second * NS_PER_S - round(reading.uncertainty_s * NS_PER_S)
-        self._clock.sleep((send_at_ns - self._clock.realtime_ns()) / NS_PER_S)
-        sampler.set_second(second, deadline)
-
-
-#: In the order in which they are tried.
-METHODS: tuple[Method, ...] = (RelativeStep(), DateAtSecond())
+    doubt: str | None = None
+    """Why the clock, right as it is now, may not stay so."""
+    verified_ns: int | None = None
+    """When it was first seen to be right, on the host's CLOCK_MONOTONIC; None: it is not."""
 
 
 def correct(
-    sampler: Sampler,
+    reach: Reach,
     policy: CorrectionPolicy,
     deadline: Deadline,
     first: ClockReading | None = None,
 ) -> Correction:
-    """Bring the clock within tolerance of the host's, if policy allows it.
+    """Bring the clock within tolerance of where it shall be, if policy allows it.
 
     ``first`` is a reading just taken, if there is one. Raises a HarnessError only if the clock
     cannot be read.
     """
-    reading = first or sampler.read(policy.samples, deadline)
-    if _good(reading, policy):
-        return Correction(None, reading)
-    refusal = _refusal(reading, policy)
-    if refusal is not None:
-        return Correction(None, reading, refusal)
-    attempts: list[str] = []
-    for method in METHODS:
-        if not method.available(sampler):
-            continue
-        for _ in range(ATTEMPTS):
-            try:
-                method.correct(sampler, reading, deadline)
-            except ProbeError as error:
-                attempts.append(f"{method.name}: {error.message}")
-                break
-            reading = sampler.read(policy.samples, deadline)
-            attempts.append(f"{method.name}: {describe(reading.offset_s)}")
-            if _good(reading, policy):
-                return Correction(method.name, reading, None, tuple(attempts))
-    tried = "; ".join(attempts) or "no method works in this guest"
-    return Correction(None, reading, f"not corrected: {tried}", tuple(attempts))
+    return _Attempts(reach, policy, deadline).run(first)
 
 
-def _good(reading: ClockReading, policy: CorrectionPolicy) -> bool:
-    verdict = judge_offset(reading.offset_s, reading.uncertainty_s, policy.tolerance_s)
-    return verdict is Outcome.PASS
+@dataclass
+class _Attempts:
+    reach: Reach
+    policy: CorrectionPolicy
+    deadline: Deadline
+    said: list[str] = field(default_factory=list)
+    tried: Counter[str] = field(default_factory=Counter)
+    late_s: dict[str, float] = field(default_factory=dict)
+    settled: bool = False
+    verified_ns: int | None = None
+    doubt: str | None = None
 
+    def run(self, first: ClockReading | None) -> Correction:
+        method: Method | None = None
+        reading = first or self._read()
+        while True:
+            decision = decide(reading, self.policy)
+            if decision.remedy is Remedy.NOTHING:
+                self._verified()
+                if method is None or self.settled or not self._settle(method):
+                    return self._done(method.name if method else None, reading)
+                reading = self._read()  # a daemon was told, and may have moved the clock
+                continue
+            if decision.remedy is Remedy.REFUSE:
+                return self._done(None, reading, decision.reason)
+            chosen = self._choose(decision)
+            if chosen is None:
+                return self._done(None, reading, self._nothing_left(decision))
+            took_effect = self._attempt(chosen, reading)
+            reading = self._read()
+            if took_effect:
+                method = chosen
+                self._note(chosen, reading)
 
-def _refusal(reading: ClockReading, policy: CorrectionPolicy) -> str | None:
-    """Why this offset must not be corrected, in words; None if it may be."""
-    offset_s, said = reading.offset_s, describe(reading.offset_s)
-    if reading.uncertainty_s > policy.tolerance_s:
-        return (
-            f"the reading is only known to ± {reading.uncertainty_s:.4f} s, the tolerance is "
-            f"{policy.tolerance_s:g} s"
+    def _read(self) -> ClockReading:
+        # What counts is whether the reading can tell right from wrong: half the tolerance will do.
+        return self.reach.sampler.read_well(
+            self.policy.samples, self.policy.tolerance_s / 2, self.deadline
         )
-    if abs(offset_s) > policy.ceiling_s:
-        return f"{said} is beyond the ceiling of {policy.ceiling_s:g} s; a person should look first"
-    if offset_s > 0 and not policy.allow_backward:
-        return f"{said}; setting it back is not allowed (hint: --allow-backward)"
-    return None
+
+    def _choose(self, decision: Decision) -> Method | None:
+        """The first method that fits, works in this guest, and is not used up."""
+        remedies = [decision.remedy]
+        if decision.remedy is Remedy.SLEW and decision.may_step:
+            remedies.append(Remedy.STEP)
+        for remedy in remedies:
+            for method in (METHODS[name] for name in self.policy.methods):
+                usable = method.remedy is remedy and self.tried[method.name] < ATTEMPTS
+                if usable and method.obstacle(self.reach) is None:
+                    return method
+        return None
+
+    def _attempt(self, method: Method, reading: ClockReading) -> bool:
+        """Whether it was not refused."""
+        self.tried[method.name] += 1
+        change = Change(reading, self.policy.target_s, self.late_s.get(method.name, 0.0))
+        try:
+            method.apply(self.reach, change, self.deadline)
+        except HarnessError as error:
+            if self.deadline.expired:
+                raise
+            self.tried[method.name] = ATTEMPTS
+            self.said.append(f"{method.name}: {_words(error)}")
+            return False
+        self.settled, self.verified_ns = False, None
+        return True
+
+    def _note(self, method: Method, reading: ClockReading) -> None:
+        error_s = self.policy.error_s(reading)
+        if abs(error_s) < _LATE_S:
+            self.late_s[method.name] = self.late_s.get(method.name, 0.0) - error_s
+        self.said.append(f"{method.name}: {describe(error_s)}")
+
+    def _settle(self, method: Method) -> bool:
+        """Tell the daemon, once a step. Whether it was told: then look at the clock again."""
+        self.settled = True
+        try:
+            return method.settle(self.reach, self.deadline)
+        except HarnessError as error:
+            self.doubt = _words(error)
+            return False
+
+    def _verified(self) -> None:
+        if self.verified_ns is None:
+            self.verified_ns = self.reach.clock.monotonic_ns()
+
+    def _nothing_left(self, decision: Decision) -> str:
+        if self.said:
+            return f"not corrected: {'; '.join(self.said)}"
+        if decision.reason:
+            return decision.reason
+        obstacles = (
+            f"{name}: {METHODS[name].obstacle(self.reach) or 'not for this offset'}"
+            for name in self.policy.methods
+        )
+        return f"no method works in this guest: {'; '.join(obstacles)}"
+
+    def _done(
+        self, method: str | None, reading: ClockReading, refused: str | None = None
+    ) -> Correction:
+        if refused and self.said and not refused.startswith("not corrected"):
+            refused = f"{refused}; tried: {'; '.join(self.said)}"
+        return Correction(
+            method,
+            reading,
+            refused,
+            tuple(self.said),
+            self.doubt,
+            None if refused else self.verified_ns,
+        )
+
+
+def _words(error: HarnessError) -> str:
+    """What happened and what can be done; the guest's name is said elsewhere."""
+    return f"{error.message} (hint: {error.hint})" if error.hint else error.message

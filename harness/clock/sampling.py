@@ -4,75 +4,121 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.clock.agents import Agent, agent
+from harness.clock.agents import Ability, Agent, agent
+from harness.clock.answers import Sent, Witnessed, number_of, parse_sample, parse_witness
 from harness.clock.arithmetic import Sample, best, consistent
-from harness.errors import HarnessError, ProbeError
-from harness.guest.facts import GuestFacts
+from harness.errors import DeadlineExpired, HarnessError, ProbeError
+from harness.guest.facts import INTERPRETERS, GuestFacts
 from harness.guest.protocol import GuestShell, LineStream
 from harness.records import ClockReading
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
-#: /proc/uptime counts hundredths of a second and is cut, not rounded.
-_UPTIME_RESOLUTION_NS = 10_000_000
 #: How much of a strange answer is shown.
 _SHOWN = 80
-_HINT_RIGHTS = "setting a clock needs root in the guest (CAP_SYS_TIME)"
-_ADJTIMEX = re.compile(r"time\.tv_sec:\s*(\d+)\s+time\.tv_usec:\s*(\d+)")
+#: Samples that are remembered, of the latest.
+_KEPT = 4096
+#: An agent that says nothing for so long never will; starting one may take long.
+_ANSWER_S = 10.0
+_START_S = 15.0
+#: A reading that is not as sure as was asked for is taken again, so often in all.
+_TRIES = 3
+#: So many times what would be enough is the way itself, and not bad luck.
+_HOPELESS = 4
+#: What a login shell may say before the agent does.
+_GREETING_LINES = 50
+_LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
+HINT_RIGHTS = (
+    "setting a clock needs CAP_SYS_TIME in the guest: log in as root, or set sudo = true in "
+    "[ssh] where the user may use sudo without a password"
+)
+_HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, or log in as root"
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """An answer and the host's CLOCK_MONOTONIC around it."""
+
+    sent_ns: int
+    text: str
+    received_ns: int
 
 
 class Sampler:
-    """Asks one guest for its clock; ``raw`` keeps every sample for the run folder."""
+    """Asks one guest for its clock; ``raw`` keeps the latest samples for the run folder."""
 
     def __init__(
         self, guest: str, stream: LineStream, used: Agent, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.guest = guest
-        self.raw: list[dict[str, Any]] = []
+        self.raw: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self.abilities: frozenset[Ability] = frozenset()
+        self.date_latency_s = 0.0
+        """How long starting ``date`` takes in this guest, as its agent measured it."""
+        self.precise = True
+        """Whether the last reading needed no process start in the guest."""
         self._stream = stream
         self._agent = used
         self._clock = clock
         self._asked = 0
+        self._watching = False
 
     @classmethod
     def open(
-        cls, shell: GuestShell, facts: GuestFacts, deadline: Deadline, clock: Clock = SYSTEM_CLOCK
+        cls,
+        shell: GuestShell,
+        facts: GuestFacts,
+        deadline: Deadline,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        interpreters: Sequence[str] = INTERPRETERS,
+        sudo: bool = False,
     ) -> Sampler:
-        """Start the best agent that works in the guest.
+        """Start the first agent of ``interpreters`` that works in the guest.
 
-        An interpreter that is there but broken is passed over. Raises ProbeError if none works.
+        An interpreter that is there but broken, or silent, is passed over. Raises ProbeError if
+        none works.
         """
         troubles = []
-        for interpreter in facts.interpreters:
-            used = agent(interpreter)
-            sampler = cls(shell.guest, shell.stream(used.command, deadline), used, clock)
+        for interpreter in interpreters:
+            if interpreter not in facts.interpreters:
+                continue
+            used = agent(interpreter, sudo=sudo and facts.uid != 0)
+            until = deadline.sooner(_START_S)
+            sampler = cls(shell.guest, shell.stream(used.command, until), used, clock)
             try:
-                sampler.read(1, deadline)
-            except ProbeError as error:
+                sampler._greet(until)
+                sampler.read(1, until)
+            except (ProbeError, DeadlineExpired) as error:
                 sampler.close()
+                if deadline.expired:
+                    raise
                 troubles.append(f"{interpreter}: {error.message}")
             except HarnessError:
                 sampler.close()
                 raise
             else:
                 return sampler
+        wanted = ", ".join(interpreters)
         raise ProbeError(
-            f"has no usable interpreter ({'; '.join(troubles)})",
+            f"has no usable interpreter ({'; '.join(troubles) or f'none of {wanted}'})",
             guest=shell.guest,
-            hint="harness needs python3, or a sh with date, in the guest",
+            hint=_HINT_SUDO if sudo else "harness needs python3, perl, or a sh with date",
         )
 
     @property
     def interpreter(self) -> str:
-        """What the agent runs in: ``python3`` or ``sh``."""
+        """What the agent runs in: ``python3``, ``perl`` or ``sh``."""
         return self._agent.interpreter
 
     @property
     def can_step(self) -> bool:
         """Whether ``step`` works."""
-        return self._agent.can_step
+        return Ability.STEP in self.abilities
 
     def read(self, samples: int, deadline: Deadline) -> ClockReading:
         """The best of ``samples`` exchanges.
@@ -85,76 +131,114 @@ class Sampler:
             raise ProbeError("its clock jumped while it was being read", guest=self.guest)
         return best(taken)
 
+    def read_well(self, samples: int, enough_s: float, deadline: Deadline) -> ClockReading:
+        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading."""
+        reading = self.read(samples, deadline)
+        for _ in range(_TRIES - 1):
+            if not enough_s < reading.uncertainty_s <= _HOPELESS * enough_s:
+                break
+            again = self.read(samples, deadline)
+            reading = min(reading, again, key=lambda one: one.uncertainty_s)
+        return reading
+
     def step(self, nanoseconds: int, deadline: Deadline) -> None:
         """One relative step of CLOCK_REALTIME, forwards if positive. Raises ProbeError."""
-        answer = self._stream.ask(f"s {nanoseconds}", deadline)[1]
-        if answer == "ok":
-            return
-        name = errno.errorcode.get(int(answer), answer) if answer.isdecimal() else answer[:_SHOWN]
-        raise ProbeError(f"the step was refused: {name}", guest=self.guest, hint=_HINT_RIGHTS)
+        self._do("s", str(nanoseconds), "the step was refused", deadline)
+
+    def step_to_ptp(self, target_ns: int, deadline: Deadline) -> None:
+        """Step to KVM's PTP clock plus ``target_ns``. Raises ProbeError."""
+        self._do("p", str(target_ns), "no step by KVM's PTP clock", deadline)
+
+    def slew(self, ppm: int, nanoseconds: int, deadline: Deadline) -> None:
+        """Let the clock run faster by ``ppm`` for so long, and wait for it. Raises ProbeError."""
+        self._do("t", f"{ppm} {nanoseconds}", "the slew was refused", deadline)
 
     def set_second(self, second: int, deadline: Deadline) -> None:
         """Set the clock to a whole second, at once. Raises ProbeError."""
-        answer = self._stream.ask(f"d {second}", deadline)[1]
-        if answer != "ok":
-            raise ProbeError("date refused to set the clock", guest=self.guest, hint=_HINT_RIGHTS)
+        self._do("d", str(second), "date refused to set the clock", deadline)
+
+    def rtc_s(self, deadline: Deadline) -> float | None:
+        """RTC − host CLOCK_REALTIME in seconds, known to ± half a second; None: no RTC to read."""
+        if Ability.RTC not in self.abilities:
+            return None
+        answer = self._ask("c", deadline).text
+        if not (answer.isdecimal() and answer.isascii() and len(answer) < 12):
+            return None
+        return int(answer) + 0.5 - self._clock.realtime_ns() / NS_PER_S
+
+    def ensure_witness(self, deadline: Deadline) -> None:
+        """Let the agent watch its own clocks, where it can and does not yet. Raises ProbeError."""
+        if Ability.WITNESS in self.abilities and not self._watching:
+            self._witness(1, deadline)
+            self._watching = True
+
+    def end_witness(self, deadline: Deadline) -> Witnessed | None:
+        """What the witness saw; None where there is none."""
+        if not self._watching:
+            return None
+        self._watching = False
+        return self._witness(0, deadline)
 
     def close(self) -> None:
         """End the remote loop; never raises."""
         self._stream.close()
 
-    def _sample(self, deadline: Deadline) -> Sample:
-        self._asked += 1
-        sent_ns, answer, received_ns = self._stream.ask(f"r {self._asked}", deadline)
-        while (number := answer.partition(" ")[0]).isdecimal() and int(number) < self._asked:
-            # An answer to a question that was given up: the next line may be ours.
-            answer, received_ns = self._stream.listen(deadline)
-        to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
+    def _greet(self, deadline: Deadline) -> None:
+        """What can it do? A login shell that talks first is passed over."""
+        answer = self._ask("h", deadline, strange=_GREETING_LINES).text
+        word, *said = answer.split() or [""]
+        if word != "hello":
+            raise self._nonsense(answer)
+        self.abilities = frozenset(Ability(one) for one in said if one in set(Ability))
+        if found := _LATENCY.search(answer):
+            self.date_latency_s = int(found[1]) / NS_PER_S
+
+    def _witness(self, how: int, deadline: Deadline) -> Witnessed:
+        answer = self._ask("w", deadline, str(how)).text
         try:
-            sample = _parse(answer, self._asked, sent_ns, received_ns, to_realtime_ns)
+            return parse_witness(answer)
+        except (ValueError, TypeError) as error:
+            raise self._nonsense(answer) from error
+
+    def _do(self, what: str, value: str, refused: str, deadline: Deadline) -> None:
+        answer = self._ask(what, deadline, value).text
+        if answer == "ok":
+            return
+        said, hint = answer.removeprefix("failed ")[:_SHOWN].strip(), None
+        if answer.isdecimal() and answer.isascii():
+            said = errno.errorcode.get(int(answer), answer)
+        if said in ("EPERM", "EACCES") or re.search("not permitted|ermission denied", said):
+            hint = HINT_RIGHTS
+        raise ProbeError(f"{refused}: {said}", guest=self.guest, hint=hint)
+
+    def _ask(self, what: str, deadline: Deadline, value: str = "", strange: int = 0) -> _Answered:
+        """Ask and wait for the answer with our number; ``strange`` lines may come before it."""
+        self._asked += 1
+        until = deadline.sooner(_START_S if strange else _ANSWER_S)
+        question = f"{what} {self._asked} {value}".strip()
+        sent_ns, line, received_ns = self._stream.ask(question, until)
+        while (number := number_of(line)) != self._asked:
+            # An answer to a question that was given up: the next line may be ours.
+            late = number is not None and number < self._asked
+            if not late and strange <= 0:
+                raise self._nonsense(line)
+            strange -= not late
+            until.check("listening to the remote loop")
+            line, received_ns = self._stream.listen(until)
+        return _Answered(sent_ns, line.partition(" ")[2], received_ns)
+
+    def _sample(self, deadline: Deadline) -> Sample:
+        answer = self._ask("r", deadline)
+        to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
+        sent = Sent(answer.sent_ns, answer.received_ns, to_realtime_ns)
+        try:
+            sample = parse_sample(answer.text, sent)
         except (ValueError, IndexError) as error:
-            raise ProbeError(
-                f"its clock agent answers nonsense: {answer[:_SHOWN]!r}", guest=self.guest
-            ) from error
+            raise self._nonsense(answer.text) from error
+        self.precise = sample.guest_sent_ns > sample.guest_received_ns
         self.raw.append(asdict(sample))
         return sample
 
-
-def _parse(answer: str, asked: int, sent_ns: int, received_ns: int, to_realtime_ns: int) -> Sample:
-    """Raises ValueError for anything that is not an answer to this question."""
-    number, kind, *rest = answer.split(" ", 3)
-    if int(number) != asked:
-        raise ValueError(number)
-    if kind.isdecimal():
-        guest_received, guest_sent = int(kind), int(rest[0])
-        monotonic, resolution, monotonic_resolution = int(rest[1].split()[0]), 1, 1
-    else:
-        guest_received, resolution = _shell_reading(kind, " ".join(rest[1:]))
-        guest_sent = guest_received
-        monotonic = round(float(rest[0]) * NS_PER_S) + _UPTIME_RESOLUTION_NS // 2
-        monotonic_resolution = _UPTIME_RESOLUTION_NS // 2
-    return Sample(
-        host_sent_ns=sent_ns + to_realtime_ns,
-        guest_received_ns=guest_received,
-        guest_sent_ns=guest_sent,
-        host_received_ns=received_ns + to_realtime_ns,
-        host_sent_monotonic_ns=sent_ns,
-        host_received_monotonic_ns=received_ns,
-        guest_monotonic_ns=monotonic,
-        resolution_ns=resolution,
-        monotonic_resolution_ns=monotonic_resolution,
-    )
-
-
-def _shell_reading(kind: str, text: str) -> tuple[int, int]:
-    """(nanoseconds, resolution) from what the sh agent's tool printed."""
-    if kind == "adjtimex":
-        found = _ADJTIMEX.search(text)
-        if found is None:
-            raise ValueError(text)
-        return int(found[1]) * NS_PER_S + int(found[2]) * 1000, 1000
-    seconds, _, fraction = text.partition(".")
-    if kind == "date":
-        return int(seconds) * NS_PER_S + int(fraction), 1
-    # Whole seconds, cut: the middle of the second is the best guess.
-    return int(seconds) * NS_PER_S + NS_PER_S // 2, NS_PER_S // 2
+    def _nonsense(self, answer: str) -> ProbeError:
+        said = f"its clock agent answers nonsense: {answer[:_SHOWN]!r}"
+        return ProbeError(said, guest=self.guest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness.config import Config, Loaded, load
+from harness.durations import parse as parse_duration
 from harness.errors import ConfigError
 from harness.host.protocol import Hypervisor
 from harness.paths import config_files
@@ -37,6 +38,25 @@ config_option = click.option(
 )
 uri_option = click.option("--uri", help="libvirt connection, e.g. qemu:///system.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+class _Duration(click.ParamType[float]):
+    """``60s``, ``15m``, ``2h``; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def duration_option(flag: str, name: str, explained: str) -> Callable[[F], F]:
+    """An option that takes a duration and gives seconds."""
+    return click.option(flag, name, type=_Duration(), help=explained)
 
 
 def connection_options(function: F) -> F:
@@ -112,6 +132,16 @@ def hypervisor(config: Config) -> Iterator[Hypervisor]:
         yield connected
     finally:
         connected.close()
+
+
+def show_config(loaded: Loaded, as_json: bool) -> None:
+    """What is in force and where it came from."""
+    rows = [{"key": k, "value": v, "from": origin} for k, v, origin in loaded.shown()]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['key']} = {row['value']!r}  # {row['from']}")
 
 
 def words(text: str | None, what: str) -> tuple[str, ...]:

@@ -72,6 +72,9 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "update.duration_s": options.get("duration_s"),
         "clock.correct": False if options.get("no_correct") else None,
         "clock.allow_backward": True if options.get("allow_backward") else None,
+        "clock.restore_offset": True if options.get("restore_offset") else None,
+        "clock.methods": list(options.get("methods") or ()) or None,
+        "clock.watch_s": options.get("watch_s"),
     }
     return load_config(config_file, flags)
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from harness.commands.common import (
+    duration_option,
     err,
     hypervisor,
     json_option,
@@ -17,6 +18,7 @@ from harness.commands.common import (
     print_json,
     whoever_listens,
 )
+from harness.commands.common import show_config as print_config
 from harness.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
@@ -45,6 +47,13 @@ Examples:
 @click.option("--not-before", type=int, hidden=True, help="Earliest pause, ns since 1970.")
 @click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
 @click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
+@click.option(
+    "--restore-offset",
+    is_flag=True,
+    help="Put clocks back to the offset they had before, not to the host's clock.",
+)
+@click.option("--method", "methods", multiple=True, help="Correct clocks only by this; repeatable.")
+@duration_option("--watch", "watch_s", "Watch each clock for so long after it, e.g. 60s.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
 @click.option("--show-config", is_flag=True, help="Show what is in force and where it came from.")
 @json_option
@@ -68,7 +77,7 @@ def command(
     """
     loaded = load_maintenance(config_file, uri, options)
     if show_config:
-        _show(loaded, as_json)
+        print_config(loaded, as_json)
         return
     ctx.exit(
         maintain(loaded, guests, dry_run=dry_run, as_json=as_json, not_before_ns=not_before or 0)
@@ -164,12 +173,3 @@ def _carry_out(
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code
-
-
-def _show(loaded: Loaded, as_json: bool) -> None:
-    rows = [{"key": k, "value": v, "from": origin} for k, v, origin in loaded.shown()]
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        click.echo(f"{row['key']} = {row['value']!r}  # {row['from']}")

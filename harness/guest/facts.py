@@ -9,7 +9,7 @@ from harness.guest.protocol import GuestShell, posix
 from harness.timebase import Deadline
 
 #: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
-INTERPRETERS = ("python3", "sh")
+INTERPRETERS = ("python3", "perl", "sh")
 
 #: How a time daemon is called in /proc/PID/comm (cut to 15 characters) → its name.
 _TIME_DAEMONS = {

@@ -38,7 +38,7 @@ from harness.host.states import reading
 from harness.host.translate import translated
 from harness.lifecycle import GuestState, StateReading
 from harness.records import HostRecord
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 
 T = TypeVar("T")
 
@@ -199,6 +199,28 @@ class LibvirtHypervisor:
     def leases(self, deadline: Deadline) -> Mapping[str, str]:
         """Every DHCP lease of the host's virtual networks."""
         return self._call("reading DHCP leases", None, deadline, facts.leases)
+
+    def guest_time_ns(self, uuid: str, deadline: Deadline) -> int:
+        """``guest-get-time`` of the guest agent."""
+
+        def work(connection: libvirt.virConnect) -> int:
+            with translated("asking the guest agent for the time", self._name(uuid)):
+                said = self._handle(uuid, connection).getTime()
+            return int(said["seconds"]) * NS_PER_S + int(said["nseconds"])
+
+        return self._call("asking the guest agent for the time", uuid, deadline, work)
+
+    def set_guest_time(self, uuid: str, realtime_ns: int, deadline: Deadline) -> None:
+        """``guest-set-time`` of the guest agent."""
+        seconds, nanoseconds = divmod(realtime_ns, NS_PER_S)
+
+        def work(connection: libvirt.virConnect) -> None:
+            deadline.check("setting the time")  # late, it would set a time that has passed
+            with translated("setting the time by the guest agent", self._name(uuid)):
+                time = {"seconds": seconds, "nseconds": nanoseconds}
+                self._handle(uuid, connection).setTime(time)
+
+        self._call("setting the time by the guest agent", uuid, deadline, work)
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest since the connection was opened."""

@@ -119,6 +119,12 @@ class Hypervisor(Protocol):
     def leases(self, deadline: Deadline) -> Mapping[str, str]:
         """Address → MAC of every DHCP lease of the host's virtual networks."""
 
+    def guest_time_ns(self, uuid: str, deadline: Deadline) -> int:
+        """The guest's CLOCK_REALTIME as its guest agent tells it. Raises HypervisorError."""
+
+    def set_guest_time(self, uuid: str, realtime_ns: int, deadline: Deadline) -> None:
+        """Let the guest agent set the guest's clock. Raises HypervisorError."""
+
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest seen since the connection was opened, oldest first."""
 

@@ -134,6 +134,10 @@ def _print_troubles(guest: GuestRecord, console: Console) -> None:
         console.print(_text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"))
     for problem in guest.problems:
         console.print(_text(problem, "yellow"))
+    if guest.clock.guest_agent_agrees is False:
+        apart = duration(abs(guest.clock.guest_agent_disagreement_s or 0.0))
+        say = f"{guest.name}: its guest agent tells another time than we measured, by {apart}"
+        console.print(_text(say, "yellow"))
     for check in guest.checks:
         if check.outcome in (Outcome.FAIL, Outcome.ERROR):
             console.print(_trouble(guest, check))

@@ -4,11 +4,18 @@ libvirt with real QEMU guests. What holds for one holds for all.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
-from harness.errors import ConnectionLost, DeadlineExpired, GuestNotFound, WrongState
+from harness.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    GuestNotFound,
+    HypervisorError,
+    WrongState,
+)
 from harness.fanout import errors, fan_out
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind, Hypervisor
@@ -112,6 +119,15 @@ def test_an_unknown_guest_is_an_error_with_the_nearest_name(subject):
     """A misspelt name is told what it might have meant."""
     with pytest.raises(GuestNotFound, match="tny-1: no such guest.*tiny-1"):
         subject.hypervisor.find("tny-1", soon())
+
+
+def test_the_time_of_a_guest_without_an_agent_is_an_error_of_ours_or_a_number(subject):
+    """tiny guests have no agent; libvirt's test driver makes a time up. Nothing foreign escapes."""
+    hypervisor, uuid = subject.hypervisor, subject.uuid
+    with suppress(HypervisorError):
+        assert isinstance(hypervisor.guest_time_ns(uuid, soon()), int)
+    with suppress(HypervisorError):
+        hypervisor.set_guest_time(uuid, 1_800_000_000 * 10**9, soon())
 
 
 def test_the_list_is_sorted_and_holds_every_guest(subject):

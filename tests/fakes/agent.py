@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.errors import ProbeError, ShellUnreachable
+from harness.errors import DeadlineExpired, ProbeError, ShellUnreachable
 from harness.guest.protocol import Completed
 from harness.timebase import NS_PER_S, Deadline
 from tests.fakes.clock import FakeClock
@@ -19,7 +19,9 @@ class FakeAgent:
         offset_s: float = 0.0,
         there_s: float = 0.001,
         back_s: float = 0.001,
+        abilities: str = "step slew ptp rtc witness",
     ) -> None:
+        self.abilities = abilities
         self.clock = clock
         self.offset_s = offset_s
         self.there_s = there_s
@@ -47,14 +49,28 @@ class FakeAgent:
         return self.clock.realtime_ns() + round(self.offset_s * NS_PER_S)
 
     def _answer(self, line: str) -> str:
-        what, _, value = line.partition(" ")
+        what, number, *values = line.split(" ")
+        return f"{number} {self._said(what, [int(value) for value in values])}"
+
+    def _said(self, what: str, values: list[int]) -> str:
         if what == "r":
             now, mono = self.now_ns(), self.clock.monotonic_ns()
-            return f"{value} {now} {now} {mono} {mono}"
+            return f"{now} {now + 1} {mono} {mono}"
+        if what == "h":
+            return f"hello {self.abilities}"
+        if what == "w":
+            return "3 0 0 0 0 0 50000000"
+        if what == "c":
+            return str(self.now_ns() // NS_PER_S)
         if what == "s":
-            self.offset_s += int(value) / NS_PER_S
+            self.offset_s += values[0] / NS_PER_S
+        elif what == "t":
+            self.clock.advance(values[1] / NS_PER_S)
+            self.offset_s += values[0] * values[1] / 1e15
+        elif what == "p":
+            self.offset_s = values[0] / NS_PER_S
         elif what == "d":
-            self.offset_s = int(value) - self.clock.realtime_ns() / NS_PER_S
+            self.offset_s = values[0] - self.clock.realtime_ns() / NS_PER_S
         return "ok"
 
 
@@ -80,3 +96,8 @@ class FakeShell:
 def broken(line: str) -> str:
     """An interpreter that is there but does not work."""
     raise ProbeError("the remote loop ended: No module named 'ctypes'", guest="web1")
+
+
+def silent(line: str) -> str:
+    """An interpreter that never answers."""
+    raise DeadlineExpired("asking the remote loop", 10.0, guest="web1")

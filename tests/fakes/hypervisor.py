@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable
 
-from harness.errors import GuestNotFound, PauseFailed, WrongState
+from harness.errors import GuestNotFound, HypervisorError, PauseFailed, WrongState
 from harness.host.protocol import EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.lifecycle import ENDED, GuestState, StateReading
 from harness.records import HostRecord
@@ -97,6 +97,12 @@ class FakeHypervisor:
 
     def leases(self, deadline: Deadline) -> dict[str, str]:
         return {}
+
+    def guest_time_ns(self, uuid: str, deadline: Deadline) -> int:
+        raise HypervisorError("no guest agent", operation="asking", guest=uuid)
+
+    def set_guest_time(self, uuid: str, realtime_ns: int, deadline: Deadline) -> None:
+        raise HypervisorError("no guest agent", operation="setting", guest=uuid)
 
     def events(self, uuid: str) -> list[LifecycleEvent]:
         return list(self._events[uuid.removeprefix("uuid-")])

@@ -11,7 +11,7 @@ from harness.checks.evidence import Evidence, Observed
 from harness.checks.frozen import monotonic_deficit
 from harness.guest.health import KernelLog
 from harness.host.protocol import ProcessIdentity
-from harness.records import CheckRecord, ClockReading, Outcome
+from harness.records import CheckRecord, ClockReading, Outcome, WatchRecord
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 STALL = "[  99.1] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [swapper/0:0]"
@@ -46,6 +46,8 @@ GOOD = Evidence(
     kernel_log_readable=True,
     new_kernel_lines=("[ 99.0] harmless",),
     stall_lines=(),
+    watch=WatchRecord(outcome=PASS, duration_s=60.0, readings=60, worst_offset_s=0.0002),
+    watch_asked=True,
 )
 
 #: What is left of it when nothing could be measured.
@@ -61,6 +63,7 @@ NOTHING = replace(
     kernel_log_readable=False,
     new_kernel_lines=None,
     stall_lines=None,
+    watch=None,
 )
 
 
@@ -72,7 +75,7 @@ def test_a_good_run_passes_every_check_in_the_order_people_read():
     """One verdict for each promise, each under the name it is registered by."""
     records = judge_all(GOOD)
     assert [record.name for record in records] == list(CHECKS)
-    assert [record.outcome for record in records] == [PASS] * 7
+    assert [record.outcome for record in records] == [PASS] * 8
 
 
 def test_nothing_measured_is_never_a_pass():
@@ -92,6 +95,7 @@ def test_nothing_measured_is_never_a_pass():
         ("clock_before", {"lag", "frozen"}),
         ("clock_after_resume", {"lag", "frozen"}),
         ("clock_at_end", {"clock"}),
+        ("watch", {"watch"}),
         ("stall_lines", {"kernel-log"}),
     ],
 )
@@ -100,6 +104,33 @@ def test_one_missing_measurement_fails_those_checks_that_need_it(field, names):
     records = judge_all(replace(GOOD, **{field: None}))
     assert {record.name for record in records if record.outcome is ERROR} == names
     assert {record.outcome for record in records if record.name not in names} == {PASS}
+
+
+def test_a_watch_that_nobody_asked_for_is_no_promise():
+    """And the watch's own verdict counts where it was."""
+    assert verdict("watch", watch=None, watch_asked=False).outcome is SKIP
+    assert "watch" not in {r.name for r in judge_all(replace(GOOD, watch_asked=False))}
+    undone = GOOD.watch.model_copy(update={"outcome": FAIL, "detail": "somebody moved it"})
+    record = verdict("watch", watch=undone)
+    assert (record.outcome, "somebody moved it" in record.detail) == (FAIL, True)
+
+
+def test_a_clock_that_may_not_stay_right_is_not_called_right():
+    """chronyd could not be told of the step; only a watch shows that it does not undo it."""
+    doubt = {"correction_doubt": "chronyd could not be told"}
+    record = verdict("clock", watch=None, watch_asked=False, **doubt)
+    assert (record.outcome, "could not be told" in record.detail) == (ERROR, True)
+    assert verdict("clock", **doubt).outcome is PASS
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "outcome"), [(-2.0, PASS), (-2.004, PASS), (0.0, FAIL), (-2.02, FAIL)]
+)
+def test_a_clock_put_back_to_its_old_offset_is_judged_against_that(offset_s, outcome):
+    """--restore-offset: right is what it was before the pause."""
+    changes = {"clock_target_s": -2.0, "clock_target_uncertainty_s": 0.001}
+    record = verdict("clock", clock_at_end=clock(offset_s), **changes)
+    assert (record.outcome, "as it was before the pause" in record.detail) == (outcome, True)
 
 
 @pytest.mark.parametrize(

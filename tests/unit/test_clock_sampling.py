@@ -1,20 +1,18 @@
-"""Reading and correcting a clock through the agent, with a guest whose truth is known."""
+"""Reading a clock through the agent, with a guest whose truth is known."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.clock.agents import agent
-from harness.clock.correction import CorrectionPolicy, DateAtSecond, correct
+from harness.clock.agents import Ability, agent
 from harness.clock.sampling import Sampler
-from harness.errors import ProbeError
+from harness.errors import DeadlineExpired, ProbeError
 from harness.guest.facts import GuestFacts
 from harness.timebase import Deadline
-from tests.fakes.agent import FakeAgent, FakeShell, broken
+from tests.fakes.agent import FakeAgent, FakeShell, broken, silent
 from tests.fakes.clock import FakeClock
 
 FACTS = GuestFacts("id", "6.1", "tsc", 0, ("python3", "sh"), None)
-POLICY = CorrectionPolicy(tolerance_s=0.010)
 
 
 @pytest.fixture
@@ -44,7 +42,28 @@ def test_latency_does_not_move_the_estimate_beyond_its_uncertainty(
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "x", "1", "1 2", "999 1 1 1 1", "1 nonsense 2 3 4", "1 adjtimex 4.2 no time here", "ok"],
+    [
+        *(
+            "",
+            "x",
+            "1",
+            "1 ",
+            "1 2",
+            "1 1 2",
+            "999 1 1 1 1",
+            "1 nonsense 2 3 4",
+            "ok",
+            "hello step",
+        ),
+        *("1 adjtimex 4.2 no time here", "1 timer 5 6", "1 timer a b c 1.00", "1 date 4.2 x.y"),
+        *(
+            "1 1 1 1 -1",
+            "1 99999999999999999999999999 1 1 1",
+            "\u0661 1 1 1 1",
+            "1 timer 9 9 1 1.0",
+        ),
+        *("1 moon 4.2 1800000000", "1 seconds x 1800000000", "\ufffd\ufffd"),
+    ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_naming_the_guest(clock, answer):
     """Garbage, half a line, an answer to another question: never a reading."""
@@ -77,13 +96,26 @@ def test_a_clock_that_jumps_while_it_is_read_is_an_error(clock):
         sampler_for(fake).read(2, later(clock))
 
 
-def test_a_broken_interpreter_is_passed_over(clock):
-    """python3 without ctypes: the shell does the work."""
-    bad, good = FakeAgent(clock), FakeAgent(clock)
-    bad.answer = broken
-    shell = FakeShell(bad, good)
+def test_a_clock_that_is_slewed_while_it_is_read_does_not_jump(clock):
+    """A time daemon may let it run a tenth faster at most."""
+    fake = FakeAgent(clock)
+
+    def slewed(line):
+        fake.offset_s += 0.09 * (fake.there_s + fake.back_s)
+        return fake._answer(line)
+
+    fake.answer = slewed
+    assert sampler_for(fake).read(30, later(clock)).samples == 30
+
+
+@pytest.mark.parametrize("bad", [broken, silent], ids=["broken", "silent"])
+def test_an_interpreter_that_does_not_work_is_passed_over(clock, bad):
+    """python3 without ctypes, or one that hangs: the shell does the work."""
+    useless, good = FakeAgent(clock), FakeAgent(clock)
+    useless.answer = bad
+    shell = FakeShell(useless, good)
     assert Sampler.open(shell, FACTS, later(clock), clock).interpreter == "sh"
-    assert bad.closed
+    assert useless.closed
 
 
 def test_without_any_working_interpreter_the_guest_is_refused(clock):
@@ -95,10 +127,56 @@ def test_without_any_working_interpreter_the_guest_is_refused(clock):
         Sampler.open(FakeShell(*agents), FACTS, later(clock), clock)
 
 
+def test_a_guest_that_answers_nothing_at_all_is_an_error_in_time(clock):
+    """Every question ends by itself, and names the guest's trouble."""
+    fake = FakeAgent(clock)
+    sampler = sampler_for(fake)
+    fake.answer = silent
+    with pytest.raises(DeadlineExpired):
+        sampler.read(1, later(clock))
+    assert not later(clock).expired
+
+
+def test_the_order_of_interpreters_is_a_setting(clock):
+    """One that is not in the guest, or not wanted, is not started."""
+    facts = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
+    shell = FakeShell(FakeAgent(clock))
+    found = Sampler.open(shell, facts, later(clock), clock, interpreters=("perl", "python3"))
+    assert found.interpreter == "perl"
+    with pytest.raises(ProbeError, match="no usable interpreter .none of perl"):
+        Sampler.open(FakeShell(), FACTS, later(clock), clock, interpreters=("perl",))
+
+
+@pytest.mark.parametrize("interpreter", ["python3", "perl", "sh"])
+def test_sudo_is_asked_for_no_password_and_only_if_configured(interpreter):
+    """Nobody is there to type one."""
+    assert "sudo" not in agent(interpreter).command.split(" ", 4)[:4]
+    assert agent(interpreter, sudo=True).command.startswith("exec sudo -n ")
+
+
+def test_a_login_shell_that_talks_first_is_passed_over(clock):
+    """A .bashrc that greets is common; the agent's answer comes after it."""
+    fake = FakeAgent(clock)
+    greeting = iter(["Welcome!", "", "*** 3 updates ***"])
+    fake.answer = lambda line: next(greeting, None) if fake.greets else fake._answer(line)
+    fake.greets = True
+    listen = fake.listen
+
+    def then(deadline):
+        text = next(greeting, None)
+        fake.greets = False
+        return (text, 0) if text is not None else listen(deadline)
+
+    fake.listen = then
+    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock), clock)
+    assert Ability.STEP in sampler.abilities
+
+
 def test_the_shell_agents_readings_are_understood(clock):
-    """busybox adjtimex, GNU date and whole seconds, each with its own resolution."""
+    """timer_list, busybox adjtimex, GNU date and whole seconds, each with its resolution."""
     fake = FakeAgent(clock, there_s=0.0, back_s=0.0)
     readings = {
+        "timer 50000000000 1799999950250000000 50000000000 50.00": (0.25, 1e-9),
         "adjtimex 10.50 mode: 0 time.tv_sec: 1800000000 time.tv_usec: 250000 x": (0.25, 1e-6),
         "date 10.50 1800000000.250000000": (0.25, 1e-9),
         "seconds 10.50 1800000000": (0.5, 0.5),
@@ -113,72 +191,35 @@ def test_the_shell_agents_readings_are_understood(clock):
         assert reading.uncertainty_s == pytest.approx(uncertainty_s, rel=0.01)
 
 
-@pytest.mark.parametrize("offset_s", [-5.003, -3600.0])
-def test_a_slow_clock_is_stepped_forward_once(clock, offset_s):
-    """One relative step, verified."""
-    fake = FakeAgent(clock, offset_s)
-    correction = correct(sampler_for(fake), POLICY, later(clock))
-    assert (correction.method, correction.refused) == ("relative-step", None)
-    assert abs(fake.offset_s) < 0.001
-    assert len([line for line in fake.asked if line.startswith("s ")]) == 1
-
-
-def test_a_clock_within_tolerance_is_left_alone(clock):
-    """Nothing is done where nothing is wrong."""
-    fake = FakeAgent(clock, 0.004)
-    correction = correct(sampler_for(fake), POLICY, later(clock))
-    assert (correction.method, correction.refused) == (None, None)
-    assert fake.offset_s == 0.004
-
-
-def test_a_fast_clock_is_set_back_only_if_that_is_allowed(clock):
-    """Forward only, unless told otherwise; the refusal says so."""
-    fake = FakeAgent(clock, 3.0)
-    refused = correct(sampler_for(fake), POLICY, later(clock))
-    assert "--allow-backward" in refused.refused
-    assert fake.offset_s == 3.0
-    allowed = CorrectionPolicy(tolerance_s=0.010, allow_backward=True)
-    assert correct(sampler_for(fake), allowed, later(clock)).method == "relative-step"
-    assert abs(fake.offset_s) < 0.001
-
-
-def test_beyond_the_ceiling_a_person_is_asked(clock):
-    """A guest that is years off has another problem than a pause."""
-    fake = FakeAgent(clock, -10 * 365 * 86_400.0)
-    assert "a person should look" in correct(sampler_for(fake), POLICY, later(clock)).refused
-
-
-def test_nothing_is_corrected_on_a_reading_worse_than_the_tolerance(clock):
-    """300 ms of latency cannot justify a step to 10 ms."""
-    fake = FakeAgent(clock, -1.0, there_s=0.3, back_s=0.3)
-    correction = correct(sampler_for(fake), POLICY, later(clock))
-    assert "only known to" in correction.refused
-    assert fake.offset_s == -1.0
-
-
-def test_a_step_that_is_refused_names_the_missing_right(clock):
-    """EPERM in the guest."""
-    fake = FakeAgent(clock, -5.0)
-    fake.answer = lambda line: "1" if line.startswith("s ") else fake._answer(line)
-    correction = correct(sampler_for(fake), POLICY, later(clock))
-    assert correction.method is None
-    assert "EPERM" in correction.refused
-
-
-def test_a_clock_that_does_not_stay_put_is_not_called_corrected(clock):
-    """Somebody in the guest undoes every step."""
-    fake = FakeAgent(clock, -5.0)
-    fake.answer = lambda line: "ok" if line.startswith("s ") else fake._answer(line)
-    correction = correct(sampler_for(fake), POLICY, later(clock))
-    assert correction.method is None
-    assert correction.refused.startswith("not corrected: relative-step")
-    assert len(correction.attempts) == 3
-
-
-def test_date_is_sent_so_that_it_takes_effect_at_the_second(clock):
-    """Half the round trip early; what is left is the asymmetry."""
-    fake = FakeAgent(clock, -5.0, there_s=0.004, back_s=0.002)
+def test_a_reading_that_is_not_sure_enough_is_taken_again(clock):
+    """The surest of three counts; a way that is hopeless is not walked again."""
+    fake = FakeAgent(clock, there_s=0.004, back_s=0.004)
     sampler = sampler_for(fake)
-    reading = sampler.read(4, later(clock))
-    DateAtSecond(clock).correct(sampler, reading, later(clock))
-    assert abs(fake.offset_s) <= reading.uncertainty_s
+
+    def calmer(line):
+        fake.there_s = fake.back_s = max(0.001, fake.there_s - 0.001)
+        return fake._answer(line)
+
+    fake.answer = calmer
+    assert sampler.read_well(1, 0.0015, later(clock)).uncertainty_s < 0.003
+    assert len(fake.asked) == 3
+    fake.there_s = fake.back_s = 0.3
+    fake.answer = fake._answer
+    sampler.read_well(1, 0.0015, later(clock))
+    assert len(fake.asked) == 4
+
+
+def test_the_memory_of_samples_is_bounded(clock):
+    """A long watch must not grow without limit."""
+    sampler = sampler_for(FakeAgent(clock))
+    sampler.read(5000, Deadline.after(3600, clock))
+    assert len(sampler.raw) < 5000
+
+
+def test_the_rtc_is_read_where_there_is_one(clock):
+    """Whole seconds, so half a second is as good as it gets."""
+    fake = FakeAgent(clock, offset_s=-5.0)
+    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock), clock)
+    assert sampler.rtc_s(later(clock)) == pytest.approx(-5.0, abs=0.51)
+    fake.answer = lambda line: f"{line.split(' ')[1]} none"
+    assert sampler.rtc_s(later(clock)) is None

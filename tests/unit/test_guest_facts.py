@@ -89,8 +89,8 @@ def test_the_facts_are_read():
     [
         ("", ("sh",)),
         ("has=python3\n", ("python3", "sh")),
-        ("has=perl\n", ("sh",)),
-        ("has=perl\nhas=python3\n", ("python3", "sh")),
+        ("has=perl\n", ("perl", "sh")),
+        ("has=perl\nhas=python3\n", ("python3", "perl", "sh")),
         ("has=python2\nhas=\n", ("sh",)),
     ],
 )

@@ -1,7 +1,23 @@
-"""The programs that read (and step) a guest's clock from inside; one an interpreter.
+"""The programs that read (and set) a guest's clock from inside; one an interpreter.
 
 Each answers a line to a line on its standard input and output until that is closed. It is passed
 as an argument, so no file is left in the guest, and nothing is ever put into its text.
+
+Questions are numbered, and an answer begins with its question's number N:
+
+==============  ================================================================================
+question        answer after the number
+==============  ================================================================================
+``h N``         ``hello`` and what it can do (:class:`Ability`)
+``r N``         ``received sent monotonic boottime``, nanoseconds; ``sh``: see its first lines
+``s N NS``      ``ok`` or errno: one relative step of CLOCK_REALTIME
+``d N S``       ``ok`` or ``failed …``: set it to that whole second, at once (``sh`` only)
+``t N PPM NS``  ``ok`` or errno: run that much faster for so long, then as before
+``p N NS``      ``ok`` or errno: step to KVM's PTP clock plus that much
+``c N``         the RTC in whole seconds since 1970 UTC, or ``none``
+``w N 1|2|0``   start, show, or end the witness: looks, times CLOCK_REALTIME went back, worst of
+                it, its jumps, the last one, times CLOCK_MONOTONIC went back, longest gap; ns
+==============  ================================================================================
 """
 
 from __future__ import annotations
@@ -9,28 +25,44 @@ from __future__ import annotations
 import importlib.resources
 import shlex
 from dataclasses import dataclass
+from enum import StrEnum
 
 from harness.guest.protocol import posix
 
 
+class Ability(StrEnum):
+    """What an agent says it can do beyond reading the clock."""
+
+    STEP = "step"
+    SLEW = "slew"
+    DATE = "date"
+    PTP = "ptp"
+    RTC = "rtc"
+    WITNESS = "witness"
+
+
 @dataclass(frozen=True)
 class Agent:
-    """A remote program and what it can do."""
+    """A remote program."""
 
     interpreter: str
     command: str
-    can_step: bool
-    """Whether ``s NANOSECONDS`` makes one relative step in one system call."""
 
 
 def _source(name: str) -> str:
     return importlib.resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
-def agent(interpreter: str) -> Agent:
-    """The agent for ``python3`` or ``sh``."""
+def agent(interpreter: str, *, sudo: bool = False) -> Agent:
+    """The agent for ``python3``, ``perl`` or ``sh``; with ``sudo``, run by ``sudo -n``."""
     if interpreter == "python3":
         # -I -S -B: no user site, no site, no .pyc; starts faster and touches nothing.
         command = f"exec python3 -ISB -c {shlex.quote(_source('python3_agent.py.txt'))}"
-        return Agent(interpreter, command, can_step=True)
-    return Agent(interpreter, posix(_source("sh_agent.sh")), can_step=False)
+    elif interpreter == "perl":
+        command = f"exec perl -e {shlex.quote(_source('perl_agent.pl.txt'))}"
+    else:
+        command = posix(_source("sh_agent.sh"))
+    if sudo:
+        # -n: never ask for a password; there is nobody to type one.
+        command = command.replace("exec ", "exec sudo -n ", 1)
+    return Agent(interpreter, command)

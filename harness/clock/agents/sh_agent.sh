@@ -1,20 +1,111 @@
-# r ID: "ID KIND UPTIME READING".  d SECONDS: set the clock to that whole second, "ok" or "failed".
-# READING is what adjtimex prints (busybox), or seconds.nanoseconds (GNU date), or whole seconds.
+# Questions and answers are described in __init__.py beside this file. No process is started to read
+# the clock where /proc/timer_list may be read (root): "N timer MONO AHEAD MONO UPTIME", with
+# AHEAD = CLOCK_REALTIME - CLOCK_MONOTONIC; it changes with each step, and only then.
+# Else "N KIND UPTIME READING": what busybox adjtimex or GNU date print, or whole seconds.
+# Steps are by GNU date ("s"), or to a whole second ("d"); slews by busybox adjtimex ("t").
+export LC_ALL=C
+look() { # the head of the list, and the offset of its second clock
+    mono='' ahead='' seen=''
+    while read -r a b c d; do
+        case $a$b in
+        nowat) mono=$c ;;
+        clock1:) seen=1 ;;
+        .offset:*) [ -z "$seen" ] || { ahead=$b && break; } ;;
+        esac
+    done </proc/timer_list
+} 2>/dev/null
+glance() { # only the head
+    { read -r a && read -r a && read -r a b mono c; } </proc/timer_list
+} 2>/dev/null
+if [ -n "$BASH_VERSION" ]; then
+    # bash reads ahead and seeks back, which makes the kernel write the list anew: read it in one go.
+    look() {
+        IFS= read -r -d '' a </proc/timer_list
+        mono=${a#*now at } ahead=${a#*clock 1:}
+        mono=${mono%% *} ahead=${ahead#*.offset: }
+        ahead=${ahead%% nsecs*}
+        ahead=${ahead##* }
+    } 2>/dev/null
+    glance() {
+        IFS= read -r -N 100 a </proc/timer_list
+        mono=${a#*now at }
+        mono=${mono%% *}
+    } 2>/dev/null
+fi
+failed() { # in one line
+    set -f
+    echo "$number failed" $said
+    set +f
+}
+can='' kind=seconds
 case $(date +%N 2>/dev/null) in
-*[!0-9]* | "") if adjtimex >/dev/null 2>&1; then kind=adjtimex; else kind=seconds; fi ;;
+*[!0-9]* | "") adjtimex >/dev/null 2>&1 && kind=adjtimex ;;
 *) kind=date ;;
 esac
-while IFS=" " read -r what value; do
+if [ "$kind" = date ] && date -u -d '-1.5 seconds' +%s >/dev/null 2>&1; then can=step; fi
+if adjtimex >/dev/null 2>&1 && sleep 0.001 2>/dev/null; then can="$can slew"; fi
+latency=0
+if [ -r /proc/timer_list ]; then
+    look
+    first=$ahead
+    look # twice the same, or this shell cannot read such a file
+    [ "$first" = "$ahead" ] || ahead=''
+fi
+if [ -n "$ahead" ]; then
+    kind=timer before=$mono
+    date -u -d @0 >/dev/null 2>&1
+    glance
+    latency=$((mono - before)) # of starting date and waiting for its end
+fi
+while IFS=" " read -r what number value more; do
     case $what in
     r)
+        case $kind in
+        timer)
+            look
+            before=$mono
+            IFS=" " read -r uptime idle </proc/uptime
+            glance
+            echo "$number timer $before $ahead $mono $uptime"
+            continue
+            ;;
+        esac
         IFS=" " read -r uptime idle </proc/uptime
         case $kind in
         adjtimex) reading=$(adjtimex) ;;
         date) reading=$(date +%s.%N) ;;
         seconds) reading=$(date +%s) ;;
         esac
-        echo "$value" "$kind" "$uptime" $reading
+        echo "$number" "$kind" "$uptime" $reading
         ;;
-    d) if date -u -s "@$value" >/dev/null 2>&1; then echo ok; else echo failed; fi ;;
+    h) echo "$number hello $can rtc date latency=$latency" ;;
+    d) if said=$(date -u -s "@$value" 2>&1); then echo "$number ok"; else failed; fi ;;
+    s)
+        sign='' size=$value
+        case $value in -*) sign=- size=${value#-} ;; esac
+        by=$(printf '%s%d.%09d' "$sign" $((size / 1000000000)) $((size % 1000000000)))
+        if said=$(date -u -s "$by seconds" 2>&1); then echo "$number ok"; else failed; fi
+        ;;
+    t) # parts per million, nanoseconds; a microsecond a tick is 100 ppm
+        old=$(adjtimex)
+        old=${old##*tick:}
+        old=${old%% us*}
+        trap '' HUP INT TERM # never leave it running fast
+        if said=$(adjtimex -q -t $((old + value / 100)) 2>&1); then
+            sleep $(printf '%d.%09d' $((more / 1000000000)) $((more % 1000000000)))
+            adjtimex -q -t $((old)) && echo "$number ok" || echo "$number failed to end the slew"
+        else
+            failed
+        fi
+        trap - HUP INT TERM
+        ;;
+    c)
+        since=none
+        for file in /sys/class/rtc/rtc*/since_epoch; do
+            [ -r "$file" ] && read -r since <"$file" && break
+        done
+        echo "$number $since"
+        ;;
+    *) echo "$number what" ;;
     esac
 done

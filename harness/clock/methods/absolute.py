@@ -1,0 +1,59 @@
+"""By a time of day: stale on arrival, so it is sent early, by what the way is known to cost."""
+
+from __future__ import annotations
+
+from harness.clock.agents import Ability
+from harness.clock.methods.protocol import Change, Method
+from harness.clock.reach import Reach
+from harness.timebase import NS_PER_S, Deadline
+
+#: How far ahead a whole second must be so that a command for it can be sent in time.
+_LEAD_S = 0.02
+#: Of the time from starting ``date`` to its end, what has passed when it sets the clock.
+_SET_AFTER = 0.8
+#: No more than this is believed: too late is mended by going on, too early by going back.
+_MOST_LATENCY_S = 0.030
+#: What the guest agent takes, until it has been measured.
+_AGENT_S = 0.002
+
+
+class DateAtSecond(Method):
+    """``date -s`` of a whole second, sent so that it takes effect just then.
+
+    For guests with nothing but a shell, whose ``date`` knows whole seconds only. The command is
+    sent early: by half the reading's round trip and by what starting ``date`` takes, which the
+    agent in the guest has measured; in a second attempt, by what the first was late.
+    """
+
+    name = "date-at-second"
+
+    def obstacle(self, reach: Reach) -> str | None:
+        if Ability.DATE in reach.sampler.abilities:
+            return None
+        return f"{reach.sampler.interpreter} has better"
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        clock = reach.clock
+        starting_s = min(_MOST_LATENCY_S, _SET_AFTER * reach.sampler.date_latency_s)
+        way_s = change.reading.uncertainty_s + starting_s
+        early_ns = max(0, round((way_s + change.late_s) * NS_PER_S))
+        ahead_ns = round((_LEAD_S + change.target_s) * NS_PER_S) + early_ns
+        # The second, in the guest's time, that comes up next after all of that.
+        second = (clock.realtime_ns() + ahead_ns) // NS_PER_S + 1
+        send_at_ns = second * NS_PER_S - round(change.target_s * NS_PER_S) - early_ns
+        clock.sleep(max(0, send_at_ns - clock.realtime_ns()) / NS_PER_S)
+        reach.sampler.set_second(second, deadline)
+
+
+class GuestAgent(Method):
+    """``guest-set-time`` with nanoseconds, through libvirt."""
+
+    name = "guest-agent"
+
+    def obstacle(self, reach: Reach) -> str | None:
+        return None if reach.agent is not None else "there is no way to a guest agent here"
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        assert reach.agent is not None
+        ahead_ns = round((_AGENT_S + change.late_s + change.target_s) * NS_PER_S)
+        reach.agent.set(reach.clock.realtime_ns() + ahead_ns, deadline)

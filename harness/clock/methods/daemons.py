@@ -1,0 +1,69 @@
+"""With a time daemon in the guest: step, then tell it, so that it does not undo the step."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from harness.clock.methods.absolute import DateAtSecond
+from harness.clock.methods.protocol import Change, Method
+from harness.clock.methods.relative import RelativeStep
+from harness.clock.reach import Reach
+from harness.errors import CommandFailed, ProbeError
+from harness.timebase import Deadline
+
+#: A process start or two under emulation.
+_TELL_S = 10.0
+_STEPS: tuple[Method, ...] = (RelativeStep(), DateAtSecond())
+
+
+class _StepAndTell(Method):
+    """The step itself is the best that the guest can do."""
+
+    daemons: ClassVar[tuple[str, ...]]
+
+    def obstacle(self, reach: Reach) -> str | None:
+        if reach.time_daemon not in self.daemons:
+            return f"{self.daemons[0]} does not run"
+        obstacles = [step.obstacle(reach) for step in _STEPS]
+        return None if None in obstacles else obstacles[0]
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        step = next(step for step in _STEPS if step.obstacle(reach) is None)
+        step.apply(reach, change, deadline)
+
+
+class Chronyd(_StepAndTell):
+    """``makestep`` ends a slew that chronyd is at; ``reset sources`` makes it forget what it had
+    measured against the clock as it was."""
+
+    name = "chronyd"
+    daemons = ("chronyd",)
+
+    def settle(self, reach: Reach, deadline: Deadline) -> bool:
+        words = ("chronyc", "-n", "-m", "makestep", "reset sources")
+        try:
+            reach.run(words, deadline.sooner(_TELL_S))
+        except CommandFailed as error:
+            said = error.stdout.strip().splitlines()[-1:] or [f"status {error.returncode}"]
+            raise ProbeError(
+                f"chronyd could not be told of the step, and may undo it: chronyc: {said[0][:80]}",
+                guest=reach.sampler.guest,
+                hint="chronyc needs root (or its group) in the guest; --watch shows if it does",
+            ) from error
+        return True
+
+
+class Timesyncd(_StepAndTell):
+    """The kernel tells systemd-timesyncd of a step (TFD_TIMER_CANCEL_ON_SET), and drops a slew
+    that it had asked for (ADJ_OFFSET); it then asks its server anew."""
+
+    name = "timesyncd"
+    daemons = ("systemd-timesyncd",)
+
+
+class Ntpd(_StepAndTell):
+    """ntpd takes no word of a step, but its next measurements are of the clock as it is; the
+    kernel drops the slew that it had asked for."""
+
+    name = "ntpd"
+    daemons = ("ntpd", "openntpd")

@@ -1,0 +1,74 @@
+"""By a difference: the way to the guest costs no accuracy."""
+
+from __future__ import annotations
+
+from harness.clock.agents import Ability
+from harness.clock.methods.protocol import Change, Method
+from harness.clock.policy import Remedy
+from harness.clock.reach import Reach
+from harness.timebase import NS_PER_S, Deadline
+
+#: How fast a clock is slewed at most: 50 ms in a second. Linux allows twice that.
+_FASTEST_PPM = 50_000
+#: A microsecond a tick, of which there are 10000: what ADJ_TICK can tell apart.
+_TICK_PPM = 100
+#: How long a slew takes at least. Beginning and ending it is late by some milliseconds, or by tens
+#: of them where each is a process start: the error is that part of the whole.
+_SLEW_S, _SHELL_SLEW_S = 0.1, 0.5
+#: A slew is not longer than this; what is left is for the next attempt.
+_LONGEST_S = 2.0
+
+
+class RelativeStep(Method):
+    """One ``clock_adjtime(ADJ_SETOFFSET)`` in the guest (GNU ``date``'s relative step in sh)."""
+
+    name = "relative-step"
+
+    def obstacle(self, reach: Reach) -> str | None:
+        if Ability.STEP in reach.sampler.abilities:
+            return None
+        return f"the guest's {reach.sampler.interpreter} cannot make one"
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        reach.sampler.step(change.shift_ns, deadline)
+
+
+class Slew(Method):
+    """The length of the tick (ADJ_TICK) changed for a while: no jump, and no clock goes back."""
+
+    name = "slew"
+    remedy = Remedy.SLEW
+
+    def obstacle(self, reach: Reach) -> str | None:
+        if Ability.SLEW not in reach.sampler.abilities:
+            return f"the guest's {reach.sampler.interpreter} cannot do it"
+        if reach.time_daemon is not None:
+            return f"{reach.time_daemon} sets the length of the tick itself"
+        return None
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        least_s = _SHELL_SLEW_S if reach.sampler.interpreter == "sh" else _SLEW_S
+        ppm, duration_ns = slew_plan(change.shift_ns, least_s)
+        reach.sampler.slew(ppm, duration_ns, deadline)
+
+
+def slew_plan(shift_ns: int, least_s: float) -> tuple[int, int]:
+    """(ppm, nanoseconds) that shift a clock by ``shift_ns``, in ``least_s`` or longer."""
+    ticks = round(abs(shift_ns) / (least_s * NS_PER_S) * 1_000_000 / _TICK_PPM)
+    ppm = max(1, min(ticks, _FASTEST_PPM // _TICK_PPM)) * _TICK_PPM
+    duration_ns = min(abs(shift_ns) * 1_000_000 // ppm, round(_LONGEST_S * NS_PER_S))
+    return (ppm if shift_ns > 0 else -ppm), duration_ns
+
+
+class PtpKvm(Method):
+    """KVM's PTP clock is the hypervisor's own clock, read in the guest without any way."""
+
+    name = "ptp-kvm"
+
+    def obstacle(self, reach: Reach) -> str | None:
+        if Ability.PTP in reach.sampler.abilities:
+            return None
+        return f"the guest's {reach.sampler.interpreter} cannot read it"
+
+    def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        reach.sampler.step_to_ptp(round(change.target_s * NS_PER_S), deadline)

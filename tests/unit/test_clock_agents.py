@@ -1,0 +1,140 @@
+"""The agents themselves, as real processes on this machine: its own clock is the guest's, so the
+true offset is known to be nought. Nothing is ever set here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from harness.clock.agents import Ability, agent
+from harness.clock.sampling import Sampler
+from harness.errors import ProbeError
+from harness.guest.facts import GuestFacts
+from harness.timebase import SYSTEM_CLOCK, Deadline
+
+FACTS = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
+SHELLS = {"sh": "sh", "busybox": "busybox sh", "bash": "bash"}
+PROGRAMS = ["python3", "perl", *SHELLS]
+
+
+class Local:
+    """A GuestShell and a LineStream on a process of this machine."""
+
+    guest = "here"
+
+    def __init__(self, shell: str = "sh") -> None:
+        self._shell = shell
+        self.process: subprocess.Popen | None = None
+
+    def stream(self, command, deadline):
+        command = command.replace("exec sh -c", f"exec {self._shell} -c", 1)
+        self.process = subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        return self
+
+    def ask(self, line, deadline):
+        sent_ns = SYSTEM_CLOCK.monotonic_ns()
+        self.process.stdin.write(line.encode() + b"\n")
+        answer, received_ns = self.listen(deadline)
+        return sent_ns, answer, received_ns
+
+    def listen(self, deadline):
+        line = self.process.stdout.readline()
+        if not line:
+            raise ProbeError("the remote loop ended", guest=self.guest)
+        return line.decode().removesuffix("\n"), SYSTEM_CLOCK.monotonic_ns()
+
+    def close(self):
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait(10)
+            self.process.stdout.close()
+            self.process = None
+
+
+@pytest.fixture
+def start():
+    """``start(program)`` opens a sampler whose agent runs in it."""
+    opened = []
+
+    def run(program: str) -> Sampler:
+        name = SHELLS.get(program, program)
+        if shutil.which(name.split()[0]) is None:
+            pytest.skip(f"no {name} on this machine")
+        shell = Local(name)
+        opened.append(shell)
+        interpreter = program if program in ("python3", "perl") else "sh"
+        return Sampler.open(shell, FACTS, Deadline.after(30), interpreters=(interpreter,))
+
+    yield run
+    for shell in opened:
+        shell.close()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_truth_is_within_what_each_agent_leads_us_to_state(start, program):
+    """Offset nought, CLOCK_MONOTONIC too; read many times."""
+    sampler = start(program)
+    for _ in range(5):
+        reading = sampler.read(4, Deadline.after(30))
+        assert abs(reading.offset_s) <= reading.uncertainty_s + 1e-6
+        if sampler.precise:  # else /proc/uptime, which is CLOCK_BOOTTIME
+            assert abs(reading.monotonic_s) <= reading.monotonic_uncertainty_s + 1e-6
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_agent_survives_questions_it_does_not_know(start, program):
+    """A newer harness, or noise: the next question is answered all the same."""
+    sampler = start(program)
+    for question in ("z", "x", "zz"):
+        assert sampler._ask(question, Deadline.after(30), "7 8").text == "what"
+    assert sampler.read(1, Deadline.after(30)).uncertainty_s < 1
+
+
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_the_witness_looks_by_itself_and_sees_nothing_where_nothing_is(start, program):
+    """Every 50 ms, between questions too."""
+    sampler = start(program)
+    assert Ability.WITNESS in sampler.abilities
+    sampler.ensure_witness(Deadline.after(30))
+    SYSTEM_CLOCK.sleep(0.3)
+    sampler.read(4, Deadline.after(30))
+    seen = sampler.end_witness(Deadline.after(30))
+    assert seen.looks >= 2
+    assert (seen.went_back, seen.monotonic_went_back) == (0, 0)
+    assert seen.longest_gap_ns >= 1_000_000
+    assert sampler.end_witness(Deadline.after(30)) is None, "it has ended"
+
+
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_without_kvm_there_is_no_ptp_clock_to_step_by(start, program, tmp_path):
+    """ENODEV, in words; and nothing was set."""
+    from pathlib import Path
+
+    if any("KVM" in name.read_text() for name in Path("/sys/class/ptp").glob("*/clock_name")):
+        pytest.skip("this machine has one, and its clock is not ours to set")
+    with pytest.raises(ProbeError, match="no step by KVM's PTP clock: ENODEV"):
+        start(program).step_to_ptp(0, Deadline.after(30))
+
+
+def test_an_agent_ends_with_its_input():
+    """No process is left in a guest whose connection is gone."""
+    for program in ("python3", "perl", "sh"):
+        if shutil.which(program) is None:
+            continue
+        done = subprocess.run(
+            ["sh", "-c", agent(program).command],
+            input="h 1\n",
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.stdout.startswith("1 hello ")
+        assert done.returncode == 0

@@ -29,6 +29,7 @@ from harness.records import EXIT_CODES, HostRecord, Outcome, RunRecord, UpdateRe
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.whoami import who_am_i
 
@@ -62,6 +63,8 @@ def survey(
     or HypervisorError for everything that can be known to be wrong by now.
     """
     update.check()
+    for own in config.checks.own:
+        check_program(own.command, f"checks.own[{own.name}].command")
     deadline = Deadline.after(config.prepare_timeout_s)
     wanted = list(names) or [guest.name for guest in config.guest]
     chosen = [hypervisor.find(name, deadline) for name in wanted]

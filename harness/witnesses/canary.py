@@ -14,6 +14,7 @@ from harness.witnesses.protocol import Scene, Witness, answer_of, expect_ready
 
 #: What a shell holds in a variable; it is slow at that.
 SHELL_BYTES = 64 * 1024
+_PAGE_BYTES = 4096
 
 
 class CanaryWitness(Witness):
@@ -38,8 +39,8 @@ class CanaryWitness(Witness):
         self._ask(f"fill {self.key} {self._size}", deadline)
         self._before = self._digest(deadline)
         if in_python:
-            pattern = hashlib.shake_256(bytes.fromhex(self.key)).digest(self._size)
-            if self._before != hashlib.sha256(pattern).hexdigest():
+            held = pattern(bytes.fromhex(self.key), self._size)
+            if self._before != hashlib.sha256(held).hexdigest():
                 raise ProbeError("the canary was not what it should be before the pause")
 
     def stop(self, deadline: Deadline) -> Canary:
@@ -61,3 +62,9 @@ class CanaryWitness(Witness):
         if self._shell_program is None:
             return self._scene.ask(question, deadline)
         return answer_of(self._shell_program, question, deadline, self._scene.name)
+
+
+def pattern(key: bytes, size_bytes: int) -> bytes:
+    """What the program in the guest fills its memory with: pages that all differ."""
+    pages = range((size_bytes + _PAGE_BYTES - 1) // _PAGE_BYTES)
+    return b"".join(hashlib.sha256(key + b"%d" % page).digest() * 128 for page in pages)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from harness.checks.timers import Timers, Units
 from harness.errors import ProbeError
-from harness.guest.protocol import posix
 from harness.timebase import NS_PER_S, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 _INTERVAL_MS = 50
-_LIST = """
-[ -d /run/systemd/system ] || exit 0
-exec systemctl show --property=Id,ActiveState,LastTriggerUSec '*.timer'
-"""
 
 
 class TimersWitness(Witness):
@@ -24,12 +19,18 @@ class TimersWitness(Witness):
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Start the timers. Raises MissingCapability or ProbeError."""
         self._scene = scene
+        scene.ask("units-ask", deadline)
         scene.ask(f"timers-start {_INTERVAL_MS}", deadline)
+
+    def mark(self, deadline: Deadline) -> None:
+        """What systemd said, which takes its time."""
         self._before = self._units(deadline)
 
     def stop(self, deadline: Deadline) -> Timers:
         """What has fired, and systemd's timer units again. Raises ProbeError."""
         answer = self._scene.ask("timers-read", deadline)
+        if self._before is not None:
+            self._scene.ask("units-ask", deadline)
         try:
             fired, late_ns, burst, realtime_burst = map(int, answer.split())
         except ValueError as error:
@@ -45,9 +46,9 @@ class TimersWitness(Witness):
         )
 
     def _units(self, deadline: Deadline) -> Units | None:
-        """systemd's timer units; None where there are none to be asked for."""
-        done = self._scene.remote.run(posix(_LIST), deadline, check=False)
-        return parse_units(done.stdout) if done.returncode == 0 else None
+        """What systemd said; None where there is no systemd, or no timer unit."""
+        told = self._scene.ask("units", deadline)
+        return None if told == "none" else parse_units(bytes.fromhex(told).decode(errors="replace"))
 
 
 def parse_units(text: str) -> Units | None:

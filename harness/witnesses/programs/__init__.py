@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from harness.guest.protocol import posix
 
-PARTS = ("canary", "echo", "disk", "timers")
+PARTS = ("canary", "echo", "disk", "life", "timers")
 
 
 def python3_program(parts: Collection[str]) -> str:

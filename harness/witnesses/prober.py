@@ -19,6 +19,8 @@ INTERVAL_S = 0.010
 _TRIES, _TRY_S = 5, 0.2
 #: How long an answer is waited for after the pause.
 _PATIENCE_S = 5.0
+#: Silent for so long, it does not answer any more: what is lost is not made up for later.
+_ANSWERS_S = 0.2
 _ECHO_REQUEST = {4: 8, 6: 128}
 
 
@@ -86,6 +88,9 @@ class ProberWitness(Witness):
         self._way = _udp(scene, deadline) or _icmp(scene)
         if self._way is None:
             raise MissingCapability("echo", "the guest answers neither UDP nor ICMP from here")
+        # It answered just now: a silence that begins at once has a beginning, too.
+        self._answers_ns.append(self._clock.monotonic_ns())
+        self._sent += 1
         self._thread = threading.Thread(target=self._probe, name="prober", daemon=True)
         self._thread.start()
 
@@ -122,7 +127,7 @@ class ProberWitness(Witness):
     def _silence(self, now_ns: int) -> tuple[float | None, float]:
         """The longest silence that ended after the pause began; and how long it lasts by now.
 
-        None as long as nothing was heard after the resume.
+        None as long as nothing was heard after the resume, or not for a while.
         """
         answers = list(self._answers_ns)
         from_ns = self._paused_ns or 0
@@ -130,7 +135,8 @@ class ProberWitness(Witness):
         gaps = [(after - before) / NS_PER_S for before, after in pairs if after >= from_ns]
         lasting_s = (now_ns - answers[-1]) / NS_PER_S if answers else 0.0
         heard = bool(answers) and answers[-1] >= (self._resuming_ns or from_ns)
-        return (max(gaps, default=0.0) if heard else None), lasting_s
+        answers_now = heard and lasting_s < _ANSWERS_S
+        return (max(gaps, default=0.0) if answers_now else None), lasting_s
 
     def _probe(self) -> None:
         assert self._way is not None

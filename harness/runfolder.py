@@ -57,9 +57,15 @@ class RunFolder:
         return cls(path)
 
     def guest(self, name: str) -> Path:
-        """The folder for one guest's raw material; made when first asked for."""
+        """The folder for one guest's raw material; made when first asked for.
+
+        Raises InfrastructureError.
+        """
         folder = self.path / "guests" / _file_name(name)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InfrastructureError(f"cannot make {folder}: {error.strerror}") from error
         return folder
 
     def write_record(self, record: RunRecord) -> None:

@@ -10,7 +10,7 @@ from harness.errors import MissingCapability, ProbeError
 from harness.guest.protocol import LineStream
 from harness.timebase import Deadline
 from harness.witnesses.programs import sh_canary
-from harness.witnesses.protocol import Scene, Witness, answer_of, expect_ready
+from harness.witnesses.protocol import Scene, Witness, checked, expect_ready
 
 #: What a shell holds in a variable; it is slow at that.
 SHELL_BYTES = 64 * 1024
@@ -61,7 +61,8 @@ class CanaryWitness(Witness):
     def _ask(self, question: str, deadline: Deadline) -> str:
         if self._shell_program is None:
             return self._scene.ask(question, deadline)
-        return answer_of(self._shell_program, question, deadline, self._scene.name)
+        answer = self._shell_program.ask(question, deadline)[1]
+        return checked(answer, self._scene.name)
 
 
 def pattern(key: bytes, size_bytes: int) -> bytes:

@@ -59,7 +59,12 @@ class Scene:
             except HarnessError as error:
                 self._refusal = error
                 raise
-        return answer_of(self._program, question, deadline, self.name)
+        try:
+            answer = self._program.ask(question, deadline)[1]
+        except HarnessError as error:
+            self._refusal = error  # an answer that comes late would be taken for the next one
+            raise
+        return checked(answer, self.name)
 
     def echo_ports(self, token: str, version: str, deadline: Deadline) -> tuple[str, int, int]:
         """``(token, udp port, tcp port)`` of the echo in the guest; opened once."""
@@ -92,9 +97,8 @@ def expect_ready(program: LineStream, deadline: Deadline, guest: str) -> None:
         raise
 
 
-def answer_of(program: LineStream, question: str, deadline: Deadline, guest: str) -> str:
-    """The answer to a question. Raises ProbeError if it is an error."""
-    answer = program.ask(question, deadline)[1]
+def checked(answer: str, guest: str) -> str:
+    """The answer of a program. Raises ProbeError if it is an error."""
     if answer.startswith("error"):
         raise ProbeError(answer.removeprefix("error").lstrip(": ")[:200], guest=guest)
     return answer

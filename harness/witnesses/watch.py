@@ -19,6 +19,8 @@ from harness.witnesses.protocol import Scene, Witness
 #: One that hangs must not use up what the others need.
 _START_S = 30.0
 _STOP_S = 30.0
+#: A guest may answer anything, which makes a ValueError of a number that is none.
+_TROUBLES = (HarnessError, OSError, ValueError)
 
 
 class Watch:
@@ -62,8 +64,8 @@ class Watch:
         for one in reversed(self._watching):
             try:
                 self._told[one.tells] = one.stop(deadline.sooner(_STOP_S))
-            except HarnessError as error:
-                self._told[one.tells] = Missing(str(error), known_before=False)
+            except _TROUBLES as error:
+                self._told[one.tells] = Missing(_reason(error), known_before=False)
         self.close()
         return self._told
 
@@ -81,9 +83,15 @@ class Watch:
     def _attempt(self, one: Witness, step: Callable[[Witness], None]) -> None:
         try:
             step(one)
-        except HarnessError as error:
-            self._told[one.tells] = Missing(str(error), known_before=True)
+        except _TROUBLES as error:
+            self._told[one.tells] = Missing(_reason(error), known_before=True)
             one.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HarnessError):
+        return error.message
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 class _Edges:

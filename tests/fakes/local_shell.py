@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 
 from harness.errors import ProbeError
 from harness.guest.protocol import Completed
@@ -39,7 +40,8 @@ class LocalStream:
 
     def close(self) -> None:
         if not self.process.stdin.closed:
-            self.process.stdin.close()
+            with suppress(BrokenPipeError):  # it was killed before it read everything
+                self.process.stdin.close()
             self.process.wait(10)
             self.process.stdout.close()
 

@@ -72,6 +72,7 @@ class Pause:
 
     def through(self, *, paused=lambda: None, after=lambda: None, pause_s=0.5) -> dict:
         """Pause, ``paused``, resume, ``after``; the verdicts by name. Mends the clock."""
+        clock_before = self.guest.sampler.read(4, Deadline.after(20))
         outer = Stopwatch()
         self.hypervisor.pause(self.uuid, Deadline.after(20))
         inner = Stopwatch()
@@ -83,13 +84,19 @@ class Pause:
             self.hypervisor.resume(self.uuid, Deadline.after(20))
         at_most_s = outer.elapsed_s()
         try:
+            clock_after = self.guest.sampler.read(4, Deadline.after(20))
             after()
             told = self.watch.stop(Deadline.after(40))
         finally:
             policy = CorrectionPolicy(self.guest.tolerance_s, allow_backward=True)
             correct(self.guest.sampler, policy, Deadline.after(30))
         evidence = replace(
-            GOOD, testimony=told, paused_at_least_s=at_least_s, paused_at_most_s=at_most_s
+            GOOD,
+            testimony=told,
+            paused_at_least_s=at_least_s,
+            paused_at_most_s=at_most_s,
+            clock_before=clock_before,
+            clock_after_resume=clock_after,
         )
         return {name: CHECKS[name](evidence) for name in self.checks}
 
@@ -204,7 +211,7 @@ def test_ram_that_is_swapped_out_during_the_pause_fails_with_the_amount(pause_of
 
 def test_a_guest_that_runs_during_its_pause_is_neither_frozen_nor_silent(pause_of, libvirt):
     """Somebody resumes it for a second, and pauses it again."""
-    pause = pause_of("debian-1", "vcpus", "downtime")
+    pause = pause_of("debian-1", "vcpus", "downtime", "frozen", "lag")
 
     def wake():
         libvirt.resume(pause.uuid, Deadline.after(10))

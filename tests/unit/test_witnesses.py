@@ -21,7 +21,7 @@ from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.config import ChecksSection, OwnCheckSection
-from harness.errors import ProbeError
+from harness.errors import DeadlineExpired, ProbeError
 from harness.guest.facts import GuestFacts
 from harness.host.process import start_ticks
 from harness.host.protocol import ProcessIdentity
@@ -142,7 +142,7 @@ def test_a_process_that_cannot_be_seen_is_a_reason_to_skip(scene):
 def test_a_disk_that_is_ram_is_not_written_to(scene):
     """A RAM disk proves nothing about disks."""
     told = through(scene(disk_folder="/dev/shm"), "disk")
-    assert told[DiskWriter] == Missing("here: /dev/shm is in RAM (tmpfs)", known_before=True)
+    assert told[DiskWriter] == Missing("/dev/shm is in RAM (tmpfs)", known_before=True)
     told = through(scene(disk_folder="/no such folder"), "disk")
     assert "FileNotFoundError" in told[DiskWriter].reason
 
@@ -159,6 +159,21 @@ def test_a_block_that_changes_is_torn_and_one_of_zeros_is_lost(scene, tmp_path):
 
     told = through(scene(), "disk", meanwhile=hurt)[DiskWriter]
     assert (told.lost, told.torn) == (1, 1)
+
+
+def test_after_a_question_without_an_answer_nothing_more_is_asked(scene):
+    """An answer that comes late would be taken for that to the next question."""
+    here = scene()
+    here.parts = frozenset({"canary"})
+    assert here.ask("fill 00 4096", Deadline.after(20)) == "ok"
+    stream = here.remote.streams[0]
+    stream.ask = lambda question, deadline: (_ for _ in ()).throw(DeadlineExpired("asking", 1.0))
+    with pytest.raises(DeadlineExpired):
+        here.ask("digest", Deadline.after(1))
+    del stream.ask
+    with pytest.raises(DeadlineExpired):
+        here.ask("digest", Deadline.after(20))
+    here.close()
 
 
 class Wrong(Witness):
@@ -196,13 +211,15 @@ class Wrong(Witness):
 @pytest.mark.parametrize(
     ("where", "known_before"), [("start", True), ("mark", True), ("stop", False)]
 )
-def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before):
-    """Before the pause it is a reason to skip, after it a reason for an error."""
-    wrong = Wrong(where, ProbeError("no"))
+@pytest.mark.parametrize("error", [ProbeError("no"), ValueError("no"), OSError("no")])
+def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before, error):
+    """Before the pause it is a reason to skip, after it one for an error; nonsense is one, too."""
+    wrong = Wrong(where, error)
     watch = Watch(scene(), [wrong])
     watch.start(None, Deadline.after(5))
     told = watch.stop(Deadline.after(5))
-    assert told[Canary] == Missing("no", known_before)
+    assert told[Canary].known_before is known_before
+    assert told[Canary].reason.endswith("no")
     assert wrong.closed
 
 

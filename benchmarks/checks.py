@@ -25,7 +25,7 @@ from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.timebase import Deadline, Stopwatch
 
-REPEATS = 7
+REPEATS = 5
 GUESTS = {"python3": "debian", "sh": "tiny"}
 #: How much all checks may add to the harness's own part of the pause, and to the whole.
 OVERHEAD_MS, WALL_S = 5.0, 3.0

@@ -16,7 +16,8 @@ class DiskWriter:
 
     folder: str
     acknowledged: int
-    before_pause: int
+    at_first_look: int
+    """How many there were when it was first asked after the pause."""
     lost: int
     torn: int
     stalled_s: float
@@ -33,12 +34,12 @@ def judge(evidence: Evidence) -> CheckRecord:
     seen = evidence.told(DiskWriter)
     if isinstance(seen, Missing):
         return missing(NAME, seen)
-    if not seen.problem and seen.acknowledged <= seen.before_pause:
+    if not seen.problem and seen.acknowledged <= seen.at_first_look:
         gap = Missing("nothing was written after the pause", known_before=False)
         return missing(NAME, gap)
     told = (
-        f"{seen.acknowledged} blocks in {seen.folder}, {seen.before_pause} of them before the "
-        f"pause; longest stall {seen.stalled_s * 1000:.0f} ms"
+        f"{seen.acknowledged} blocks in {seen.folder}, {seen.acknowledged - seen.at_first_look} "
+        f"of them after the first look; longest stall {seen.stalled_s * 1000:.0f} ms"
     )
     return CheckRecord(
         name=NAME,

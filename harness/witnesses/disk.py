@@ -6,7 +6,7 @@ import secrets
 
 from harness.checks.disk import DiskWriter
 from harness.errors import ProbeError
-from harness.timebase import NS_PER_S, Deadline, NotYet, wait_for
+from harness.timebase import NS_PER_S, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 #: So many blocks have to be on disk before the pause; one of ours waits no longer for them.
@@ -14,6 +14,7 @@ _BLOCKS_FIRST = 2
 _FIRST_S = 10.0
 #: After the pause as well: a guest that resumed a moment ago has not written yet.
 _AGAIN_S = 5.0
+_LOOK_S = 0.02
 
 
 class DiskWitness(Witness):
@@ -21,9 +22,6 @@ class DiskWitness(Witness):
 
     tells = DiskWriter
     part = "disk"
-
-    def __init__(self) -> None:
-        self._before_pause = 0
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Begin to write. Raises MissingCapability, or ProbeError with the guest's reason."""
@@ -33,13 +31,15 @@ class DiskWitness(Witness):
         scene.ask(f"disk-start {key} {self._folder.encode().hex()}", deadline)
 
     def mark(self, deadline: Deadline) -> None:
-        """Something has to be on disk before the pause."""
-        self._before_pause = self._wait_for(_BLOCKS_FIRST, deadline.sooner(_FIRST_S))
+        """Something has to be on disk before the pause. Raises DeadlineExpired."""
+        if self._wait_for(_BLOCKS_FIRST, deadline.sooner(_FIRST_S), deadline) < _BLOCKS_FIRST:
+            raise ProbeError(f"nothing could be written to {self._folder} in time")
 
     def stop(self, deadline: Deadline) -> DiskWriter:
         """Have all of it read back. Raises ProbeError."""
-        # Up to here is before the pause: the count of then, and a block that was under way.
-        self._wait_for(self._before_pause + 2, deadline.sooner(_AGAIN_S), patient=False)
+        first = int(self._scene.ask("disk-count", deadline))
+        # One may have been under way since before the pause; the next one is surely new.
+        self._wait_for(first + 2, deadline.sooner(_AGAIN_S), deadline)
         words = self._scene.ask("disk-stop", deadline).split(" ", 4)
         try:
             count, lost, torn, stalled_ns = map(int, words[:4])
@@ -48,22 +48,17 @@ class DiskWitness(Witness):
         return DiskWriter(
             folder=self._folder,
             acknowledged=count,
-            before_pause=self._before_pause,
+            at_first_look=first,
             lost=lost,
             torn=torn,
             stalled_s=stalled_ns / NS_PER_S,
             problem=None if words[4] == "-" else words[4],
         )
 
-    def _wait_for(self, wanted: int, deadline: Deadline, *, patient: bool = True) -> int:
-        """How many blocks there are, once there are ``wanted``; else raise, unless impatient."""
-
-        def look() -> int:
+    def _wait_for(self, wanted: int, until: Deadline, deadline: Deadline) -> int:
+        """How many blocks there are once there are ``wanted``, or when ``until`` has passed."""
+        while True:
             count = int(self._scene.ask("disk-count", deadline))
-            if count < wanted and not (deadline.expired and not patient):
-                raise NotYet(f"{count} blocks")
-            return count
-
-        return wait_for(
-            look, what="waiting for the disk writer", deadline=deadline, interval_s=0.02
-        )
+            if count >= wanted or until.expired:
+                return count
+            self._scene.clock.sleep(_LOOK_S)

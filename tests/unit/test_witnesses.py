@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
     assert told[Canary].size_bytes == 1 << 20
     disk = told[DiskWriter]
     assert (disk.lost, disk.torn, disk.problem) == (0, 0, None)
-    assert disk.acknowledged > disk.before_pause >= 2
+    assert disk.acknowledged > disk.at_first_look >= 2
     session = told[TcpSession]
     assert (session.over, session.wrong, session.broken) == ("tcp", 0, None)
     assert session.sent == session.answered > session.sent_while_paused >= 1
@@ -159,6 +160,18 @@ def test_a_block_that_changes_is_torn_and_one_of_zeros_is_lost(scene, tmp_path):
 
     told = through(scene(), "disk", meanwhile=hurt)[DiskWriter]
     assert (told.lost, told.torn) == (1, 1)
+
+
+def test_a_disk_that_takes_no_more_is_a_broken_promise(scene):
+    """The error of the write is told, as the guest told it."""
+    here = scene()
+
+    def fill():
+        pid = here.remote.streams[0].process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))
+
+    told = through(here, "disk", meanwhile=fill)[DiskWriter]
+    assert told.problem == "[Errno 27] File too large"
 
 
 def test_after_a_question_without_an_answer_nothing_more_is_asked(scene):

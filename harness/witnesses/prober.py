@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from harness.checks.downtime import Downtime
 from harness.errors import HarnessError, MissingCapability
-from harness.timebase import NS_PER_S, Clock, Deadline
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 INTERVAL_S = 0.010
@@ -22,13 +22,19 @@ _PATIENCE_S = 5.0
 #: Silent for so long, it does not answer any more: what is lost is not made up for later.
 _ANSWERS_S = 0.2
 _ECHO_REQUEST = {4: 8, 6: 128}
+_TIMESTAMPNS = 35  # SO_TIMESTAMPNS: Python has no name for it
 
 
 class Way:
     """A connected socket, and how a probe is written on it."""
 
-    def __init__(self, kind: str, connection: socket.socket, token: bytes) -> None:
+    def __init__(
+        self, kind: str, connection: socket.socket, token: bytes, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.kind = kind
+        self._clock = clock
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
         self._socket = connection
         self._token = token
         self._version = 6 if connection.family == socket.AF_INET6 else 4
@@ -43,22 +49,33 @@ class Way:
         with suppress(OSError):
             self._socket.send(data, socket.MSG_DONTWAIT)
 
-    def answered(self, wait_s: float) -> bool:
-        """Whether an answer to a probe of ours comes within ``wait_s``."""
+    def answer_ns(self, wait_s: float) -> int | None:
+        """When an answer to a probe of ours came (CLOCK_MONOTONIC); None: not within ``wait_s``.
+
+        By the kernel's stamp, so that it does not matter how late we come to read it.
+        """
         try:
             self._socket.settimeout(max(wait_s, 1e-4))
-            data = self._socket.recv(2048)
+            data, extra, _, _ = self._socket.recvmsg(2048, 64)
         except OSError:
-            return False
+            return None
         at = data.find(self._token)
         # An echo request that we see ourselves, on loopback, is no answer.
-        return at >= 0 and not (self.kind == "icmp" and data[at - 8] in _ECHO_REQUEST.values())
+        if at < 0 or (self.kind == "icmp" and data[at - 8] in _ECHO_REQUEST.values()):
+            return None
+        now_ns = self._clock.monotonic_ns()
+        stamps = [value for _, kind, value in extra if kind == _TIMESTAMPNS and len(value) == 16]
+        if not stamps:
+            return now_ns
+        seconds, nanoseconds = struct.unpack("=qq", stamps[0])
+        age_ns = self._clock.realtime_ns() - (int(seconds) * NS_PER_S + int(nanoseconds))
+        return now_ns - max(age_ns, 0)
 
     def works(self) -> bool:
         """Whether the guest answers now."""
         for number in range(_TRIES):
             self.send(number)
-            if self.answered(_TRY_S):
+            if self.answer_ns(_TRY_S) is not None:
                 return True
         return False
 
@@ -106,10 +123,12 @@ class ProberWitness(Witness):
         """Wait for an answer after the pause, for a limited time; then tell."""
         assert self._way is not None
         until = deadline.sooner(_PATIENCE_S)
-        while self._silence(self._clock.monotonic_ns())[0] is None and not until.expired:
+        while True:
+            silent_s, at_least_s = self._silence(self._clock.monotonic_ns())
+            if silent_s is not None or until.expired:
+                break
             self._clock.sleep(INTERVAL_S)
         self._end()
-        silent_s, at_least_s = self._silence(self._clock.monotonic_ns())
         answered = len(self._answers_ns)
         return Downtime(self._way.kind, INTERVAL_S, silent_s, at_least_s, self._sent, answered)
 
@@ -148,8 +167,9 @@ class ProberWitness(Witness):
                 self._way.send(self._sent)
                 self._sent += 1
                 due_ns = max(due_ns + interval_ns, now_ns)
-            if self._way.answered((due_ns - now_ns) / NS_PER_S):
-                self._answers_ns.append(clock.monotonic_ns())
+            answer_ns = self._way.answer_ns((due_ns - now_ns) / NS_PER_S)
+            if answer_ns is not None:
+                self._answers_ns.append(answer_ns)
 
 
 def _udp(scene: Scene, deadline: Deadline) -> Way | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +22,19 @@ from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
-from harness.config import ChecksSection, OwnCheckSection
-from harness.errors import DeadlineExpired, ProbeError
+from harness.config import ChecksSection, Config, OwnCheckSection
+from harness.errors import ConfigError, DeadlineExpired, ProbeError
 from harness.guest.facts import GuestFacts
 from harness.host.process import start_ticks
 from harness.host.protocol import ProcessIdentity
 from harness.host.residency import is_alive, resident, vcpu_threads
 from harness.lifecycle import GuestState
-from harness.timebase import SYSTEM_CLOCK, Deadline
+from harness.run import survey
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
+from harness.updates.protocol import UpdateSettings
+from harness.updates.stand_in import StandInUpdate
 from harness.witnesses import WITNESSES, witnesses_for
-from harness.witnesses.prober import _checksum
+from harness.witnesses.prober import Way, _checksum
 from harness.witnesses.protocol import Scene, Witness
 from harness.witnesses.timers import parse_units
 from harness.witnesses.watch import Watch, with_edges
@@ -348,3 +352,29 @@ def test_no_thread_is_left(scene):
     through(scene(), "downtime", "tcp-session")
     SYSTEM_CLOCK.sleep(0.2)
     assert set(threading.enumerate()) <= before
+
+
+def test_an_answer_counts_from_when_the_kernel_had_it():
+    """However late we come to read it: a busy host is no guest that answers in its pause."""
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.bind(("127.0.0.1", 0))
+        ours.connect(theirs.getsockname())
+        way = Way("udp", ours, b"token")
+        theirs.sendto(b"token", ours.getsockname())
+        before_ns = SYSTEM_CLOCK.monotonic_ns()
+        SYSTEM_CLOCK.sleep(0.2)
+        assert way.answer_ns(1.0) < before_ns + NS_PER_S // 10
+        theirs.sendto(b"somebody else's", ours.getsockname())
+        assert way.answer_ns(0.1) is None
+        assert way.answer_ns(0.01) is None
+
+
+def test_an_own_check_that_cannot_be_started_is_known_at_plan_time(tmp_path):
+    """Like an update's command: before anybody logs in."""
+    own = OwnCheckSection(name="db", command=("/no/such/program",))
+    config = Config(checks=ChecksSection(own=(own,)))
+    with pytest.raises(ConfigError) as caught:
+        survey(config, ["here"], FakeHypervisor({}), StandInUpdate(UpdateSettings()))
+    assert caught.value.key == "checks.own[db].command"

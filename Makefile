@@ -4,7 +4,8 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-kvm test-unit lint bench bench-clocks bench-compare bench-events soak
+.PHONY: help setup run test test-kvm test-unit lint bench bench-checks bench-clocks bench-compare \
+	bench-events soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -32,6 +33,9 @@ test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted f
 bench: setup ## what a maintenance costs, printed as a table
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance
 	@$(ISOLATED) $(BIN)/python -m benchmarks.guardian
+
+bench-checks: setup ## what all checks on together add to a maintenance
+	@$(ISOLATED) $(BIN)/python -m benchmarks.checks
 
 bench-clocks: setup ## how right clocks get, how fast, and what others make of them
 	@$(ISOLATED) $(BIN)/python -m benchmarks.clocks

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from harness.checks.evidence import Observed
+from harness.checks.evidence import Observed, Testimony
 from harness.config import Config
 from harness.errors import HarnessError
 from harness.fanout import errors, fan_out
@@ -18,12 +18,18 @@ from harness.host.protocol import Hypervisor
 from harness.journal import Journal
 from harness.mend import Mended, mend
 from harness.records import ClockReading
+from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.window import GuestPause, PauseWindow
+from harness.witnesses import witnesses_for
+from harness.witnesses.group import Witnesses
+from harness.witnesses.protocol import Scene
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0
+#: For logging in again to a guest whose connection broke.
+_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Aftermath:
     mended: Mended
     seen: Observed = Observed()
     kernel_log: KernelLog | None = None
+    testimony: Testimony | None = None
+    """What its witnesses told."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,12 @@ class Care:
     def take_baselines(
         self, sessions: Mapping[str, GuestSession], deadline: Deadline
     ) -> dict[str, Baseline]:
-        """Every guest's clock, kernel-log marker and identity before the pause.
+        """Every guest's witnesses, clock, kernel-log marker and identity before the pause.
 
         Raises the first HarnessError.
         """
+        for one in sessions.values():
+            one.witnesses = self._witnesses(one, tuple(sessions))
         calls = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
         answers = fan_out(calls, deadline, what="taking the baseline", clock=self.clock)
         return {name: answer.get() for name, answer in answers.items()}
@@ -85,7 +95,29 @@ class Care:
             for name, answer in answers.items()
         }
 
+    def _witnesses(self, session: GuestSession, together: tuple[str, ...]) -> Witnesses:
+        settings, run_dir = self.config.checks, self.journal.path.parent
+        scene = Scene(
+            name=session.name,
+            uuid=session.info.uuid,
+            address=session.address,
+            remote=session.shell,
+            facts=session.facts,
+            process=None,
+            settings=settings,
+            folder=RunFolder(run_dir).guest(session.name),
+            run_id=run_dir.name,
+            run_dir=run_dir,
+            update_domain=together,
+            own=settings.own_of(session.name, together),
+            clock=self.clock,
+        )
+        return Witnesses(scene, witnesses_for(settings.chosen))
+
     def _look_before(self, session: GuestSession, deadline: Deadline) -> Baseline:
+        if session.witnesses is not None:
+            process = self.hypervisor.process(session.info.uuid, deadline)
+            session.witnesses.start(process, deadline)
         log = mark(session.shell, session.facts, deadline)
         seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
         if self.config.clock.watch_s > 0:
@@ -107,6 +139,9 @@ class Care:
             self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)
         try:
             boot_id, log = look_again(session.shell, before.kernel_log, deadline)
-            return Aftermath(mended, session.observe(boot_id, self.hypervisor, deadline), log)
         except HarnessError:  # silent; its process can be seen all the same
-            return Aftermath(mended, session.observe(None, self.hypervisor, deadline))
+            again = deadline.sooner(_AGAIN_S)
+            boot_id, log = session.boot_id_anew(self.config, self.hypervisor, again), None
+        seen = session.observe(boot_id, self.hypervisor, deadline)
+        told = session.witnesses.stop(deadline) if session.witnesses is not None else None
+        return Aftermath(mended, seen, log, told)

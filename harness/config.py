@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.checks import CHECKS
 from harness.durations import parse_hours
 from harness.errors import ConfigError
 
@@ -108,6 +109,78 @@ class SshSection(_Section):
     connect_timeout_s: Positive = 15.0
 
 
+class OwnCheckSection(_Section):
+    """``[[checks.own]]``: an executable of the user's whose exit status is the outcome."""
+
+    name: Name
+    command: Annotated[tuple[Name, ...], Field(min_length=1)]
+    guests: tuple[Name, ...] = ()
+    """For these guests only; empty: for every guest."""
+    scope: Literal["guest", "host"] = "guest"
+    """Once for each guest, or once for each update domain."""
+    stages: Annotated[tuple[Literal["before", "during", "after"], ...], Field(min_length=1)] = (
+        "before",
+        "during",
+        "after",
+    )
+    timeout_s: Positive = 10.0
+    """For one stage."""
+
+
+class ChecksSection(_Section):
+    """``[checks]``: which promises are judged, and how they are watched."""
+
+    enable: tuple[Name, ...] = ()
+    """Only these; empty: all."""
+    disable: tuple[Name, ...] = ()
+    own: tuple[OwnCheckSection, ...] = ()
+    canary_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = 1 << 20
+    """What the canary holds in the guest's memory, where there is python3."""
+    disk_folder: Name = "/var/tmp"
+    """Where in the guest the disk writer writes."""
+    long_running_s: NotNegative = 60.0
+    """From which age on a process of the guest has to survive."""
+
+    @field_validator("enable", "disable")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CHECKS:
+                near = difflib.get_close_matches(name, CHECKS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(CHECKS)}"
+                raise ValueError(f"no such check: {name!r}; {hint}")
+        return names
+
+    @field_validator("own")
+    @classmethod
+    def _one_entry_a_name(cls, own: tuple[OwnCheckSection, ...]) -> tuple[OwnCheckSection, ...]:
+        names = [one.name for one in own]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two checks are called {name!r}")
+        return own
+
+    def own_of(self, guest: str, together: tuple[str, ...]) -> tuple[OwnCheckSection, ...]:
+        """The user's own checks that ``guest`` answers for.
+
+        One of scope ``host`` is run once for ``together`` (an update domain), by its first guest.
+        """
+
+        def mine(own: OwnCheckSection) -> bool:
+            if own.scope == "host":
+                wanted = not own.guests or not set(own.guests).isdisjoint(together)
+                return wanted and guest == together[0]
+            return not own.guests or guest in own.guests
+
+        return tuple(own for own in self.own if mine(own))
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names of the checks to judge, in the order in which people read them."""
+        wanted = self.enable or tuple(CHECKS)
+        return tuple(name for name in CHECKS if name in wanted and name not in self.disable)
+
+
 class GuestSection(_Section):
     """``[[guest]]``: one guest; ``name`` is its libvirt name or UUID."""
 
@@ -177,6 +250,7 @@ class Config(_Section):
     """For everything after the pause: clocks and checks."""
     update: UpdateSection = UpdateSection()
     clock: ClockSection = ClockSection()
+    checks: ChecksSection = ChecksSection()
     ssh: SshSection = SshSection()
     events: EventsSection = EventsSection()
     guest: tuple[GuestSection, ...] = ()

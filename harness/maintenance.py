@@ -25,6 +25,7 @@ from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import PauseWindow, UpdateCalls, hold_window
+from harness.witnesses.group import with_edges
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
@@ -83,7 +84,7 @@ def maintain(
         baselines = care.take_baselines(mine, before_until)
     tools.journal.note("update domain", name=domain.name)
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
-    window = _hold(domain, context, tools)
+    window = _hold(domain, context, tools, mine)
 
     tell(Phase.MENDING, f"resumed after {window.duration_s:.3f} s; mending clocks")
     after = care.look_after(mine, baselines, window)
@@ -112,13 +113,21 @@ def _tell(
     observer(Step(phase, text, domain, guests))
 
 
-def _hold(domain: UpdateDomain, context: UpdateContext, tools: Tools) -> PauseWindow:
+def _hold(
+    domain: UpdateDomain,
+    context: UpdateContext,
+    tools: Tools,
+    sessions: Mapping[str, GuestSession],
+) -> PauseWindow:
+    watching = {
+        one.info.uuid: one.witnesses for one in sessions.values() if one.witnesses is not None
+    }
     return hold_window(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
         UpdateCalls(
             partial(tools.update.apply, context), tools.update.abandon, context.mark("apply")
         ),
-        hypervisor=tools.hypervisor,
+        hypervisor=with_edges(tools.hypervisor, watching),
         journal=tools.journal,
         interruption=tools.interruption,
         guard=tools.guard,

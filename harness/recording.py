@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.aftercare import Aftermath, Baseline
 from harness.checks import judge_all
-from harness.checks.evidence import Evidence
+from harness.checks.evidence import Evidence, Testimony
 from harness.checks.frozen import monotonic_deficit
 from harness.config import Config
 from harness.host.protocol import EventKind, Hypervisor
@@ -52,7 +52,14 @@ def evidence_of(
         kernel_log_readable=before.kernel_log.marker is not None,
         new_kernel_lines=log.new_lines if log else None,
         stall_lines=log.stalls if log else None,
+        testimony=_testimony(session, after),
     )
+
+
+def _testimony(session: GuestSession, after: Aftermath) -> Testimony:
+    if after.testimony is not None or session.witnesses is None:
+        return after.testimony or {}
+    return session.witnesses.silence()
 
 
 def record_guest(
@@ -68,7 +75,7 @@ def record_guest(
     """One guest's record, its checks judged."""
     pause = window.guests[session.name]
     evidence = evidence_of(session, before, pause, after, config)
-    checks = judge_all(evidence)
+    checks = judge_all(evidence, config.checks.chosen)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     outcomes = [check.outcome for check in checks] + [Outcome.ERROR for _ in problems]
     return GuestRecord(

@@ -57,7 +57,10 @@ class RunFolder:
         return cls(path)
 
     def guest(self, name: str) -> Path:
-        """The folder for one guest's raw material; made when first asked for."""
+        """The folder for one guest's raw material; made when first asked for.
+
+        Raises InfrastructureError.
+        """
         folder = self.path / "guests" / _file_name(name)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

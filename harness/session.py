@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.checks.evidence import Observed
 from harness.clock.policy import CorrectionPolicy
@@ -19,7 +20,8 @@ from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.records import ClockReading
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.witnesses.group import Witnesses
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
 DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}
@@ -58,6 +60,8 @@ class GuestSession:
     sampler: Sampler
     tolerance_s: float
     reach: Reach
+    witnesses: Witnesses | None = None
+    """Its witnesses, from the baseline on."""
 
     @property
     def name(self) -> str:
@@ -111,8 +115,32 @@ class GuestSession:
         """What identifies this life of the guest, seen from inside and from outside."""
         return Observed(boot_id, hypervisor.process(self.info.uuid, deadline))
 
+    def boot_id_anew(
+        self, config: Config, hypervisor: Hypervisor, deadline: Deadline
+    ) -> str | None:
+        """The boot id over a new connection, where the old one is dead: the guest may have been
+        reset. None if it does not answer; never raises a HarnessError."""
+        logged_in = partial(_log_in, self.info, self.section, config, hypervisor)
+        try:
+            shell = wait_for(
+                lambda: logged_in(deadline)[1],
+                what="logging in again",
+                deadline=deadline,
+                retry_on=(ShellUnreachable,),
+            )
+        except HarnessError:
+            return None
+        try:
+            return gather(shell, deadline).boot_id
+        except HarnessError:
+            return None
+        finally:
+            shell.close()
+
     def close(self) -> None:
-        """End the sampler and the connection; never raises."""
+        """End the witnesses, the sampler and the connection; never raises."""
+        if self.witnesses is not None:
+            self.witnesses.close()
         self.sampler.close()
         self.shell.close()
 

@@ -11,6 +11,7 @@ from harness.config import Config
 from harness.host.protocol import Hypervisor
 from harness.plan import Plan, make_plan
 from harness.timebase import Deadline
+from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate
 
 
@@ -23,6 +24,8 @@ def survey(
     or HypervisorError for everything that can be known to be wrong by now.
     """
     update.check()
+    for own in config.checks.own:
+        check_program(own.command, f"checks.own[{own.name}].command")
     deadline = Deadline.after(config.prepare_timeout_s)
     wanted = list(names) or [guest.name for guest in config.guest]
     chosen = [hypervisor.find(name, deadline) for name in wanted]

@@ -1,42 +1,83 @@
 """What must still be true after the pause: one promise a module, each judged measured vs allowed.
 
 A check is a pure function of the :class:`~harness.checks.evidence.Evidence` about one guest. To
-add one, write its module with a ``judge`` and add it to ``CHECKS``.
+add one, write its module with a ``judge`` and add it to ``CHECKS``. One that needs somebody to
+watch through the pause names the type of testimony in ``NEEDS``; :mod:`harness.witnesses` has
+those who tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from harness.checks import (
+    canary,
     clock_offset,
     clock_watch,
+    connections,
+    disk,
+    downtime,
     frozen,
     kernel_log,
     lag,
+    mounts,
+    own,
     pause_window,
+    processes,
+    ram,
     same_boot,
     same_process,
+    tcp_session,
+    timers,
+    vcpus,
 )
 from harness.checks.evidence import Evidence
 from harness.records import CheckRecord
 
-Check = Callable[[Evidence], CheckRecord]
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: how it is judged, and whose testimony that takes."""
+
+    judge: Callable[[Evidence], CheckRecord]
+    needs: type | None = None
+
+    def __call__(self, evidence: Evidence) -> CheckRecord:
+        """The verdict on one guest."""
+        return self.judge(evidence)
+
 
 #: In the order in which people read them.
 CHECKS: Mapping[str, Check] = {
-    pause_window.NAME: pause_window.judge,
-    clock_offset.NAME: clock_offset.judge,
-    clock_watch.NAME: clock_watch.judge,
-    lag.NAME: lag.judge,
-    frozen.NAME: frozen.judge,
-    same_boot.NAME: same_boot.judge,
-    same_process.NAME: same_process.judge,
-    kernel_log.NAME: kernel_log.judge,
+    pause_window.NAME: Check(pause_window.judge),
+    downtime.NAME: Check(downtime.judge, downtime.NEEDS),
+    clock_offset.NAME: Check(clock_offset.judge),
+    clock_watch.NAME: Check(clock_watch.judge),
+    lag.NAME: Check(lag.judge),
+    frozen.NAME: Check(frozen.judge),
+    vcpus.NAME: Check(vcpus.judge, vcpus.NEEDS),
+    same_boot.NAME: Check(same_boot.judge),
+    same_process.NAME: Check(same_process.judge),
+    ram.NAME: Check(ram.judge, ram.NEEDS),
+    canary.NAME: Check(canary.judge, canary.NEEDS),
+    processes.NAME: Check(processes.judge, processes.NEEDS),
+    connections.NAME: Check(connections.judge, connections.NEEDS),
+    mounts.NAME: Check(mounts.judge, mounts.NEEDS),
+    tcp_session.NAME: Check(tcp_session.judge, tcp_session.NEEDS),
+    disk.NAME: Check(disk.judge, disk.NEEDS),
+    timers.NAME: Check(timers.judge, timers.NEEDS),
+    kernel_log.NAME: Check(kernel_log.judge),
 }
 
 
-def judge_all(evidence: Evidence) -> tuple[CheckRecord, ...]:
-    """Every check's verdict on one guest; the watch is a promise only where it was asked for."""
-    asked = [name for name in CHECKS if name != clock_watch.NAME or evidence.watch_asked]
-    return tuple(CHECKS[name](evidence) for name in asked)
+def judge_all(
+    evidence: Evidence, names: Collection[str] = tuple(CHECKS)
+) -> tuple[CheckRecord, ...]:
+    """The verdicts of the checks called ``names`` on one guest, and of the user's own.
+
+    The watch is a promise only where it was asked for.
+    """
+    asked = set(names) if evidence.watch_asked else set(names) - {clock_watch.NAME}
+    ours = (check(evidence) for name, check in CHECKS.items() if name in asked)
+    return (*ours, *own.judge(evidence))

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from harness.host.protocol import ProcessIdentity
 from harness.records import CheckRecord, ClockReading, Outcome, WatchRecord
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a witness has nothing to tell."""
+
+    reason: str
+    known_before: bool
+    """It could not watch, and said so before the pause; else it was to tell and fell silent."""
+
+
+#: What each witness told, by the type of what it tells.
+Testimony = Mapping[type, object]
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,14 @@ class Evidence:
     clock_target_uncertainty_s: float = 0.0
     watch: WatchRecord | None = None
     watch_asked: bool = False
+    testimony: Testimony = field(default_factory=dict)
+
+    def told(self, kind: type[T]) -> T | Missing:
+        """What the witness that tells ``kind`` has told, or why it did not."""
+        found = self.testimony.get(kind)
+        if isinstance(found, kind | Missing):
+            return found
+        return Missing("nobody watched", known_before=True)
 
     @property
     def pause_s(self) -> tuple[float, float] | None:
@@ -56,3 +81,9 @@ class Evidence:
 def unknown(name: str, why: str) -> CheckRecord:
     """The verdict when there is nothing to judge by: never a pass."""
     return CheckRecord(name=name, outcome=Outcome.ERROR, detail=why)
+
+
+def missing(name: str, gap: Missing) -> CheckRecord:
+    """SKIP where nobody could watch, known before the pause; ERROR where a witness fell silent."""
+    outcome = Outcome.SKIP if gap.known_before else Outcome.ERROR
+    return CheckRecord(name=name, outcome=outcome, detail=gap.reason)

@@ -11,11 +11,13 @@ from harness.guest.protocol import GuestShell, posix
 from harness.timebase import Deadline
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
-#: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c).
+#: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
+#: and what a disk that is gone causes (block/blk-core.c, fs/buffer.c, fs/ext4/super.c).
 STALL = re.compile(
     r"(soft|hard|workqueue) lockup|detected (expedited )?stalls|self-detected stall"
     r"|rcu_\w+ kthread starved"
     r"|blocked for more than \d+ seconds"
+    r"|I/O error|EXT4-fs error|Remounting filesystem read-only"
     r"|clocksource: .*(unstable|Switched to clocksource|skewed)",
     re.IGNORECASE,
 )

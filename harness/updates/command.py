@@ -44,8 +44,7 @@ class CommandUpdate:
         commands = (("command", self.command), ("verify", self._verify))
         for key, command in (*commands, ("rollback", self._rollback)):
             if command:
-                _check_words(command, f"update.{key}")
-                _check_executable(command[0], f"update.{key}")
+                check_program(command, f"update.{key}")
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Look for the programs again: an update domain before may have taken one away."""
@@ -146,6 +145,12 @@ def _expect_success(command: Sequence[str], returncode: int, output: Path) -> No
 def _check_words(command: Sequence[str], key: str) -> None:
     if any("\0" in word for word in command):
         raise ConfigError("a word of a command cannot hold a NUL character", key=key)
+
+
+def check_program(command: Sequence[str], key: str) -> None:
+    """Raise ConfigError, naming ``key``, unless ``command`` can be started as it is."""
+    _check_words(command, key)
+    _check_executable(command[0], key)
 
 
 def _check_executable(program: str, key: str) -> None:

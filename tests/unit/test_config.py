@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.checks import CHECKS
 from harness.config import load
 from harness.errors import ConfigError
 
@@ -134,3 +135,49 @@ def test_a_hostile_guest_name_is_just_a_name(toml):
     """Names are data: nothing in them is interpreted."""
     config = load(toml("[[guest]]\nname = 'a; touch x'"), environment={}, flags={}).config
     assert config.guest[0].name == "a; touch x"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[checks]\ndisable = ["frozn"]', "did you mean 'frozen'?"),
+        ('[checks]\nenable = ["qqq"]', "checks: pause-window, downtime, clock"),
+        ('[[checks.own]]\nname = "a"\ncommand = []', "checks.own[1].command"),
+        (
+            '[[checks.own]]\nname = "a"\ncommand = ["x"]\nstage = ["after"]',
+            "did you mean 'stages'?",
+        ),
+        ('[checks]\nown = [{name="a", command=["x"]}, {name="a", command=["y"]}]', "two checks"),
+    ],
+)
+def test_a_check_that_does_not_exist_is_an_error_with_the_nearest(toml, text, said):
+    """A misspelt name would be a promise that nobody judges."""
+    assert said in refused(toml(text))
+
+
+def test_checks_are_chosen_by_name_in_the_order_people_read_them(toml):
+    """All by default; only some; all but some."""
+    chosen = load(toml(""), environment={}, flags={}).config.checks.chosen
+    assert (chosen[0], len(chosen)) == ("pause-window", len(CHECKS))
+    some = load(toml('[checks]\nenable = ["ram", "clock"]'), environment={}, flags={}).config
+    assert some.checks.chosen == ("clock", "ram")
+    but = load(toml('[checks]\ndisable = ["clock"]'), environment={}, flags={}).config
+    assert but.checks.chosen == tuple(name for name in chosen if name != "clock")
+
+
+def test_a_check_of_the_users_own_belongs_to_guests_or_to_the_update_domain(toml):
+    """One of scope host is run once, by the first guest of those that are paused together."""
+    text = """
+    [[checks.own]]
+    name = "db"
+    command = ["x"]
+    guests = ["db1"]
+    [[checks.own]]
+    name = "box"
+    command = ["x"]
+    scope = "host"
+    """
+    checks = load(toml(text), environment={}, flags={}).config.checks
+    together = ("web1", "db1")
+    found = {guest: [own.name for own in checks.own_of(guest, together)] for guest in together}
+    assert found == {"web1": ["box"], "db1": ["db"]}

@@ -1,0 +1,115 @@
+"""What lived in the guest before the pause: processes, mounts, TCP connections. One look, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found."""
+
+    uptime_s: float
+    processes: Mapping[tuple[int, int], str]
+    """(pid, start time in clock ticks since boot) → name; kernel threads left out."""
+    mounts: Mapping[str, str]
+    """Mount point → device, type and whether it can be written."""
+    connections: frozenset[str]
+    """``local → remote`` of every established TCP connection."""
+    resets: int
+    """TCP connections that ended otherwise than by being closed, since boot."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """Two looks before the pause, so that what is short-lived anyway is left out, and one after."""
+
+    first: Look
+    before: Look
+    after: Look
+    ticks_per_s: int = 100
+    long_running_s: float = 60.0
+
+    def long_running(self) -> dict[tuple[int, int], str]:
+        """The processes that were old enough before the pause."""
+        youngest = (self.before.uptime_s - self.long_running_s) * self.ticks_per_s
+        return {
+            key: name
+            for key, name in self.before.processes.items()
+            if key[1] <= youngest and key in self.first.processes
+        }
+
+
+@dataclass
+class _Draft:
+    processes: dict[tuple[int, int], str] = field(default_factory=dict)
+    mounts: dict[str, str] = field(default_factory=dict)
+    connections: set[str] = field(default_factory=set)
+    snmp: list[list[str]] = field(default_factory=list)
+    uptime_s: float | None = None
+
+
+_KTHREADD = 2
+_ESTABLISHED = "01"
+#: systemd-logind comes and goes with these, and automounts with theirs.
+_FLEETING = ("/run/user/", "/proc/sys/fs/binfmt_misc")
+
+
+def parse(text: str) -> Look:
+    """What ``LOOK`` (in :mod:`harness.witnesses.life`) printed. Raises ValueError for nonsense."""
+    draft, section = _Draft(), ""
+    for line in text.split("\n"):
+        if line.startswith("=== "):
+            section = line[4:]
+        elif line.strip() and section in _READERS:
+            _READERS[section](draft, line)
+    if draft.uptime_s is None or not draft.processes or not draft.mounts:
+        raise ValueError("no uptime, processes or mounts")
+    return Look(
+        draft.uptime_s,
+        draft.processes,
+        draft.mounts,
+        frozenset(draft.connections),
+        _resets(draft.snmp),
+    )
+
+
+def _uptime(draft: _Draft, line: str) -> None:
+    draft.uptime_s = float(line.split()[0])
+
+
+def _stat(draft: _Draft, line: str) -> None:
+    """A line of /proc/PID/stat; the name may hold spaces and parentheses."""
+    head, _, rest = line.rpartition(")")
+    pid, _, name = head.partition(" (")
+    fields = rest.split()
+    if not pid.isdecimal() or len(fields) < 20:
+        return  # a name with a newline in it: this is the half of a line
+    if int(fields[1]) != _KTHREADD and int(pid) != _KTHREADD:
+        draft.processes[int(pid), int(fields[19])] = name
+
+
+def _mount(draft: _Draft, line: str) -> None:
+    device, point, kind, options = line.split()[:4]
+    if kind != "autofs" and not point.startswith(_FLEETING):
+        draft.mounts[point] = f"{device} {kind} {options.split(',')[0]}"
+
+
+def _tcp(draft: _Draft, line: str) -> None:
+    fields = line.split()
+    if len(fields) > 3 and fields[3] == _ESTABLISHED:
+        draft.connections.add(f"{fields[1]} → {fields[2]}")
+
+
+def _snmp(draft: _Draft, line: str) -> None:
+    draft.snmp.append(line.split())
+
+
+def _resets(lines: list[list[str]]) -> int:
+    """EstabResets of /proc/net/snmp: a line of names, then one of values."""
+    tcp = [words for words in lines if words[0] == "Tcp:"]
+    return int(dict(zip(*tcp[:2], strict=True))["EstabResets"]) if len(tcp) > 1 else 0
+
+
+_READERS = {"uptime": _uptime, "stat": _stat, "mounts": _mount, "tcp": _tcp, "snmp": _snmp}

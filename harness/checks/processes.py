@@ -1,0 +1,30 @@
+"""Promise: what had been running for long in the guest goes on running, in the same process."""
+
+from __future__ import annotations
+
+from harness.checks.evidence import Evidence, Missing, missing
+from harness.checks.life import Life
+from harness.records import CheckRecord, Outcome
+
+NAME = "processes"
+NEEDS = Life
+_SHOWN = 5
+
+
+def judge(evidence: Evidence) -> CheckRecord:
+    """Long-running processes, by pid and start time, that are gone."""
+    seen = evidence.told(Life)
+    if isinstance(seen, Missing):
+        return missing(NAME, seen)
+    old = seen.long_running()
+    gone = {key: name for key, name in old.items() if key not in seen.after.processes}
+    named = [f"{name} (pid {key[0]})" for key, name in sorted(gone.items())]
+    return CheckRecord(
+        name=NAME,
+        outcome=Outcome.FAIL if gone else Outcome.PASS,
+        measured=len(gone),
+        allowed=0,
+        unit="processes gone",
+        detail=", ".join(named[:_SHOWN])
+        or f"{len(old)} had run for {seen.long_running_s:g} s or more, and still do",
+    )

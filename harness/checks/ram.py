@@ -1,0 +1,68 @@
+"""Promise: the guest's RAM stayed resident; nothing of it was swapped out, or read in again.
+
+Seen from the host, in ``/proc`` of the QEMU process, at the two edges of the pause as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.checks.evidence import Evidence, Missing, missing, unknown
+from harness.records import CheckRecord, Outcome
+
+NAME = "ram"
+#: QEMU's own code and heap come and go; a guest that lost its RAM is far beyond that.
+ALLOWED_BYTES = 1 << 20
+#: How much VmRSS may shrink while the guest stands still: QEMU hands freed heap back.
+ALLOWED_SHRINK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One look at the memory of the QEMU process; all in bytes."""
+
+    rss_bytes: int
+    swap_bytes: int
+    major_fault_bytes: int
+    """Major faults since its start × the size of a page."""
+
+
+@dataclass(frozen=True)
+class Residency:
+    """The looks that were taken; None: it could not be read, or this run held no pause."""
+
+    before: Resident
+    paused: Resident | None
+    resuming: Resident | None
+    after: Resident | None
+
+
+NEEDS = Residency
+
+
+def judge(evidence: Evidence) -> CheckRecord:
+    """What was swapped out or read in again, bytes; a VmRSS that shrinks in the pause fails too."""
+    seen = evidence.told(Residency)
+    if isinstance(seen, Missing):
+        return missing(NAME, seen)
+    if seen.paused is None or seen.resuming is None or seen.after is None:
+        return unknown(NAME, "the memory of QEMU's process could not be read through the pause")
+    looks = (seen.paused, seen.resuming, seen.after)
+    swapped = max(look.swap_bytes for look in looks) - seen.before.swap_bytes
+    faulted = seen.after.major_fault_bytes - seen.before.major_fault_bytes
+    shrunk = seen.paused.rss_bytes - seen.resuming.rss_bytes
+    measured = max(swapped, faulted, 0)
+    broken = measured > ALLOWED_BYTES or shrunk > ALLOWED_SHRINK_BYTES
+    return CheckRecord(
+        name=NAME,
+        outcome=Outcome.FAIL if broken else Outcome.PASS,
+        measured=measured,
+        allowed=ALLOWED_BYTES,
+        unit="bytes",
+        detail=f"swapped out {_mib(swapped)}, read in again {_mib(faulted)}; VmRSS "
+        + " → ".join(_mib(look.rss_bytes) for look in (seen.before, *looks)),
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

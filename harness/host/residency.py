@@ -1,0 +1,56 @@
+"""What the kernel tells about a guest's QEMU process: its memory, and its vCPU threads' time.
+
+Only files in ``/proc`` that never block, because they are read at the edges of a pause.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.checks.ram import Resident
+from harness.host.process import start_ticks
+from harness.host.protocol import ProcessIdentity
+
+PROC = Path("/proc")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MAJOR_FAULTS = 9  # field 12 of /proc/PID/stat, counted after the command's ")"
+
+
+def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
+    """Whether that very process is still there, and not another of the same pid."""
+    try:
+        return start_ticks(process.pid, proc) == process.start_ticks
+    except OSError:
+        return False
+
+
+def resident(pid: int, proc: Path = PROC) -> Resident:
+    """One look at a process's memory. Raises OSError if it is gone."""
+    folder = proc / str(pid)
+    sizes = {"VmRSS": 0, "VmSwap": 0}
+    for line in (folder / "status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in sizes:
+            sizes[name] = int(value.split()[0]) * 1024
+    fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+    faults = int(fields[_MAJOR_FAULTS])
+    return Resident(sizes["VmRSS"], sizes["VmSwap"], faults * _PAGE_BYTES)
+
+
+def vcpu_threads(pid: int, proc: Path = PROC) -> tuple[int, ...]:
+    """The ids of its vCPU threads, by the names QEMU gives them: ``CPU 0/KVM``, ``CPU 0/TCG``.
+
+    libvirt has QEMU name its threads. Raises OSError if the process is gone.
+    """
+    found = []
+    for thread in os.listdir(proc / str(pid) / "task"):
+        name = (proc / str(pid) / "task" / thread / "comm").read_text().strip()
+        if name.endswith(("/KVM", "/TCG")) and "CPU" in name:
+            found.append(int(thread))
+    return tuple(sorted(found))
+
+
+def cpu_time_ns(pid: int, thread: int, proc: Path = PROC) -> int:
+    """How long a thread has been on a CPU, nanoseconds. Raises OSError if it is gone."""
+    return int((proc / str(pid) / "task" / str(thread) / "schedstat").read_text().split()[0])

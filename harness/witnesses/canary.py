@@ -1,0 +1,71 @@
+"""Has a process of the guest hold a random pattern in its memory."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from harness.checks.canary import Canary
+from harness.errors import MissingCapability, ProbeError
+from harness.guest.protocol import LineStream
+from harness.timebase import Deadline
+from harness.witnesses.programs import sh_canary
+from harness.witnesses.protocol import Scene, Witness, checked, expect_ready
+
+#: What a shell holds in a variable; it is slow at that.
+SHELL_BYTES = 64 * 1024
+_PAGE_BYTES = 4096
+
+
+class CanaryWitness(Witness):
+    """With python3 the pattern is made from a random key that the host knows, so the host also
+    knows what its digest must be; a shell makes up its own, and its first digest counts."""
+
+    tells = Canary
+    part = "canary"
+
+    def __init__(self) -> None:
+        self.key = secrets.token_hex(32)
+        self._shell_program: LineStream | None = None
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Fill the memory. Raises MissingCapability or ProbeError."""
+        self._scene = scene
+        in_python = "python3" in scene.facts.interpreters
+        self._size = scene.settings.canary_bytes if in_python else SHELL_BYTES
+        if not in_python:
+            self._shell_program = scene.remote.stream(sh_canary(), deadline)
+            expect_ready(self._shell_program, deadline, scene.name)
+        self._ask(f"fill {self.key} {self._size}", deadline)
+        self._before = self._digest(deadline)
+        if in_python:
+            held = pattern(bytes.fromhex(self.key), self._size)
+            if self._before != hashlib.sha256(held).hexdigest():
+                raise ProbeError("the canary was not what it should be before the pause")
+
+    def stop(self, deadline: Deadline) -> Canary:
+        """Ask for the digest again."""
+        return Canary(self._size, self._before, self._digest(deadline))
+
+    def close(self) -> None:
+        """End the shell; the program is the scene's."""
+        if self._shell_program is not None:
+            self._shell_program.close()
+
+    def _digest(self, deadline: Deadline) -> str:
+        digest = self._ask("digest", deadline).split(" ")[0]
+        if len(digest) != 64:
+            raise MissingCapability("sha256sum", "the guest has neither python3 nor sha256sum")
+        return digest
+
+    def _ask(self, question: str, deadline: Deadline) -> str:
+        if self._shell_program is None:
+            return self._scene.ask(question, deadline)
+        answer = self._shell_program.ask(question, deadline)[1]
+        return checked(answer, self._scene.name)
+
+
+def pattern(key: bytes, size_bytes: int) -> bytes:
+    """What the program in the guest fills its memory with: pages that all differ."""
+    pages = range((size_bytes + _PAGE_BYTES - 1) // _PAGE_BYTES)
+    return b"".join(hashlib.sha256(key + b"%d" % page).digest() * 128 for page in pages)

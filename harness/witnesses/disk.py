@@ -1,0 +1,64 @@
+"""Has a process of the guest write blocks with fsync, and read them back in the end."""
+
+from __future__ import annotations
+
+import secrets
+
+from harness.checks.disk import DiskWriter
+from harness.errors import ProbeError
+from harness.timebase import NS_PER_S, Deadline
+from harness.witnesses.protocol import Scene, Witness
+
+#: So many blocks have to be on disk before the pause; one of ours waits no longer for them.
+_BLOCKS_FIRST = 2
+_FIRST_S = 10.0
+#: After the pause as well: a guest that resumed a moment ago has not written yet.
+_AGAIN_S = 5.0
+_LOOK_S = 0.02
+
+
+class DiskWitness(Witness):
+    """Writes until it is stopped; the file is removed in the end."""
+
+    tells = DiskWriter
+    part = "disk"
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Begin to write. Raises MissingCapability, or ProbeError with the guest's reason."""
+        self._scene = scene
+        self._folder = scene.settings.disk_folder
+        key = secrets.token_hex(16)
+        scene.ask(f"disk-start {key} {self._folder.encode().hex()}", deadline)
+
+    def mark(self, deadline: Deadline) -> None:
+        """Something has to be on disk before the pause. Raises DeadlineExpired."""
+        if self._wait_for(_BLOCKS_FIRST, deadline.sooner(_FIRST_S), deadline) < _BLOCKS_FIRST:
+            raise ProbeError(f"nothing could be written to {self._folder} in time")
+
+    def stop(self, deadline: Deadline) -> DiskWriter:
+        """Have all of it read back. Raises ProbeError."""
+        first = int(self._scene.ask("disk-count", deadline))
+        # One may have been under way since before the pause; the next one is surely new.
+        self._wait_for(first + 2, deadline.sooner(_AGAIN_S), deadline)
+        words = self._scene.ask("disk-stop", deadline).split(" ", 4)
+        try:
+            count, lost, torn, stalled_ns = map(int, words[:4])
+        except ValueError as error:
+            raise ProbeError(f"the disk writer answers nonsense: {words}") from error
+        return DiskWriter(
+            folder=self._folder,
+            acknowledged=count,
+            at_first_look=first,
+            lost=lost,
+            torn=torn,
+            stalled_s=stalled_ns / NS_PER_S,
+            problem=None if words[4] == "-" else words[4],
+        )
+
+    def _wait_for(self, wanted: int, until: Deadline, deadline: Deadline) -> int:
+        """How many blocks there are once there are ``wanted``, or when ``until`` has passed."""
+        while True:
+            count = int(self._scene.ask("disk-count", deadline))
+            if count >= wanted or until.expired:
+                return count
+            self._scene.clock.sleep(_LOOK_S)

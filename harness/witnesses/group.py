@@ -1,0 +1,120 @@
+"""All witnesses of one guest, from the first that starts to the last that tells.
+
+A witness that cannot start is a reason to skip its checks, known before the pause; one that
+started and cannot tell is a reason for an ERROR. Neither keeps a guest from anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from harness.checks.evidence import Missing, Testimony
+from harness.errors import HarnessError
+from harness.host.protocol import Hypervisor, ProcessIdentity
+from harness.timebase import Deadline
+from harness.witnesses.protocol import Scene, Witness
+
+#: One that hangs must not use up what the others need.
+_START_S = 30.0
+_STOP_S = 30.0
+#: A guest may answer anything, which makes a ValueError of a number that is none.
+_TROUBLES = (HarnessError, OSError, ValueError)
+
+
+class Witnesses:
+    """The witnesses of one guest."""
+
+    def __init__(self, scene: Scene, witnesses: Sequence[Witness]) -> None:
+        self._scene = scene
+        self._witnesses = witnesses
+        self._told: dict[type, object] = {}
+        scene.parts = frozenset(one.part for one in witnesses if one.part)
+
+    @property
+    def _watching(self) -> list[Witness]:
+        return [one for one in self._witnesses if one.tells not in self._told]
+
+    def start(self, process: ProcessIdentity | None, deadline: Deadline) -> None:
+        """Start all, then have each take its last look; never raises a HarnessError.
+
+        ``process`` is the guest's QEMU, if it can be seen.
+        """
+        self._scene.process = process
+        for one in self._witnesses:
+            self._attempt(one, lambda w: w.start(self._scene, deadline.sooner(_START_S)))
+        for one in self._watching:
+            self._attempt(one, lambda w: w.mark(deadline.sooner(_START_S)))
+
+    def paused(self) -> None:
+        """Hand it on; nothing that goes wrong here is worth a guest's resume."""
+        for one in self._watching:
+            with suppress(Exception):
+                one.paused()
+
+    def resuming(self) -> None:
+        """Hand it on, as ``paused`` does."""
+        for one in self._watching:
+            with suppress(Exception):
+                one.resuming()
+
+    def stop(self, deadline: Deadline) -> Testimony:
+        """What each has to tell, or why it does not; never raises a HarnessError."""
+        for one in reversed(self._watching):
+            try:
+                self._told[one.tells] = one.stop(deadline.sooner(_STOP_S))
+            except _TROUBLES as error:
+                self._told[one.tells] = Missing(_reason(error), known_before=False)
+        self.close()
+        return self._told
+
+    def silence(self) -> Testimony:
+        """What is known when nobody could be asked after the pause."""
+        why = Missing("its witnesses could not be asked after the pause", known_before=False)
+        return {**{one.tells: why for one in self._witnesses}, **self._told}
+
+    def close(self) -> None:
+        """Let go of everything; never raises."""
+        for one in self._witnesses:
+            one.close()
+        self._scene.close()
+
+    def _attempt(self, one: Witness, step: Callable[[Witness], None]) -> None:
+        try:
+            step(one)
+        except _TROUBLES as error:
+            self._told[one.tells] = Missing(_reason(error), known_before=True)
+            one.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HarnessError):
+        return error.message
+    return f"{type(error).__name__}: {str(error)[:200]}"
+
+
+class _Edges:
+    """A hypervisor whose pauses and resumes are seen by those who watch the guest."""
+
+    def __init__(self, hypervisor: Hypervisor, watching: Mapping[str, Witnesses]) -> None:
+        self._hypervisor = hypervisor
+        self._watching = watching
+
+    def pause(self, uuid: str, deadline: Deadline) -> None:
+        self._hypervisor.pause(uuid, deadline)
+        if uuid in self._watching:
+            self._watching[uuid].paused()
+
+    def resume(self, uuid: str, deadline: Deadline) -> int | None:
+        if uuid in self._watching:
+            self._watching[uuid].resuming()
+        return self._hypervisor.resume(uuid, deadline)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hypervisor, name)
+
+
+def with_edges(hypervisor: Hypervisor, watching: Mapping[str, Witnesses]) -> Hypervisor:
+    """``hypervisor``, telling ``watching`` (by uuid) right after a pause and before a resume."""
+    return cast(Hypervisor, _Edges(hypervisor, watching))

@@ -1,0 +1,50 @@
+"""Looks at what lives in the guest: processes, mounts, TCP connections."""
+
+from __future__ import annotations
+
+from harness.checks.life import Life, Look, parse
+from harness.errors import ProbeError
+from harness.guest.protocol import posix
+from harness.timebase import Deadline
+from harness.witnesses.protocol import Scene, Witness
+
+#: Where there is no python3; few processes, because starting one is slow under emulation.
+LOOK = """
+echo '=== uptime'; IFS= read -r line </proc/uptime; echo "$line"
+echo '=== stat'; cat /proc/[0-9]*/stat 2>/dev/null
+echo '=== mounts'; cat /proc/mounts
+echo '=== tcp'; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null
+echo '=== snmp'; cat /proc/net/snmp
+"""
+
+
+class LifeWitness(Witness):
+    """Two looks before the pause, one after it."""
+
+    tells = Life
+    part = "life"
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """The first look. Raises ProbeError if it shows nothing."""
+        self._scene = scene
+        self._first = self._look(deadline)
+
+    def mark(self, deadline: Deadline) -> None:
+        """The second look, right before the pause."""
+        self._before = self._look(deadline)
+
+    def stop(self, deadline: Deadline) -> Life:
+        """The look after."""
+        after = self._look(deadline)
+        limit_s = self._scene.settings.long_running_s
+        return Life(self._first, self._before, after, long_running_s=limit_s)
+
+    def _look(self, deadline: Deadline) -> Look:
+        try:
+            if "python3" in self._scene.facts.interpreters:
+                told = bytes.fromhex(self._scene.ask("life", deadline))
+                return parse(told.decode(errors="replace"))
+            done = self._scene.remote.run(posix(LOOK), deadline, check=False)
+            return parse(done.stdout)
+        except (ValueError, KeyError, IndexError) as error:
+            raise ProbeError(f"/proc of the guest cannot be read: {error}") from error

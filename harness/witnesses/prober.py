@@ -1,0 +1,235 @@
+"""Asks the guest from outside every 10 ms, and notes when it answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+from harness.checks.downtime import Downtime
+from harness.errors import HarnessError, MissingCapability
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.witnesses.protocol import Scene, Witness
+
+INTERVAL_S = 0.010
+#: A guest that does not answer so many probes, so far apart, before the pause never will.
+_TRIES, _TRY_S = 5, 0.2
+#: How long an answer is waited for after the pause.
+_PATIENCE_S = 5.0
+#: Silent for so long, it does not answer any more: what is lost is not made up for later.
+_ANSWERS_S = 0.2
+_ECHO_REQUEST = {4: 8, 6: 128}
+_TIMESTAMPNS = 35  # SO_TIMESTAMPNS: Python has no name for it
+
+
+class Way:
+    """A connected socket, and how a probe is written on it."""
+
+    def __init__(
+        self, kind: str, connection: socket.socket, token: bytes, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.kind = kind
+        self._clock = clock
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+        self._socket = connection
+        self._token = token
+        self._version = 6 if connection.family == socket.AF_INET6 else 4
+
+    def send(self, number: int) -> None:
+        """Send a probe; a full queue, or a guest that is gone, is no answer and no error."""
+        data = self._token + struct.pack("!Q", number)
+        if self.kind == "icmp":
+            head = struct.pack("!BBHHH", _ECHO_REQUEST[self._version], 0, 0, 0x4841, number & 65535)
+            summed = _checksum(head + data)
+            data = head[:2] + struct.pack("!H", summed) + head[4:] + data
+        with suppress(OSError):
+            self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def answer_ns(self, wait_s: float) -> int | None:
+        """When an answer to a probe of ours came (CLOCK_MONOTONIC); None: not within ``wait_s``.
+
+        By the kernel's stamp, so that it does not matter how late we come to read it.
+        """
+        try:
+            self._socket.settimeout(max(wait_s, 1e-4))
+            data, extra, _, _ = self._socket.recvmsg(2048, 64)
+        except OSError:
+            return None
+        at = data.find(self._token)
+        # An echo request that we see ourselves, on loopback, is no answer.
+        if at < 0 or (self.kind == "icmp" and data[at - 8] in _ECHO_REQUEST.values()):
+            return None
+        now_ns = self._clock.monotonic_ns()
+        stamps = [value for _, kind, value in extra if kind == _TIMESTAMPNS and len(value) == 16]
+        if not stamps:
+            return now_ns
+        seconds, nanoseconds = struct.unpack("=qq", stamps[0])
+        age_ns = self._clock.realtime_ns() - (int(seconds) * NS_PER_S + int(nanoseconds))
+        return now_ns - max(age_ns, 0)
+
+    def works(self) -> bool:
+        """Whether the guest answers now."""
+        for number in range(_TRIES):
+            self.send(number)
+            if self.answer_ns(_TRY_S) is not None:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+
+
+class ProberWitness(Witness):
+    """UDP to a process of the guest where it has python3, else ICMP to its kernel."""
+
+    tells = Downtime
+    part = "echo"
+
+    def __init__(self) -> None:
+        self._way: Way | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._answers_ns: list[int] = []
+        self._sent = 0
+        self._paused_ns: int | None = None
+        self._resuming_ns: int | None = None
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Find a way that is answered, begin to ask. Raises MissingCapability."""
+        self._clock = scene.clock
+        self._way = _udp(scene, deadline) or _icmp(scene)
+        if self._way is None:
+            raise MissingCapability("echo", "the guest answers neither UDP nor ICMP from here")
+        # It answered just now: a silence that begins at once has a beginning, too.
+        self._answers_ns.append(self._clock.monotonic_ns())
+        self._sent += 1
+        self._thread = threading.Thread(target=self._probe, name="prober", daemon=True)
+        self._thread.start()
+
+    def paused(self) -> None:
+        """The silence that counts begins about now."""
+        self._paused_ns = self._clock.monotonic_ns()
+
+    def resuming(self) -> None:
+        """And should end about now."""
+        self._resuming_ns = self._clock.monotonic_ns()
+
+    def stop(self, deadline: Deadline) -> Downtime:
+        """Wait for an answer after the pause, for a limited time; then tell."""
+        assert self._way is not None
+        until = deadline.sooner(_PATIENCE_S)
+        while True:
+            silent_s, at_least_s = self._silence(self._clock.monotonic_ns())
+            if silent_s is not None or until.expired:
+                break
+            self._clock.sleep(INTERVAL_S)
+        self._end()
+        answered = len(self._answers_ns)
+        return Downtime(self._way.kind, INTERVAL_S, silent_s, at_least_s, self._sent, answered)
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._end()
+        if self._way is not None:
+            self._way.close()
+
+    def _end(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _silence(self, now_ns: int) -> tuple[float | None, float]:
+        """The longest silence that ended after the pause began; and how long it lasts by now.
+
+        None as long as nothing was heard after the resume, or not for a while.
+        """
+        answers = list(self._answers_ns)
+        from_ns = self._paused_ns or 0
+        pairs = zip(answers, answers[1:], strict=False)
+        gaps = [(after - before) / NS_PER_S for before, after in pairs if after >= from_ns]
+        lasting_s = (now_ns - answers[-1]) / NS_PER_S if answers else 0.0
+        heard = bool(answers) and answers[-1] >= (self._resuming_ns or from_ns)
+        answers_now = heard and lasting_s < _ANSWERS_S
+        return (max(gaps, default=0.0) if answers_now else None), lasting_s
+
+    def _probe(self) -> None:
+        assert self._way is not None
+        clock: Clock = self._clock
+        due_ns, interval_ns = clock.monotonic_ns(), round(INTERVAL_S * NS_PER_S)
+        while not self._stopping.is_set():
+            now_ns = clock.monotonic_ns()
+            if now_ns >= due_ns:
+                self._way.send(self._sent)
+                self._sent += 1
+                due_ns = max(due_ns + interval_ns, now_ns)
+            answer_ns = self._way.answer_ns((due_ns - now_ns) / NS_PER_S)
+            if answer_ns is not None:
+                self._answers_ns.append(answer_ns)
+
+
+def _udp(scene: Scene, deadline: Deadline) -> Way | None:
+    version = ip_version(scene)
+    if version is None:
+        return None
+    try:
+        token, port, _ = scene.echo_ports(secrets.token_hex(8), version, deadline)
+    except HarnessError:
+        return None  # no python3, or no port to be had
+    connection = _connected(scene, socket.SOCK_DGRAM, 0, port)
+    return _that_works(Way("udp", connection, token.encode())) if connection else None
+
+
+def _icmp(scene: Scene) -> Way | None:
+    version = ip_version(scene)
+    if version is None:
+        return None
+    protocol = socket.IPPROTO_ICMPV6 if version == "6" else socket.IPPROTO_ICMP
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):  # the first needs no right, where allowed
+        connection = _connected(scene, kind, protocol, 0)
+        if connection is not None:
+            way = _that_works(Way("icmp", connection, secrets.token_bytes(8)))
+            if way is not None:
+                return way
+    return None
+
+
+def ip_version(scene: Scene) -> str | None:
+    """``4`` or ``6``; None where the address is a name that only SSH knows."""
+    try:
+        return str(ipaddress.ip_address(scene.address.partition("%")[0]).version)
+    except ValueError:
+        return None
+
+
+def _connected(scene: Scene, kind: int, protocol: int, port: int) -> socket.socket | None:
+    family = socket.AF_INET6 if ":" in scene.address else socket.AF_INET
+    try:
+        connection = socket.socket(family, kind, protocol)
+    except OSError:
+        return None
+    try:
+        connection.connect((scene.address, port))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def _that_works(way: Way) -> Way | None:
+    if way.works():
+        return way
+    way.close()
+    return None
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF

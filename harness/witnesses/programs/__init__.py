@@ -1,0 +1,32 @@
+"""The program that watches from inside the guest: a loop, and only those parts that are wanted.
+
+One process for all of them, because starting a python3 is slow under emulation. It answers a line
+to a line until its input is closed, and then tidies up. It is passed as an argument, so no file
+is left in the guest; only words that it takes apart itself are ever sent to it.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import shlex
+from collections.abc import Collection
+
+from harness.guest.protocol import posix
+
+PARTS = ("canary", "echo", "disk", "life", "timers")
+
+
+def python3_program(parts: Collection[str]) -> str:
+    """The command that starts the loop with ``parts`` of ``PARTS``."""
+    names = ("start", *(part for part in PARTS if part in parts), "loop")
+    text = "\n".join(_source(f"{name}.py.txt") for name in names)
+    return f"exec python3 -ISB -c {shlex.quote(text)}"
+
+
+def sh_canary() -> str:
+    """The canary for guests that have a POSIX sh and no python3."""
+    return posix(_source("canary.sh"))
+
+
+def _source(name: str) -> str:
+    return importlib.resources.files(__name__).joinpath(name).read_text(encoding="utf-8")

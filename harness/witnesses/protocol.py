@@ -1,0 +1,137 @@
+"""What a witness is, and what it may use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from harness.config import ChecksSection, OwnCheckSection
+from harness.errors import HarnessError, MissingCapability, ProbeError
+from harness.guest.facts import GuestFacts
+from harness.guest.protocol import GuestShell, LineStream
+from harness.host.protocol import ProcessIdentity
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.witnesses.programs import python3_program
+
+#: Starting a python3 in an emulated guest that has other things to do.
+_START_S = 20.0
+
+
+@dataclass
+class Scene:
+    """One guest, as its witnesses see it."""
+
+    name: str
+    uuid: str
+    address: str
+    remote: GuestShell
+    facts: GuestFacts
+    process: ProcessIdentity | None
+    """None: QEMU cannot be seen from here (remote host, no right)."""
+    settings: ChecksSection
+    folder: Path
+    """Where raw material of this guest is kept; made by whoever writes into it."""
+    run_id: str = ""
+    run_dir: Path = Path()
+    update_domain: tuple[str, ...] = ()
+    """All guests that are paused together."""
+    own: tuple[OwnCheckSection, ...] = ()
+    """The user's own checks that this guest answers for."""
+    parts: frozenset[str] = frozenset()
+    """What the program in the guest shall be able to do."""
+    clock: Clock = SYSTEM_CLOCK
+    _program: LineStream | None = field(default=None, repr=False)
+    _refusal: HarnessError | None = field(default=None, repr=False)
+    _ports: tuple[str, int, int] | None = field(default=None, repr=False)
+
+    def ask(self, question: str, deadline: Deadline) -> str:
+        """Ask the program in the guest, which is started by the first question.
+
+        Raises MissingCapability where there is no python3, ProbeError for a refusal.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._program is None:
+            try:
+                self._program = self._start(deadline.sooner(_START_S))
+            except HarnessError as error:
+                self._refusal = error
+                raise
+        try:
+            answer = self._program.ask(question, deadline)[1]
+        except HarnessError as error:
+            self._refusal = error  # an answer that comes late would be taken for the next one
+            raise
+        return checked(answer, self.name)
+
+    def echo_ports(self, token: str, version: str, deadline: Deadline) -> tuple[str, int, int]:
+        """``(token, udp port, tcp port)`` of the echo in the guest; opened once."""
+        if self._ports is None:
+            udp, tcp = self.ask(f"echo {version} {token}", deadline).split()
+            self._ports = token, int(udp), int(tcp)
+        return self._ports
+
+    def close(self) -> None:
+        """End the program in the guest; never raises."""
+        if self._program is not None:
+            self._program.close()
+
+    def _start(self, deadline: Deadline) -> LineStream:
+        if "python3" not in self.facts.interpreters:
+            raise MissingCapability("python3", "the guest has no python3")
+        program = self.remote.stream(python3_program(self.parts), deadline)
+        expect_ready(program, deadline, self.name)
+        return program
+
+
+def expect_ready(program: LineStream, deadline: Deadline, guest: str) -> None:
+    """Wait for a program's first line. Raises ProbeError, having ended it."""
+    try:
+        said = program.listen(deadline)[0]
+        if said != "ready":
+            raise ProbeError(f"the witness in the guest says {said[:80]!r}", guest=guest)
+    except HarnessError:
+        program.close()
+        raise
+
+
+def checked(answer: str, guest: str) -> str:
+    """The answer of a program. Raises ProbeError if it is an error."""
+    if answer.startswith("error"):
+        raise ProbeError(answer.removeprefix("error").lstrip(": ")[:200], guest=guest)
+    return answer
+
+
+class Witness(ABC):
+    """One who watches one guest. ``start`` → ``mark`` → (pause) → ``stop``, or only ``close``."""
+
+    tells: ClassVar[type]
+    """The type of its testimony."""
+    part: ClassVar[str | None] = None
+    """The part of the program in the guest that it asks, if it does."""
+
+    @abstractmethod
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Begin to watch. Raises a HarnessError if it cannot: its checks are skipped then."""
+
+    def mark(self, deadline: Deadline) -> None:
+        """The last look before the pause, when all have started."""
+        return
+
+    def paused(self) -> None:
+        """The guest has just been paused. In the pause window: quick, never blocks."""
+        return
+
+    def resuming(self) -> None:
+        """The guest is about to be resumed. In the pause window: quick, never blocks."""
+        return
+
+    @abstractmethod
+    def stop(self, deadline: Deadline) -> object:
+        """Stop watching and tell, when the clock is right. Raises a HarnessError if it cannot."""
+
+    def close(self) -> None:
+        """Let go of everything, told or not. Idempotent, never raises."""
+        return

@@ -1,0 +1,58 @@
+"""Watches the memory of the guest's QEMU process, from the host."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from harness.checks.ram import Residency, Resident
+from harness.errors import MissingCapability, ProbeError
+from harness.host.protocol import ProcessIdentity
+from harness.host.residency import is_alive, resident
+from harness.timebase import Deadline
+from harness.witnesses.protocol import Scene, Witness
+
+
+class ResidencyWitness(Witness):
+    """Looks at VmRSS, VmSwap and major faults: before, at both edges of the pause, and after."""
+
+    tells = Residency
+
+    def __init__(self) -> None:
+        self._before: Resident | None = None
+        self._paused: Resident | None = None
+        self._resuming: Resident | None = None
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Find the process. Raises MissingCapability."""
+        self._process = visible(scene)
+        self._before = self._look()
+
+    def mark(self, deadline: Deadline) -> None:
+        """Look again: what witnesses cause by starting is no fault of the pause."""
+        self._before = self._look()
+
+    def paused(self) -> None:
+        """The first look in the pause."""
+        self._paused = self._look()
+
+    def resuming(self) -> None:
+        """The last look in the pause."""
+        self._resuming = self._resuming or self._look()
+
+    def stop(self, deadline: Deadline) -> Residency:
+        """Look once more. Raises ProbeError if the process is another one now."""
+        if self._before is None or not is_alive(self._process):
+            raise ProbeError(f"QEMU's process {self._process.pid} is gone")
+        return Residency(self._before, self._paused, self._resuming, self._look())
+
+    def _look(self) -> Resident | None:
+        with suppress(OSError, ValueError, IndexError):
+            return resident(self._process.pid)
+        return None
+
+
+def visible(scene: Scene) -> ProcessIdentity:
+    """The guest's QEMU process. Raises MissingCapability where it cannot be seen."""
+    if scene.process is None:
+        raise MissingCapability("process", "QEMU's process is not visible from here")
+    return scene.process

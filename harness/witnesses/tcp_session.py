@@ -1,0 +1,165 @@
+"""Keeps a TCP session into the guest busy with numbered messages, which come back."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import struct
+import threading
+
+from harness.checks.tcp_session import TcpSession
+from harness.errors import HarnessError, MissingCapability
+from harness.guest.protocol import LineStream, posix
+from harness.timebase import NS_PER_S, Deadline
+from harness.witnesses.prober import ip_version
+from harness.witnesses.protocol import Scene, Witness
+
+INTERVAL_S = 0.1
+_CONNECT_S = 2.0
+#: How long what is still under way is waited for.
+_PATIENCE_S = 15.0
+#: A message that waits out any pause.
+_ANSWER_S = 3600.0
+_TOTAL_RETRANS = 8 + 23 * 4  # tcpi_total_retrans in struct tcp_info
+
+
+class TcpWitness(Witness):
+    """A connection of its own where the guest has python3, else a channel of our SSH connection."""
+
+    tells = TcpSession
+    part = "echo"
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._channel: LineStream | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._paused = False
+        self._received = b""
+        self._sent = self._answered = self._sent_while_paused = self._wrong = 0
+        self._broken: str | None = None
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Connect, and begin to talk. Raises MissingCapability."""
+        self._clock = scene.clock
+        try:
+            self._connection = _connect(scene, deadline)
+            work = self._talk
+        except (HarnessError, OSError):  # no python3, or a firewall: SSH is a TCP session as well
+            self._channel = scene.remote.stream(posix("exec cat"), deadline)
+            work = self._talk_over_ssh
+        self._thread = threading.Thread(target=work, name="tcp session", daemon=True)
+        self._thread.start()
+
+    def paused(self) -> None:
+        """What is sent from now on has to wait."""
+        self._paused = True
+
+    def resuming(self) -> None:
+        """And from now on not any more."""
+        self._paused = False
+
+    def stop(self, deadline: Deadline) -> TcpSession:
+        """Send no more, wait for what is under way; then tell."""
+        before = self._answered
+        until = deadline.sooner(_PATIENCE_S)
+        while self._answered <= before and not self._broken and not until.expired:
+            self._clock.sleep(0.01)  # at least one there and back after the pause
+        self._stopping.set()
+        assert self._thread is not None
+        self._thread.join(until.remaining_s() + 0.5)
+        return TcpSession(
+            over="ssh" if self._connection is None else "tcp",
+            sent=self._sent,
+            answered=self._answered,
+            sent_while_paused=self._sent_while_paused,
+            wrong=self._wrong,
+            broken=self._broken,
+            retransmissions=self._retransmissions(),
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stopping.set()
+        if self._connection is not None:
+            self._connection.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def _talk(self) -> None:
+        """Send every 0.1 s, take what comes; after ``stop``, until nothing is under way."""
+        assert self._connection is not None
+        due_ns = self._clock.monotonic_ns()
+        last: Deadline | None = None
+        try:
+            while not (last and (last.expired or self._answered + self._wrong >= self._sent)):
+                now_ns = self._clock.monotonic_ns()
+                if self._stopping.is_set():
+                    last = last or Deadline.after(_PATIENCE_S, self._clock)
+                elif now_ns >= due_ns:
+                    self._connection.settimeout(_CONNECT_S)
+                    self._connection.sendall(self._message().encode() + b"\n")
+                    due_ns = now_ns + round(INTERVAL_S * NS_PER_S)
+                self._take(max((due_ns - now_ns) / NS_PER_S, 0.005))
+        except OSError as error:
+            if not self._stopping.is_set() or self._answered < self._sent:
+                self._broken = f"the connection broke: {error.strerror or error}"
+
+    def _take(self, wait_s: float) -> None:
+        assert self._connection is not None
+        self._connection.settimeout(wait_s)
+        try:
+            chunk = self._connection.recv(65536)
+        except TimeoutError:
+            return
+        if not chunk:
+            raise ConnectionResetError("it was closed by the guest")
+        *lines, self._received = (self._received + chunk).split(b"\n")
+        for line in lines:
+            self._judge(line.decode(errors="replace"))
+
+    def _talk_over_ssh(self) -> None:
+        """One message at a time: each is answered before the next is sent."""
+        assert self._channel is not None
+        try:
+            while not self._stopping.is_set():
+                message = self._message()
+                self._judge(self._channel.ask(message, Deadline.after(_ANSWER_S, self._clock))[1])
+                self._stopping.wait(INTERVAL_S)
+        except HarnessError as error:
+            if not self._stopping.is_set():
+                self._broken = str(error)
+
+    def _message(self) -> str:
+        number = self._sent
+        self._sent += 1
+        self._sent_while_paused += self._paused
+        return f"{number:08d} {'harness' * 8}"
+
+    def _judge(self, line: str) -> None:
+        if line == f"{self._answered:08d} {'harness' * 8}":
+            self._answered += 1
+        else:
+            self._wrong += 1
+
+    def _retransmissions(self) -> int | None:
+        if self._connection is None:
+            return None
+        try:
+            info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            return int(struct.unpack_from("=I", info, _TOTAL_RETRANS)[0])
+        except (OSError, struct.error):
+            return None
+
+
+def _connect(scene: Scene, deadline: Deadline) -> socket.socket:
+    """A connection to the echo in the guest. Raises OSError or a HarnessError."""
+    version = ip_version(scene)
+    if version is None:
+        raise MissingCapability("address", "the guest's address is known to SSH only")
+    token, _, port = scene.echo_ports(secrets.token_hex(8), version, deadline)
+    wait_s = min(_CONNECT_S, deadline.remaining_s())
+    connection = socket.create_connection((scene.address, port), timeout=wait_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(token.encode())
+    return connection

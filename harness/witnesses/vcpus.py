@@ -1,0 +1,48 @@
+"""Watches the CPU time of the guest's vCPU threads, from the host."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from harness.checks.vcpus import VcpuTime
+from harness.errors import MissingCapability
+from harness.host.residency import cpu_time_ns, vcpu_threads
+from harness.timebase import Deadline
+from harness.witnesses.protocol import Scene, Witness
+from harness.witnesses.residency import visible
+
+
+class VcpuWitness(Witness):
+    """Reads every vCPU thread's time at both edges of the pause."""
+
+    tells = VcpuTime
+
+    def __init__(self) -> None:
+        self._threads: tuple[int, ...] = ()
+        self._paused: dict[int, int] | None = None
+        self._resuming: dict[int, int] | None = None
+
+    def start(self, scene: Scene, deadline: Deadline) -> None:
+        """Find the threads. Raises MissingCapability."""
+        self._pid = visible(scene).pid
+        with suppress(OSError):
+            self._threads = vcpu_threads(self._pid)
+        if not self._threads or self._look() is None:
+            raise MissingCapability("vcpu-threads", "QEMU's vCPU threads have no names to know by")
+
+    def paused(self) -> None:
+        """The guest has just been paused."""
+        self._paused = self._look()
+
+    def resuming(self) -> None:
+        """It is about to be resumed; of several attempts the first counts, as it was paused."""
+        self._resuming = self._resuming or self._look()
+
+    def stop(self, deadline: Deadline) -> VcpuTime:
+        """What both looks have found."""
+        return VcpuTime(self._paused, self._resuming)
+
+    def _look(self) -> dict[int, int] | None:
+        with suppress(OSError, ValueError, IndexError):
+            return {thread: cpu_time_ns(self._pid, thread) for thread in self._threads}
+        return None

@@ -1,0 +1,67 @@
+"""A GuestShell whose guest is this machine: the programs for guests, as real processes."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+
+from harness.errors import ProbeError
+from harness.guest.protocol import Completed
+from harness.timebase import SYSTEM_CLOCK, Deadline
+
+
+class LocalStream:
+    """A LineStream to a process of ours."""
+
+    def __init__(self, command: str, guest: str) -> None:
+        self.guest = guest
+        self.process = subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
+        sent_ns = SYSTEM_CLOCK.monotonic_ns()
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, ValueError) as error:
+            raise ProbeError("the remote loop ended", guest=self.guest) from error
+        return sent_ns, *self.listen(deadline)
+
+    def listen(self, deadline: Deadline) -> tuple[str, int]:
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise ProbeError("the remote loop ended", guest=self.guest)
+        return answer.removesuffix("\n"), SYSTEM_CLOCK.monotonic_ns()
+
+    def close(self) -> None:
+        if not self.process.stdin.closed:
+            with suppress(BrokenPipeError):  # it was killed before it read everything
+                self.process.stdin.close()
+            self.process.wait(10)
+            self.process.stdout.close()
+
+
+class LocalShell:
+    """Remembers what it has started."""
+
+    guest = "here"
+
+    def __init__(self) -> None:
+        self.streams: list[LocalStream] = []
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    def stream(self, command: str, deadline: Deadline) -> LocalStream:
+        self.streams.append(LocalStream(command, self.guest))
+        return self.streams[-1]
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()

@@ -23,7 +23,7 @@ test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
 
 test: setup lint ## every test, on real guests too
-	@HARNESS_REQUIRE=guest $(ISOLATED) $(BIN)/pytest
+	@HARNESS_REQUIRE=guest,browser,postgresql $(ISOLATED) $(BIN)/pytest
 
 bench: setup ## what a maintenance costs, printed as a table
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance

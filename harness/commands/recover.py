@@ -11,13 +11,14 @@ from rich.text import Text
 
 from harness.commands.common import (
     connection_options,
+    err,
     hypervisor,
     json_option,
     load_config,
     out,
     print_json,
 )
-from harness.errors import GuestStranded
+from harness.errors import GuestStranded, HarnessError
 from harness.paths import state_dir
 from harness.records import EXIT_CODES, Outcome
 from harness.recover import Action, Recovered, Treated, assess, dead_runs, recover
@@ -74,7 +75,22 @@ def _finish(
         if dry_run:
             deadline = Deadline.after(config.prepare_timeout_s)
             return Recovered(folder, assess(folder, host, deadline))
-        return recover(folder, host, config=config)
+        recovered = recover(folder, host, config=config)
+    _redraw(folder)
+    return recovered
+
+
+def _redraw(folder: RunFolder) -> None:
+    """The record is complete now; so are the reports that are made from it."""
+    from harness.afterwards import finish
+    from harness.report import junit
+
+    try:
+        junit.keep(folder, folder.record())
+    except HarnessError as error:
+        err().print(f"warning: {error}", markup=False, soft_wrap=True)
+    for warning in finish(folder):
+        err().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def _as_data(found: Recovered) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,10 @@ from harness.commands.plan import print_plan
 from harness.config import Loaded
 from harness.paths import state_dir
 from harness.plan import Plan
+from harness.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from harness.run import Finished
 
 
 @click.command(
@@ -37,6 +41,12 @@ Examples:
 @maintenance_options
 @click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
 @click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
+@click.option(
+    "--no-report",
+    is_flag=True,
+    envvar="HARNESS_NO_REPORT",
+    help="Make no report.html and no entry in the history; both can be made later.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
 @click.option("--show-config", is_flag=True, help="Show what is in force and where it came from.")
 @json_option
@@ -50,6 +60,7 @@ def command(
     dry_run: bool,
     show_config: bool,
     as_json: bool,
+    no_report: bool,
     **options: Any,
 ) -> None:
     """Pause guests, apply an update to the host, resume them, mend their clocks, check.
@@ -61,10 +72,17 @@ def command(
     if show_config:
         _show(loaded, as_json)
         return
-    ctx.exit(maintain(loaded, guests, dry_run=dry_run, as_json=as_json))
+    ctx.exit(maintain(loaded, guests, dry_run=dry_run, as_json=as_json, report=not no_report))
 
 
-def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+def maintain(
+    loaded: Loaded,
+    guests: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    report: bool = True,
+) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
     from harness.run import survey
 
@@ -77,10 +95,15 @@ def maintain(loaded: Loaded, guests: tuple[str, ...], *, dry_run: bool, as_json:
         if dry_run:
             print_plan(plan, config, update, as_json=as_json)
             return 0
-        return _carry_out(loaded, plan, update, host, as_json)
+        finished = _carry_out(loaded, plan, update, host, as_json)
+    if report:
+        _make_reports(finished.folder)
+    if finished.error is not None:
+        raise finished.error
+    return finished.record.exit_code
 
 
-def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool) -> int:
+def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool) -> Finished:
     from harness.recover import dead_runs
     from harness.report.live import watching
     from harness.report.table import print_run
@@ -96,9 +119,16 @@ def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
             print_run(finished.record, out(), finished.folder.path)
-    if finished.error is not None:
-        raise finished.error
-    return finished.record.exit_code
+    return finished
+
+
+def _make_reports(folder: RunFolder) -> None:
+    """When everything else is over and said: a report that fails is a warning."""
+    from harness.afterwards import finish
+
+    with whoever_listens():
+        for warning in finish(folder):
+            err().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def _show(loaded: Loaded, as_json: bool) -> None:

@@ -27,7 +27,10 @@ COMMANDS = {
     "recover": "Finish what a dead run left: resume, mend clocks, complete its record.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or mend guests' clocks without pausing them.",
-    "report": "Show a run again, as a table or as JSON.",
+    "report": "Show a run again: table, page, JUnit or JSON.",
+    "history": "Runs over time: list, compare, trend, regression verdict.",
+    "nightly": "doctor, runs, report, history, verdict; one exit code, one line.",
+    "experiment": "A grid of runs from a file, in random order; tidy results and plots.",
 }
 
 EPILOG = """\b

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
-from harness.config import Config, Loaded, load
 from harness.errors import ConfigError
-from harness.host.protocol import Hypervisor
 from harness.paths import config_files
 from harness.timebase import Deadline
+
+if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
+    from rich.console import Console
+
+    from harness.config import Config, Loaded
+    from harness.host.protocol import Hypervisor
 
 _FILE_WIDTH = 120
 
@@ -44,6 +47,8 @@ def connection_options(function: F) -> F:
 
 def out() -> Console:
     """Where results go. Colour only on a terminal; NO_COLOR is honoured by rich."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH  # a file or a pipe has no width to fit
@@ -52,6 +57,8 @@ def out() -> Console:
 
 def err() -> Console:
     """Where everything goes that is not the result."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -77,6 +84,7 @@ def print_json(result: Any) -> None:
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
+    from harness.config import load
     from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
 
     found = file or next((path for path in config_files() if _is_there(path)), None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.records import GuestRecord, RunRecord
+if TYPE_CHECKING:
+    from harness.records import GuestRecord, RunRecord
 
 #: Stands for the whole run where a figure is one of a guest otherwise.
 RUN = ""

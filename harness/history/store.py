@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from harness.errors import InfrastructureError, MissingCapability, UsageError
-from harness.history.schema import HEAD, figures, runs
-from harness.paths import state_dir
+from harness.errors import UsageError
+from harness.history.connection import connected, default_url, explained
+from harness.history.schema import figures, runs
 
 URL_VARIABLE = "HARNESS_HISTORY_URL"
 #: Runs of these labels are never what tonight is compared with.
@@ -61,14 +59,7 @@ class History:
         Raises UsageError for a URL that is none, MissingCapability for a driver that is not there,
         InfrastructureError if the database cannot be used.
         """
-        url = url or os.environ.get(URL_VARIABLE) or _default_url()
-        with _explained(url):
-            engine = sa.create_engine(_url(url))
-            if engine.dialect.name == "sqlite":
-                sa.event.listen(engine, "connect", _strict_sqlite)
-            with engine.begin() as connection:
-                _bring_up_to_date(connection)
-        return cls(engine)
+        return cls(connected(url or os.environ.get(URL_VARIABLE) or default_url()))
 
     def __enter__(self) -> History:
         return self
@@ -83,7 +74,7 @@ class History:
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
-        with _explained(self._engine.url.render_as_string()), self._engine.begin() as connection:
+        with explained(self._engine.url.render_as_string()), self._engine.begin() as connection:
             yield connection
 
     def add(self, folder: Any, label: str | None = None) -> None:
@@ -189,70 +180,6 @@ def as_data(run: Run) -> dict[str, Any]:
     data["finished_at"] = run.finished_at.isoformat() if run.finished_at else None
     data["update_command"] = json.loads(run.update_command)
     return data
-
-
-def _default_url() -> str:
-    folder = state_dir()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InfrastructureError(f"cannot make {folder}: {error.strerror}") from error
-    return sa.URL.create("sqlite", database=str(folder / "history.db")).render_as_string()
-
-
-def _url(text: str) -> sa.URL:
-    url = sa.make_url(text)
-    if url.drivername in ("postgresql", "postgres"):
-        return url.set(drivername="postgresql+psycopg")
-    return url
-
-
-def _strict_sqlite(connection: Any, record: Any) -> None:
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 10000")
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """What the library raises becomes ours, by class; passwords are not shown."""
-    try:
-        yield
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError("not the URL of a database", hint="sqlite:///FILE, postgresql://…") from (
-            error
-        )
-    except ModuleNotFoundError as error:
-        raise MissingCapability(
-            "postgresql-driver",
-            f"this database needs the module {error.name}",
-            hint="pip install 'harness[postgresql]'",
-        ) from error
-    except DBAPIError as error:
-        shown = sa.make_url(url).render_as_string(hide_password=True)
-        said = str(error.orig).strip().splitlines()
-        raise InfrastructureError(f"history {shown}: {said[0] if said else error}") from error
-
-
-def _bring_up_to_date(connection: sa.Connection) -> None:
-    version = None
-    if sa.inspect(connection).has_table("alembic_version"):
-        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    if version == HEAD:
-        return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise InfrastructureError(
-            f"the history is at version {version}, which this harness does not know",
-            hint="update harness",
-        ) from error
 
 
 def _naive(moment: datetime) -> datetime:

@@ -11,16 +11,18 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.paths import cache_dir
-from harness.records import GuestRecord
+from harness.report.spoken import printable
 from harness.report.story import DomainStory, Stretch
-from harness.report.words import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from harness.records import GuestRecord
 
 #: What is drawn in these colours is coloured by the style sheet's variable of that name.
 _VARIABLES = {
@@ -202,6 +204,15 @@ def dots(groups: Sequence[tuple[str, Sequence[float]]], unit: str, salt: str) ->
         )
     axes.set_xlabel(f"{unit}; bar: median")
     return _svg(figure, salt)
+
+
+def alone(picture: str) -> str:
+    """The picture as a file of its own, with its colours for light and dark."""
+    style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    colours = style[: style.index("\n* {")]
+    paper = "svg { background: var(--page); font-family: sans-serif; }"
+    head, _, body = picture.partition(">")
+    return f"{head}><style>{colours}\n{paper}</style>{body}"
 
 
 def _blank(height_in: float, salt: str) -> tuple[Figure, Axes]:

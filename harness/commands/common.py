@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,6 @@ import click
 
 from harness.errors import ConfigError
 from harness.paths import config_files
-from harness.timebase import Deadline
 
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
@@ -103,17 +102,11 @@ def _is_there(path: Path) -> bool:
         raise ConfigError(message, file=path, hint="name the file to use: -c FILE") from error
 
 
-@contextmanager
-def hypervisor(config: Config) -> Iterator[Hypervisor]:
+def hypervisor(config: Config) -> AbstractContextManager[Hypervisor]:
     """A connection to the host's libvirt for the time of a ``with``."""
-    # Here, not above: `harness --help` should not have to load libvirt.
-    from harness.host.driver import LibvirtHypervisor
+    from harness.rehearsal import connected
 
-    connected = LibvirtHypervisor.open(config.uri, Deadline.after(config.prepare_timeout_s))
-    try:
-        yield connected
-    finally:
-        connected.close()
+    return connected(config)
 
 
 def words(text: str | None, what: str) -> tuple[str, ...]:

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from harness.commands.common import F, connection_options, load_config, words
-from harness.config import Config, Loaded
-from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
-from harness.updates.registry import make
+from harness.config import Loaded
+from harness.rehearsal import make_update as make_update
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("guests", nargs=-1, metavar="[GUEST]..."),
@@ -52,20 +51,3 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "clock.allow_backward": True if options.get("allow_backward") else None,
     }
     return load_config(config_file, flags)
-
-
-def make_update(config: Config) -> HostUpdate:
-    """The update that the configuration asks for. Raises ConfigError."""
-    section = config.update
-    return make(
-        UpdateSettings(
-            kind=section.kind,
-            command=section.command,
-            expected_s=section.expected_s,
-            scope=Scope(section.scope) if section.scope else None,
-            preserves_memory=section.preserves_memory,
-            duration_s=section.duration_s,
-            verify=section.verify,
-            rollback=section.rollback,
-        )
-    )

@@ -11,7 +11,7 @@ import pytest
 from harness import afterwards, rehearsal
 from harness.errors import ConnectionLost, GuestStranded, MissingCapability
 from harness.records import Outcome
-from harness.run import Finished
+from types import SimpleNamespace
 from tests.fakes.runs import a_folder, a_guest, a_run
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def faked(tmp_path, monkeypatch):
         record = record.model_copy(update={"budget_s": config.budget_s})
         error = GuestStranded(["stuck"]) if guests == ("stuck",) else None
         rehearse.config = config
-        return Finished(record, a_folder(tmp_path, record), error)
+        return SimpleNamespace(record=record, folder=a_folder(tmp_path, record), error=error)
     monkeypatch.setattr(rehearsal, "rehearse", rehearse)
     monkeypatch.setattr(afterwards, "finish", lambda folder: ["a warning"])
     return rehearse

@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-unit lint bench soak
+.PHONY: help setup run test test-unit lint bench bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -28,6 +28,9 @@ test: setup lint ## every test, on real guests too
 bench: setup ## what a maintenance costs, printed as a table
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance
 	@$(ISOLATED) $(BIN)/python -m benchmarks.guardian
+
+bench-reports: ## what reports and the history cost; needs no guests
+	@$(BIN)/python -m benchmarks.reports
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody

@@ -40,6 +40,7 @@ Examples:
   harness plan web1 web2                   what would happen
   harness run web1 web2 --update "./apply-patch.sh --now"
   harness clock show web1                  how wrong is its clock?
+  harness report --open                    the newest run as a page
 
 \b
 Exit codes: 0 pass, 1 a promise was broken, 2 usage or configuration,

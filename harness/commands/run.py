@@ -22,9 +22,10 @@ from harness.commands.maintenance_options import (
 )
 from harness.commands.plan import print_plan
 from harness.config import Loaded
+from harness.errors import GuestStranded
 from harness.paths import state_dir
 from harness.plan import Plan
-from harness.runfolder import RunFolder
+from harness.report.spoken import printable
 
 if TYPE_CHECKING:
     from harness.run import Finished
@@ -97,7 +98,7 @@ def maintain(
             return 0
         finished = _carry_out(loaded, plan, update, host, as_json)
     if report:
-        _make_reports(finished.folder)
+        _make_reports(finished)
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code
@@ -122,12 +123,18 @@ def _carry_out(loaded: Loaded, plan: Plan, update: Any, host: Any, as_json: bool
     return finished
 
 
-def _make_reports(folder: RunFolder) -> None:
+def _make_reports(finished: Finished) -> None:
     """When everything else is over and said: a report that fails is a warning."""
     from harness.afterwards import finish
 
     with whoever_listens():
-        for warning in finish(folder):
+        if isinstance(finished.error, GuestStranded):  # that cannot wait for a page
+            err().print(printable(str(finished.error)), markup=False, style="bold red")
+        try:
+            warnings = finish(finished.folder)
+        except KeyboardInterrupt:  # the run is over, and its exit code stays
+            warnings = ["no report was written: interrupted (harness report --format html)"]
+        for warning in warnings:
             err().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 

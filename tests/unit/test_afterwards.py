@@ -54,6 +54,22 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
     assert len(afterwards.finish(RunFolder(state_dir))) == 1
 
 
+def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
+    """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
+    from harness.commands.run import _make_reports
+    from harness.errors import GuestStranded
+    from harness.run import Finished
+
+    def interrupted(folder):
+        assert "STILL PAUSED: web1" in capsys.readouterr().err
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(afterwards, "finish", interrupted)
+    folder = a_folder(state_dir, a_run())
+    _make_reports(Finished(a_run(), folder, GuestStranded(["web1"])))
+    assert "no report was written: interrupted" in capsys.readouterr().err
+
+
 def _said(capsys, *words: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as ended:
         main(["report", *words])

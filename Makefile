@@ -5,7 +5,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
 .PHONY: help setup run test test-kvm test-unit lint bench bench-checks bench-clocks bench-compare \
-	bench-events soak
+	bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -24,7 +24,7 @@ test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
 
 test: setup lint ## every test, on real guests too
-	@HARNESS_REQUIRE=guest $(ISOLATED) $(BIN)/pytest
+	@HARNESS_REQUIRE=guest,browser,postgresql $(ISOLATED) $(BIN)/pytest
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
@@ -42,11 +42,13 @@ bench-clocks: setup ## how right clocks get, how fast, and what others make of t
 
 REPEATS ?= 10
 bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
-	@.uv/bin/uv sync --frozen --quiet --group bench
 	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
 
 bench-events: setup ## what telling guests costs: load, approval to pause
 	@$(ISOLATED) $(BIN)/python -m benchmarks.events
+
+bench-reports: ## what reports and the history cost; needs no guests
+	@$(BIN)/python -m benchmarks.reports
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody

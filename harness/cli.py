@@ -30,7 +30,10 @@ COMMANDS = {
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or mend guests' clocks without pausing them.",
     "events": "Tell guests beforehand: serve, schedule, list, approve, cancel, rehearse.",
-    "report": "Show a run again, as a table or as JSON.",
+    "report": "Show a run again: table, page, JUnit or JSON.",
+    "history": "Runs over time: list, compare, trend, regression verdict.",
+    "nightly": "doctor, runs, report, history, verdict; one exit code, one line.",
+    "experiment": "A grid of runs from a file, in random order; tidy results and plots.",
 }
 
 EPILOG = """\b
@@ -40,6 +43,7 @@ Examples:
   harness plan web1 web2                   what would happen
   harness run web1 web2 --update "./apply-patch.sh --now"
   harness clock show web1                  how wrong is its clock?
+  harness report --open                    the newest run as a page
 
 \b
 Exit codes: 0 pass, 1 a promise was broken, 2 usage or configuration,

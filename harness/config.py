@@ -362,6 +362,16 @@ def _overridden(config: Config, origins: Mapping[str, str], file: Path | None) -
     return config.model_copy(update={"guest": guests})
 
 
+def overlaid(config: Config, changes: Mapping[str, Any]) -> Config:
+    """``config`` with some dotted keys changed. Raises ConfigError."""
+    values = dict(_flatten(json.loads(config.model_dump_json())))
+    raw = _unflatten({**values, **changes})
+    try:
+        return Config.model_validate_json(json.dumps(raw, default=str), strict=True)
+    except ValidationError as error:
+        raise _explain(error, raw, dict.fromkeys(changes, "settings")) from error
+
+
 def _anchored(config: Config, file: Path | None) -> Config:
     """Paths are relative to the file that names them; ``~`` is the user's home."""
     base = file.resolve().parent if file else Path.cwd()

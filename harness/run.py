@@ -6,6 +6,7 @@ record. After the first domain that is not healthy the others are left alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from harness.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
+from harness.report import junit
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
@@ -107,7 +109,7 @@ def run(
             _carry_out(story, tools, state_dir)
         except HarnessError as error:
             story.error = error
-        record = _finish(story, tools)
+        record = _keep(story, tools)
         journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
     return Finished(record, folder, _loudest(story, interruption))
 
@@ -126,7 +128,7 @@ def _finish(story: _Story, tools: Tools) -> RunRecord:
 def _begin(story: _Story, tools: Tools) -> None:
     """From now on, whoever finds this folder knows what was going on, and how to go on."""
     tools.folder.write_config(tools.config)
-    tools.folder.write_record(_record(story, tools, finished=False))
+    _keep(story, tools, finished=False)
     tools.journal.intend(
         "run started",
         **who_am_i(),
@@ -153,7 +155,7 @@ def _carry_out(story: _Story, tools: Tools, state_dir: Path) -> None:
             finally:
                 tools.notice.over(domain)
             # A killed run leaves what it knew.
-            tools.folder.write_record(_record(story, tools, finished=False))
+            _keep(story, tools, finished=False)
             last = position == len(story.plan.domains) - 1
             if tools.config.soak_s and not last and not _unhealthy(story.results):
                 tools.observer(Step(Phase.SOAKING, f"soaking {tools.config.soak_s:g} s"))
@@ -220,6 +222,17 @@ def _doubts_about_the_host() -> tuple[str, ...]:
     if synchronised() is not False:
         return ()
     return ("the host's own clock is not synchronised; guests were measured against it as it is",)
+
+
+def _keep(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
+    """Write what is known by now, for us and for a CI server."""
+    record = _record(story, tools, finished=finished)
+    tools.folder.write_record(record)
+    try:
+        junit.keep(tools.folder, record, [guest.name for guest in story.plan.guests])
+    except HarnessError as error:  # a report that fails changes nothing
+        logging.getLogger(__name__).warning("%s", error)
+    return record
 
 
 def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:

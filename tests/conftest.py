@@ -109,7 +109,10 @@ class Ended:
 
 @pytest.fixture
 def harness(lab, tmp_path):
-    """Run the command line on the lab: ``harness("run", "tiny-1", "--json")``."""
+    """Run the command line on the lab: ``harness("run", "tiny-1", "--json")``.
+
+    Without the page and the history, which take seconds; HARNESS_NO_REPORT="0" has them made.
+    """
 
     def run(*arguments: str, timeout_s: float = 120, **environment: str) -> Ended:
         done = subprocess.run(
@@ -118,7 +121,7 @@ def harness(lab, tmp_path):
             text=True,
             timeout=timeout_s,
             cwd=tmp_path,
-            env={**os.environ, **environment},
+            env={**os.environ, "HARNESS_NO_REPORT": "1", **environment},
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

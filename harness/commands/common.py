@@ -7,21 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.config import Config, Loaded, load
 from harness.durations import parse as parse_duration
 from harness.errors import ConfigError
-from harness.host.protocol import Hypervisor
 from harness.paths import config_files
-from harness.timebase import Deadline
 
-if TYPE_CHECKING:
-    from rich.console import Console  # loaded when there is something to draw
+if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
+    from rich.console import Console
+
+    from harness.config import Config, Loaded
+    from harness.host.protocol import Hypervisor
 
 _FILE_WIDTH = 120
 
@@ -103,6 +103,7 @@ def print_json(result: Any) -> None:
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
+    from harness.config import load
     from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
 
     found = file or next((path for path in config_files() if _is_there(path)), None)
@@ -121,17 +122,11 @@ def _is_there(path: Path) -> bool:
         raise ConfigError(message, file=path, hint="name the file to use: -c FILE") from error
 
 
-@contextmanager
-def hypervisor(config: Config) -> Iterator[Hypervisor]:
+def hypervisor(config: Config) -> AbstractContextManager[Hypervisor]:
     """A connection to the host's libvirt for the time of a ``with``."""
-    # Here, not above: `harness --help` should not have to load libvirt.
-    from harness.host.driver import LibvirtHypervisor
+    from harness.rehearsal import connected
 
-    connected = LibvirtHypervisor.open(config.uri, Deadline.after(config.prepare_timeout_s))
-    try:
-        yield connected
-    finally:
-        connected.close()
+    return connected(config)
 
 
 def show_config(loaded: Loaded, as_json: bool) -> None:

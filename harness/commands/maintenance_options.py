@@ -9,11 +9,10 @@ from typing import Any
 import click
 
 from harness.commands.common import F, connection_options, load_config, words
-from harness.config import Config, Loaded
+from harness.config import Loaded
 from harness.durations import parse
 from harness.errors import UsageError
-from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
-from harness.updates.registry import make
+from harness.rehearsal import make_update as make_update
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("guests", nargs=-1, metavar="[GUEST]..."),
@@ -85,20 +84,3 @@ def seconds(text: str | None, what: str) -> float | None:
         return None if text is None else parse(text)
     except ValueError as error:
         raise UsageError(f"{what}: {error}") from error
-
-
-def make_update(config: Config) -> HostUpdate:
-    """The update that the configuration asks for. Raises ConfigError."""
-    section = config.update
-    return make(
-        UpdateSettings(
-            kind=section.kind,
-            command=section.command,
-            expected_s=section.expected_s,
-            scope=Scope(section.scope) if section.scope else None,
-            preserves_memory=section.preserves_memory,
-            duration_s=section.duration_s,
-            verify=section.verify,
-            rollback=section.rollback,
-        )
-    )

@@ -11,13 +11,14 @@ from rich.text import Text
 
 from harness.commands.common import (
     connection_options,
+    err,
     hypervisor,
     json_option,
     load_config,
     out,
     print_json,
 )
-from harness.errors import GuestStranded
+from harness.errors import GuestStranded, HarnessError
 from harness.paths import state_dir
 from harness.records import EXIT_CODES, Outcome
 from harness.recover import Action, Recovered, Treated, assess, dead_runs, recover
@@ -34,6 +35,12 @@ Examples:
 """
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--no-report",
+    is_flag=True,
+    envvar="HARNESS_NO_REPORT",
+    help="Make no report.html and no entry in the history; both can be made later.",
+)
 @connection_options
 @json_option
 @click.pass_context
@@ -43,6 +50,7 @@ def command(
     config_file: Path | None,
     uri: str | None,
     dry_run: bool,
+    no_report: bool,
     as_json: bool,
 ) -> None:
     """Resume what dead runs left paused, mend those clocks, complete their records.
@@ -51,6 +59,9 @@ def command(
     again. What it needs to know is in the run folder; -c and --uri lay over that.
     """
     found = [_finish(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
+    if not dry_run:
+        for one in found:
+            _redraw(one.folder, page=not no_report)
     if as_json:
         print_json({"runs": [_as_data(one) for one in found]})
     elif not found:
@@ -75,6 +86,19 @@ def _finish(
             deadline = Deadline.after(config.prepare_timeout_s)
             return Recovered(folder, assess(folder, host, deadline))
         return recover(folder, host, config=config)
+
+
+def _redraw(folder: RunFolder, *, page: bool) -> None:
+    """The record is complete now; so are the reports that are made from it."""
+    from harness.afterwards import finish
+    from harness.report import junit
+
+    try:
+        junit.keep(folder, folder.record())
+    except HarnessError as error:
+        err().print(f"warning: {error}", markup=False, soft_wrap=True)
+    for warning in finish(folder) if page else ():
+        err().print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def _as_data(found: Recovered) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from harness.commands.common import json_option, out, print_json
+from harness.errors import UsageError
 from harness.paths import state_dir
+from harness.runfolder import RunFolder, find_run
 
 
 @click.command(
@@ -13,19 +17,50 @@ from harness.paths import state_dir
 Examples:
   harness report                           the newest run
   harness report 3f9a2c                    by the end (or beginning) of its id
+  harness report --format html --open      draw it again and show it in a browser
   harness report --json | jq .guests
 """
 )
 @click.argument("run", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "html", "junit", "json"]),
+    help="table (default); html and junit write their file anew and print where it is.",
+)
+@click.option("--open", "show", is_flag=True, help="Open the page in a browser (html).")
 @json_option
-def command(run: str | None, as_json: bool) -> None:
-    """Show RUN (id, part of one, or folder; default: the newest) as a table or as JSON."""
-    from harness.report.table import print_run
-    from harness.runfolder import find_run
-
+def command(run: str | None, form: str | None, show: bool, as_json: bool) -> None:
+    """Show RUN (id, part of one, or folder; default: the newest): table, page, JUnit or JSON."""
+    if show and form not in (None, "html"):
+        raise UsageError("--open is for the page", hint="--format html --open")
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} exclude each other")
+    form = form or ("json" if as_json else "html" if show else "table")
     folder = find_run(state_dir(), run)
-    record = folder.record()
-    if as_json:
-        print_json(record.model_dump(mode="json"))
+    if form == "json":
+        print_json(folder.record().model_dump(mode="json"))
+    elif form == "html":
+        _page(folder, show)
+    elif form == "junit":
+        click.echo(_junit(folder))
     else:
-        print_run(record, out(), folder.path)
+        from harness.report.table import print_run
+
+        print_run(folder.record(), out(), folder.path)
+
+
+def _page(folder: RunFolder, show: bool) -> None:
+    from harness.afterwards import write_html
+
+    page = write_html(folder)
+    click.echo(page)
+    if show:
+        click.launch(page.resolve().as_uri())
+
+
+def _junit(folder: RunFolder) -> Path:
+    from harness.report import junit
+
+    junit.keep(folder, folder.record())
+    return folder.path / junit.FILE_NAME

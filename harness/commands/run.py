@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,11 +24,17 @@ from harness.commands.maintenance_options import (
     notice_options,
 )
 from harness.config import Loaded
+from harness.errors import GuestStranded
 from harness.host.protocol import Hypervisor
 from harness.notice import Notice
 from harness.paths import state_dir
 from harness.plan import Plan
+from harness.rehearsal import announcement
+from harness.report.spoken import printable
 from harness.updates.protocol import HostUpdate
+
+if TYPE_CHECKING:
+    from harness.run import Finished
 
 
 @click.command(
@@ -54,6 +58,12 @@ Examples:
 )
 @click.option("--method", "methods", multiple=True, help="Correct clocks only by this; repeatable.")
 @duration_option("--watch", "watch_s", "Watch each clock for so long after it, e.g. 60s.")
+@click.option(
+    "--no-report",
+    is_flag=True,
+    envvar="HARNESS_NO_REPORT",
+    help="Make no report.html and no entry in the history; both can be made later.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
 @click.option("--show-config", is_flag=True, help="Show what is in force and where it came from.")
 @json_option
@@ -68,6 +78,7 @@ def command(
     show_config: bool,
     as_json: bool,
     not_before: int | None,
+    no_report: bool,
     **options: Any,
 ) -> None:
     """Pause guests, apply an update to the host, resume them, mend their clocks, check.
@@ -80,7 +91,14 @@ def command(
         print_config(loaded, as_json)
         return
     ctx.exit(
-        maintain(loaded, guests, dry_run=dry_run, as_json=as_json, not_before_ns=not_before or 0)
+        maintain(
+            loaded,
+            guests,
+            dry_run=dry_run,
+            as_json=as_json,
+            not_before_ns=not_before or 0,
+            report=not no_report,
+        )
     )
 
 
@@ -91,6 +109,7 @@ def maintain(
     dry_run: bool,
     as_json: bool,
     not_before_ns: int = 0,
+    report: bool = True,
 ) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
     from harness.survey import survey
@@ -106,37 +125,21 @@ def maintain(
 
             print_plan(plan, config, update, as_json=as_json)
             return 0
-        with _notice(loaded, update, host, not_before_ns) as notice:
-            return _carry_out(loaded, plan, update, host, notice, as_json)
-
-
-@contextmanager
-def _notice(
-    loaded: Loaded, update: HostUpdate, host: Hypervisor, not_before_ns: int
-) -> Iterator[Notice | None]:
-    """How guests are told, with a server that answers them; None if they are not to be told."""
-    settings = loaded.config.events
-    if settings.notice_s is None:
-        yield None
-        return
-    from harness.events.notice import EventNotice
-    from harness.events.service import served
-    from harness.events.store import Store
-
-    where = ["--address", settings.address, "--port", str(settings.port)]
-    config = ["--config", str(loaded.file)] if loaded.file else []
-    with (
-        Store(state_dir()) as store,
-        served(state_dir(), [*config, "--uri", loaded.config.uri, *where]) as service,
-    ):
-        yield EventNotice(
-            store,
-            loaded.config,
+        told = announcement(
+            config,
+            update,
             host,
-            duration_s=update.expected_s,
+            state_dir=state_dir(),
+            config_file=loaded.file,
             not_before_ns=not_before_ns,
-            keep_served=service.ensure,
         )
+        with told as notice:
+            finished = _carry_out(loaded, plan, update, host, notice, as_json)
+    if report:
+        _make_reports(finished)
+    if finished.error is not None:
+        raise finished.error
+    return finished.record.exit_code
 
 
 def _carry_out(
@@ -146,7 +149,7 @@ def _carry_out(
     host: Hypervisor,
     notice: Notice | None,
     as_json: bool,
-) -> int:
+) -> Finished:
     from harness.recover import dead_runs
     from harness.report.live import watching
     from harness.report.table import print_run
@@ -170,6 +173,19 @@ def _carry_out(
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
             print_run(finished.record, out(), finished.folder.path)
-    if finished.error is not None:
-        raise finished.error
-    return finished.record.exit_code
+    return finished
+
+
+def _make_reports(finished: Finished) -> None:
+    """When everything else is over and said: a report that fails is a warning."""
+    from harness.afterwards import finish
+
+    with whoever_listens():
+        if isinstance(finished.error, GuestStranded):  # that cannot wait for a page
+            err().print(printable(str(finished.error)), markup=False, style="bold red")
+        try:
+            warnings = finish(finished.folder)
+        except KeyboardInterrupt:  # the run is over, and its exit code stays
+            warnings = ["no report was written: interrupted (harness report --format html)"]
+        for warning in warnings:
+            err().print(f"warning: {warning}", markup=False, soft_wrap=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 
 from harness.errors import ConfigError
 from harness.updates.command import CommandUpdate
+from harness.updates.hold import HoldUpdate
 from harness.updates.protocol import HostUpdate, UpdateSettings
 from harness.updates.stand_in import StandInUpdate
 
 KINDS: Mapping[str, Callable[[UpdateSettings], HostUpdate]] = {
     StandInUpdate.kind: StandInUpdate,
     CommandUpdate.kind: CommandUpdate,
+    HoldUpdate.kind: HoldUpdate,
 }
 
 

@@ -44,7 +44,12 @@ class Maintenance:
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.state_dir = folder / "state"
-        self._environment = {**os.environ, "HARNESS_STATE_DIR": str(self.state_dir), **environment}
+        self._environment = {
+            **os.environ,
+            "HARNESS_STATE_DIR": str(self.state_dir),
+            "HARNESS_NO_REPORT": "1",
+            **environment,
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness", "run", *arguments, "--json"],
             stdout=subprocess.PIPE,

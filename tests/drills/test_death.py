@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_sigkill_at_every_phase(maintenance, libvirt, lab, phase, inside):
     assert run.ended() in (-signal.SIGKILL, 0)  # 0: it was over before we came
     becomes(libvirt, guest.uuid, RUNNING, within_s=2.0)
     assert watch.elapsed_s() < 5
+    assert [s.get("name") for s in ET.parse(run.folder / "junit.xml").getroot()][0] == guest.name
     code, guests = run.recover()
     assert code == 0, guests
     assert [g["action"] for g in guests] in ([], ["runs already"])

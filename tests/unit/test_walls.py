@@ -103,9 +103,9 @@ WALLS = {
     "nobody uses a shell": Wall(
         banned=(*SHELLS, SHELL_TRUE), breach="import subprocess as s\ns.run('ls', shell=yes)"
     ),
-    "report/ reads files, never guests": Wall(
+    "report/ and history/ read files, never guests": Wall(
         banned=("harness.host", "harness.guest", "libvirt", "paramiko"),
-        within=("harness.report",),
+        within=("harness.report", "harness.history"),
         breach="from ..guest import shell",
     ),
 }
@@ -269,7 +269,8 @@ LOADED = """
 import sys
 def loaded():
     heavy = {"libvirt", "libvirtmod", "paramiko", "cryptography", "pydantic", "pydantic_core",
-             "starlette", "uvicorn", "httptools", "sqlite3"}
+             "starlette", "uvicorn", "httptools", "sqlite3",
+             "matplotlib", "numpy", "jinja2", "sqlalchemy", "alembic", "pyarrow", "lxml"}
     return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
 import harness.cli
 after_import = loaded()
@@ -291,3 +292,42 @@ def test_help_loads_neither_libvirt_nor_paramiko_nor_pydantic():
     assert "Usage: harness" in done.stdout
     assert (after_import, code, after_help) == ([], 0, [])
     assert "pydantic" in after_config
+
+
+#: Prints which of the libraries of reports a module has loaded.
+REPORTERS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+slow = {"matplotlib", "numpy", "jinja2", "sqlalchemy", "alembic", "pyarrow"}
+print(*sorted(slow & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "loaded"),
+    [
+        (("harness.commands.run", "harness.run", "harness.afterwards", "harness.report.junit"), ""),
+        (("harness.pytest_plugin", "harness.commands.nightly", "harness.nightly"), ""),
+        (("harness.history.store",), "sqlalchemy"),
+    ],
+)
+def test_a_run_loads_only_what_it_writes(modules, loaded):
+    """Plots and databases come after it, in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTERS, *modules],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
+        timeout=60,
+    )
+    assert (done.stdout.strip(), done.returncode) == (loaded, 0), done.stderr
+
+
+def test_a_quick_history_loads_no_pydantic():
+    """Its answer is wanted within half a second, most of which is loading."""
+    code = "import sys, harness.commands.history, harness.history.store as s\n"
+    code += "s.History.open('sqlite://').newest()\n"
+    code += "print(*sorted({'pydantic', 'rich', 'alembic.command'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "alembic.command", done.stderr  # an empty one is migrated

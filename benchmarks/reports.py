@@ -1,0 +1,190 @@
+"""What reports and the history cost.
+
+    make bench-reports
+
+Each figure is that of a process of its own, as a person would start it, five times: a report of 100
+guests with full journals, and a list from a history of 10,000 runs. CPU time is printed too: on a
+busy machine it is what can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.table import Table
+
+from harness.history.schema import figures, runs
+from harness.history.store import History
+from harness.records import (
+    CheckRecord,
+    ClockReading,
+    ClockRecord,
+    GuestRecord,
+    HostRecord,
+    Outcome,
+    RunRecord,
+    UpdateDomainRecord,
+    UpdateRecord,
+)
+from harness.runfolder import RunFolder
+from harness.timebase import Stopwatch
+
+REPEATS = 5
+GUESTS, RUNS = 100, 10_000
+START = datetime(2026, 1, 1, tzinfo=UTC)
+FIGURES = ("pause_window_s", "overhead_s", "stale_clock_window_s", "residual_s", "duration_s")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One process."""
+
+    wall_s: float
+    cpu_s: float
+    memory_mib: float
+
+
+def measure(arguments: list[str], state_dir: Path) -> Sample:
+    """One ``harness`` process, from outside."""
+    command = [sys.executable, "-m", "harness", *arguments]
+    environment = {**os.environ, "HARNESS_STATE_DIR": str(state_dir)}
+    environment.pop("HARNESS_HISTORY_URL", None)
+    watch = Stopwatch()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = watch.elapsed_s()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
+    return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def _guest(number: int) -> GuestRecord:
+    checks = tuple(
+        CheckRecord(name=f"check-{n}", outcome=Outcome.PASS, measured=0.001 * n, allowed=1.0,
+                    unit="s", detail="as it should be")
+        for n in range(20)
+    )  # fmt: skip
+    return GuestRecord(
+        name=f"guest-{number}",
+        uuid=f"uuid-{number}",
+        outcome=Outcome.PASS,
+        accelerator="kvm",
+        pause_window_s=5.0,
+        stale_clock_window_s=0.1,
+        clock=ClockRecord(
+            method="relative-step",
+            before=ClockReading(offset_s=-0.01, uncertainty_s=0.001),
+            after_resume=ClockReading(offset_s=-5.01, uncertainty_s=0.001),
+            after_correction=ClockReading(offset_s=0.0002, uncertainty_s=0.001),
+        ),
+        checks=checks,
+        facts={"kernel": "6.1.0", "address": "192.0.2.1"},
+    )
+
+
+def make_run(state_dir: Path) -> None:
+    """A run of 100 guests in ten update domains, with its journal."""
+    guests = tuple(_guest(number) for number in range(GUESTS))
+    names = [tuple(g.name for g in guests[start : start + 10]) for start in range(0, GUESTS, 10)]
+    record = RunRecord(
+        run_id="20260101T000000Z-bench0",
+        started_at=START,
+        finished_at=START + timedelta(minutes=2),
+        outcome=Outcome.PASS,
+        exit_code=0,
+        budget_s=30.0,
+        host=HostRecord(hostname="box", kernel="6", libvirt="9", hypervisor="QEMU 7", cpu="c",
+                        accelerator="kvm"),
+        update=UpdateRecord(kind="stand-in"),
+        update_domains=tuple(
+            UpdateDomainRecord(name=str(number), guests=of_it, outcome=Outcome.PASS,
+                               pause_window_s=5.0, update_s=4.99, overhead_s=0.01)
+            for number, of_it in enumerate(names)
+        ),
+        guests=guests,
+    )  # fmt: skip
+    path = state_dir / "runs" / record.run_id
+    path.mkdir(parents=True)
+    RunFolder(path).write_record(record)
+    with open(path / "journal.jsonl", "w") as file:
+        for number, of_it in enumerate(names):
+            members = [{"name": name, "uuid": name.replace("guest", "uuid")} for name in of_it]
+            told = [(0.0, {"event": "update domain", "name": str(number)}),
+                    (0.0, {"event": "pausing", "guests": members})]  # fmt: skip
+            told += [(0.01, {"event": "paused", "guest": m["name"], **m}) for m in members]
+            told += [(5.0, {"event": "resuming", "guests": members})]
+            told += [(5.01, {"event": "resumed", "guest": m["name"], **m}) for m in members]
+            told += [(5.1, {"event": "mended", "guest": m["name"], **m}) for m in members]
+            for at_s, entry in told:
+                stamp = round((number * 10 + at_s) * 1e9)
+                file.write(json.dumps({"boottime_ns": stamp, "run_id": "r", **entry}) + "\n")
+
+
+def make_history(state_dir: Path) -> None:
+    """10,000 runs of three guests, written straight into the database."""
+    url = f"sqlite:///{state_dir / 'history.db'}"
+    with History.open(url):
+        pass
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(runs), [
+            {"run_id": f"run-{n:05}", "started_at": datetime(2000, 1, 1) + timedelta(hours=n),
+             "finished_at": None, "outcome": "pass", "exit_code": 0, "host": f"box-{n % 7}",
+             "accelerator": "kvm", "hypervisor": "QEMU", "update_kind": "stand-in",
+             "update_command": "[]", "guests": 3, "label": "nightly", "harness_version": "0",
+             "folder": ""}
+            for n in range(RUNS)
+        ])  # fmt: skip
+        connection.execute(sa.insert(figures), [
+            {"run_id": f"run-{n:05}", "guest": guest, "name": name, "value": n / RUNS}
+            for n in range(RUNS) for guest in ("", "a", "b", "c") for name in FIGURES
+        ])  # fmt: skip
+    engine.dispose()
+
+
+def main() -> None:
+    """Measure and print; beyond its limit a figure is marked."""
+    cases = {
+        f"report of {GUESTS} guests": (["report", "--format", "html"], 5.0, 300.0),
+        f"history of {RUNS} runs": (["history"], 0.5, None),
+        "history trend": (["history", "trend", "overhead_s", "--since", "2001-01-01"], None, None),
+        "history verdict": (["history", "verdict"], None, None),
+    }
+    table = Table(title=f"{REPEATS} times each: median (worst)")
+    for heading in ("", "wall", "allowed", "CPU", "memory", "allowed"):
+        table.add_column(heading, justify="right" if heading else "left")
+    with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
+        state_dir = Path(folder)
+        make_run(state_dir)
+        make_history(state_dir)
+        for case, (arguments, wall_s, memory_mib) in cases.items():
+            measure(arguments, state_dir)  # caches
+            found = [measure(arguments, state_dir) for _ in range(REPEATS)]
+            table.add_row(
+                case,
+                _shown([sample.wall_s for sample in found], "s"),
+                f"{wall_s:g} s" if wall_s else "",
+                _shown([sample.cpu_s for sample in found], "s"),
+                _shown([sample.memory_mib for sample in found], "MiB"),
+                f"{memory_mib:g} MiB" if memory_mib else "",
+            )
+    Console(width=110).print(table)
+
+
+def _shown(values: list[float], unit: str) -> str:
+    return f"{statistics.median(values):.3g} ({max(values):.3g}) {unit}"
+
+
+if __name__ == "__main__":
+    main()

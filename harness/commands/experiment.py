@@ -1,0 +1,129 @@
+"""``harness experiment``: a grid of runs, or guests held for looking around."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.commands.common import (
+    connection_options,
+    err,
+    json_option,
+    load_config,
+    out,
+    print_json,
+)
+from harness.errors import UsageError
+from harness.paths import state_dir
+from harness.report.spoken import printable
+
+if TYPE_CHECKING:
+    from harness.config import Loaded
+    from harness.experiment.conduct import Experiment
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness experiment sweep.toml            run what is left of it; results, pictures
+  harness experiment sweep.toml --dry-run  every cell in its order; touches nothing
+  harness experiment --hold web1 web2      paused, and the shell is yours for some 28 s
+"""
+)
+@click.argument("what", nargs=-1, metavar="SWEEP.TOML | GUEST...")
+@click.option("--hold", is_flag=True, help="Pause GUESTs, give the shell back, resume in budget.")
+@click.option("--budget", "budget_s", type=float, help="With --hold: longest pause in seconds.")
+@click.option("--dry-run", is_flag=True, help="Show the cells and stop.")
+@connection_options
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    uri: str | None,
+    what: tuple[str, ...],
+    hold: bool,
+    budget_s: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Carry out the grid of SWEEP.TOML in random order; go on where it was interrupted.
+
+    A broken promise is a result, not a failure: the exit code is 0 when every cell is done.
+    """
+    if hold:
+        _hold(what, config_file, uri, budget_s)
+        return
+    if len(what) != 1 or budget_s is not None:
+        raise UsageError("one sweep file, please", hint="harness experiment sweep.toml")
+    from harness.experiment.conduct import Experiment
+    from harness.experiment.sweep import load
+
+    loaded = load_config(config_file, {"uri": uri})
+    experiment = Experiment(load(Path(what[0])), state_dir())
+    if dry_run:
+        _show(experiment, as_json)
+        return
+    _conduct(experiment, loaded, as_json)
+
+
+def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
+    from harness.experiment.tidy import write
+    from harness.rehearsal import rehearse
+
+    _say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
+    carry_out = partial(rehearse, state_dir=state_dir(), config_file=loaded.file)
+    error = experiment.conduct(loaded.config, carry_out, _say)
+    files, warnings = write(experiment)
+    for warning in warnings:
+        _say(f"warning: {warning}")
+    if as_json:
+        print_json({
+            "folder": experiment.folder,
+            "seed": experiment.seed,
+            "cells": len(experiment.cells),
+            "done": len(experiment.done),
+            "files": files,
+        })  # fmt: skip
+    else:
+        for file in files:
+            click.echo(file)
+    if error is not None:
+        _say(f"{len(experiment.left)} cells are left; the same command goes on with them")
+        raise error
+
+
+def _show(experiment: Experiment, as_json: bool) -> None:
+    cells = [{"cell": c.number, "repeat": c.repeat, "guests": c.guests, **c.settings}
+             for c in experiment.left]  # fmt: skip
+    if as_json:
+        print_json({"seed": experiment.seed, "left": cells})
+        return
+    for cell in experiment.left:
+        out().print(printable(f"{cell.number:4}  {cell.described()}"), markup=False, soft_wrap=True)
+
+
+def _hold(
+    guests: tuple[str, ...], config_file: Path | None, uri: str | None, budget_s: float | None
+) -> None:
+    from harness.experiment.hold import hold
+    from harness.timebase import Deadline
+
+    config = load_config(config_file, {"uri": uri, "budget_s": budget_s}).config
+    options = [("-c", config_file), ("--uri", uri), ("--budget", budget_s)]
+    words = [word for flag, value in options if value is not None for word in (flag, str(value))]
+    deadline = Deadline.after(config.prepare_timeout_s + config.budget_s)
+    held = hold([*words, "--", *guests], state_dir(), deadline)
+    left_s = config.budget_s - config.resume_reserve_s
+    click.echo(printable(f"paused: {', '.join(held.guests)}; resumed in some {left_s:.0f} s"))
+    click.echo(
+        f"sooner: kill -INT {held.process.pid}; afterwards: harness report {held.folder.run_id}"
+    )
+
+
+def _say(line: str) -> None:
+    err().print(printable(line), markup=False, soft_wrap=True)

@@ -1,0 +1,301 @@
+"""``harness history``: runs over time."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.commands.common import json_option, print_json, whoever_listens
+from harness.errors import UsageError
+from harness.report.spoken import printable
+
+if TYPE_CHECKING:
+    from harness.history.store import History, Run
+
+_csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
+_since_option = click.option("--since", metavar="WHEN", help="A date (2026-01-31) or a time (30d).")
+_SHOWN = 20
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  harness history                          the newest runs
+  harness history trend overhead_s --since 30d
+  harness history verdict --fail-on-regression
+  harness history import                   fill it from the run folders
+""",
+)
+@click.option(
+    "--db",
+    "url",
+    metavar="URL",
+    envvar="HARNESS_HISTORY_URL",
+    help="Database: sqlite:///FILE, postgresql://… Default: history.db in the state folder.",
+)
+@click.pass_context
+def command(ctx: click.Context, url: str | None) -> None:
+    """Runs over time: list, show, compare, trend, verdict. Each run adds itself."""
+    from harness.history.store import History
+
+    ctx.obj = ctx.with_resource(History.open(url))
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_)
+
+
+@command.command("list")
+@_since_option
+@click.option("--limit", type=click.IntRange(1), help="How many; default 20, or all since WHEN.")
+@json_option
+@_csv_option
+@click.pass_obj
+def list_(
+    history: History,
+    since: str | None = None,
+    limit: int | None = None,
+    as_json: bool = False,
+    as_csv: bool = False,
+) -> None:
+    """The newest runs, with the figures of each."""
+    limit = limit or (None if since else _SHOWN)
+    found = history.newest(since=_moment(since), limit=limit)
+    rows = _with_figures(history, found)
+    if as_json:
+        print_json({"runs": rows, "known": history.count()})
+    elif as_csv:
+        _print_csv(rows)
+    else:
+        _print_runs(rows, history.count())
+
+
+@command.command()
+@click.argument("run", required=False)
+@json_option
+@_csv_option
+@click.pass_obj
+def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None:
+    """Every figure of RUN (id or part of one; default: the newest)."""
+    from harness.history.store import as_data
+
+    found = history.find(run)
+    figures = history.figures([found.run_id])
+    if as_json:
+        print_json({**as_data(found), "figures": figures})
+    elif as_csv:
+        _print_csv(figures)
+    else:
+        for key, value in as_data(found).items():
+            click.echo(printable(f"{key:16} {value}"))
+        rows = [(f["guest"] or "(run)", f["name"], f"{f['value']:.6g}") for f in figures]
+        _print_table(("guest", "figure", "value"), rows)
+
+
+@command.command()
+@click.argument("first")
+@click.argument("second", required=False)
+@json_option
+@_csv_option
+@click.pass_obj
+def compare(history: History, first: str, second: str | None, as_json: bool, as_csv: bool) -> None:
+    """Figure by figure: FIRST beside SECOND (default: the newest run)."""
+    one, two = history.find(first), history.find(second)
+    sides = [
+        {(f["guest"], f["name"]): f["value"] for f in history.figures([run.run_id])}
+        for run in (one, two)
+    ]
+    rows = [
+        {"guest": key[0], "figure": key[1], "first": sides[0].get(key), "second": sides[1].get(key)}
+        for key in sorted({*sides[0], *sides[1]})
+    ]
+    if as_json:
+        print_json({"first": one.run_id, "second": two.run_id, "figures": rows})
+    elif as_csv:
+        _print_csv(rows)
+    else:
+        cells = [
+            (row["guest"] or "(run)", row["figure"], _figure(row["first"]),
+             _figure(row["second"]), _change(row["first"], row["second"]))
+            for row in rows
+        ]  # fmt: skip
+        _print_table(("guest", "figure", one.run_id, two.run_id, "change"), cells)
+
+
+@command.command()
+@click.argument("figure")
+@click.option("--guest", default="", help="One guest's own; default: the run's worst.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: FILE.svg.")
+@_since_option
+@json_option
+@_csv_option
+@click.pass_obj
+def trend(
+    history: History,
+    figure: str,
+    guest: str,
+    plot: Path | None,
+    since: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """FIGURE over nights, e.g. overhead_s, residual_s, check.clock (see `show`)."""
+    found = history.trend(figure, guest, since=_moment(since))
+    if not found:
+        raise UsageError(f"no run has a figure {figure!r}", hint="harness history show")
+    rows: list[dict[str, Any]] = [
+        {"run_id": run.run_id, "started_at": run.started_at.isoformat(), "value": value}
+        for run, value in found
+    ]
+    if plot is not None:
+        _draw(plot, figure, found)
+    if as_json:
+        print_json({"figure": figure, "guest": guest, "runs": rows})
+    elif as_csv:
+        _print_csv(rows)
+    else:
+        _print_bars(found)
+
+
+@command.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--nights", type=click.IntRange(1), default=14, show_default=True)
+@click.option("--fail-on-regression", is_flag=True, help="Exit code 1 if a figure got worse.")
+@json_option
+@click.pass_context
+def verdict(
+    ctx: click.Context,
+    /,
+    runs: tuple[str, ...],
+    nights: int,
+    fail_on_regression: bool,
+    as_json: bool,
+) -> None:
+    """Tonight (or RUNs) against the comparable nights before: is a figure worse, by how much?"""
+    from harness.history.verdict import ENOUGH_NIGHTS, judge
+
+    found = judge(ctx.obj, runs, nights=nights)
+    if as_json:
+        print_json(found.as_data())
+    elif not found.compared:
+        click.echo(f"{found.nights} comparable nights; {ENOUGH_NIGHTS} are wanted for a verdict")
+    else:
+        for one in found.compared:
+            click.echo(f"{'WORSE' if one.worse else 'ok':6}{one.sentence()}")
+    ctx.exit(1 if fail_on_regression and found.regressions else 0)
+
+
+@command.command("import")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+@click.pass_context
+def import_(ctx: click.Context, folders: Sequence[Path], as_json: bool) -> None:
+    """Put run FOLDERS (default: all of the state folder) in again; safe to repeat."""
+    from harness.history.store import import_all
+    from harness.paths import state_dir
+    from harness.runfolder import RunFolder, all_runs
+
+    chosen = [RunFolder(path) for path in folders] or list(all_runs(state_dir()))
+    done, refused = import_all(ctx.obj, chosen)
+    if as_json:
+        print_json({"imported": done, "refused": refused})
+    else:
+        click.echo(f"{done} runs imported")
+        for line in refused:
+            click.echo(printable(f"left out: {line}"), err=True)
+    ctx.exit(3 if refused else 0)
+
+
+def _moment(text: str | None) -> datetime | None:
+    from harness.durations import parse
+    from harness.timebase import utc_now
+
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except ValueError:
+        pass
+    try:
+        return utc_now() - timedelta(seconds=parse(text))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--since: {text!r} is neither a date nor a time") from error
+
+
+def _with_figures(history: History, found: Sequence[Run]) -> list[dict[str, Any]]:
+    from harness.history.figures import KINDS, RUN
+    from harness.history.store import as_data
+
+    measured: dict[str, dict[str, float]] = {}
+    for row in history.figures([run.run_id for run in found], guest=RUN):
+        measured.setdefault(row["run_id"], {})[row["name"]] = row["value"]
+    return [
+        {**as_data(run), **{name: measured.get(run.run_id, {}).get(name) for name in KINDS}}
+        for run in found
+    ]
+
+
+def _print_runs(rows: Sequence[dict[str, Any]], known: int) -> None:
+    from harness.report.spoken import duration
+
+    cells = [
+        (row["run_id"], row["outcome"].upper(), row["host"], row["accelerator"],
+         str(row["guests"]), row["label"], duration(row["pause_window_s"]),
+         duration(row["overhead_s"]), duration(row["residual_s"]))
+        for row in rows
+    ]  # fmt: skip
+    headings = ("run", "", "host", "by", "guests", "label", "paused", "overhead", "residual")
+    _print_table(headings, cells)
+    if known > len(rows):
+        click.echo(f"{len(rows)} of {known} runs")
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns by hand: a library that draws tables takes longer to load than the answer."""
+    shown = [[printable(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(headings))]
+    with whoever_listens():
+        for row in shown:
+            cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+
+
+def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        with whoever_listens():
+            writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
+
+
+def _change(first: float | None, second: float | None) -> str:
+    if first is None or second is None or first == 0:
+        return ""
+    return f"{100 * (second / first - 1):+.0f} %"
+
+
+def _print_bars(found: Sequence[tuple[Run, float]]) -> None:
+    highest = max(abs(value) for _, value in found) or 1.0
+    for run, value in found:
+        bar = "█" * round(40 * abs(value) / highest)
+        click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value:<12.6g}{bar}")
+
+
+def _draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
+    from harness.history.figures import KINDS
+    from harness.report.figures import alone, line
+    from harness.runfolder import write_atomically
+
+    unit = KINDS[figure].unit if figure in KINDS else ""
+    days = [run.started_at.timestamp() / 86400 for run, _ in found]
+    write_atomically(file, alone(line(days, [value for _, value in found], unit, "trend")))

@@ -1,0 +1,101 @@
+"""``harness nightly``: the whole night with one exit code and one line."""
+
+from __future__ import annotations
+
+import platform
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.common import err, json_option, print_json, whoever_listens
+from harness.commands.maintenance_options import load_maintenance, maintenance_options
+from harness.paths import state_dir
+from harness.report.spoken import printable
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness nightly -c /etc/harness/harness.toml --repeat 6 --fail-on-regression
+  harness nightly --prometheus /var/lib/prometheus/node-exporter/harness.prom
+  harness nightly | mail -s "$(head -1)" you@example.org
+"""
+)
+@maintenance_options
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Runs; the first of several is a warm-up and not counted.",
+)
+@click.option(
+    "--nights",
+    type=click.IntRange(1),
+    default=14,
+    show_default=True,
+    help="How many comparable nights before to compare with.",
+)
+@click.option("--fail-on-regression", is_flag=True, help="Exit code 1 if a figure got worse.")
+@click.option(
+    "--prometheus",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write metrics for node_exporter's textfile collector.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write JUnit XML there too, for a CI server.",
+)
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    uri: str | None,
+    guests: tuple[str, ...],
+    repeat: int,
+    nights: int,
+    fail_on_regression: bool,
+    prometheus: Path | None,
+    junit: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """doctor, runs, report, history, verdict: one exit code, one line for a mail's subject.
+
+    After a run that is not healthy there is no other. The exit code is the loudest of all runs'.
+    """
+    from harness.afterwards import finish
+    from harness.doctor import examine
+    from harness.nightly import look_back, publish, spend
+    from harness.rehearsal import rehearse
+
+    loaded = load_maintenance(config_file, uri, options)
+    night = spend(
+        findings=examine(loaded.config, state_dir()),
+        rehearse=partial(
+            rehearse, loaded.config, guests, state_dir=state_dir(), config_file=loaded.file
+        ),
+        finish=finish,
+        repeat=repeat,
+        say=_say,
+    )
+    look_back(night, label="nightly", nights=nights, fail_on_regression=fail_on_regression)
+    publish(night, prometheus, junit)
+    for warning in night.warnings:
+        _say(f"warning: {warning}")
+    host = night.runs[0].host.hostname if night.runs else platform.node()
+    with whoever_listens():
+        if as_json:
+            print_json(night.as_data(host))
+        else:
+            click.echo(night.summary(host))
+    ctx.exit(night.exit_code)
+
+
+def _say(line: str) -> None:
+    err().print(printable(line), markup=False, soft_wrap=True)

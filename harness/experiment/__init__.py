@@ -1,0 +1,1 @@
+"""Experiments: a grid of maintenances in random order, tidy results, a picture a question."""

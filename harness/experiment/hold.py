@@ -1,0 +1,77 @@
+"""``--hold``: guests are paused, the shell comes back, and within the budget they go on.
+
+What holds them is an ordinary run in the background, with its guardian, journal and record.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InfrastructureError, JournalError
+from harness.journal import FILE_NAME, read
+from harness.runfolder import RunFolder, all_runs
+from harness.timebase import Deadline, NotYet, wait_for
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run that holds guests."""
+
+    process: subprocess.Popen[bytes]
+    folder: RunFolder
+    guests: tuple[str, ...]
+
+
+def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
+    """Start ``harness run`` of kind hold with ``arguments``; return when all guests are paused.
+
+    Raises InfrastructureError with its last words if it ends before that.
+    """
+    log = state_dir / "hold.log"
+    command = [sys.executable, "-m", "harness", "run", "--kind", "hold", *arguments]
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(log, "wb", opener=_private) as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise InfrastructureError(f"cannot start a run: {error.strerror}") from error
+
+    def look() -> Held:
+        if process.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines()
+            last = said[-1] if said else f"status {process.returncode}"
+            raise InfrastructureError(f"nothing is held: {last}", hint=f"all of it is in {log}")
+        return _found(process, state_dir)
+
+    return wait_for(look, what="pausing", deadline=deadline)
+
+
+def _found(process: subprocess.Popen[bytes], state_dir: Path) -> Held:
+    """The run of that process, once it has paused everybody it wants to. Raises NotYet."""
+    folder = next(iter(all_runs(state_dir)), None)
+    if folder is None:
+        raise NotYet("no run yet")
+    try:
+        entries = [e for e in read(folder.path / FILE_NAME) if e.get("pid") == process.pid]
+    except JournalError as error:
+        raise NotYet(str(error)) from error
+    wanted = {g["name"] for e in entries if e["event"] == "pausing" for g in e["guests"]}
+    paused = {e["guest"] for e in entries if e["event"] == "paused"}
+    if not wanted or wanted - paused:
+        raise NotYet("not everybody is paused yet")
+    return Held(process, folder, tuple(sorted(paused)))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,10 @@
+"""Run by the migration library on the connection that :mod:`harness.history.store` hands it."""
+
+from alembic import context
+
+from harness.history.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,177 @@
+"""A night: look at the box, maintain its guests several times, compare with the nights before.
+
+The first run warms caches up and is not counted. After a run that is not healthy there is no
+other: guests that a maintenance did not do well are not maintained again while nobody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.history.figures import RUN, figures_of
+from harness.records import Outcome, RunRecord
+from harness.report.spoken import duration, printable
+from harness.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from harness.doctor import Finding
+    from harness.history.verdict import Verdict
+    from harness.run import Finished
+
+Say = Callable[[str], None]
+#: From the loudest on; what is not here comes last.
+_LOUDEST = (4, 130, 2, 3, 1, 0)
+
+
+@dataclass
+class Night:
+    """What came of it."""
+
+    problems: list[str] = field(default_factory=list)
+    """What doctor found, or what ended the night."""
+    warnings: list[str] = field(default_factory=list)
+    runs: list[RunRecord] = field(default_factory=list)
+    folders: list[RunFolder] = field(default_factory=list)
+    verdict: Verdict | None = None
+    codes: list[int] = field(default_factory=list)
+    warm: bool = False
+    """The first of ``runs`` was the warm-up."""
+
+    @property
+    def exit_code(self) -> int:
+        """One for all of it; a night that ran nothing is not a good one."""
+        codes = self.codes or [3]
+        return next((code for code in _LOUDEST if code in codes), max(codes))
+
+    @property
+    def counted(self) -> list[RunRecord]:
+        """The runs without the warm-up."""
+        return self.runs[1:] if self.warm and len(self.runs) > 1 else self.runs
+
+    def summary(self, host: str) -> str:
+        """One line, fit for the subject of a mail."""
+        words = {0: "PASS", 1: "FAIL", 4: "STILL PAUSED", 130: "INTERRUPTED"}
+        said = f"harness {words.get(self.exit_code, 'ERROR')} on {host}"
+        parts = [self._figures()] if self.runs else []
+        parts += self.problems[:1]
+        if self.verdict is not None:
+            worse = [one.sentence() for one in self.verdict.regressions]
+            quiet = f"no regression against {self.verdict.nights} nights"
+            if not self.verdict.compared:
+                quiet = f"{self.verdict.nights} nights to compare with"
+            parts.append(f"WORSE {worse[0]}" if worse else quiet)
+        return printable(f"{said}: {'; '.join(parts)}")
+
+    def _figures(self) -> str:
+        counted = self.counted
+        measured: dict[str, list[float]] = {}
+        for record in counted:
+            for figure in figures_of(record):
+                if figure.guest == RUN:
+                    measured.setdefault(figure.name, []).append(figure.value)
+        shown = [
+            f"{words} {duration(median(measured[name]))}"
+            for name, words in (("pause_window_s", "paused"), ("residual_s", "residual"))
+            if name in measured
+        ]
+        good = sum(record.outcome is Outcome.PASS for record in counted)
+        guests = max(len(record.guests) for record in counted)
+        return ", ".join([f"{good}/{len(counted)} runs of {guests} guests good", *shown])
+
+    def as_data(self, host: str) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "exit_code": self.exit_code,
+            "summary": self.summary(host),
+            "problems": self.problems,
+            "warnings": self.warnings,
+            "run_ids": [record.run_id for record in self.runs],
+            "warm_up": self.runs[0].run_id if self.warm and self.runs else None,
+            "verdict": self.verdict.as_data() if self.verdict else None,
+        }
+
+
+def spend(
+    *,
+    findings: Iterable[Finding],
+    rehearse: Callable[[], Finished],
+    finish: Callable[[RunFolder], list[str]],
+    repeat: int,
+    say: Say,
+) -> Night:
+    """doctor → runs → a report and a row in the history for each. Raises nothing of ours."""
+    night = Night()
+    night.problems += _problems(findings)
+    if night.problems:
+        night.codes.append(3)
+        return night
+    night.warm = repeat > 1
+    for number in range(1, repeat + 1):
+        say(f"run {number} of {repeat}{' (warm-up)' if night.warm and number == 1 else ''}")
+        try:
+            finished = rehearse()
+        except HarnessError as error:
+            night.problems.append(str(error))
+            night.codes.append(error.exit_code)
+            break
+        night.runs.append(finished.record)
+        night.folders.append(finished.folder)
+        night.warnings += finish(finished.folder)
+        night.codes.append(finished.record.exit_code)
+        if finished.error is not None:
+            night.codes.append(finished.error.exit_code)
+            night.problems.append(str(finished.error))
+        if finished.error is not None or finished.record.outcome is not Outcome.PASS:
+            break
+    return night
+
+
+def _problems(findings: Iterable[Finding]) -> list[str]:
+    return [
+        f"{finding.name}: {finding.detail}" for finding in findings if finding.level == "problem"
+    ]
+
+
+def look_back(night: Night, *, label: str, nights: int, fail_on_regression: bool) -> None:
+    """Label the runs in the history, and judge the night. A history that fails is a warning."""
+    from harness.history.store import History
+    from harness.history.verdict import judge
+
+    if not night.runs:
+        return
+    try:
+        with History.open() as history:
+            for folder, record in zip(night.folders, night.runs, strict=True):
+                warm = night.warm and record is night.runs[0]
+                history.add(folder, "warm-up" if warm else label)
+            night.verdict = judge(history, [r.run_id for r in night.counted], nights=nights)
+    except HarnessError as error:
+        night.warnings.append(str(error))
+    if fail_on_regression and night.verdict is not None and night.verdict.regressions:
+        night.codes.append(1)
+
+
+def publish(night: Night, prometheus: Path | None, junit: Path | None) -> None:
+    """Where a collector or a CI server looks. Raises InfrastructureError."""
+    from harness.report import junit as junit_report
+    from harness.report import prometheus as metrics
+
+    if not night.runs:
+        return
+    worst = _shown(night.runs)
+    if prometheus is not None:
+        worse = [one.figure for one in night.verdict.regressions] if night.verdict else None
+        metrics.write(prometheus, metrics.document(worst, worse))
+    if junit is not None:
+        metrics.write(junit, junit_report.document(worst))
+
+
+def _shown(runs: Sequence[RunRecord]) -> RunRecord:
+    """The run to show where there is room for one: one that is not good, else the newest."""
+    bad = [record for record in runs if record.outcome is not Outcome.PASS]
+    return bad[-1] if bad else runs[-1]

@@ -1,0 +1,124 @@
+"""One maintenance for programs of ours: connect, plan, carry out; nothing is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.config import Config
+from harness.host.protocol import Hypervisor
+from harness.notice import Notice
+from harness.progress import Observer, silent
+from harness.timebase import Deadline
+from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
+from harness.updates.registry import make
+
+if TYPE_CHECKING:
+    from harness.run import Finished
+
+Connect = Callable[[Config], AbstractContextManager[Hypervisor]]
+
+
+@contextmanager
+def connected(config: Config) -> Iterator[Hypervisor]:
+    """A connection to the host's libvirt for the time of a ``with``. Raises HarnessError."""
+    # Here, not above: `harness --help` should not have to load libvirt.
+    from harness.host.driver import LibvirtHypervisor
+
+    hypervisor = LibvirtHypervisor.open(config.uri, Deadline.after(config.prepare_timeout_s))
+    try:
+        yield hypervisor
+    finally:
+        hypervisor.close()
+
+
+def make_update(config: Config) -> HostUpdate:
+    """The update that the configuration asks for. Raises ConfigError."""
+    section = config.update
+    return make(
+        UpdateSettings(
+            kind=section.kind,
+            command=section.command,
+            expected_s=section.expected_s,
+            scope=Scope(section.scope) if section.scope else None,
+            preserves_memory=section.preserves_memory,
+            duration_s=section.duration_s,
+            verify=section.verify,
+            rollback=section.rollback,
+        )
+    )
+
+
+@contextmanager
+def announcement(
+    config: Config,
+    update: HostUpdate,
+    hypervisor: Hypervisor,
+    *,
+    state_dir: Path,
+    config_file: Path | None = None,
+    not_before_ns: int = 0,
+) -> Iterator[Notice | None]:
+    """How guests are told, with a server that answers them; None if they are not to be told.
+
+    ``config_file`` is for the server, ``not_before_ns`` the earliest pause in ns since 1970.
+    """
+    settings = config.events
+    if settings.notice_s is None:
+        yield None
+        return
+    from harness.events.notice import EventNotice
+    from harness.events.service import served
+    from harness.events.store import Store
+
+    where = ["--address", settings.address, "--port", str(settings.port)]
+    file = ["--config", str(config_file)] if config_file else []
+    with (
+        Store(state_dir) as store,
+        served(state_dir, [*file, "--uri", config.uri, *where]) as service,
+    ):
+        yield EventNotice(
+            store,
+            config,
+            hypervisor,
+            duration_s=update.expected_s,
+            not_before_ns=not_before_ns,
+            keep_served=service.ensure,
+        )
+
+
+def rehearse(
+    config: Config,
+    guests: Sequence[str],
+    *,
+    state_dir: Path,
+    config_file: Path | None = None,
+    observer: Observer = silent,
+    connect: Connect = connected,
+) -> Finished:
+    """Carry out one maintenance of ``guests`` (none: those of the configuration).
+
+    Raises a HarnessError for what fails before there is a run; whatever ends the run later is in
+    the result.
+    """
+    from harness.run import run
+    from harness.survey import survey
+
+    update = make_update(config)
+    with connect(config) as hypervisor:
+        plan = survey(config, guests, hypervisor, update)
+        told = announcement(
+            config, update, hypervisor, state_dir=state_dir, config_file=config_file
+        )
+        with told as notice:
+            return run(
+                config,
+                plan,
+                update,
+                hypervisor,
+                state_dir=state_dir,
+                observer=observer,
+                notice=notice,
+            )

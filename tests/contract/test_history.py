@@ -1,0 +1,269 @@
+"""The history: the same promises on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import harness.history
+from harness.cli import run_command_line
+from harness.errors import InfrastructureError, MissingCapability, UsageError
+from harness.history import schema
+from harness.history.store import History, import_all
+from harness.records import Outcome
+from harness.runfolder import RunFolder, all_runs
+from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
+
+
+def _as_postgres(*words: str | Path) -> None:
+    """PostgreSQL refuses to work for root; Debian's package brings a user of its own."""
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    command = [*(user if os.geteuid() == 0 else []), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    """A server of our own: fresh, only on a Unix socket, gone afterwards."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found and "postgresql" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+        pytest.fail("PostgreSQL is required, and is not installed")
+    if not found:
+        pytest.skip("no PostgreSQL: Debian's package postgresql is not installed")
+    programs = found[-1].parent
+    folder = Path(tempfile.mkdtemp(prefix="harness-pg-", dir="/tmp"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    data = folder / "data"
+    try:
+        initdb = ("--auth=trust", "--username=harness", "--encoding=UTF8", "--no-sync")
+        _as_postgres(programs / "initdb", "-D", data, *initdb)
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        control = programs / "pg_ctl"
+        _as_postgres(control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+        try:
+            yield f"postgresql://harness@/postgres?host={folder}"
+        finally:
+            _as_postgres(control, "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _empty(url: str) -> None:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'history.db'}"
+    found = request.getfixturevalue("postgresql")
+    _empty(found)
+    return found
+
+
+def put(history: History, tmp_path: Path, **about) -> RunFolder:
+    folder = a_folder(tmp_path, a_run(**about))
+    history.add(folder)
+    return folder
+
+
+def test_a_run_comes_back_as_it_was(url, tmp_path):
+    """Its facts, with times in UTC, and its figures: each guest's and the run's worst."""
+    record = a_run(a_guest("a", residual_s=0.001), a_guest("b", residual_s=-0.003))
+    with History.open(url) as history:
+        history.add(a_folder(tmp_path, record))
+        run = history.find(None)
+        figures = {(f["guest"], f["name"]): f["value"] for f in history.figures([run.run_id])}
+    assert (run.run_id, run.started_at, run.outcome) == (record.run_id, START, "pass")
+    assert (run.host, run.accelerator, run.guests, run.label) == ("box", "tcg", 2, "run")
+    assert figures["a", "residual_s"] == 0.001
+    assert figures["", "residual_s"] == 0.003
+    assert figures["", "duration_s"] == 15.0
+    assert figures["a", "check.pause-window"] == 5.012
+
+
+def test_importing_rebuilds_the_rows_and_keeps_the_label(url, tmp_path):
+    """Safe to repeat; what cannot be read is named and left out."""
+    with History.open(url) as history:
+        folder = put(history, tmp_path)
+        history.label(folder.run_id, "nightly")
+        folder.write_record(a_run(overhead_s=0.5))
+        broken = a_folder(tmp_path, a_run(run_id="20260102T020000Z-bbbbbb"))
+        (broken.path / "run.json").write_text("{}")
+        done, refused = import_all(history, all_runs(tmp_path))
+        [(run, overhead)] = history.trend("overhead_s", "")
+        assert history.count() == 1
+    assert (done, len(refused), run.label, overhead) == (1, 1, "nightly", 0.5)
+
+
+def test_runs_come_newest_first_and_since(url, tmp_path):
+    """With a limit, and without what is apart."""
+    with History.open(url) as history:
+        for day in range(4):
+            put(history, tmp_path, run_id=f"run-{day}", started_at=START + timedelta(days=day))
+        history.label("run-3", "warm-up")
+        ids = [run.run_id for run in history.newest(since=START + timedelta(days=1))]
+        assert ids == ["run-3", "run-2", "run-1"]
+        assert [run.run_id for run in history.newest(limit=1, apart=False)] == ["run-2"]
+        assert [run.run_id for run, _ in history.trend("overhead_s", "")] == [
+            *("run-0", "run-1", "run-2")
+        ]
+
+
+def test_hostile_names_are_data(url, tmp_path):
+    """Every character that a name may hold goes in and does no harm."""
+    with History.open(url) as history:
+        put(history, tmp_path, host=HOSTILE)
+        folder = a_folder(tmp_path, a_run(a_guest(HOSTILE), run_id="hostile"))
+        history.add(folder)
+        assert history.count() == 2
+        assert {f["guest"] for f in history.figures(["hostile"])} == {
+            "",
+            HOSTILE.replace("\0", "\ufffd"),
+        }
+
+
+def test_a_run_is_found_by_part_of_its_id(url, tmp_path):
+    """Unique, or it is refused; `%` and `_` stand for themselves."""
+    with History.open(url) as history:
+        put(history, tmp_path, run_id="2026-aaa")
+        put(history, tmp_path, run_id="2026-bbb")
+        assert history.find("bbb").run_id == "2026-bbb"
+        for wanted in ("2026", "%", "_", "nope"):
+            with pytest.raises(UsageError):
+                history.find(wanted)
+
+
+def test_it_can_be_opened_twice_at_once(url, tmp_path):
+    """Several boxes and a person."""
+    with History.open(url) as one, History.open(url) as two:
+        put(one, tmp_path)
+        assert two.count() == 1
+
+
+def test_the_migrations_make_what_the_code_expects(url):
+    """Table by table and column by column; and HEAD is the newest migration."""
+    History.open(url).__exit__(None, None, None)
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    inspector = sa.inspect(engine)
+    made = {
+        table: {(c["name"], c["nullable"]) for c in inspector.get_columns(table)}
+        for table in schema.metadata.tables
+    }
+    engine.dispose()
+    wanted = {
+        name: {(c.name, c.nullable) for c in table.columns}
+        for name, table in schema.metadata.tables.items()
+    }
+    assert made == wanted
+    config = Config()
+    folder = Path(harness.history.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+
+
+def test_a_history_of_a_later_harness_is_left_alone(url):
+    """It is told apart from one that is older."""
+    History.open(url).__exit__(None, None, None)
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(InfrastructureError, match="9999"):
+        History.open(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nonsense", UsageError),
+        ("nosuch://x", UsageError),
+        ("sqlite:////nonexistent/folder/x.db", InfrastructureError),
+        ("postgresql://u:secret@/x?host=/nonexistent", InfrastructureError),
+        ("mysql://localhost/x", MissingCapability),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named_without_its_password(url, error):
+    """And nothing of the library's shows through."""
+    with pytest.raises(error) as raised:
+        History.open(url)
+    assert "secret" not in str(raised.value)
+
+
+def _said(capsys, *words: str) -> tuple[int, str]:
+    return run_command_line(["history", *words]), capsys.readouterr().out
+
+
+def test_the_command_line_lists_shows_compares_and_draws(url, tmp_path, capsys, monkeypatch):
+    """Every subcommand as text, and for programs as JSON or CSV."""
+    monkeypatch.setenv("HARNESS_HISTORY_URL", url)
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
+    for number in range(3):
+        a_folder(tmp_path, a_run(run_id=f"run-{number}", overhead_s=0.01 * (number + 1),
+                                 started_at=START + timedelta(days=number)))  # fmt: skip
+    assert _said(capsys, "import") == (0, "3 runs imported\n")
+    assert "run-2  PASS" in _said(capsys)[1]
+    listed = json.loads(_said(capsys, "list", "--json", "--since", "2026-01-02")[1])
+    assert [run["run_id"] for run in listed["runs"]] == ["run-2", "run-1"]
+    assert listed["runs"][0]["overhead_s"] == 0.03
+    assert _said(capsys, "list", "--csv")[1].splitlines()[1].startswith("run-2,2026-01-03T")
+    assert "residual_s" in _said(capsys, "show", "run-1")[1]
+    assert "+200 %" in _said(capsys, "compare", "run-0", "run-2")[1]
+    picture = tmp_path / "trend.svg"
+    assert "█" in _said(capsys, "trend", "overhead_s", "--plot", str(picture))[1]
+    assert picture.read_text().startswith("<svg")
+    assert _said(capsys, "trend", "nosuch")[0] == 2
+    assert _said(capsys, "list", "--since", "yesterday-ish")[0] == 2
+
+
+def test_a_regression_fails_the_command_only_where_asked(url, tmp_path, capsys, monkeypatch):
+    """Six quiet nights, then one that costs ten times as much."""
+    monkeypatch.setenv("HARNESS_HISTORY_URL", url)
+    with History.open(url) as history:
+        for number in range(6):
+            put(history, tmp_path, run_id=f"run-{number}", overhead_s=0.010 + number / 10_000,
+                started_at=START + timedelta(days=number))  # fmt: skip
+        quiet, out = _said(capsys, "verdict", "--fail-on-regression")
+        assert quiet == 0, out
+        put(history, tmp_path, run_id="tonight", overhead_s=0.1,
+            started_at=START + timedelta(days=6))  # fmt: skip
+    code, out = _said(capsys, "verdict")
+    assert code == 0
+    assert "WORSE overhead_s: 0.1 s, usually 0.01025 s" in out
+    code, out = _said(capsys, "verdict", "--fail-on-regression", "--json")
+    assert code == 1
+    data = json.loads(out)
+    assert [one["figure"] for one in data["figures"] if one["worse"]] == ["overhead_s"]
+
+
+def test_only_comparable_nights_are_compared(url, tmp_path):
+    """Another host, another accelerator, a failed run, a warm-up: none of them counts."""
+    from harness.history.verdict import judge
+
+    with History.open(url) as history:
+        for number in range(8):
+            put(history, tmp_path, run_id=f"run-{number}",
+                started_at=START + timedelta(days=number),
+                host="other" if number == 0 else "box",
+                accelerator="kvm" if number == 1 else "tcg",
+                outcome=Outcome.FAIL if number == 2 else Outcome.PASS)  # fmt: skip
+        history.label("run-3", "warm-up")
+        assert judge(history).nights == 3
+        assert judge(history).compared == ()

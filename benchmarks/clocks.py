@@ -22,7 +22,7 @@ from functools import partial
 from benchmarks import document
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
-from harness.config import Config, load
+from harness.config import load
 from harness.fanout import fan_out
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
@@ -30,6 +30,7 @@ from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.mend import Mended, mend
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6

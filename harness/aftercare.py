@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed, Testimony
-from harness.config import Config
 from harness.errors import HarnessError
 from harness.fanout import errors, fan_out
 from harness.guest.health import KernelLog, look_again, mark
@@ -20,6 +19,7 @@ from harness.mend import Mended, mend
 from harness.records import ClockReading
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.window import GuestPause, PauseWindow
 from harness.witnesses import witnesses_for

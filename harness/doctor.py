@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from harness.config import Config
 from harness.errors import HarnessError
 from harness.events.sockets import carriers, how_to_add
 from harness.fanout import fan_out
@@ -21,6 +20,7 @@ from harness.lifecycle import GuestState
 from harness.recover import dead_runs
 from harness.runfolder import FREE_BYTES_WANTED
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import Deadline
 
 

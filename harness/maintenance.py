@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from harness.aftercare import Aftermath, Care
-from harness.config import Config
 from harness.custody import Member
 from harness.errors import HarnessError, InfrastructureError, TakenOver
 from harness.guard import Guard
@@ -22,6 +21,7 @@ from harness.records import GuestRecord, UpdateDomainRecord
 from harness.resume import still_paused
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import PauseWindow, UpdateCalls, hold_window

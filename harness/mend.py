@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from harness.clock.correction import Correction, correct
 from harness.clock.watching import watch
-from harness.config import Config
 from harness.errors import HarnessError
 from harness.records import ClockReading, Outcome, WatchRecord
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 #: For a second opinion; an agent that hangs must not hold us up.

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.config import Config, Loaded
+    from harness.config import Loaded
     from harness.errors import HarnessError
     from harness.records import CheckRecord, GuestRecord, RunRecord
+    from harness.settings import Config
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

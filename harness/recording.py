@@ -9,7 +9,6 @@ from harness.aftercare import Aftermath, Baseline
 from harness.checks import judge_all
 from harness.checks.evidence import Evidence, Testimony
 from harness.checks.frozen import monotonic_deficit
-from harness.config import Config
 from harness.host.protocol import EventKind, Hypervisor
 from harness.host.reference import synchronised
 from harness.mend import Mended
@@ -23,6 +22,7 @@ from harness.records import (
 )
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import NS_PER_S
 from harness.window import GuestPause, PauseWindow
 

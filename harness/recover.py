@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock.arithmetic import judge_offset
-from harness.config import Config
 from harness.custody import Member, held, unmended
 from harness.errors import HarnessError, JournalError
 from harness.host.protocol import Hypervisor
@@ -31,6 +30,7 @@ from harness.records import (
 from harness.resume import resume_all
 from harness.runfolder import RunFolder, all_runs
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.whoami import boot_id
 

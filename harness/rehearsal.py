@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import Config
 from harness.host.protocol import Hypervisor
 from harness.notice import Notice
 from harness.progress import Observer, silent
+from harness.settings import Config
 from harness.timebase import Deadline
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from harness import __version__
-from harness.config import Config
 from harness.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
 from harness.fanout import errors, fan_out
 from harness.guard import Guardian
@@ -39,6 +38,7 @@ from harness.records import (
 from harness.report import junit
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
+from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.whoami import who_am_i

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config import Config
 from harness.errors import InfrastructureError, UsageError
 from harness.records import RunRecord
+from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, utc_now
 
 M = TypeVar("M", bound=BaseModel)

@@ -12,7 +12,6 @@ from harness.checks.evidence import Observed
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
-from harness.config import Config, GuestSection
 from harness.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
 from harness.guest.access import SshSettings
 from harness.guest.facts import GuestFacts, gather
@@ -20,6 +19,7 @@ from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.records import ClockReading
+from harness.settings import Config, GuestSection
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.witnesses.group import Witnesses
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.config import Config
 from harness.host.protocol import Hypervisor
 from harness.plan import Plan, make_plan
+from harness.settings import Config
 from harness.timebase import Deadline
 from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate

@@ -22,9 +22,9 @@ from harness.commands.common import (
     print_json,
     show_config,
 )
-from harness.config import Config
 from harness.records import EXIT_CODES, ClockReading, Outcome
 from harness.report.words import STYLES, duration, offset, printable
+from harness.settings import Config
 from harness.timebase import Deadline
 
 #: For what a guest does after its own deadline.

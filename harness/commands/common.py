@@ -20,8 +20,9 @@ from harness.paths import config_files
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
 
-    from harness.config import Config, Loaded
+    from harness.config import Loaded
     from harness.host.protocol import Hypervisor
+    from harness.settings import Config
 
 _FILE_WIDTH = 120
 

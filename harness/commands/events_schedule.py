@@ -16,11 +16,11 @@ from harness.commands.maintenance_options import (
     notice_options,
     seconds,
 )
-from harness.config import Config
 from harness.errors import UsageError
 from harness.paths import state_dir
 from harness.plan import Plan
 from harness.report.words import printable
+from harness.settings import Config
 from harness.timebase import NS_PER_S, utc_now
 
 _DEFAULT_NOTICE_S = 900.0

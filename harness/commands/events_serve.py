@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.common import F, connection_options, err, hypervisor, load_config
-from harness.config import Config, Loaded
+from harness.config import Loaded
 from harness.errors import UsageError
 from harness.paths import state_dir
 from harness.report.words import printable
+from harness.settings import Config
 from harness.timebase import Deadline
 
 if TYPE_CHECKING:

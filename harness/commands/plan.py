@@ -13,9 +13,9 @@ from harness.commands.maintenance_options import (
     maintenance_options,
     make_update,
 )
-from harness.config import Config
 from harness.plan import Plan
 from harness.report.words import printable
+from harness.settings import Config
 from harness.updates.protocol import HostUpdate
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from harness.config import Config
 from harness.errors import EventError, HarnessError
 from harness.events import windows
 from harness.events.document import Event, EventType, State, utc
@@ -23,6 +22,7 @@ from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.plan import Plan, UpdateDomain
 from harness.records import NoticeRecord, PollRecord
+from harness.settings import Config
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 
 #: How soon an approval is noticed.

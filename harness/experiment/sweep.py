@@ -28,8 +28,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.config import Config, overlaid, scalar_keys
+from harness.config import overlaid, scalar_keys
 from harness.errors import ConfigError
+from harness.settings import Config
 
 #: Settings of several words; an axis over them is a list of lists.
 _LISTS = ("update.command", "update.verify", "update.rollback")

@@ -9,8 +9,8 @@ from typing import Any
 
 import paramiko
 
-from harness.config import SshSection
 from harness.errors import ConfigError
+from harness.settings import SshSection
 
 DEFAULT_PORT = 22
 USER_CONFIG = Path("~/.ssh/config")

@@ -212,7 +212,7 @@ def _open_jump(
         raise ConfigError(f"ProxyJump: {host} needs {host} to jump", guest=guest)
     if port and not port.isdecimal():
         raise ConfigError(f"ProxyJump: {port!r} is no port", guest=guest)
-    from harness.config import SshSection  # the defaults; a jump host has no section of its own
+    from harness.settings import SshSection  # the defaults; a jump host has no section of its own
 
     address = SshSettings.configured_address(host) or host
     resolved = SshSettings.resolve(host, address, SshSection(), SshSection())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from harness.checks.own import Ended, OwnChecks
-from harness.config import OwnCheckSection
+from harness.settings import OwnCheckSection
 from harness.timebase import Deadline
 from harness.updates.process import UpdateProcess
 from harness.witnesses.protocol import Scene, Witness

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from harness.config import ChecksSection, OwnCheckSection
 from harness.errors import HarnessError, MissingCapability, ProbeError
 from harness.guest.facts import GuestFacts
 from harness.guest.protocol import GuestShell, LineStream
 from harness.host.protocol import ProcessIdentity
+from harness.settings import ChecksSection, OwnCheckSection
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.witnesses.programs import python3_program
 

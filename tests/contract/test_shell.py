@@ -17,7 +17,6 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from harness.config import SshSection
 from harness.errors import (
     CommandFailed,
     ConfigError,
@@ -29,6 +28,7 @@ from harness.errors import (
 )
 from harness.guest.access import SshSettings
 from harness.guest.shell import SshShell
+from harness.settings import SshSection
 from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
 from tests.fakes.sshd import NONSENSE, make_key, peer, private_sshd
 

@@ -23,7 +23,7 @@ import pytest
 from harness.checks import CHECKS
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
-from harness.config import ChecksSection, load
+from harness.config import load
 from harness.guest.health import look_again, mark
 from harness.guest.protocol import posix
 from harness.lab import lab as labs
@@ -32,6 +32,7 @@ from harness.lab.specs import GuestSpec
 from harness.paths import state_dir
 from harness.runfolder import find_run
 from harness.session import GuestSession
+from harness.settings import ChecksSection
 from harness.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.witnesses import witnesses_for
 from harness.witnesses.canary import CanaryWitness, pattern

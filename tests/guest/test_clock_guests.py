@@ -12,11 +12,11 @@ import pytest
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.watching import watch
-from harness.config import SshSection
 from harness.errors import ProbeError
 from harness.guest.access import SshSettings
 from harness.guest.facts import gather
 from harness.guest.shell import SshShell
+from harness.settings import SshSection
 from harness.timebase import Deadline
 
 

@@ -16,7 +16,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from harness.config import Config, EventsSection, GuestSection
 from harness.errors import EventError
 from harness.events.desk import Desk
 from harness.events.document import State
@@ -24,6 +23,7 @@ from harness.events.notice import EventNotice
 from harness.events.store import Store
 from harness.lifecycle import GuestState
 from harness.plan import make_plan
+from harness.settings import Config, EventsSection, GuestSection
 from harness.timebase import NS_PER_S, Deadline
 from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock

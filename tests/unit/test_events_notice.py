@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.config import AvailabilitySetSection, Config, EventsSection
 from harness.errors import EventError, Interrupted
 from harness.events.document import State
 from harness.events.notice import EventNotice
@@ -16,6 +15,7 @@ from harness.interruption import Interruption
 from harness.lifecycle import GuestState
 from harness.notice import Unannounced
 from harness.plan import make_plan
+from harness.settings import AvailabilitySetSection, Config, EventsSection
 from harness.timebase import NS_PER_S, Deadline
 from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from harness.config import Config
 from harness.errors import (
     ConfigError,
     GuestStranded,
@@ -24,6 +23,7 @@ from harness.experiment.conduct import DONE, Experiment
 from harness.experiment.sweep import load
 from harness.experiment.tidy import write
 from harness.records import Outcome
+from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.hold import HoldUpdate
 from harness.updates.protocol import UpdateSettings

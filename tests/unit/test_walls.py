@@ -25,6 +25,7 @@ PURE = (
     "harness.records",
     "harness.lifecycle",
     "harness.config",
+    "harness.settings",
     "harness.plan",
     "harness.clock.arithmetic",
     "harness.events.document",

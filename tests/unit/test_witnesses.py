@@ -22,13 +22,13 @@ from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
-from harness.config import ChecksSection, Config, OwnCheckSection
 from harness.errors import ConfigError, DeadlineExpired, ProbeError
 from harness.guest.facts import GuestFacts
 from harness.host.process import start_ticks
 from harness.host.protocol import ProcessIdentity
 from harness.host.residency import is_alive, resident, vcpu_threads
 from harness.lifecycle import GuestState
+from harness.settings import ChecksSection, Config, OwnCheckSection
 from harness.survey import survey
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.updates.protocol import UpdateSettings

@@ -1,0 +1,283 @@
+"""What can be configured: the sections of ``harness.toml``, with their defaults and their limits.
+
+Every key is a field here, and its docstring what it means; :mod:`harness.config` reads them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.checks import CHECKS
+from harness.durations import parse_hours
+
+#: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
+LONGEST_S = 1e7
+Positive = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
+#: No control characters: names go into the environment of updates and onto terminals.
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class UpdateSection(_Section):
+    """``[update]``: what is applied to the host while its guests are paused."""
+
+    kind: Name = "stand-in"
+    command: tuple[str, ...] = ()
+    expected_s: Positive | None = None
+    scope: Literal["host", "guest"] | None = None
+    preserves_memory: bool = True
+    duration_s: NotNegative = 5.0
+    verify: tuple[str, ...] = ()
+    rollback: tuple[str, ...] = ()
+
+
+InterpreterName = Literal["python3", "perl", "sh"]
+MethodName = Literal[
+    "slew",
+    "chronyd",
+    "timesyncd",
+    "ntpd",
+    "relative-step",
+    "ptp-kvm",
+    "date-at-second",
+    "guest-agent",
+]
+
+
+class ClockSection(_Section):
+    """``[clock]``: how well a guest's clock must be right, and what may be done about it."""
+
+    correct: bool = True
+    tolerance_s: Positive | None = None
+    """Allowed |offset|; by default what the guest's interpreter can keep."""
+    allow_backward: bool = False
+    ceiling_s: Positive = 86_400.0
+    """A larger offset is not corrected: a person should look first."""
+    lag_tolerance_s: Positive = 0.25
+    """How far the measured lag may be from the pause before we doubt the measurement."""
+    samples: Annotated[int, Field(ge=1, le=1000)] = 8
+    interpreters: Annotated[tuple[InterpreterName, ...], Field(min_length=1)] = get_args(
+        InterpreterName
+    )
+    """What the clock agent may run in, in the order in which they are tried."""
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = get_args(MethodName)
+    """Ways to correct a clock, in the order in which they are tried."""
+    slew_below_s: Annotated[float, Field(ge=0, le=0.5)] = 0.050
+    """An offset of at most this is slewed where the guest can be; 0: always stepped."""
+    watch_s: NotNegative = 0.0
+    """How long each clock is watched after its correction."""
+    restore_offset: bool = False
+    """Put a clock back to the offset it had before the pause, not to the host's clock."""
+
+
+class SshSection(_Section):
+    """``[ssh]``, or one guest's own ``ssh``; what is not set comes from ``~/.ssh/config``."""
+
+    user: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    identity_file: Path | None = None
+    known_hosts: Path | None = None
+    proxy_jump: str | None = None
+    host_key: str | None = None
+    """``SHA256:…`` fingerprint that the guest's host key must have."""
+    sudo: bool = False
+    """Set the clock by ``sudo -n``, where the user is not root."""
+    connect_timeout_s: Positive = 15.0
+
+
+class OwnCheckSection(_Section):
+    """``[[checks.own]]``: an executable of the user's whose exit status is the outcome."""
+
+    name: Name
+    command: Annotated[tuple[Name, ...], Field(min_length=1)]
+    guests: tuple[Name, ...] = ()
+    """For these guests only; empty: for every guest."""
+    scope: Literal["guest", "host"] = "guest"
+    """Once for each guest, or once for each update domain."""
+    stages: Annotated[tuple[Literal["before", "during", "after"], ...], Field(min_length=1)] = (
+        "before",
+        "during",
+        "after",
+    )
+    timeout_s: Positive = 10.0
+    """For one stage."""
+
+
+class ChecksSection(_Section):
+    """``[checks]``: which promises are judged, and how they are watched."""
+
+    enable: tuple[Name, ...] = ()
+    """Only these; empty: all."""
+    disable: tuple[Name, ...] = ()
+    own: tuple[OwnCheckSection, ...] = ()
+    canary_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = 1 << 20
+    """What the canary holds in the guest's memory, where there is python3."""
+    disk_folder: Name = "/var/tmp"
+    """Where in the guest the disk writer writes."""
+    long_running_s: NotNegative = 60.0
+    """From which age on a process of the guest has to survive."""
+
+    @field_validator("enable", "disable")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CHECKS:
+                near = difflib.get_close_matches(name, CHECKS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(CHECKS)}"
+                raise ValueError(f"no such check: {name!r}; {hint}")
+        return names
+
+    @field_validator("own")
+    @classmethod
+    def _one_entry_a_name(cls, own: tuple[OwnCheckSection, ...]) -> tuple[OwnCheckSection, ...]:
+        names = [one.name for one in own]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two checks are called {name!r}")
+        return own
+
+    def own_of(self, guest: str, together: tuple[str, ...]) -> tuple[OwnCheckSection, ...]:
+        """The user's own checks that ``guest`` answers for.
+
+        One of scope ``host`` is run once for ``together`` (an update domain), by its first guest.
+        """
+
+        def mine(own: OwnCheckSection) -> bool:
+            if own.scope == "host":
+                wanted = not own.guests or not set(own.guests).isdisjoint(together)
+                return wanted and guest == together[0]
+            return not own.guests or guest in own.guests
+
+        return tuple(own for own in self.own if mine(own))
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names of the checks to judge, in the order in which people read them."""
+        wanted = self.enable or tuple(CHECKS)
+        return tuple(name for name in CHECKS if name in wanted and name not in self.disable)
+
+
+class GuestSection(_Section):
+    """``[[guest]]``: one guest; ``name`` is its libvirt name or UUID."""
+
+    name: Name
+    address: str | None = None
+    update_domain: Name | None = None
+    availability_set: Name | None = None
+    opt_out: Name | None = None
+    """Why this guest must not be paused; it is left out of every maintenance."""
+    tolerance_s: Positive | None = None
+    ssh: SshSection = SshSection()
+
+
+class AvailabilitySetSection(_Section):
+    """``[[availability_set]]``: when the guests of one set may be paused; by default always."""
+
+    name: Name
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    """The days on which a window begins; none given: all."""
+    hours: Name = "00:00-24:00"
+    """``22:00-04:00`` goes on into the next day."""
+    time_zone: Name = "UTC"
+
+    @field_validator("hours")
+    @classmethod
+    def _a_span(cls, hours: str) -> str:
+        parse_hours(hours)
+        return hours
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (LookupError, OSError, ValueError) as error:
+            raise ValueError(f"no time zone {name!r}, such as Europe/Berlin") from error
+        return name
+
+
+class EventsSection(_Section):
+    """``[events]``: how guests are told beforehand (Scheduled Events)."""
+
+    address: Name = "169.254.169.254"
+    port: Annotated[int, Field(ge=0, le=65535)] = 80
+    notice_s: NotNegative | None = None
+    """From the announcement to the pause, unless it is approved earlier; None: nobody is told."""
+    time_scale: Positive = 1.0
+    """Notices are this many times shorter, for labs."""
+
+
+class Config(_Section):
+    """Everything that can be configured; durations in seconds."""
+
+    uri: Name = "qemu:///system"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    budget_s: Positive = 30.0
+    resume_reserve_s: Positive = 2.0
+    resume_patience_s: Positive = 60.0
+    """How long a guest is tried to be resumed before it is called stranded; far beyond any
+    budget, because giving up early would help nobody. Its guardian goes on after that."""
+    soak_s: NotNegative = 0.0
+    spread: Annotated[int, Field(ge=1)] | None = None
+    """Assign guests to this many update domains, whatever their own say."""
+    prepare_timeout_s: Positive = 120.0
+    """For everything before the pause: connecting, logging in, baselines."""
+    mend_timeout_s: Positive = 60.0
+    """For everything after the pause: clocks and checks."""
+    update: UpdateSection = UpdateSection()
+    clock: ClockSection = ClockSection()
+    checks: ChecksSection = ChecksSection()
+    ssh: SshSection = SshSection()
+    events: EventsSection = EventsSection()
+    guest: tuple[GuestSection, ...] = ()
+    availability_set: tuple[AvailabilitySetSection, ...] = ()
+
+    @field_validator("guest")
+    @classmethod
+    def _one_entry_a_guest(cls, guests: tuple[GuestSection, ...]) -> tuple[GuestSection, ...]:
+        _refuse_twins("guests", [guest.name for guest in guests])
+        return guests
+
+    @field_validator("availability_set")
+    @classmethod
+    def _one_entry_a_set(
+        cls, sets: tuple[AvailabilitySetSection, ...]
+    ) -> tuple[AvailabilitySetSection, ...]:
+        _refuse_twins("availability sets", [one.name for one in sets])
+        return sets
+
+    @model_validator(mode="after")
+    def _reserve_fits_in_budget(self) -> Config:
+        if self.resume_reserve_s >= self.budget_s:
+            raise ValueError(
+                f"resume_reserve_s = {self.resume_reserve_s:g} leaves nothing of "
+                f"budget_s = {self.budget_s:g} for the update"
+            )
+        return self
+
+    def for_guest(self, name: str, uuid: str = "") -> GuestSection:
+        """The guest's own section, found by name or UUID, or the defaults."""
+        for guest in self.guest:
+            if guest.name == name or (uuid and guest.name == uuid):
+                return guest
+        return GuestSection(name=name)
+
+    def for_set(self, name: str) -> AvailabilitySetSection:
+        """The availability set's own section, or the defaults."""
+        found = (one for one in self.availability_set if one.name == name)
+        return next(found, AvailabilitySetSection(name=name))
+
+
+def _refuse_twins(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} are called {name!r}")

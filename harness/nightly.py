@@ -99,7 +99,7 @@ class Night:
 def spend(
     *,
     findings: Iterable[Finding],
-    rehearse: Callable[[], Finished],
+    rehearse: Callable[..., Finished],
     finish: Callable[[RunFolder], list[str]],
     repeat: int,
     say: Say,
@@ -112,9 +112,10 @@ def spend(
         return night
     night.warm = repeat > 1
     for number in range(1, repeat + 1):
-        say(f"run {number} of {repeat}{' (warm-up)' if night.warm and number == 1 else ''}")
+        warm_up = night.warm and number == 1
+        say(f"run {number} of {repeat}{' (warm-up)' if warm_up else ''}")
         try:
-            finished = rehearse()
+            finished = rehearse(label="warm-up" if warm_up else "nightly")
         except HarnessError as error:
             night.problems.append(str(error))
             night.codes.append(error.exit_code)
@@ -137,8 +138,8 @@ def _problems(findings: Iterable[Finding]) -> list[str]:
     ]
 
 
-def look_back(night: Night, *, label: str, nights: int, fail_on_regression: bool) -> None:
-    """Label the runs in the history, and judge the night. A history that fails is a warning."""
+def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
+    """See that the runs are in the history, judge the night. A history that fails is a warning."""
     from harness.history.store import History
     from harness.history.verdict import judge
 
@@ -146,9 +147,8 @@ def look_back(night: Night, *, label: str, nights: int, fail_on_regression: bool
         return
     try:
         with History.open() as history:
-            for folder, record in zip(night.folders, night.runs, strict=True):
-                warm = night.warm and record is night.runs[0]
-                history.add(folder, "warm-up" if warm else label)
+            for folder in night.folders:
+                history.add(folder)
             night.verdict = judge(history, [r.run_id for r in night.counted], nights=nights)
     except HarnessError as error:
         night.warnings.append(str(error))

@@ -151,6 +151,7 @@ def maintenance(
                 guests,
                 state_dir=harness_state_dir,
                 config_file=_load(request.config).file,
+                label="pytest",
             )
         except (HarnessError, ImportError) as error:
             _skip_if_missing(error)

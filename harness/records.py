@@ -247,6 +247,8 @@ class RunRecord(Record):
     update_domains: tuple[UpdateDomainRecord, ...] = ()
     guests: tuple[GuestRecord, ...] = ()
     harness_version: str = ""
+    label: str = "run"
+    """How it came about: ``run``, ``nightly``, ``warm-up``, ``experiment``, ``pytest``."""
     tolerance_s: float | None = None
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

@@ -95,6 +95,7 @@ def rehearse(
     *,
     state_dir: Path,
     config_file: Path | None = None,
+    label: str = "run",
     observer: Observer = silent,
     connect: Connect = connected,
 ) -> Finished:
@@ -121,4 +122,5 @@ def rehearse(
                 state_dir=state_dir,
                 observer=observer,
                 notice=notice,
+                label=label,
             )

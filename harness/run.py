@@ -60,6 +60,7 @@ class _Story:
     started_at: datetime
     host: HostRecord
     plan: Plan
+    label: str
     results: list[DomainResult] = field(default_factory=list)
     error: HarnessError | None = None
 
@@ -73,18 +74,20 @@ def run(
     state_dir: Path,
     observer: Observer = silent,
     notice: Notice | None = None,
+    label: str = "run",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
 
-    ``notice`` tells the guests beforehand; None: nobody is told.
+    ``notice`` tells the guests beforehand; None: nobody is told. ``label``: how the run came
+    about, for the history.
 
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
     """
     host = hypervisor.host(Deadline.after(config.prepare_timeout_s, clock))
     host = host.model_copy(update={"accelerator": _accelerators(plan)})
-    story = _Story(utc_now(clock), host, plan)
+    story = _Story(utc_now(clock), host, plan, label)
     run_id = new_run_id(clock)
     with ExitStack() as stack:
         stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id))
@@ -109,20 +112,18 @@ def run(
             _carry_out(story, tools, state_dir)
         except HarnessError as error:
             story.error = error
-        record = _keep(story, tools)
+        record = _finish(story, tools)
         journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
     return Finished(record, folder, _loudest(story, interruption))
 
 
 def _finish(story: _Story, tools: Tools) -> RunRecord:
     """The final record, on disk if that is possible; what is known is told in any case."""
-    record = _record(story, tools)
     try:
-        tools.folder.write_record(record)
+        return _keep(story, tools)
     except InfrastructureError as error:
         story.error = story.error or error
-        record = _record(story, tools)
-    return record
+        return _record(story, tools)
 
 
 def _begin(story: _Story, tools: Tools) -> None:
@@ -263,6 +264,7 @@ def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
         update_domains=domains,
         guests=tuple(guest for result in story.results for guest in result.guests),
         harness_version=__version__,
+        label=story.label,
         tolerance_s=tools.config.clock.tolerance_s,
         warnings=(*story.plan.warnings, *_doubts_about_the_host()),
         problems=tuple(problems),

@@ -76,7 +76,9 @@ def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
     from harness.rehearsal import rehearse
 
     _say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
-    carry_out = partial(rehearse, state_dir=state_dir(), config_file=loaded.file)
+    carry_out = partial(
+        rehearse, state_dir=state_dir(), config_file=loaded.file, label="experiment"
+    )
     error = experiment.conduct(loaded.config, carry_out, _say)
     files, warnings = write(experiment)
     for warning in warnings:

@@ -84,7 +84,7 @@ def command(
         repeat=repeat,
         say=_say,
     )
-    look_back(night, label="nightly", nights=nights, fail_on_regression=fail_on_regression)
+    look_back(night, nights=nights, fail_on_regression=fail_on_regression)
     publish(night, prometheus, junit)
     for warning in night.warnings:
         _say(f"warning: {warning}")

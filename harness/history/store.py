@@ -77,20 +77,15 @@ class History:
         with explained(self._engine.url.render_as_string()), self._engine.begin() as connection:
             yield connection
 
-    def add(self, folder: Any, label: str | None = None) -> None:
-        """Put the run of a RunFolder in, anew if it is there already. Raises UsageError too.
-
-        ``label``: how it came about; None keeps what is known, else it is ``run``.
-        """
+    def add(self, folder: Any) -> None:
+        """Put the run of a RunFolder in, anew if it is there already. Raises UsageError too."""
         from harness.history.figures import figures_of
 
         record = folder.record()
         with self._connection() as connection:
-            chosen = sa.select(runs.c.label).where(runs.c.run_id == record.run_id)
-            known = connection.execute(chosen).scalar()
             for table in (figures, runs):
                 connection.execute(sa.delete(table).where(table.c.run_id == record.run_id))
-            row = _row(record, str(folder.path.resolve()), label or known or "run")
+            row = _row(record, str(folder.path.resolve()))
             connection.execute(sa.insert(runs), row)
             measured = [
                 {"run_id": record.run_id, "guest": _storable(f.guest), "name": f.name,
@@ -99,11 +94,6 @@ class History:
             ]  # fmt: skip
             if measured:
                 connection.execute(sa.insert(figures), measured)
-
-    def label(self, run_id: str, label: str) -> None:
-        """Say how a run came about."""
-        with self._connection() as connection:
-            connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(label=label))
 
     def newest(
         self, *, since: datetime | None = None, limit: int | None = None, apart: bool = True
@@ -191,7 +181,7 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _row(record: Any, folder: str, label: str) -> dict[str, Any]:
+def _row(record: Any, folder: str) -> dict[str, Any]:
     return {
         "run_id": record.run_id,
         "started_at": _naive(record.started_at),
@@ -204,7 +194,7 @@ def _row(record: Any, folder: str, label: str) -> dict[str, Any]:
         "update_kind": record.update.kind,
         "update_command": json.dumps(record.update.command),
         "guests": len(record.guests),
-        "label": label,
+        "label": record.label,
         "harness_version": record.harness_version,
         "folder": _storable(folder),
     }

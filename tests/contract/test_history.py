@@ -102,9 +102,8 @@ def test_a_run_comes_back_as_it_was(url, tmp_path):
 def test_importing_rebuilds_the_rows_and_keeps_the_label(url, tmp_path):
     """Safe to repeat; what cannot be read is named and left out."""
     with History.open(url) as history:
-        folder = put(history, tmp_path)
-        history.label(folder.run_id, "nightly")
-        folder.write_record(a_run(overhead_s=0.5))
+        folder = put(history, tmp_path, label="nightly")
+        folder.write_record(a_run(overhead_s=0.5, label="nightly"))
         broken = a_folder(tmp_path, a_run(run_id="20260102T020000Z-bbbbbb"))
         (broken.path / "run.json").write_text("{}")
         done, refused = import_all(history, all_runs(tmp_path))
@@ -117,8 +116,8 @@ def test_runs_come_newest_first_and_since(url, tmp_path):
     """With a limit, and without what is apart."""
     with History.open(url) as history:
         for day in range(4):
-            put(history, tmp_path, run_id=f"run-{day}", started_at=START + timedelta(days=day))
-        history.label("run-3", "warm-up")
+            put(history, tmp_path, run_id=f"run-{day}", started_at=START + timedelta(days=day),
+                label="warm-up" if day == 3 else "run")  # fmt: skip
         ids = [run.run_id for run in history.newest(since=START + timedelta(days=1))]
         assert ids == ["run-3", "run-2", "run-1"]
         assert [run.run_id for run in history.newest(limit=1, apart=False)] == ["run-2"]
@@ -263,7 +262,7 @@ def test_only_comparable_nights_are_compared(url, tmp_path):
                 started_at=START + timedelta(days=number),
                 host="other" if number == 0 else "box",
                 accelerator="kvm" if number == 1 else "tcg",
-                outcome=Outcome.FAIL if number == 2 else Outcome.PASS)  # fmt: skip
-        history.label("run-3", "warm-up")
+                outcome=Outcome.FAIL if number == 2 else Outcome.PASS,
+                label="warm-up" if number == 3 else "run")  # fmt: skip
         assert judge(history).nights == 3
         assert judge(history).compared == ()

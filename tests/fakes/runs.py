@@ -66,6 +66,7 @@ def a_run(
     overhead_s: float = 0.012,
     accelerator: str = "tcg",
     host: str = "box",
+    label: str = "run",
 ) -> RunRecord:
     """A finished run of one update domain."""
     guests = guests or (a_guest(),)
@@ -87,6 +88,7 @@ def a_run(
         ),
         guests=guests,
         harness_version="0",
+        label=label,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ class Box:
         self.runs = 0
         self.overhead_s = 0.012
 
-    def rehearse(self) -> Finished:
+    def rehearse(self, label: str) -> Finished:
         end = self.left.pop(0)
         error = end if isinstance(end, GuestStranded) else None
         if isinstance(end, Exception) and error is None:
@@ -45,6 +45,7 @@ class Box:
             outcome=outcome,
             started_at=started_at,
             overhead_s=self.overhead_s if self.runs else 5.0,
+            label=label,
         )
         self.runs += 1
         if error:
@@ -67,7 +68,7 @@ PASS, FAIL = Outcome.PASS, Outcome.FAIL
 def test_a_good_night_is_one_good_line(tmp_path):
     """The warm-up, which was slow, is not in it."""
     night = Box(tmp_path, PASS, PASS, PASS).night()
-    look_back(night, label="nightly", nights=14, fail_on_regression=True)
+    look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 0
     assert night.summary("box") == (
         "harness PASS on box: 2/2 runs of 1 guests good, paused 5.012 s, residual 200 µs; "
@@ -106,12 +107,12 @@ def test_a_night_that_got_worse_fails_where_asked(tmp_path):
     """And says which figure, by how much."""
     for day in range(6):
         quiet = Box(tmp_path, PASS, PASS, PASS, day=day).night()
-        look_back(quiet, label="nightly", nights=14, fail_on_regression=True)
+        look_back(quiet, nights=14, fail_on_regression=True)
         assert quiet.exit_code == 0
     slow = Box(tmp_path, PASS, PASS, PASS, day=6)
     slow.overhead_s = 0.12
     night = slow.night()
-    look_back(night, label="nightly", nights=14, fail_on_regression=True)
+    look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 1
     assert "WORSE overhead_s: 0.12 s, usually 0.012 s (+900 %" in night.summary("box")
     publish(night, tmp_path / "h.prom", tmp_path / "j.xml")
@@ -122,7 +123,7 @@ def test_a_history_that_is_away_is_a_warning(tmp_path, monkeypatch):
     """The runs were good all the same."""
     monkeypatch.setenv("HARNESS_HISTORY_URL", "sqlite:////nonexistent/x.db")
     night = Box(tmp_path, PASS).night(repeat=1)
-    look_back(night, label="nightly", nights=14, fail_on_regression=True)
+    look_back(night, nights=14, fail_on_regression=True)
     assert (night.exit_code, len(night.warnings)) == (0, 1)
 
 

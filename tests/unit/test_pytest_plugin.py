@@ -16,7 +16,7 @@ from tests.fakes.runs import a_folder, a_guest, a_run
 
 @pytest.fixture(autouse=True)
 def faked(tmp_path, monkeypatch):
-    def rehearse(config, guests, *, state_dir, config_file):
+    def rehearse(config, guests, *, state_dir, config_file, label):
         if guests == ("away",):
             raise ConnectionLost("no connection", operation="opening")
         if guests == ("web1x",):

@@ -189,3 +189,6 @@ def _make_reports(finished: Finished) -> None:
             warnings = ["no report was written: interrupted (harness report --format html)"]
         for warning in warnings:
             err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        if not warnings:
+            page = finished.folder.path / "report.html"
+            err().print(printable(f"report:     {page}"), markup=False, soft_wrap=True, style="dim")

@@ -177,7 +177,7 @@ def test_an_update_that_floods_its_output_does_no_harm(maintenance, lab, tmp_pat
     script.write_text("#!/bin/sh\nhead -c 1073741824 /dev/zero\n")
     script.chmod(0o755)
     run = maintenance(lab.guests[0].name, "--update", str(script))
-    assert run.ended() == 0, run.err
+    assert run.ended() == 0, (run.err, run.out)
     assert (run.folder / "update-0.log").stat().st_size < 17 << 20
 
 

@@ -15,7 +15,7 @@ from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.reach import Reach
 from harness.errors import HarnessError
-from harness.records import ClockReading
+from harness.records import ClockReading, Outcome
 from harness.timebase import Deadline
 
 #: Attempts with one method before the next is tried.
@@ -74,9 +74,15 @@ class _Attempts:
             decision = decide(reading, self.policy)
             if decision.remedy is Remedy.NOTHING:
                 self._verified()
-                if method is None or self.settled or not self._settle(method):
-                    return self._done(method.name if method else None, reading)
-                reading = self._read()  # a daemon was told, and may have moved the clock
+                if method is None:
+                    return self._done(None, reading)
+                if not self.settled and self._settle(method):
+                    reading = self._read()  # a daemon was told, and may have moved the clock
+                    continue
+                # It is right by now, so there is time to look as closely as we can.
+                reading = self._read(quick_s=0.0)
+                if self.policy.judge(reading) is Outcome.PASS:
+                    return self._done(method.name, reading)
                 continue
             if decision.remedy is Remedy.REFUSE:
                 return self._done(None, reading, decision.reason)
@@ -89,10 +95,13 @@ class _Attempts:
                 method = chosen
                 self._note(chosen, reading)
 
-    def _read(self) -> ClockReading:
+    def _read(self, quick_s: float | None = None) -> ClockReading:
         # What counts is whether the reading can tell right from wrong: half the tolerance will do.
         return self.reach.sampler.read_well(
-            self.policy.samples, self.policy.tolerance_s / 2, self.deadline
+            self.policy.samples,
+            self.policy.tolerance_s / 2,
+            self.deadline,
+            quick_s=self.policy.quick_s if quick_s is None else quick_s,
         )
 
     def _choose(self, decision: Decision) -> Method | None:

@@ -48,6 +48,11 @@ class CorrectionPolicy:
     target_uncertainty_s: float = 0.0
     methods: tuple[str, ...] = DEFAULT_METHODS
 
+    @property
+    def quick_s(self) -> float:
+        """An uncertainty that is good enough to act on while the clock is wrong."""
+        return self.tolerance_s / 10
+
     def error_s(self, reading: ClockReading) -> float:
         """How far the clock is from where it shall be; negative: slow."""
         return reading.offset_s - self.target_s

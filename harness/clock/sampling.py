@@ -120,20 +120,30 @@ class Sampler:
         """Whether ``step`` works."""
         return Ability.STEP in self.abilities
 
-    def read(self, samples: int, deadline: Deadline) -> ClockReading:
-        """The best of ``samples`` exchanges.
+    def read(self, samples: int, deadline: Deadline, *, enough_s: float = 0.0) -> ClockReading:
+        """The best of ``samples`` exchanges, or of fewer once it is as sure as ``enough_s``.
 
         Raises ProbeError for answers that make no sense or a clock that jumps meanwhile,
         DeadlineExpired or ShellUnreachable for none.
         """
-        taken = [self._sample(deadline) for _ in range(samples)]
+        taken = [self._sample(deadline)]
+        while len(taken) < samples:
+            # Two at least: a clock that jumps shows only against another sample.
+            if len(taken) > 1 and best(taken).uncertainty_s <= enough_s:
+                break
+            taken.append(self._sample(deadline))
         if not consistent(taken):
             raise ProbeError("its clock jumped while it was being read", guest=self.guest)
         return best(taken)
 
-    def read_well(self, samples: int, enough_s: float, deadline: Deadline) -> ClockReading:
-        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading."""
-        reading = self.read(samples, deadline)
+    def read_well(
+        self, samples: int, enough_s: float, deadline: Deadline, *, quick_s: float = 0.0
+    ) -> ClockReading:
+        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading.
+
+        The first try ends early where the uncertainty is within ``quick_s``.
+        """
+        reading = self.read(samples, deadline, enough_s=quick_s)
         for _ in range(_TRIES - 1):
             if not enough_s < reading.uncertainty_s <= _HOPELESS * enough_s:
                 break

@@ -372,3 +372,27 @@ def test_abilities_that_nobody_knows_are_no_abilities(clock):
     found = reach(FakeAgent(clock, abilities="step fly latency=5000000"))
     assert found.sampler.abilities == {Ability.STEP}
     assert found.sampler.date_latency_s == 0.005
+
+
+def test_while_a_clock_is_wrong_no_time_is_spent_on_looking_closely(clock):
+    """Two samples before the step and two after it; then it is right, and all of them are taken."""
+    fake = FakeAgent(clock, -5.0, there_s=0.0004, back_s=0.0004)
+    correction = correct(reach(fake), POLICY, later(clock))
+    asked = [line[0] for line in fake.asked]
+    assert asked == ["h", "r", "r", "s", "r", "r", *["r"] * POLICY.samples]
+    assert correction.verified_ns == clock.monotonic_ns() - POLICY.samples * 800_000
+
+
+def test_a_clock_that_moves_after_it_was_right_is_not_called_corrected(clock):
+    """The close look has the last word."""
+    fake = FakeAgent(clock, -5.0, there_s=0.0004, back_s=0.0004)
+
+    def undone(line):
+        if len(fake.asked) == 7:
+            fake.offset_s = 0.5
+        return fake._answer(line)
+
+    fake.answer = undone
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert correction.refused is not None
+    assert correction.verified_ns is None

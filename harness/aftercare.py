@@ -66,9 +66,11 @@ class Care:
     ) -> dict[str, Baseline]:
         """Every guest's witnesses, clock, kernel-log marker and identity before the pause.
 
-        Raises the first HarnessError.
+        Taken anew, the witnesses begin anew. Raises the first HarnessError.
         """
         for one in sessions.values():
+            if one.witnesses is not None:
+                one.witnesses.close()
             one.witnesses = self._witnesses(one, tuple(sessions))
         calls = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
         answers = fan_out(calls, deadline, what="taking the baseline", clock=self.clock)

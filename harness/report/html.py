@@ -108,7 +108,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=words.duration, offset=words.offset, measured=words.measured, at_end=_at_end
+        duration=words.duration,
+        offset=words.offset,
+        measured=words.measured,
+        quantity=words.quantity,
+        at_end=_at_end,
     )
     return environment
 

@@ -14,6 +14,8 @@ STYLES = {
     Outcome.SKIP: "dim",
 }
 
+_MIB = 1 << 20
+
 
 def offset(reading: ClockReading | None, *, with_uncertainty: bool = True) -> str:
     """An offset as ``5.003 s slow ± 1.2 ms``; people are shown words, not signs."""
@@ -23,10 +25,20 @@ def offset(reading: ClockReading | None, *, with_uncertainty: bool = True) -> st
     return f"{said} ± {duration(reading.uncertainty_s)}" if with_uncertainty else said
 
 
+def quantity(value: float | int | str | None, unit: str | None) -> str:
+    """A figure with its unit, as people say it: ``12.5 ms``, ``1.0 MiB``, ``0 lines``."""
+    if value is None:
+        return "–"
+    if unit == "s" and not isinstance(value, str):
+        return duration(value)
+    if unit == "bytes" and not isinstance(value, str) and abs(value) >= _MIB / 10:
+        return f"{value / _MIB:.1f} MiB"
+    said = value if isinstance(value, str) else f"{value:g}"
+    return printable(f"{said} {unit or ''}").rstrip()
+
+
 def measured(check: CheckRecord) -> str:
-    """``measured vs allowed`` of one check, with its unit."""
+    """``measured vs allowed`` of one check, with their unit."""
     if check.measured is None:
         return ""
-    if isinstance(check.measured, float) and isinstance(check.allowed, float):
-        return f"{check.measured:.4f} vs {check.allowed:.4f} {check.unit or ''}".rstrip()
-    return printable(f"{check.measured} vs {check.allowed} {check.unit or ''}").rstrip()
+    return f"{quantity(check.measured, check.unit)} vs {quantity(check.allowed, check.unit)}"

@@ -53,7 +53,7 @@ def test_a_guest_is_a_suite_and_a_check_a_case():
     counts = {key: web1.get(key) for key in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "6", "failures": "1", "errors": "1", "skipped": "1"}
     assert (root.get("failures"), root.get("errors")) == ("1", "1")
-    assert "vs 0.0100 s" in web1.find(".//failure").get("message")
+    assert "vs 10.0 ms" in web1.find(".//failure").get("message")
 
 
 def test_measured_values_are_properties():

@@ -83,7 +83,9 @@ def test_a_green_run_fits_80_columns_and_says_slow():
 
 def test_what_failed_is_said_with_measured_and_allowed():
     """A person sees what was broken without opening a file."""
-    assert "web1: clock FAIL: 0.2500 vs 0.0100 s; too much" in drawn(a_record(outcome=Outcome.FAIL))
+    assert "web1: clock FAIL: 250.0 ms vs 10.0 ms; too much" in drawn(
+        a_record(outcome=Outcome.FAIL)
+    )
 
 
 def test_markup_and_escape_sequences_in_a_name_are_shown_not_obeyed():

@@ -12,10 +12,9 @@ import pytest
 
 from harness.checks import CHECKS
 from harness.journal import read
-from harness.lifecycle import GuestState
 from harness.paths import state_dir
 from harness.runfolder import find_run
-from harness.timebase import NS_PER_S, Deadline, NotYet, wait_for
+from harness.timebase import NS_PER_S
 from tests.conftest import HOSTILE
 
 QUICK = ("--duration", "1", "--json")
@@ -104,33 +103,3 @@ def test_a_run_leaves_its_reports(harness):
     assert "tiny-1" in (folder / "report.html").read_text()
     assert '<testsuite name="tiny-1"' in (folder / "junit.xml").read_text()
     assert harness("history", "show", "--json").record["run_id"] == ended.record["run_id"]
-
-
-def test_an_experiment_on_real_guests_is_tidy(harness, tmp_path):
-    """Two cells of one guest each."""
-    sweep = tmp_path / "sweep.toml"
-    sweep.write_text('[grid]\nguests = [["tiny-1"]]\nupdate.duration_s = [0.2, 0.4]\n')
-    ended = harness("experiment", str(sweep), "--json")
-    assert (ended.code, ended.record["done"]) == (0, 2), ended.err
-    assert (state_dir() / "runs").exists()
-
-
-def test_a_hold_gives_the_shell_back_and_the_guests_go_on(harness, libvirt):
-    """Paused when the command returns; running when its budget is over."""
-    ended = harness("experiment", "--hold", "--budget", "6", "tiny-1")
-    assert ended.code == 0, ended.err
-    deadline = Deadline.after(40)
-    uuid = libvirt.find("tiny-1", deadline).uuid
-    assert libvirt.state(uuid, deadline).state is GuestState.PAUSED
-
-    def over() -> None:
-        if (
-            json.loads(find_run(state_dir(), None).path.joinpath("run.json").read_text())[
-                "finished_at"
-            ]
-            is None
-        ):
-            raise NotYet("the run goes on")
-
-    wait_for(over, what="the hold", deadline=deadline)
-    assert libvirt.state(uuid, deadline).state is GuestState.RUNNING

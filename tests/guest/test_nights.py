@@ -1,0 +1,99 @@
+"""What is made of many runs, on real guests: nights, experiments, a user's own tests, a hold.
+
+Requires: the session's lab. Leaves behind: nothing; the guests' clocks are right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness.lifecycle import GuestState
+from harness.paths import state_dir
+from harness.runfolder import find_run
+from harness.timebase import Deadline, NotYet, wait_for
+
+USERS_TESTS = """
+import pytest
+
+QUICK = {"update.duration_s": 0.3}
+
+def test_it_survives(maintenance):
+    result = maintenance("tiny-1", budget_s=20, settings=QUICK)
+    assert result.passed, result.error
+    assert result.guest("tiny-1").downtime_s < 10
+    assert abs(result.guest("tiny-1").offset_s) < 0.05
+
+def test_it_does_not(maintenance):
+    assert maintenance("tiny-1", settings={**QUICK, "clock.correct": False}).passed
+"""
+
+
+@pytest.fixture(autouse=True)
+def _right_before(harness):
+    """A guest boots up to a second fast, and a short pause makes it slow by less than that."""
+    assert harness("clock", "correct", "tiny-1", "--allow-backward").code == 0
+
+
+def test_a_night_is_one_line_and_one_exit_code(harness, tmp_path):
+    """doctor, a warm-up, a run, their reports and rows, the verdict, metrics."""
+    metrics = tmp_path / "harness.prom"
+    night = ("nightly", "tiny-1", "--repeat", "2", "--duration", "0.3")
+    ended = harness(*night, "--prometheus", str(metrics), "--json")
+    assert ended.code == 0, (ended.out, ended.err)
+    assert ended.record["summary"].startswith("harness PASS on ")
+    labels = {run["run_id"]: run["label"] for run in harness("history", "list", "--json").record}
+    warm_up, counted = ended.record["run_ids"]
+    assert (labels[warm_up], labels[counted]) == ("warm-up", "nightly")
+    assert "harness_run_success" in metrics.read_text()
+
+
+def test_a_night_that_breaks_a_promise_is_red(harness):
+    """The budget is over before libvirt has paused anybody; there is no second run."""
+    limits = ("--budget", "0.002", "--reserve", "0.001", "--duration", "0", "--expected", "0.0005")
+    ended = harness("nightly", "tiny-1", "--repeat", "3", *limits, "--json")
+    assert ended.code not in (0, 2), (ended.out, ended.err)
+    assert len(ended.record["run_ids"]) == 1
+
+
+def test_a_users_own_tests_pause_real_guests_and_can_fail(lab, tmp_path):
+    """As pytest runs them that finds the plugin by itself."""
+    (tmp_path / "test_mine.py").write_text(USERS_TESTS)
+    command = [sys.executable, "-m", "pytest", "-q", f"--harness-config={lab.config_file}"]
+    done = subprocess.run(
+        [*command, "--junit-xml=out.xml", "-p", "no:cacheprovider"],
+        cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "clock FAIL" in done.stdout
+    assert 'name="harness_run_id"' in (tmp_path / "out.xml").read_text()
+
+
+def test_an_experiment_on_real_guests_is_tidy(harness, tmp_path):
+    """Two cells of one guest each."""
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text('[grid]\nguests = [["tiny-1"]]\nupdate.duration_s = [0.2, 0.4]\n')
+    ended = harness("experiment", str(sweep), "--json")
+    assert (ended.code, ended.record["done"]) == (0, 2), ended.err
+    assert (state_dir() / "runs").exists()
+
+
+def test_a_hold_gives_the_shell_back_and_the_guests_go_on(harness, libvirt):
+    """Paused when the command returns; running when its budget is over."""
+    ended = harness("experiment", "--hold", "--budget", "6", "tiny-1")
+    assert ended.code == 0, ended.err
+    deadline = Deadline.after(40)
+    uuid = libvirt.find("tiny-1", deadline).uuid
+    assert libvirt.state(uuid, deadline).state is GuestState.PAUSED
+
+    def over() -> None:
+        record = json.loads((find_run(state_dir(), None).path / "run.json").read_text())
+        if record["finished_at"] is None:
+            raise NotYet("the run goes on")
+
+    wait_for(over, what="the hold", deadline=deadline)
+    assert libvirt.state(uuid, deadline).state is GuestState.RUNNING

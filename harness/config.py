@@ -28,6 +28,7 @@ from pydantic import (
 
 from harness.durations import parse_hours
 from harness.errors import ConfigError
+from harness.updates.keys import settle
 
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
 LONGEST_S = 1e7
@@ -42,16 +43,36 @@ class _Section(BaseModel):
 
 
 class UpdateSection(_Section):
-    """``[update]``: what is applied to the host while its guests are paused."""
+    """``[update]``: what is applied to the host while its guests are paused.
+
+    Which keys belong to which kind: ``harness.updates.protocol.KEYS_OF_KIND``.
+    """
 
     kind: Name = "stand-in"
-    command: tuple[str, ...] = ()
     expected_s: Positive | None = None
     scope: Literal["host", "guest"] | None = None
     preserves_memory: bool = True
     duration_s: NotNegative = 5.0
+    command: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     rollback: tuple[str, ...] = ()
+    packages: tuple[Name, ...] = ()
+    """Files (a word with a slash), names, or ``name=version``."""
+    repository: Path | None = None
+    """Folder of a local repository, the only one that packages then come from."""
+    previous: Path | None = None
+    """Folder with the .deb files of the versions that are replaced, for a rollback."""
+    hold: tuple[Name, ...] = ()
+    """Packages that the transaction must not change."""
+    reinstall: bool = False
+    simulate: bool = False
+    """Go through the transaction and change nothing."""
+    module: Name | None = None
+    action: Literal["load", "unload", "parameter"] = "load"
+    parameters: tuple[Name, ...] = ()
+    """``name=value``, of a kernel module."""
+    sysctl: tuple[Name, ...] = ()
+    """``key=value``."""
 
 
 class ClockSection(_Section):
@@ -230,16 +251,20 @@ def load(
 
     Raises ConfigError naming where the wrong value came from.
     """
-    layers = [(str(file), dict(_flatten(_read(file))))] if file else []
+    layers = [(0, str(file), dict(_flatten(_read(file))))] if file else []
     layers += [
-        (f"environment {name}", {key: value}) for key, name, value in _from_environment(environment)
+        (1, f"environment {name}", {key: value})
+        for key, name, value in _from_environment(environment)
     ]
-    layers += [("flag", {key: value}) for key, value in flags.items() if value is not None]
+    layers += [(2, "flag", {key: value}) for key, value in flags.items() if value is not None]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, layer in layers:
+    ranks: dict[str, int] = {}
+    for rank, origin, layer in layers:
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
+        ranks.update(dict.fromkeys(layer, rank))
+    values = settle(values, origins, ranks)
     raw = _unflatten(values)
     try:
         # Through JSON, because strict JSON takes "a/b" for a Path and an array for a tuple,

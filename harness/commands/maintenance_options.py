@@ -12,6 +12,7 @@ from harness.commands.common import F, connection_options, load_config, words
 from harness.config import Config, Loaded
 from harness.durations import parse
 from harness.errors import UsageError
+from harness.paths import state_dir
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
 
@@ -20,7 +21,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--update", metavar="'CMD ARGS'", help="Apply this command; split into words, no shell."
     ),
-    click.option("--kind", help="Kind of update: stand-in (default) or command."),
+    click.option("--kind", help="Kind of update: stand-in (default), command, packages, …"),
     click.option("--scope", help="What the update needs paused: guest (each its own) or host."),
     click.option("--expected", "expected_s", type=float, help="Seconds the update should take."),
     click.option("--duration", "duration_s", type=float, help="Seconds a stand-in update takes."),
@@ -85,17 +86,18 @@ def seconds(text: str | None, what: str) -> float | None:
 
 
 def make_update(config: Config) -> HostUpdate:
-    """The update that the configuration asks for. Raises ConfigError."""
-    section = config.update
-    return make(
-        UpdateSettings(
-            kind=section.kind,
-            command=section.command,
-            expected_s=section.expected_s,
-            scope=Scope(section.scope) if section.scope else None,
-            preserves_memory=section.preserves_memory,
-            duration_s=section.duration_s,
-            verify=section.verify,
-            rollback=section.rollback,
-        )
-    )
+    """The update that the configuration asks for. Raises ConfigError.
+
+    Where nothing says how long it should take, earlier runs do.
+    """
+    from harness.updates.history import learn
+
+    said = config.update.model_dump(exclude={"scope"})
+    if (
+        config.update.expected_s is None and config.update.kind != "stand-in"
+    ):  # which says it itself
+        learnt = learn(state_dir(), config.update)
+        if learnt is not None:
+            said |= {"expected_s": learnt.expected_s, "expected_from": learnt.source}
+    scope = Scope(config.update.scope) if config.update.scope else None
+    return make(UpdateSettings(**said, scope=scope, uri=config.uri, state_dir=state_dir()))

@@ -74,9 +74,9 @@ def print_plan(plan: Plan, config: Config, update: HostUpdate, *, as_json: bool)
             table.add_row(*(Text(printable(cell)) for cell in cells))
     out().print(table)
     out().print(
-        f"update: {update.kind}, scope {update.scope}, expected {update.expected_s:g} s; "
-        f"budget {config.budget_s:g} s a domain, of which {config.resume_reserve_s:g} s are "
-        "kept for resuming",
+        f"update: {update.kind}, scope {update.scope}, expected {update.expected_s:.3g} s "
+        f"({update.expected_from}); budget {config.budget_s:g} s a domain, of which "
+        f"{config.resume_reserve_s:g} s are kept for resuming",
         soft_wrap=True,
     )
 
@@ -88,6 +88,7 @@ def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:
             "command": list(update.command),
             "scope": update.scope.value,
             "expected_s": update.expected_s,
+            "expected_from": update.expected_from,
         },
         "budget_s": config.budget_s,
         "resume_reserve_s": config.resume_reserve_s,

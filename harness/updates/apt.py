@@ -32,6 +32,10 @@ _KEEP_CONFIGURATION = (
     "Dpkg::Options::=--force-confold",
 )
 
+#: Everything is here by then. Not --no-download: with that, apt loses the path of what comes from a
+#: file: source and fails.
+_OFFLINE = ("-o", "Dir::Bin::Methods::http=false", "-o", "Dir::Bin::Methods::https=false")
+
 
 class AptTransaction:
     """The packages of one update."""
@@ -88,8 +92,8 @@ class AptTransaction:
 
     def install(self, runner: Runner, context: UpdateContext, deadline: Deadline) -> Path:
         """Do it; where its output is."""
-        how = "--simulate" if self._settings.simulate else "--no-download"
-        return runner.run("update", [*self._install(), how], context, deadline, QUIET)
+        how = ["--simulate"] if self._settings.simulate else [*_OFFLINE]
+        return runner.run("update", [*self._install(), *how], context, deadline, QUIET)
 
     def verify(self, deadline: Deadline) -> None:
         """dpkg has no complaint, and the versions are those that were planned."""

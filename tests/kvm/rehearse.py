@@ -1,37 +1,42 @@
-"""Runs in the lab box: one update without any guest, to its end: verified, or rolled back.
+"""Runs in the lab box: updates without any guest, each to its end: verified, rolled back, refused.
 
-``python -m tests.kvm.rehearse CONFIG``. Prints ``applied`` or ``rolled back: why``.
+``python -m tests.kvm.rehearse CONFIG...``. Prints a JSON array of what became of them.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from harness.commands.maintenance_options import make_update
 from harness.config import load
-from harness.errors import UpdateFailed
+from harness.errors import UpdateFailed, UsageError
 from harness.paths import state_dir
 from harness.timebase import Deadline
-from harness.updates.protocol import UpdateContext
+from harness.updates.protocol import HostUpdate, UpdateContext
 
 
-def main() -> None:
-    """Check, prepare, apply, then verify or roll back."""
-    update = make_update(load(Path(sys.argv[1]), environment={}, flags={}).config)
-    context = UpdateContext("rehearsal", Path(mkdtemp()), "0", (), state_dir(), 30.0)
-    update.check()
+def rehearse(config: Path, run_dir: Path) -> str:
+    """Check, prepare, apply, then verify or roll back; what became of it, in words."""
+    context = UpdateContext("rehearsal", run_dir, config.stem, (), state_dir(), 30.0)
+    try:
+        update: HostUpdate = make_update(load(config, environment={}, flags={}).config)
+        update.check()
+    except UsageError as error:
+        return f"refused: {error}"
     update.prepare(context, Deadline.after(60))
     try:
-        update.apply(context, Deadline.after(28))
+        applied = update.apply(context, Deadline.after(28))
     except UpdateFailed as error:
         update.rollback(context, Deadline.after(60))
-        sys.stdout.write(f"rolled back: {error}\n")
-        return
+        return f"rolled back: {error}"
     update.verify(context, Deadline.after(60))
-    sys.stdout.write("applied\n")
+    return f"applied: {applied.detail}"
 
 
 if __name__ == "__main__":
-    main()
+    with TemporaryDirectory() as folder:
+        said = [rehearse(Path(config), Path(folder)) for config in sys.argv[1:]]
+    sys.stdout.write(json.dumps(said))

@@ -1,4 +1,4 @@
-"""Package transactions, with programs in the PATH that play apt and dpkg; see tests/kvm for real."""
+"""Package transactions, with programs in the PATH that play apt and dpkg; real ones: tests/kvm."""
 
 from __future__ import annotations
 
@@ -273,16 +273,24 @@ def test_nothing_to_do_is_refused(fake):
         update().check()
 
 
+#: Holds a lock until its stdin ends.
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_host_whose_dpkg_is_not_fit_is_refused(fake):
     """Half-installed packages; somebody else at work; nobody's root."""
     (fake / "audit").write_text("The following packages are only half configured: x\n")
     with pytest.raises(UpdateFailed, match="only half configured: x .*dpkg --configure -a"):
         update().check()
     (fake / "audit").write_text("")
-    holder = "import fcntl,sys; f=open(sys.argv[1],'r+b'); fcntl.lockf(f,2); print(1,flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", holder, fake / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
+    words = [sys.executable, "-c", HOLDER, fake / "lock"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(UpdateFailed, match="somebody else is changing packages"):
             update().check()

@@ -1,6 +1,6 @@
 """Real updates of a real host: each kind applied under a paused KVM guest, verified, rolled back.
 
-Requires: the lab box with its two guests. Leaves behind: guests that run, with right clocks; in the
+Requires: the lab box with guest kvm-1. Leaves behind: guests that run, with right clocks; in the
 box, packages of ours, vm.swappiness and the module dummy.
 """
 

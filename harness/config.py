@@ -13,12 +13,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.errors import ConfigError
 from harness.settings import Config, GuestSection, SshSection
+from harness.updates.keys import settle
+
+Section = TypeVar("Section", bound=BaseModel)
 
 #: Lists of sections that have names: ``[[guest]]``.
 _NAMED = ("guest", "availability_set")
@@ -53,16 +56,20 @@ def load(
 
     Raises ConfigError naming where the wrong value came from.
     """
-    layers = [(str(file), dict(_flatten(_read(file))))] if file else []
+    layers = [(0, str(file), dict(_flatten(_read(file))))] if file else []
     layers += [
-        (f"environment {name}", {key: value}) for key, name, value in _from_environment(environment)
+        (1, f"environment {name}", {key: value})
+        for key, name, value in _from_environment(environment)
     ]
-    layers += [("flag", {key: value}) for key, value in flags.items() if value is not None]
+    layers += [(2, "flag", {key: value}) for key, value in flags.items() if value is not None]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, layer in layers:
+    ranks: dict[str, int] = {}
+    for rank, origin, layer in layers:
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
+        ranks.update(dict.fromkeys(layer, rank))
+    values = settle(values, origins, ranks)
     raw = _unflatten(values)
     try:
         # Through JSON, because strict JSON takes "a/b" for a Path and an array for a tuple,
@@ -98,16 +105,17 @@ def _anchored(config: Config, file: Path | None) -> Config:
     """Paths are relative to the file that names them; ``~`` is the user's home."""
     base = file.resolve().parent if file else Path.cwd()
 
-    def anchor(ssh: SshSection) -> SshSection:
-        paths = {
-            key: base / path.expanduser()
-            for key in ("identity_file", "known_hosts")
-            if (path := getattr(ssh, key)) is not None
-        }
-        return ssh.model_copy(update=paths)
+    def anchor(section: Section, *keys: str) -> Section:
+        paths = {key: getattr(section, key) for key in keys}
+        found = {key: base / path.expanduser() for key, path in paths.items() if path is not None}
+        return section.model_copy(update=found)
 
-    guests = tuple(guest.model_copy(update={"ssh": anchor(guest.ssh)}) for guest in config.guest)
-    return config.model_copy(update={"ssh": anchor(config.ssh), "guest": guests})
+    def reach(ssh: SshSection) -> SshSection:
+        return anchor(ssh, "identity_file", "known_hosts")
+
+    guests = tuple(guest.model_copy(update={"ssh": reach(guest.ssh)}) for guest in config.guest)
+    update = anchor(config.update, "repository", "previous")
+    return config.model_copy(update={"ssh": reach(config.ssh), "guest": guests, "update": update})
 
 
 def _read(file: Path) -> dict[str, Any]:

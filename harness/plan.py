@@ -83,7 +83,8 @@ def make_plan(
     domains = _group(planned)
     _refuse_split_host(update, domains)
     _refuse_two_at_once(domains)
-    warnings = (*left_out, *_same_basket(planned), *_bystanders(update, others))
+    baskets, others_run = _same_basket(planned), _bystanders(update, others)
+    warnings = (*left_out, *baskets, *others_run, *update.warnings)
     return Plan(domains, warnings)
 
 
@@ -115,10 +116,10 @@ def _refuse_unfit(update: HostUpdate, config: Config) -> None:
     available_s = config.budget_s - config.resume_reserve_s
     if update.expected_s > available_s:
         raise PlanError(
-            f"the update ({update.kind}) is expected to take {update.expected_s:.1f} s; with the "
-            f"resume reserve of {config.resume_reserve_s:.1f} s that exceeds the budget of "
-            f"{config.budget_s:.1f} s",
-            hint="raise --budget if your guests can bear it, or correct update.expected_s",
+            f"the update ({update.kind}) is expected to take {update.expected_s:.1f} s "
+            f"({update.expected_from}); with the resume reserve of {config.resume_reserve_s:.1f} s "
+            f"that exceeds the budget of {config.budget_s:.1f} s",
+            hint="raise --budget if your guests can bear it, or say it better: update.expected_s",
         )
 
 

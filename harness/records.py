@@ -204,6 +204,8 @@ class UpdateDomainRecord(Record):
     overhead_s: float | None = None
     """pause window − update duration: what the harness itself cost."""
     update_returncode: int | None = None
+    update_detail: str = ""
+    """What the update says that it did; empty if it was not applied."""
     notice: NoticeRecord | None = None
     """None: the guests were not told."""
     problems: tuple[str, ...] = ()

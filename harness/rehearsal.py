@@ -12,11 +12,15 @@ from harness.notice import Notice
 from harness.progress import Observer, silent
 from harness.settings import Config
 from harness.timebase import Deadline
+from harness.updates.learnt import learn
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
 
 if TYPE_CHECKING:
     from harness.run import Finished
+
+#: Kinds whose settings say how long they take.
+_TELL_THEMSELVES = ("stand-in", "hold")
 
 Connect = Callable[[Config], AbstractContextManager[Hypervisor]]
 
@@ -34,21 +38,19 @@ def connected(config: Config) -> Iterator[Hypervisor]:
         hypervisor.close()
 
 
-def make_update(config: Config) -> HostUpdate:
-    """The update that the configuration asks for. Raises ConfigError."""
+def make_update(config: Config, folder: Path) -> HostUpdate:
+    """The update that the configuration asks for. Raises ConfigError.
+
+    Where nothing says how long it should take, earlier runs in ``folder`` (the state folder) do.
+    """
     section = config.update
-    return make(
-        UpdateSettings(
-            kind=section.kind,
-            command=section.command,
-            expected_s=section.expected_s,
-            scope=Scope(section.scope) if section.scope else None,
-            preserves_memory=section.preserves_memory,
-            duration_s=section.duration_s,
-            verify=section.verify,
-            rollback=section.rollback,
-        )
-    )
+    said = section.model_dump(exclude={"scope"})
+    if section.expected_s is None and section.kind not in _TELL_THEMSELVES:
+        learnt = learn(folder, section)
+        if learnt is not None:
+            said |= {"expected_s": learnt.expected_s, "expected_from": learnt.source}
+    scope = Scope(section.scope) if section.scope else None
+    return make(UpdateSettings(**said, scope=scope, uri=config.uri, state_dir=folder))
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def rehearse(
     from harness.run import run
     from harness.survey import survey
 
-    update = make_update(config)
+    update = make_update(config, state_dir)
     with connect(config) as hypervisor:
         plan = survey(config, guests, hypervisor, update)
         told = announcement(

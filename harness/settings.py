@@ -28,16 +28,36 @@ class _Section(BaseModel):
 
 
 class UpdateSection(_Section):
-    """``[update]``: what is applied to the host while its guests are paused."""
+    """``[update]``: what is applied to the host while its guests are paused.
+
+    Which keys belong to which kind: ``harness.updates.protocol.KEYS_OF_KIND``.
+    """
 
     kind: Name = "stand-in"
-    command: tuple[str, ...] = ()
     expected_s: Positive | None = None
     scope: Literal["host", "guest"] | None = None
     preserves_memory: bool = True
     duration_s: NotNegative = 5.0
+    command: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     rollback: tuple[str, ...] = ()
+    packages: tuple[Name, ...] = ()
+    """Files (a word with a slash), names, or ``name=version``."""
+    repository: Path | None = None
+    """Folder of a local repository, the only one that packages then come from."""
+    previous: Path | None = None
+    """Folder with the .deb files of the versions that are replaced, for a rollback."""
+    hold: tuple[Name, ...] = ()
+    """Packages that the transaction must not change."""
+    reinstall: bool = False
+    simulate: bool = False
+    """Go through the transaction and change nothing."""
+    module: Name | None = None
+    action: Literal["load", "unload", "parameter"] = "load"
+    parameters: tuple[Name, ...] = ()
+    """``name=value``, of a kernel module."""
+    sysctl: tuple[Name, ...] = ()
+    """``key=value``."""
 
 
 InterpreterName = Literal["python3", "perl", "sh"]

@@ -68,7 +68,7 @@ def schedule(
 
     when = _when(at, in_)
     config = load_maintenance(config_file, uri, options).config
-    update = make_update(config)
+    update = make_update(config, state_dir())
     with hypervisor(config) as host:
         plan = survey(config, guests, host, update)
     _refuse_closed(config, plan, when)

@@ -19,7 +19,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--update", metavar="'CMD ARGS'", help="Apply this command; split into words, no shell."
     ),
-    click.option("--kind", help="Kind of update: stand-in (default) or command."),
+    click.option("--kind", help="Kind of update: stand-in (default), command, packages, …"),
     click.option("--scope", help="What the update needs paused: guest (each its own) or host."),
     click.option("--expected", "expected_s", type=float, help="Seconds the update should take."),
     click.option("--duration", "duration_s", type=float, help="Seconds a stand-in update takes."),

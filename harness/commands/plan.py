@@ -13,6 +13,7 @@ from harness.commands.maintenance_options import (
     maintenance_options,
     make_update,
 )
+from harness.paths import state_dir
 from harness.plan import Plan
 from harness.report.words import printable
 from harness.settings import Config
@@ -42,7 +43,7 @@ def command(
     from harness.survey import survey
 
     config = load_maintenance(config_file, uri, options).config
-    update = make_update(config)
+    update = make_update(config, state_dir())
     with hypervisor(config) as host:
         plan = survey(config, guests, host, update)
     for warning in plan.warnings:
@@ -74,9 +75,9 @@ def print_plan(plan: Plan, config: Config, update: HostUpdate, *, as_json: bool)
             table.add_row(*(Text(printable(cell)) for cell in cells))
     out().print(table)
     out().print(
-        f"update: {update.kind}, scope {update.scope}, expected {update.expected_s:g} s; "
-        f"budget {config.budget_s:g} s a domain, of which {config.resume_reserve_s:g} s are "
-        "kept for resuming",
+        f"update: {update.kind}, scope {update.scope}, expected {update.expected_s:.3g} s "
+        f"({update.expected_from}); budget {config.budget_s:g} s a domain, of which "
+        f"{config.resume_reserve_s:g} s are kept for resuming",
         soft_wrap=True,
     )
 
@@ -88,6 +89,7 @@ def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:
             "command": list(update.command),
             "scope": update.scope.value,
             "expected_s": update.expected_s,
+            "expected_from": update.expected_from,
         },
         "budget_s": config.budget_s,
         "resume_reserve_s": config.resume_reserve_s,

@@ -115,7 +115,7 @@ def maintain(
     from harness.survey import survey
 
     config = loaded.config
-    update = make_update(config)
+    update = make_update(config, state_dir())
     with hypervisor(config) as host:
         plan = survey(config, guests, host, update)
         for warning in plan.warnings:

@@ -20,11 +20,12 @@ class HoldUpdate:
 
     kind = "hold"
     command: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, settings: UpdateSettings) -> None:
         self.scope = settings.scope or Scope.HOST
         self.preserves_memory = True
-        self.expected_s = settings.expected_s or 1.0
+        self.expected_s, self.expected_from = settings.expectation(1.0)
         self._abandoned = threading.Event()
 
     def check(self) -> None:

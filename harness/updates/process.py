@@ -1,7 +1,7 @@
 """One process tree of an update: started without a shell, watched without polling, ended for good.
 
-Its output goes through a pipe into a file of limited size, so that neither a flood nor a full disk
-holds the update, or us, up. Ending it ends its :class:`~harness.updates.family.Family`.
+Its output goes through a pipe to the end of a file of limited size, so that neither a flood nor a
+full disk holds the update, or us, up. Ending it ends its :class:`~harness.updates.family.Family`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class UpdateProcess:
         output: Path,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.program = command[0]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -85,7 +86,7 @@ class UpdateProcess:
         left = OUTPUT_LIMIT_BYTES
         with self._process.stdout as source:
             # A full disk costs the record of the output, not the guests their resume.
-            with suppress(OSError), open(output, "wb", buffering=0, opener=_private) as file:
+            with suppress(OSError), open(output, "ab", buffering=0, opener=_private) as file:
                 while left > 0 and (chunk := os.read(source.fileno(), 65536)):
                     file.write(chunk[:left])
                     left -= len(chunk)

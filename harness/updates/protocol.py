@@ -6,6 +6,7 @@ memory, how long it should take, and whether it needs the whole host paused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,19 @@ class Scope(StrEnum):
     GUEST = "guest"  # each guest can be an update domain of its own
 
 
+_APT_KEYS = frozenset({"packages", "repository", "previous", "hold", "reinstall", "simulate"})
+#: The keys of ``[update]`` that only some kinds have; every other key is for all kinds.
+KEYS_OF_KIND: Mapping[str, frozenset[str]] = {
+    "stand-in": frozenset({"duration_s"}),
+    "command": frozenset({"command", "verify", "rollback"}),
+    "packages": _APT_KEYS,
+    "libvirt": _APT_KEYS,
+    "kernel-module": frozenset({"module", "action", "parameters"}),
+    "sysctl": frozenset({"sysctl"}),
+    "hold": frozenset(),
+}
+
+
 @dataclass(frozen=True)
 class UpdateSettings:
     """The ``[update]`` section; None and empty mean: the kind's own default."""
@@ -28,11 +42,33 @@ class UpdateSettings:
     kind: str = "stand-in"
     command: tuple[str, ...] = ()
     expected_s: float | None = None
+    expected_from: str = "update.expected_s"
+    """Where ``expected_s`` comes from, for people."""
     scope: Scope | None = None
     preserves_memory: bool = True
     duration_s: float = 5.0
     verify: tuple[str, ...] = ()
     rollback: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    repository: Path | None = None
+    previous: Path | None = None
+    hold: tuple[str, ...] = ()
+    reinstall: bool = False
+    simulate: bool = False
+    module: str | None = None
+    action: str = "load"
+    parameters: tuple[str, ...] = ()
+    sysctl: tuple[str, ...] = ()
+    uri: str = "qemu:///system"
+    """The libvirt connection of the run: whose host is updated."""
+    state_dir: Path | None = None
+    """Where a kind may keep what it needs at plan time already."""
+
+    def expectation(self, default_s: float) -> tuple[float, str]:
+        """How long it should take (seconds), and where that comes from."""
+        if self.expected_s is not None:
+            return self.expected_s, self.expected_from
+        return default_s, f"the default of kind {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -67,12 +103,18 @@ class HostUpdate(Protocol):
     scope: Scope
     preserves_memory: bool
     expected_s: float
+    expected_from: str
+    """Where ``expected_s`` comes from, for people."""
     command: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know beforehand; complete after ``check``."""
 
     def check(self) -> None:
         """Find what can be known to be wrong at plan time; touches nothing.
 
-        Raises UsageError or MissingCapability.
+        Raises UsageError, MissingCapability or UpdateFailed.
         """
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:

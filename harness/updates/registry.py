@@ -8,13 +8,21 @@ from collections.abc import Callable, Mapping
 from harness.errors import ConfigError
 from harness.updates.command import CommandUpdate
 from harness.updates.hold import HoldUpdate
+from harness.updates.kernel_module import KernelModuleUpdate
+from harness.updates.libvirtd import LibvirtUpdate
+from harness.updates.packages import PackagesUpdate
 from harness.updates.protocol import HostUpdate, UpdateSettings
 from harness.updates.stand_in import StandInUpdate
+from harness.updates.sysctl import SysctlUpdate
 
 KINDS: Mapping[str, Callable[[UpdateSettings], HostUpdate]] = {
     StandInUpdate.kind: StandInUpdate,
     CommandUpdate.kind: CommandUpdate,
     HoldUpdate.kind: HoldUpdate,
+    PackagesUpdate.kind: PackagesUpdate,
+    LibvirtUpdate.kind: LibvirtUpdate,
+    KernelModuleUpdate.kind: KernelModuleUpdate,
+    SysctlUpdate.kind: SysctlUpdate,
 }
 
 

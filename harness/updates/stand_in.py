@@ -33,11 +33,12 @@ class StandInUpdate:
 
     kind = "stand-in"
     command: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, settings: UpdateSettings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.scope = settings.scope or Scope.GUEST
         self.preserves_memory = settings.preserves_memory
-        self.expected_s = settings.expected_s or settings.duration_s + MARGIN_S
+        self.expected_s, self.expected_from = settings.expectation(settings.duration_s + MARGIN_S)
         self._duration_s = settings.duration_s
         self._clock = clock
         self._abandoned = threading.Event()

@@ -121,6 +121,8 @@ def test_bad_arguments(say, arguments, code, words):
         ("guest = 3", "harness.toml: guest: "),
         ("clock = 3", "harness.toml: clock: "),
         ('[update]\nkind = "command"\ncommand = "x"', "update.command: Input should be"),
+        ('[update]\nsysctl = ["a=1"]', "harness.toml: update.sysctl: belongs to kind sysctl"),
+        ('[update]\nkind = "sysctl"', "update.sysctl: an update of kind sysctl needs settings"),
     ],
 )
 def test_a_bad_configuration(say, text, words):

@@ -61,7 +61,9 @@ class Events(RuleBasedStateMachine):
         )
         config = Config(guest=guests, events=EventsSection(notice_s=900.0, time_scale=10.0))
         hypervisor = FakeHypervisor(dict.fromkeys(PLACES, GuestState.RUNNING), self.clock)
-        update = SimpleNamespace(kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0)
+        update = SimpleNamespace(
+            kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
+        )
         self.plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
         self.store = Store(self.path, self.clock)
         self.notice = EventNotice(self.store, config, hypervisor, duration_s=1.0, clock=self.clock)

@@ -74,7 +74,9 @@ def make(store, clock, tmp_path):
         events = EventsSection(notice_s=notice_s)
         config = config.model_copy(update={"events": events, "availability_set": sets})
         hypervisor = FakeHypervisor(dict.fromkeys(("web1", "solo"), GuestState.RUNNING), clock)
-        update = SimpleNamespace(kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0)
+        update = SimpleNamespace(
+            kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
+        )
         plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
         notice = EventNotice(store, config, hypervisor, duration_s=4.2, clock=clock, **more)
         notice.begin(plan, tmp_path, SimpleNamespace(note=lambda *_, **__: None))

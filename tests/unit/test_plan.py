@@ -38,6 +38,8 @@ def an_update(**changes):
         "scope": Scope.GUEST,
         "preserves_memory": True,
         "expected_s": 5.0,
+        "expected_from": "somewhere",
+        "warnings": (),
         "command": (),
     }
     return SimpleNamespace(**(values | changes))

@@ -1,0 +1,129 @@
+"""dpkg's side: is it healthy, what is installed, and which .deb holds an earlier version."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import ConfigError, UpdateFailed
+from harness.timebase import Deadline
+from harness.updates.requirements import ask
+from harness.updates.transaction import Change
+
+#: Whoever changes packages holds these.
+LOCKS = (Path("/var/lib/dpkg/lock-frontend"), Path("/var/lib/dpkg/lock"))
+ARCHIVES = Path("/var/cache/apt/archives")
+_FORMAT = "${binary:Package} ${db:Status-Status} ${Version}\\n"
+_FIELDS = "${Package} ${Version} ${Architecture}\\n"
+
+
+def require_health(deadline: Deadline) -> None:
+    """Raises UpdateFailed if a package is half-installed, or somebody else is at work."""
+    expect_audited(deadline)
+    for lock in LOCKS:
+        if _held(lock):
+            raise UpdateFailed(
+                f"dpkg is locked ({lock}): somebody else is changing packages",
+                hint="wait for it; unattended-upgrades does so daily",
+            )
+
+
+def expect_audited(deadline: Deadline) -> None:
+    """Raises UpdateFailed naming what ``dpkg --audit`` complains about."""
+    said = " ".join(ask(["dpkg", "--audit"], deadline).split())
+    if said:
+        raise UpdateFailed(
+            f"dpkg --audit: {said[:300]}", hint="dpkg --configure -a, apt-get -f install"
+        )
+
+
+def _held(lock: Path) -> bool:
+    try:
+        with open(lock, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by closing
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise UpdateFailed(f"cannot look at {lock}: {error.strerror}") from error
+    return False
+
+
+def installed(names: Iterable[str], deadline: Deadline) -> dict[str, str]:
+    """name → version of those of ``names`` that are installed and configured."""
+    seen = known(names, deadline)
+    return {name: version for name, (status, version) in seen.items() if status == "installed"}
+
+
+def known(names: Iterable[str], deadline: Deadline) -> dict[str, tuple[str, str]]:
+    """name → (status, version) of those of ``names`` that left anything on this host.
+
+    Asked for all packages: dpkg-query fails for a name that it does not know.
+    """
+    wanted = set(names)
+    found: dict[str, tuple[str, str]] = {}
+    for line in ask(["dpkg-query", "--show", f"--showformat={_FORMAT}"], deadline).splitlines():
+        name, status, version = line.split(" ")
+        for key in {name, name.partition(":")[0]} & wanted:
+            if status != "not-installed":
+                found[key] = (status, version)
+    return found
+
+
+def require_deb(path: Path, key: str) -> None:
+    """Raises ConfigError unless it is a package that not everybody can change."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file", key=key)
+    require_trusted(path, key)
+    if not path.name.endswith(".deb"):
+        raise ConfigError(f"{path} is no .deb", key=key)
+
+
+def require_trusted(path: Path, key: str) -> None:
+    """Raises ConfigError for what anybody may write: its scripts would run as root."""
+    if path.stat().st_mode & stat.S_IWOTH and not path.stat().st_mode & stat.S_ISVTX:
+        message = f"{path} can be changed by anybody, and would be installed as root"
+        raise ConfigError(message, key=key, hint=f"chmod o-w {path}")
+
+
+def earlier(
+    changes: Sequence[Change], folders: Sequence[Path], deadline: Deadline
+) -> Mapping[Change, Path]:
+    """For each change that replaces or removes a version, the .deb that holds it, if there is one.
+
+    Files are looked for by name, as everybody names them, and believed by their content.
+    """
+    found: dict[Change, Path] = {}
+    for change in changes:
+        for path in _candidates(change, folders) if change.before is not None else ():
+            package, version, arch = _described(path, deadline)
+            fits = arch in (change.arch, "all") or change.arch is None
+            if (package, version) == (change.package, change.before) and fits:
+                found[change] = path
+                break
+    return found
+
+
+def _candidates(change: Change, folders: Sequence[Path]) -> list[Path]:
+    pattern = re.compile(re.escape(change.package) + r"_.*\.deb")
+    return [
+        Path(where, name)
+        for folder in folders
+        for where, _, names in os.walk(folder)
+        for name in sorted(names)
+        if pattern.fullmatch(name)
+    ]
+
+
+def _described(path: Path, deadline: Deadline) -> tuple[str, ...]:
+    """Package, version, architecture; empty for what is no package."""
+    try:
+        said = ask(["dpkg-deb", "--show", f"--showformat={_FIELDS}", str(path)], deadline).split()
+    except UpdateFailed:
+        return ("", "", "")
+    return tuple(said) if len(said) == 3 else ("", "", "")

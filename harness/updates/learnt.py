@@ -1,0 +1,62 @@
+"""How long an update took before: read from the records of earlier runs.
+
+What counts is an update that succeeded, of the same kind and with the same settings. The longest
+of the newest few is taken: an update that is expected to fit and does not costs a maintenance, one
+that is expected to take too long costs a word in the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.runfolder import RunFolder, all_runs
+from harness.settings import UpdateSection
+
+#: So many durations are looked at, in so many of the newest runs.
+_DURATIONS = 10
+_RUNS = 200
+#: Settings that say what is expected of an update, not what it does.
+_NOT_WHAT_IT_DOES = {"expected_s", "preserves_memory"}
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What earlier runs say."""
+
+    expected_s: float
+    count: int
+
+    @property
+    def source(self) -> str:
+        """For people."""
+        return f"the longest of {self.count} earlier" if self.count > 1 else "one earlier run"
+
+
+def learn(state_dir: Path, section: UpdateSection) -> Learnt | None:
+    """What the same update took; None if it has not succeeded yet."""
+    durations: list[float] = []
+    for number, folder in enumerate(all_runs(state_dir)):
+        if number >= _RUNS or len(durations) >= _DURATIONS:
+            break
+        durations += _durations(folder, section)
+    return Learnt(max(durations), len(durations)) if durations else None
+
+
+def _durations(folder: RunFolder, section: UpdateSection) -> Iterator[float]:
+    """Of the update domains of one run, if it was the same update."""
+    try:
+        record, its = folder.record(), folder.config().update
+    except UsageError:
+        return  # of another version of harness, or damaged: it teaches nothing
+    if _what_it_does(its) != _what_it_does(section):
+        return
+    for domain in record.update_domains:
+        if domain.update_returncode == 0 and domain.update_s is not None:
+            yield domain.update_s
+
+
+def _what_it_does(section: UpdateSection) -> dict[str, object]:
+    return section.model_dump(exclude=_NOT_WHAT_IT_DOES)

@@ -1,0 +1,203 @@
+"""Kind ``libvirt``: renew libvirt while guests are paused, and restart its daemon.
+
+The guests' QEMUs go on without it, and every connection to it is lost; the window's own is opened
+again by the driver. Without a daemon nobody can resume anybody, so ``apply`` itself puts the old
+packages back if the new daemon does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from urllib.parse import urlsplit
+
+from harness.errors import (
+    ConfigError,
+    HarnessError,
+    HypervisorError,
+    MissingCapability,
+    UpdateFailed,
+)
+from harness.host.protocol import Hypervisor
+from harness.lifecycle import GuestState
+from harness.timebase import Deadline, NotYet, wait_for
+from harness.updates.apt import QUIET, AptTransaction
+from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
+from harness.updates.requirements import (
+    ASK_S,
+    ask,
+    host_scope,
+    require_program,
+    require_this_host,
+)
+from harness.updates.runner import Runner
+
+DEFAULT_EXPECTED_S = 15.0
+#: The daemon for QEMU: one of its own in newer installations, else the one for everything.
+SERVICES = ("virtqemud.service", "libvirtd.service")
+
+Opener = Callable[[str, Deadline], Hypervisor]
+
+
+def _open(uri: str, deadline: Deadline) -> Hypervisor:
+    from harness.host.driver import LibvirtHypervisor  # not for those who use another kind
+
+    return LibvirtHypervisor.open(uri, deadline)
+
+
+class LibvirtUpdate:
+    """Installs libvirt's packages, if any are named, and restarts the daemon."""
+
+    kind = "libvirt"
+    command: tuple[str, ...] = ()
+
+    def __init__(self, settings: UpdateSettings, opener: Opener = _open) -> None:
+        self._settings = settings
+        self.scope = host_scope(settings)
+        self.preserves_memory = settings.preserves_memory
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
+        self._transaction = AptTransaction(settings) if settings.packages else None
+        if self._transaction is None:
+            _refuse_apt_keys(settings)
+        self._open = opener
+        self._runner = Runner()
+        self._service = ""
+        self._pid = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What changes, and that others lose their connections too."""
+        others = f"{self._service} is restarted: every other connection to it is lost"
+        return (others, *(self._transaction.warnings if self._transaction else ()))
+
+    def check(self) -> None:
+        """Find the daemon's service; simulate the transaction.
+
+        Raises UsageError, MissingCapability or UpdateFailed.
+        """
+        require_this_host(self._settings)
+        require_program("systemctl", "systemd")
+        if urlsplit(self._settings.uri).path != "/system":
+            message = f"{self._settings.uri} is not the daemon of this host (qemu:///system)"
+            raise ConfigError(message, key="update.kind")
+        self._service = _active_service(Deadline.after(ASK_S))
+        if self._transaction is not None:
+            self._transaction.check()
+            if not any(c.package.startswith("libvirt") for c in self._transaction.changes):
+                message = f"none of it is libvirt: {self._transaction.summary}"
+                raise ConfigError(message, key="update.packages", hint='kind = "packages"')
+
+    def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Download, simulate again, and remember which process is the daemon."""
+        self._runner.reset()
+        if self._transaction is not None:
+            self._transaction.prepare(context, deadline)
+        self._pid = _main_pid(self._service, deadline)
+
+    def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
+        """Install, restart, and see the daemon answer; else bring the old one back at once."""
+        try:
+            return self._renew(context, deadline)
+        except UpdateFailed:
+            if not self._runner.abandoned and not self._answers(deadline.sooner(_half(deadline))):
+                self._restore(context, deadline)
+            raise
+
+    def verify(self, context: UpdateContext, deadline: Deadline) -> None:
+        """It is another process, it answers, it knows the guests; dpkg is healthy."""
+        if self._transaction is not None:
+            self._transaction.verify(deadline)
+        if self._settings.simulate:
+            return
+        if _main_pid(self._service, deadline) in (self._pid, "0"):
+            raise UpdateFailed(f"{self._service} was not restarted")
+        with closing(self._connected(deadline)) as hypervisor:
+            for name in context.guests:
+                _expect_known(hypervisor, name, deadline)
+
+    def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
+        """The packages before, and a daemon that answers."""
+        self._runner.settle(deadline)
+        self._restore(context, deadline)
+
+    def abandon(self) -> None:
+        """End apt and dpkg; what systemd was asked to do it goes on doing."""
+        self._runner.abandon()
+
+    def _renew(self, context: UpdateContext, deadline: Deadline) -> Applied:
+        output, said = None, []
+        if self._transaction is not None:
+            output = self._transaction.install(self._runner, context, deadline)
+            said.append(self._transaction.summary)
+        if self._settings.simulate:
+            return Applied(0, output, *said)
+        if _main_pid(self._service, deadline) == self._pid:  # its package may have restarted it
+            command = ["systemctl", "restart", self._service]
+            output = self._runner.run("update", command, context, deadline, QUIET)
+        if not self._answers(deadline.sooner(_half(deadline))):
+            raise UpdateFailed(f"{self._service} does not answer")
+        return Applied(0, output, ", ".join([*said, f"{self._service} restarted"]))
+
+    def _restore(self, context: UpdateContext, deadline: Deadline) -> None:
+        if self._transaction is not None:
+            self._transaction.rollback(self._runner, context, deadline)
+        verb = "restart" if self._transaction and not self._settings.simulate else "start"
+        command = ["systemctl", verb, self._service]
+        self._runner.run("rollback", command, context, deadline, QUIET)
+        if not self._answers(deadline):
+            raise UpdateFailed(
+                f"{self._service} does not answer after the rollback",
+                hint=f"systemctl status {self._service}",
+            )
+
+    def _answers(self, deadline: Deadline) -> bool:
+        try:
+            self._connected(deadline).close()
+        except HarnessError:
+            return False
+        return True
+
+    def _connected(self, deadline: Deadline) -> Hypervisor:
+        """A new connection, tried until the deadline."""
+
+        def attempt() -> Hypervisor:
+            try:
+                return self._open(self._settings.uri, deadline)
+            except HypervisorError as error:
+                raise NotYet(str(error)) from error
+
+        return wait_for(attempt, what="asking libvirt", deadline=deadline)
+
+
+def _half(deadline: Deadline) -> float:
+    """What waiting may take, so that bringing the old daemon back still fits."""
+    return deadline.remaining_s() / 2
+
+
+def _refuse_apt_keys(settings: UpdateSettings) -> None:
+    """Without packages there is no transaction; a key that would do nothing is a mistake."""
+    for key in ("repository", "previous", "hold", "reinstall", "simulate"):
+        if getattr(settings, key):
+            raise ConfigError("needs packages", key=f"update.{key}")
+
+
+def _active_service(deadline: Deadline) -> str:
+    for service in SERVICES:
+        if _main_pid(service, deadline) != "0":
+            return service
+    raise MissingCapability(
+        "libvirt-service",
+        f"systemd runs none of {', '.join(SERVICES)}",
+        hint="start libvirt by systemd, or restart it by kind command",
+    )
+
+
+def _main_pid(service: str, deadline: Deadline) -> str:
+    words = ["systemctl", "show", "--property=MainPID", "--value", service]
+    return ask(words, deadline).strip() or "0"
+
+
+def _expect_known(hypervisor: Hypervisor, name: str, deadline: Deadline) -> None:
+    info = hypervisor.find(name, deadline)
+    if info.state.state is not GuestState.RUNNING:
+        raise UpdateFailed(f"libvirt says that {name} is {info.state} now")

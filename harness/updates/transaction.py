@@ -1,0 +1,90 @@
+"""What a package transaction would change, read from apt's simulation, and what that means for
+paused guests. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_LINE = re.compile(
+    r"(?P<verb>Inst|Remv|Purg) (?P<name>\S+)"
+    r"(?: \[(?P<before>[^\]]+)\])?(?: \((?P<after>\S+) [^)]*\[(?P<arch>[^\]]+)\]\))?"
+)
+#: What a running system goes on without until it is booted again; so does needrestart judge.
+_REBOOT = (
+    (re.compile(r"(linux|pve|proxmox)-(image|modules|kernel)(-.*)?"), "kernel"),
+    (re.compile(r"(pve|proxmox)-kernel-.*|xen-hypervisor-.*"), "kernel"),
+    (re.compile(r".*-microcode"), "microcode"),
+    (re.compile(r"firmware-.*|.*-firmware(-.*)?"), "firmware"),
+)
+_QEMU = re.compile(r"qemu-(system|kvm|block)(-.*)?")
+_LIBVIRT_DAEMON = re.compile(r"libvirt-daemon(-system|-driver-qemu)?")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One package; a version is None where it is not installed."""
+
+    name: str
+    """With its architecture where it is not the host's: ``libc6:i386``."""
+    before: str | None
+    after: str | None
+    arch: str | None = None
+
+    @property
+    def package(self) -> str:
+        """The name alone."""
+        return self.name.partition(":")[0]
+
+    def __str__(self) -> str:
+        """``tiny 1.0 → 2.0``."""
+        if self.after is None:
+            return f"{self.name} {self.before} removed"
+        if self.before is None:
+            return f"{self.name} {self.after} new"
+        if self.before == self.after:
+            return f"{self.name} {self.after} again"
+        return f"{self.name} {self.before} → {self.after}"
+
+
+def parse(simulation: str) -> tuple[Change, ...]:
+    """The changes that ``apt-get --simulate`` lists, in its order."""
+    found = (_LINE.match(line) for line in simulation.splitlines())
+    return tuple(
+        Change(line["name"], line["before"], line["after"], line["arch"]) for line in found if line
+    )
+
+
+def refusal(changes: Sequence[Change]) -> str | None:
+    """Why this cannot be done under paused guests; None if it can."""
+    for change in changes:
+        for pattern, what in _REBOOT:
+            if pattern.fullmatch(change.package):
+                return (
+                    f"{change}: {what} takes a reboot of the host, which does not preserve the "
+                    "guests' memory"
+                )
+        if change.after is None and _LIBVIRT_DAEMON.fullmatch(change.package):
+            return f"{change}: without libvirt nobody could resume the guests"
+    return None
+
+
+def remarks(changes: Sequence[Change]) -> Iterator[str]:
+    """What a person should know of a transaction that can be done."""
+    qemu = [change for change in changes if _QEMU.fullmatch(change.package)]
+    if any(change.after is None for change in qemu):
+        yield (
+            "QEMU is removed: guests that run go on running, and none can be started until it is "
+            "installed again"
+        )
+    elif any(change.before is not None for change in qemu):
+        yield (
+            "QEMU is replaced: guests that run stay in the QEMU they were started with, until they "
+            "are shut down and started again"
+        )
+    if any(_LIBVIRT_DAEMON.fullmatch(change.package) for change in changes):
+        yield (
+            "libvirt's daemon is replaced, and restarted by its package, while guests are paused; "
+            "harness connects again (kind libvirt also proves that it answers)"
+        )

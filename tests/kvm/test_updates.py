@@ -1,0 +1,159 @@
+"""Real updates of a real host: each kind applied under a paused KVM guest, verified, rolled back.
+
+Requires: the lab box with guest kvm-1. Leaves behind: guests that run, with right clocks; in the
+box, packages of ours, vm.swappiness and the module dummy.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from tests.kvm.conftest import CONFIG
+from tests.kvm.test_maintenance import kept
+
+FOLDER = "/root/.local/state/harness/lab"
+REPOSITORY = "/srv/harness-debs"
+SOURCE = f'repository = "{REPOSITORY}"\n'
+#: Packages without content; version 3 of each cannot be configured. Then the repository's index.
+DEBS = f"""
+set -e
+rm -rf {REPOSITORY}; mkdir -p {REPOSITORY}; cd {REPOSITORY}
+for package in "$@"; do
+    name=${{package%=*}} version=${{package#*=}}
+    mkdir -p tree/DEBIAN
+    {{ echo "Package: $name"; echo "Version: $version"; echo "Architecture: all"
+       echo "Maintainer: harness <h@example.org>"; echo "Description: for tests"
+    }} >tree/DEBIAN/control
+    [ "$version" != 3 ] || printf '#!/bin/sh\\nexit 1\\n' >tree/DEBIAN/postinst
+    [ "$version" != 3 ] || chmod 755 tree/DEBIAN/postinst
+    deb=${{name}}_${{version}}_all.deb
+    dpkg-deb --root-owner-group --build tree "$deb" >/dev/null
+    {{ dpkg-deb --field "$deb"; echo "Filename: ./$deb"; echo "Size: $(stat -c %s "$deb")"
+       echo "SHA256: $(sha256sum "$deb" | cut -d' ' -f1)"; echo; }} >>Packages
+    rm -r tree
+done
+"""
+OURS = [
+    f"{name}={version}" for name in ("harness-agent", "libvirt-harness") for version in (1, 2, 3)
+]
+
+
+@pytest.fixture(scope="module")
+def host(guests):
+    """The box with a local repository, and version 1 of our packages installed."""
+    words = shlex.join(["bash", "-c", DEBS, "debs", *OURS, "linux-image-harness=1"])
+    made = guests.sh(
+        f"{words} && cd {REPOSITORY} && dpkg --install *_1_all.deb && "
+        "dpkg --purge linux-image-harness"
+    )
+    assert made.code == 0, made.err
+    guests.sh("modprobe --remove dummy; sysctl --quiet --write vm.swappiness=60")
+    return guests
+
+
+def configured(box, name: str, kind: str, settings: str) -> str:
+    """A configuration file in the box, for the guests that are up."""
+    file = f"{FOLDER}/{name}.toml"
+    text = f'\n[update]\nkind = "{kind}"\n{settings}\n'
+    ended = box.sh(f"(cat {CONFIG}; printf %s {shlex.quote(text)}) >{file}")
+    assert ended.code == 0
+    return file
+
+
+def maintained(box, kind: str, settings: str) -> dict:
+    """A whole maintenance of kvm-1 with this update; its record."""
+    file = configured(box, kind, kind, settings)
+    ended = box.sh(f"harness run kvm-1 --config {file} --json")
+    assert ended.code == 0, ended.out + ended.err
+    (guest,) = ended.record["guests"]
+    kept(guest)
+    assert ended.record["update"]["kind"] == kind
+    return ended.record["update_domains"][0]
+
+
+def rehearsed(box, kind: str, *settings: str) -> list[str]:
+    """Updates one after another without a guest; what became of each."""
+    files = [configured(box, f"{kind}-{n}", kind, text) for n, text in enumerate(settings)]
+    words = shlex.join([".venv/bin/python", "-m", "tests.kvm.rehearse", *files])
+    ended = box.sh(f"cd /opt/harness && {words}")
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def version(box, package: str) -> str:
+    return box.sh(f"dpkg-query --show --showformat='${{Version}}' {package}").out
+
+
+def test_sysctl(host):
+    """Set under a paused guest; a value that the kernel refuses brings the old ones back."""
+    domain = maintained(host, "sysctl", 'sysctl = ["vm.swappiness=10"]')
+    assert domain["update_detail"] == "vm.swappiness 60 → 10"
+    assert host.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    undone, unknown = rehearsed(
+        host,
+        "sysctl",
+        'sysctl = ["vm.swappiness=20", "kernel.pid_max=1"]',
+        'sysctl = ["vm.swapiness=20"]',
+    )
+    assert undone.startswith("rolled back: cannot set kernel.pid_max to '1': Invalid argument")
+    assert host.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    assert "refused: update.sysctl: vm.swapiness: this kernel has no such setting" in unknown
+
+
+def test_kernel_module(host):
+    """Loaded with a parameter under a paused guest; unloaded; one in use is refused."""
+    dummy, kvm = 'module = "dummy"\n', 'module = "kvm"\n'
+    before = host.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out
+    maintained(host, "kernel-module", dummy + 'parameters = ["numdummies=2"]')
+    assert host.sh("ls /sys/class/net | grep dummy").out == "dummy0\ndummy1\n"
+    unloaded, not_loaded, undone, in_use = rehearsed(
+        host,
+        "kernel-module",
+        dummy + 'action = "unload"',
+        dummy + 'parameters = ["numdummies=x"]',
+        kvm + 'action = "parameter"\nparameters = ["halt_poll_ns=1234", "nx_huge_pages=x"]',
+        kvm + 'action = "unload"',
+    )
+    assert unloaded == "applied: dummy unloaded"
+    assert not_loaded.startswith("rolled back: modprobe ended with status 1")
+    assert host.sh("test -e /sys/module/dummy").code == 1
+    assert undone.startswith("rolled back: cannot set nx_huge_pages of kvm")
+    assert host.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out == before != "1234\n"
+    assert "refused: update.module: kvm is in use by kvm_amd" in in_use
+
+
+def test_packages(host):
+    """Upgraded from a local repository under a paused guest; what cannot be configured is rolled
+    back; a kernel is refused."""
+    two, three = (f'{SOURCE}packages = ["harness-agent={version}"]\n' for version in (2, 3))
+    domain = maintained(host, "packages", two)
+    assert domain["update_detail"] == "harness-agent 1 → 2"
+    assert version(host, "harness-agent") == "2"
+    undone, nothing, kernel = rehearsed(
+        host,
+        "packages",
+        three,
+        two,
+        f'packages = ["{REPOSITORY}/linux-image-harness_1_all.deb"]',
+    )
+    assert undone.startswith("rolled back: apt-get ended with status 100")
+    assert "nothing would change" in nothing
+    assert "refused: " in kernel and "kernel takes a reboot of the host" in kernel
+    assert version(host, "harness-agent") == "2"
+    assert host.sh("dpkg --audit").out == ""
+
+
+def test_libvirt(host):
+    """A package of libvirt's and the daemon itself, renewed under a paused guest, which it knows
+    again afterwards; the run's own connection is lost and opened again."""
+    before = host.sh("systemctl show --property=MainPID --value libvirtd").out
+    domain = maintained(host, "libvirt", SOURCE + 'packages = ["libvirt-harness=2"]')
+    assert domain["update_detail"] == "libvirt-harness 1 → 2, libvirtd.service restarted"
+    assert host.sh("systemctl show --property=MainPID --value libvirtd").out not in (before, "0\n")
+    (undone,) = rehearsed(host, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
+    assert undone.startswith("rolled back: apt-get ended with status 100")
+    assert version(host, "libvirt-harness") == "2"
+    assert host.sh("virsh domstate kvm-1").out.strip() == "running"

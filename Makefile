@@ -30,17 +30,19 @@ test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted f
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest tests/kvm
 
-bench: setup ## what a maintenance costs, printed as a table
+REPEATS ?= 10
+# WRITE=--write puts the tables of bench-checks, bench-clocks and bench-reports into docs/.
+bench: setup ## what a maintenance costs, and that beside what others cost
 	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance
 	@$(ISOLATED) $(BIN)/python -m benchmarks.guardian
+	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
 
 bench-checks: setup ## what all checks on together add to a maintenance
-	@$(ISOLATED) $(BIN)/python -m benchmarks.checks
+	@$(ISOLATED) $(BIN)/python -m benchmarks.checks $(WRITE)
 
 bench-clocks: setup ## how right clocks get, how fast, and what others make of them
-	@$(ISOLATED) $(BIN)/python -m benchmarks.clocks
+	@$(ISOLATED) $(BIN)/python -m benchmarks.clocks $(WRITE)
 
-REPEATS ?= 10
 bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
 	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
 
@@ -48,7 +50,7 @@ bench-events: setup ## what telling guests costs: load, approval to pause
 	@$(ISOLATED) $(BIN)/python -m benchmarks.events
 
 bench-reports: ## what reports and the history cost; needs no guests
-	@$(BIN)/python -m benchmarks.reports
+	@$(BIN)/python -m benchmarks.reports $(WRITE)
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody

@@ -4,7 +4,7 @@
 
 Each figure is that of a process of its own, as a person would start it, five times: a report of 100
 guests with full journals, and a list from a history of 10,000 runs. CPU time is printed too: on a
-busy machine it is what can be compared.
+busy machine it is what can be compared. ``--write`` puts the table into docs/reports.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import document
 from harness.history.schema import figures, runs
 from harness.history.store import History
 from harness.records import (
@@ -154,16 +153,14 @@ def make_history(state_dir: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print; beyond its limit a figure is marked."""
+    """Measure and print."""
     cases = {
         f"report of {GUESTS} guests": (["report", "--format", "html"], 5.0, 300.0),
         f"history of {RUNS} runs": (["history"], 0.5, None),
         "history trend": (["history", "trend", "overhead_s", "--since", "2001-01-01"], None, None),
         "history verdict": (["history", "verdict"], None, None),
     }
-    table = Table(title=f"{REPEATS} times each: median (worst)")
-    for heading in ("", "wall", "allowed", "CPU", "memory", "allowed"):
-        table.add_column(heading, justify="right" if heading else "left")
+    rows = []
     with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
         state_dir = Path(folder)
         make_run(state_dir)
@@ -171,15 +168,24 @@ def main() -> None:
         for case, (arguments, wall_s, memory_mib) in cases.items():
             measure(arguments, state_dir)  # caches
             found = [measure(arguments, state_dir) for _ in range(REPEATS)]
-            table.add_row(
-                case,
-                _shown([sample.wall_s for sample in found], "s"),
-                f"{wall_s:g} s" if wall_s else "",
-                _shown([sample.cpu_s for sample in found], "s"),
-                _shown([sample.memory_mib for sample in found], "MiB"),
-                f"{memory_mib:g} MiB" if memory_mib else "",
+            rows.append(
+                [
+                    case,
+                    _shown([sample.wall_s for sample in found], "s"),
+                    f"{wall_s:g} s" if wall_s else "",
+                    _shown([sample.cpu_s for sample in found], "s"),
+                    _shown([sample.memory_mib for sample in found], "MiB"),
+                    f"{memory_mib:g} MiB" if memory_mib else "",
+                ]
             )
-    Console(width=110).print(table)
+    header = ["", "wall", "allowed", "CPU", "memory", "allowed"]
+    text = (
+        f"`make bench-reports` on {document.machine()}; {REPEATS} times each, median (worst).\n\n"
+        f"{document.table(header, rows)}"
+    )
+    print(text)
+    if "--write" in sys.argv:
+        document.write(document.DOCS / "reports.md", "figures", text)
 
 
 def _shown(values: list[float], unit: str) -> str:

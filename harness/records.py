@@ -38,7 +38,8 @@ EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.ERROR: 3, Outcome.SKIP: 
 class Record(BaseModel):
     """Base of everything that is written down."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Built when first used: a plan, or its refusal, does not wait for that.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ClockReading(Record):

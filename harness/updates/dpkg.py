@@ -86,7 +86,7 @@ def require_deb(path: Path, key: str) -> None:
 
 def require_trusted(path: Path, key: str) -> None:
     """Raises ConfigError for what anybody may write: its scripts would run as root."""
-    if path.stat().st_mode & stat.S_IWOTH and not path.stat().st_mode & stat.S_ISVTX:
+    if path.stat().st_mode & stat.S_IWOTH:
         message = f"{path} can be changed by anybody, and would be installed as root"
         raise ConfigError(message, key=key, hint=f"chmod o-w {path}")
 

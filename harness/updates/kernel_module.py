@@ -68,9 +68,12 @@ class KernelModuleUpdate:
         require_this_host(self._settings)
         for program in ("modprobe", "modinfo", "rmmod"):
             require_program(program, "kmod")
-        {"load": self._check_load, "unload": self._check_unload, "parameter": self._check_set}[
-            self._action
-        ]()
+        checks = {
+            "load": self._check_load,
+            "unload": self._check_unload,
+            "parameter": self._check_set,
+        }
+        checks[self._action]()
 
     def _check_load(self) -> None:
         if self._home.exists():
@@ -143,9 +146,10 @@ class KernelModuleUpdate:
 
     def verify(self, context: UpdateContext, deadline: Deadline) -> None:
         """The kernel has it, or not; and its parameters are those that were given."""
-        if self._is_loaded() != (self._action != "unload") and self._action != "parameter":
-            state = "loaded" if self._is_loaded() else "not loaded"
-            raise UpdateFailed(f"{self._module} is {state}")
+        if self._action == "load" and not self._is_loaded():
+            raise UpdateFailed(f"{self._module} is not loaded")
+        if self._action == "unload" and self._is_loaded():
+            raise UpdateFailed(f"{self._module} is loaded")
         for name, value in self._wanted.items():
             self._expect(name, value)
 

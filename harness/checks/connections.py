@@ -1,7 +1,8 @@
 """Promise: no TCP connection of the guest was broken.
 
 Connections come and go by themselves. So only those count that two looks before the pause have
-found, and only as many as the guest's kernel says ended otherwise than by being closed.
+found, whose peer still answered then, and only as many as the guest's kernel says ended otherwise
+than by being closed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     seen = evidence.told(Life)
     if isinstance(seen, Missing):
         return missing(NAME, seen)
-    known = seen.first.connections & seen.before.connections
+    known = (seen.first.connections & seen.before.connections) - seen.before.unanswered
     gone = known - seen.after.connections
     resets = seen.after.resets - seen.before.resets
     broken = min(len(gone), resets)

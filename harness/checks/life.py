@@ -19,6 +19,8 @@ class Look:
     """``local → remote`` of every established TCP connection."""
     resets: int
     """TCP connections that ended otherwise than by being closed, since boot."""
+    unanswered: frozenset[str] = frozenset()
+    """Those of the connections whose peer has not acknowledged what was sent, and sent again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class _Draft:
     processes: dict[tuple[int, int], str] = field(default_factory=dict)
     mounts: dict[str, str] = field(default_factory=dict)
     connections: set[str] = field(default_factory=set)
+    unanswered: set[str] = field(default_factory=set)
     snmp: list[list[str]] = field(default_factory=list)
     uptime_s: float | None = None
 
@@ -72,6 +75,7 @@ def parse(text: str) -> Look:
         draft.mounts,
         frozenset(draft.connections),
         _resets(draft.snmp),
+        frozenset(draft.unanswered),
     )
 
 
@@ -97,9 +101,13 @@ def _mount(draft: _Draft, line: str) -> None:
 
 
 def _tcp(draft: _Draft, line: str) -> None:
+    """A line of /proc/net/tcp; its seventh column counts how often data was sent again."""
     fields = line.split()
-    if len(fields) > 3 and fields[3] == _ESTABLISHED:
-        draft.connections.add(f"{fields[1]} → {fields[2]}")
+    if len(fields) > 6 and fields[3] == _ESTABLISHED:
+        connection = f"{fields[1]} → {fields[2]}"
+        draft.connections.add(connection)
+        if int(fields[6], 16) > 0:
+            draft.unanswered.add(connection)
 
 
 def _snmp(draft: _Draft, line: str) -> None:

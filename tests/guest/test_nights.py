@@ -46,7 +46,8 @@ def test_a_night_is_one_line_and_one_exit_code(harness, tmp_path):
     ended = harness(*night, "--prometheus", str(metrics), "--json")
     assert ended.code == 0, (ended.out, ended.err)
     assert ended.record["summary"].startswith("harness PASS on ")
-    labels = {run["run_id"]: run["label"] for run in harness("history", "list", "--json").record}
+    rows = harness("history", "list", "--json").record["runs"]
+    labels = {run["run_id"]: run["label"] for run in rows}
     warm_up, counted = ended.record["run_ids"]
     assert (labels[warm_up], labels[counted]) == ("warm-up", "nightly")
     assert "harness_run_success" in metrics.read_text()

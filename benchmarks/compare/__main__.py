@@ -70,6 +70,8 @@ def _one_round(guests: Bench) -> list[dict[str, Any]]:
         guests.set_right(names)
         with probing([guests.sessions[name].address for name in names]) as prober:
             done = carry_out(names)
+        if done.broken:
+            print(f"{contender}: {'; '.join(done.broken)}", flush=True)
         residuals = guests.residuals(names).values()
         found.append(
             {

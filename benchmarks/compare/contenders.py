@@ -35,6 +35,8 @@ class Done:
     """Pause window minus update; of a kind that cannot tell them apart: all but the update."""
     stale_ms: float | None
     """From a guest's resume to the end of the correction of its clock; the worst guest."""
+    broken: tuple[str, ...] = ()
+    """Promises that harness itself found broken; the others look for none."""
 
 
 Contender = Callable[[Sequence[str]], Done]
@@ -46,12 +48,20 @@ def harness(guests: Sequence[str]) -> Done:
     Without the page, for which nobody waits and which the others do not have.
     """
     options = ("--update", UPDATE, "--allow-backward", "--no-report", "--json")
-    out, cost = _measured([sys.executable, "-m", "harness", "run", *guests, *options])
+    command = [sys.executable, "-m", "harness", "run", *guests, *options]
+    out, cost = _measured(command, codes=(0, 1))
     record = json.loads(out)
+    windows = [guest["stale_clock_window_s"] for guest in record["guests"]]
     return Done(
         **cost,
         overhead_ms=1000 * record["update_domains"][0]["overhead_s"],
-        stale_ms=1000 * max(guest["stale_clock_window_s"] for guest in record["guests"]),
+        stale_ms=None if None in windows else 1000 * max(windows),
+        broken=tuple(
+            f"{guest['name']}: {check['name']}: {check['detail']}"
+            for guest in record["guests"]
+            for check in guest["checks"]
+            if check["outcome"] in ("fail", "error")
+        ),
     )
 
 
@@ -80,8 +90,8 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
-def _measured(command: list[str]) -> tuple[str, dict[str, float]]:
-    """Its stdout, and what it cost."""
+def _measured(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[str, dict[str, float]]:
+    """Its stdout, and what it cost; it must end with one of ``codes``."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         watch = Stopwatch()
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -90,7 +100,7 @@ def _measured(command: list[str]) -> tuple[str, dict[str, float]]:
         process.returncode = os.waitstatus_to_exitcode(status)
         for file in (out, err):
             file.seek(0)
-        if process.returncode != 0:
+        if process.returncode not in codes:
             said = (out.read() + err.read()).decode(errors="replace")[-2000:]
             raise SystemExit(f"{command} ended with {process.returncode}: {said}")
         cpu_s, memory_mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024

@@ -45,7 +45,7 @@ def write_page(result: dict[str, Any], name: str) -> None:
     parts = [HEAD.format(name=name, facts=result["facts"])]
     parts += [_table(samples, figure, title) for figure, title in FIGURES.items()]
     parts += [_floor(samples), _date(samples), _memory(samples), _startup(samples)]
-    parts.append(_targets(samples))
+    parts += [_broken(samples), _targets(samples)]
     PAGE.write_text("\n".join(parts))
 
 
@@ -117,6 +117,19 @@ def _startup(samples: Sequence[Sample]) -> str:
     return (
         f"## Start-up\n\n`harness --help`: {shown}, wanted ≤ 150 ms. `harness run` until its first "
         f"connection to libvirt: {called}, wanted ≤ 400 ms.\n"
+    )
+
+
+def _broken(samples: Sequence[Sample]) -> str:
+    """What harness itself found: the others do not look."""
+    runs = [sample for sample in samples if sample["contender"] == "harness"]
+    broken = sorted({words for sample in runs for words in sample["broken"]})
+    said = "; ".join(f"`{words}`" for words in broken) or "none"
+    count = sum(bool(sample["broken"]) for sample in runs)
+    return (
+        "## Broken promises\n\n"
+        f"harness judges its checks in each of these runs; in {count} of {len(runs)} one was "
+        f"broken: {said}.\n"
     )
 
 

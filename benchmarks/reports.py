@@ -174,7 +174,8 @@ def main() -> None:
                     _shown([sample.wall_s for sample in found], "s"),
                     f"{wall_s:g} s" if wall_s else "",
                     _shown([sample.cpu_s for sample in found], "s"),
-                    _shown([sample.memory_mib for sample in found], "MiB"),
+                    # A process begins with what this one has, so no figure is below that.
+                    _shown([sample.memory_mib for sample in found], "MiB") if memory_mib else "",
                     f"{memory_mib:g} MiB" if memory_mib else "",
                 ]
             )

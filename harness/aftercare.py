@@ -117,11 +117,10 @@ class Care:
         return Witnesses(scene, witnesses_for(settings.chosen))
 
     def _look_before(self, session: GuestSession, deadline: Deadline) -> Baseline:
-        if session.witnesses is not None:
-            process = self.hypervisor.process(session.info.uuid, deadline)
-            session.witnesses.start(process, deadline)
-        log = mark(session.shell, session.facts, deadline)
         seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
+        if session.witnesses is not None:
+            session.witnesses.start(seen.process, deadline)
+        log = mark(session.shell, session.facts, deadline)
         if self.config.clock.watch_s > 0:
             session.sampler.ensure_witness(deadline)
         # Last, so that as little as possible lies between this reading and the pause.

@@ -104,12 +104,13 @@ Maintenance = Callable[..., MaintenanceResult]
 
 
 @pytest.fixture(scope="session")
-def harness_config(pytestconfig: pytest.Config) -> Config:
+def harness_config(_harness_loaded: Loaded) -> Config:
     """The configuration in force; a mistake in it is an error of the test, not a skip."""
-    return _load(pytestconfig).config
+    return _harness_loaded.config
 
 
-def _load(pytestconfig: pytest.Config) -> Loaded:
+@pytest.fixture(scope="session")
+def _harness_loaded(pytestconfig: pytest.Config) -> Loaded:
     from harness.commands.common import load_config
 
     given = pytestconfig.getoption("--harness-config")
@@ -126,7 +127,10 @@ def harness_state_dir() -> Path:
 
 @pytest.fixture
 def maintenance(
-    request: pytest.FixtureRequest, harness_config: Config, harness_state_dir: Path
+    request: pytest.FixtureRequest,
+    harness_config: Config,
+    harness_state_dir: Path,
+    _harness_loaded: Loaded,
 ) -> Maintenance:
     """``maintenance(*guests, update=None, budget_s=None, settings=None)``; see the module.
 
@@ -150,7 +154,7 @@ def maintenance(
                 config,
                 guests,
                 state_dir=harness_state_dir,
-                config_file=_load(request.config).file,
+                config_file=_harness_loaded.file,
                 label="pytest",
             )
         except (HarnessError, ImportError) as error:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.checks import CHECKS
+from harness.clock.policy import DEFAULT_METHODS, MethodName
 from harness.durations import parse_hours
 
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
@@ -62,16 +63,6 @@ class UpdateSection(_Section):
 
 
 InterpreterName = Literal["python3", "perl", "sh"]
-MethodName = Literal[
-    "slew",
-    "chronyd",
-    "timesyncd",
-    "ntpd",
-    "relative-step",
-    "ptp-kvm",
-    "date-at-second",
-    "guest-agent",
-]
 
 
 class ClockSection(_Section):
@@ -90,7 +81,7 @@ class ClockSection(_Section):
         InterpreterName
     )
     """What the clock agent may run in, in the order in which they are tried."""
-    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = get_args(MethodName)
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = DEFAULT_METHODS
     """Ways to correct a clock, in the order in which they are tried."""
     slew_below_s: Annotated[float, Field(ge=0, le=0.5)] = 0.050
     """An offset of at most this is slewed where the guest can be; 0: always stepped."""

@@ -11,7 +11,6 @@ from harness.records import CheckRecord, Outcome
 PREFIX = "own:"
 #: 77 is what test programs have long used for "skipped" (automake).
 _OUTCOMES = {0: Outcome.PASS, 1: Outcome.FAIL, 77: Outcome.SKIP}
-_SEVERITY = (Outcome.ERROR, Outcome.FAIL, Outcome.PASS, Outcome.SKIP)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def judge(evidence: Evidence) -> Iterator[CheckRecord]:
     if isinstance(seen, Missing):
         return
     for name, stages in seen.ended.items():
-        worst = min((stage.outcome for stage in stages), key=_SEVERITY.index)
+        worst = Outcome.worst(stage.outcome for stage in stages)
         told = ", ".join(f"{s.stage}: {_status(s)}" for s in stages)
         statuses = [stage.status for stage in stages if stage.outcome is worst]
         yield CheckRecord(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, get_args
 
 from harness.clock.arithmetic import describe, judge_offset
 from harness.records import ClockReading, Outcome
 
 #: In the order in which they are tried; one that does not fit a guest is passed over.
-DEFAULT_METHODS = (
+MethodName = Literal[
     "slew",
     "chronyd",
     "timesyncd",
@@ -21,7 +22,8 @@ DEFAULT_METHODS = (
     "ptp-kvm",
     "date-at-second",
     "guest-agent",
-)
+]
+DEFAULT_METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 class Remedy(StrEnum):

@@ -38,21 +38,22 @@ class Learnt:
 def learn(state_dir: Path, section: UpdateSection) -> Learnt | None:
     """What the same update took; None if it has not succeeded yet."""
     durations: list[float] = []
+    wanted = _what_it_does(section)
     for number, folder in enumerate(all_runs(state_dir)):
         if number >= _RUNS or len(durations) >= _DURATIONS:
             break
-        durations += _durations(folder, section)
+        durations += _durations(folder, wanted)
     return Learnt(max(durations), len(durations)) if durations else None
 
 
-def _durations(folder: RunFolder, section: UpdateSection) -> Iterator[float]:
+def _durations(folder: RunFolder, wanted: dict[str, object]) -> Iterator[float]:
     """Of the update domains of one run, if it was the same update."""
     try:
-        record, its = folder.record(), folder.config().update
+        if _what_it_does(folder.config().update) != wanted:
+            return
+        record = folder.record()  # large, so only where it counts
     except UsageError:
         return  # of another version of harness, or damaged: it teaches nothing
-    if _what_it_does(its) != _what_it_does(section):
-        return
     for domain in record.update_domains:
         if domain.update_returncode == 0 and domain.update_s is not None:
             yield domain.update_s

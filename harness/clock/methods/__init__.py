@@ -1,5 +1,5 @@
 """The methods of correction, by name. To add one: a class, a line here, its name in
-``policy.DEFAULT_METHODS``, and a test."""
+``policy.MethodName``, and a test."""
 
 from __future__ import annotations
 

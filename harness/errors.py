@@ -12,7 +12,6 @@
     │   │   ├─ ConnectionLost
     │   │   ├─ GuestNotFound
     │   │   ├─ WrongState
-    │   │   ├─ PauseFailed
     │   │   ├─ ResumeFailed
     │   │   └─ TakenOver
     │   ├─ ShellError
@@ -132,10 +131,6 @@ class GuestNotFound(HypervisorError):
 
 class WrongState(HypervisorError):
     """The guest is not in the state the operation needs."""
-
-
-class PauseFailed(HypervisorError):
-    """The guest did not pause."""
 
 
 class ResumeFailed(HypervisorError):

@@ -88,7 +88,7 @@ def maintain(
 
     tell(Phase.MENDING, f"resumed after {window.duration_s:.3f} s; mending clocks")
     after = care.look_after(mine, baselines, window)
-    stranded = find_stranded(domain, window, tools)
+    stranded, paused_since = find_paused(domain, window, tools)
     problems = settle_update(window, context, tools) + keep_all(mine, after, tools.folder)
     guests = tuple(
         record_guest(
@@ -99,6 +99,7 @@ def maintain(
             tools.hypervisor,
             tools.config,
             still_paused=name in stranded,
+            paused_since=name in paused_since,
         )
         for name in names
     )
@@ -138,15 +139,25 @@ def _hold(
     )
 
 
-def find_stranded(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> tuple[str, ...]:
-    """Guests of ours that are really still paused; a dead guest is not, nor is somebody else's."""
-    unresumed = [
-        Member(guest.name, guest.info.uuid)
-        for guest in domain.guests
-        if window.guests[guest.name].resume_error is not None
-        and not isinstance(window.guests[guest.name].resume_error, TakenOver)
-    ]
-    return still_paused(unresumed, tools.hypervisor, Deadline.after(_LOOK_S, tools.clock))
+def find_paused(
+    domain: UpdateDomain, window: PauseWindow, tools: Tools
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Guests that are paused now: those that we could not resume, and those that ran already.
+
+    A dead guest is in neither, nor is one that was somebody else's all along.
+    """
+    unresumed, resumed = [], []
+    for guest in domain.guests:
+        pause, member = window.guests[guest.name], Member(guest.name, guest.info.uuid)
+        if pause.resume_returned_ns is not None:
+            resumed.append(member)
+        elif pause.resume_error is not None and not isinstance(pause.resume_error, TakenOver):
+            unresumed.append(member)
+    look_until = Deadline.after(_LOOK_S, tools.clock)
+    return (
+        still_paused(unresumed, tools.hypervisor, look_until),
+        still_paused(resumed, tools.hypervisor, look_until),
+    )
 
 
 def settle_update(window: PauseWindow, context: UpdateContext, tools: Tools) -> tuple[str, ...]:

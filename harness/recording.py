@@ -71,12 +71,18 @@ def record_guest(
     config: Config,
     *,
     still_paused: bool,
+    paused_since: bool,
 ) -> GuestRecord:
-    """One guest's record, its checks judged."""
+    """One guest's record, its checks judged.
+
+    ``still_paused``: we could not resume it; ``paused_since``: it ran, and is paused again.
+    """
     pause = window.guests[session.name]
     evidence = evidence_of(session, before, pause, after, config)
     checks = judge_all(evidence, config.checks.chosen)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
+    if paused_since:
+        problems += ("it ran when it was resumed, and is paused again: not by this run",)
     outcomes = [check.outcome for check in checks] + [Outcome.ERROR for _ in problems]
     return GuestRecord(
         name=session.name,

@@ -139,7 +139,7 @@ def recover(
         deadline = Deadline.after(config.prepare_timeout_s, clock)
         entries = read(journal.path)
         recovered = Recovered(folder, assess(folder, hypervisor, deadline))
-        _resume(recovered, hypervisor, journal, config.resume_patience_s, clock)
+        _resume(recovered, held(entries), hypervisor, journal, config.resume_patience_s, clock)
         wanted = {member.uuid for member in unmended(entries)}
         for treated in recovered.guests:
             if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
@@ -152,13 +152,19 @@ def recover(
 
 def _resume(
     recovered: Recovered,
+    ours: Sequence[Member],
     hypervisor: Hypervisor,
     journal: Journal,
     patience_s: float,
     clock: Clock,
 ) -> None:
+    """One that runs is among them: the pause that the run asked for last may be on its way."""
     by_name = {treated.member.name: treated for treated in recovered.guests}
-    mine = [t.member for t in recovered.guests if t.action is Action.RESUMED]
+    mine = [
+        treated.member
+        for treated in recovered.guests
+        if treated.action in (Action.RESUMED, Action.RUNS) and treated.member in ours
+    ]
     if not mine:
         return
     answers = resume_all(

@@ -7,6 +7,7 @@ failure never prevents the next, nothing that can block for ever is waited for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from harness.custody import Member, announced, resumed_since
@@ -23,11 +24,24 @@ from harness.fanout import Answer, fan_out
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal, read
 from harness.lifecycle import GuestState
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
+from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
 _AGAIN_S = 0.05
+#: A guest that runs when we come to resume it may have a pause of ours on its way: the call that
+#: a dead run made last. libvirt takes milliseconds from the call to the pause.
+_SETTLED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A guest that runs again; the host's CLOCK_MONOTONIC."""
+
+    paused_until_ns: int | None
+    """Until then it was surely paused; None if it was not we who resumed it."""
+    running_since_ns: int
+    """From then on, at the latest, it ran."""
 
 
 def resume_all(
@@ -39,11 +53,8 @@ def resume_all(
     patience_s: float,
     since_ns: int,
     clock: Clock = SYSTEM_CLOCK,
-) -> dict[str, Answer[int | None]]:
+) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
-
-    The value of an answer is the moment (CLOCK_MONOTONIC, ns) until which the guest was surely
-    paused, if it is known.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
@@ -52,7 +63,7 @@ def resume_all(
     journal.note("resuming", by=by, guests=as_data(members))
     deadline = Deadline.after(patience_s, clock)
     calls = {
-        member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline)
+        member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline, clock)
         for member in members
     }
     return fan_out(calls, deadline, what="resuming", clock=clock)
@@ -65,11 +76,12 @@ def _resume(
     by: str,
     since_ns: int,
     deadline: Deadline,
-) -> int | None:
+    clock: Clock,
+) -> Resumed:
     """Try until the guest runs; give up only when it is dead, or patience is over."""
     if resumed_since(hypervisor.events(member.uuid), since_ns):
         if _announced(journal, member, by):
-            return None  # one of ours was faster
+            return Resumed(None, clock.monotonic_ns())  # one of ours was faster
         journal.note("taken over", guest=member.name, uuid=member.uuid, seen_by=by)
         raise TakenOver(
             "was resumed by somebody else during the pause, and was left as it is",
@@ -77,18 +89,28 @@ def _resume(
             guest=member.name,
         )
 
-    def attempt() -> int | None:
+    ran: Resumed | None = None
+
+    def attempt() -> Resumed:
+        nonlocal ran
         try:
-            return hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
+            call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except (WrongState, GuestNotFound) as error:
             journal.note("ended", guest=member.name, uuid=member.uuid, state=error.message)
             raise  # shut off, crashed or gone: there is nothing left to resume
         except (HypervisorError, DeadlineExpired) as error:
             raise NotYet(str(error)) from error
+        if call is not None:
+            return Resumed(call.began_ns, call.returned_ns)
+        now_ns = clock.monotonic_ns()
+        ran = ran or Resumed(None, now_ns)
+        if now_ns - ran.running_since_ns < _SETTLED_S * NS_PER_S:
+            raise NotYet("it runs; whether a pause is on its way is not known yet")
+        return ran
 
-    began_ns = wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
+    resumed = wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
     journal.note("resumed", guest=member.name, uuid=member.uuid, by=by)
-    return began_ns
+    return resumed
 
 
 def _announced(journal: Journal, member: Member, by: str) -> bool:

@@ -3,13 +3,13 @@
 1. Before: the intent is journalled and on disk, and the guardian has acknowledged it. Everything
    else that can fail has been done by :mod:`harness.run` already: preflight, logins, baselines,
    the update's own preparation.
-2. ``t0``. All guests of the update domain are paused, concurrently. A guest that was paused
-   already is not ours and is never resumed by us.
+2. ``t0``, the first call that pauses. All guests of the update domain are paused, concurrently.
+   A guest that was paused already is not ours and is never resumed by us.
 3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, the
    guardian dies, or somebody asks us to stop, the update is abandoned; the guests are not.
 4. ``finally``: every guest that we paused, or may have paused, is resumed, concurrently; one
    failure never prevents the next; nothing that can block for ever is waited for.
-5. ``t1`` when the last resume returned. t1 − t0 on the host's monotonic clock is the outer bound
+5. ``t1`` when the last guest ran again. t1 − t0 on the host's monotonic clock is the outer bound
    of the pause and is what the budget is judged against.
 """
 
@@ -31,10 +31,10 @@ from harness.errors import (
 )
 from harness.fanout import Answer, errors, fan_out
 from harness.guard import Guard
-from harness.host.protocol import Hypervisor
+from harness.host.protocol import Call, Hypervisor
 from harness.interruption import Interruption, Job
 from harness.journal import Journal, read
-from harness.resume import as_data, resume_all
+from harness.resume import Resumed, as_data, resume_all
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
 
@@ -46,7 +46,9 @@ class GuestPause:
     pause_began_ns: int
     pause_returned_ns: int
     resume_began_ns: int | None = None
+    """Until then it was surely paused; None if it was not this run that resumed it."""
     resume_returned_ns: int | None = None
+    """From then on it ran."""
     pause_error: HarnessError | None = None
     resume_error: HarnessError | None = None
 
@@ -81,7 +83,7 @@ class PauseWindow:
 
     @property
     def duration_s(self) -> float:
-        """The pause window: before the first pause call → after the last resume returned."""
+        """The pause window: the first pause call → the last guest runs."""
         return (self.t1_ns - self.t0_ns) / NS_PER_S
 
 
@@ -116,9 +118,10 @@ def hold_window(
     interruption.check()
     journal.intend("pausing", guests=as_data(members))
     _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
-    window = PauseWindow(t0_ns=clock.monotonic_ns(), t1_ns=0)
+    armed_ns = clock.monotonic_ns()
+    window = PauseWindow(armed_ns, armed_ns)
     update_until = Deadline.after(budget_s - resume_reserve_s, clock)
-    pauses: dict[str, Answer[None]] = {}
+    pauses: dict[str, Answer[Call]] = {}
     try:
         pauses = _pause_all(members, hypervisor, journal, update_until, clock)
         if not errors(pauses):
@@ -130,18 +133,19 @@ def hold_window(
             journal,
             by="run",
             patience_s=resume_patience_s,
-            since_ns=window.t0_ns,
+            since_ns=armed_ns,
             clock=clock,
         )
         window.t1_ns = clock.monotonic_ns()
     guard.disarm()
-    earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
+    earlier = _resumed_by_guardian(journal, armed_ns, clock)
     window.guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
     }
     window.rescued = bool(earlier)
-    if len(earlier) == len(members):
-        window.t1_ns = max(earlier.values())
+    window.t0_ns = min(guest.pause_began_ns for guest in window.guests.values())
+    ends = (window.guests[name].resume_returned_ns or window.t1_ns for name in resumes)
+    window.t1_ns = max(ends, default=window.t1_ns)
     return window
 
 
@@ -164,14 +168,15 @@ def _pause_all(
     journal: Journal,
     deadline: Deadline,
     clock: Clock,
-) -> dict[str, Answer[None]]:
-    def pause(member: Member) -> None:
+) -> dict[str, Answer[Call]]:
+    def pause(member: Member) -> Call:
         try:
-            hypervisor.pause(member.uuid, deadline)
+            call = hypervisor.pause(member.uuid, deadline)
         except _NEVER_OURS as error:
             journal.note("refused", guest=member.name, uuid=member.uuid, why=error.message)
             raise
         journal.note("paused", guest=member.name, uuid=member.uuid)
+        return call
 
     calls = {member.name: partial(pause, member) for member in members}
     return fan_out(calls, deadline, what="pausing", clock=clock)
@@ -216,7 +221,7 @@ def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline)
 _NEVER_OURS = (WrongState, GuestNotFound)
 
 
-def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[None]]) -> Sequence[Member]:
+def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) -> Sequence[Member]:
     """Every guest that we paused or may have paused."""
 
     def refused(member: Member) -> bool:
@@ -242,19 +247,21 @@ def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str
 
 
 def _story(
-    pause: Answer[None], resume: Answer[int | None] | None, by_guardian_ns: int | None
+    pause: Answer[Call], resume: Answer[Resumed] | None, by_guardian_ns: int | None
 ) -> GuestPause:
     def ours(error: BaseException | None) -> HarnessError | None:
         if error is None or isinstance(error, HarnessError):
             return error
         raise error  # a bug of ours; by now every guest has been resumed
 
-    returned_ns = resume.returned_ns if resume and resume.error is None else None
+    paused = pause.value or Call(pause.began_ns, pause.returned_ns)
+    resumed = resume.value if resume else None
+    running_ns = resumed.running_since_ns if resumed else None
     return GuestPause(
-        pause_began_ns=pause.began_ns,
-        pause_returned_ns=pause.returned_ns,
-        resume_began_ns=resume.value if resume else None,
-        resume_returned_ns=returned_ns if by_guardian_ns is None else by_guardian_ns,
+        pause_began_ns=paused.began_ns,
+        pause_returned_ns=paused.returned_ns,
+        resume_began_ns=resumed.paused_until_ns if resumed else None,
+        resume_returned_ns=running_ns if by_guardian_ns is None else by_guardian_ns,
         pause_error=ours(pause.error),
         resume_error=ours(resume.error) if resume else None,
     )

@@ -24,7 +24,6 @@ from harness.errors import (
     DeadlineExpired,
     GuestNotFound,
     HypervisorError,
-    PauseFailed,
     ResumeFailed,
     WrongState,
 )
@@ -33,9 +32,10 @@ from harness.host import facts
 from harness.host.accelerator import probe
 from harness.host.events import EventLog, ensure_loop
 from harness.host.process import find_process
-from harness.host.protocol import GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.states import reading
 from harness.host.translate import translated
+from harness.host.underway import UnderWay
 from harness.lifecycle import GuestState, StateReading
 from harness.records import HostRecord
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
@@ -68,6 +68,7 @@ class LibvirtHypervisor:
         self._callback_id = -1
         self._handles: dict[str, libvirt.virDomain] = {}
         self._names: dict[str, str] = {}
+        self._pauses = UnderWay()
         self._closed = False
 
     @classmethod
@@ -124,37 +125,36 @@ class LibvirtHypervisor:
         """State and reason; ``GONE`` for a guest that does not exist any more."""
         return self._call("reading the state", uuid, deadline, partial(self._state, uuid))
 
-    def pause(self, uuid: str, deadline: Deadline) -> None:
+    def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs of a running guest, RAM in place."""
 
-        def work(connection: libvirt.virConnect) -> None:
+        def work(connection: libvirt.virConnect) -> Call:
+            # libvirt pauses a guest that is paused already, and says nothing.
             before = self._state(uuid, connection)
             if before.state is not GuestState.RUNNING:
                 raise WrongState(
                     f"is {before}, not running", operation="pausing", guest=self._name(uuid)
                 )
-            # If reading the state hung, nobody waits for us any more: do not pause behind
-            # the caller's back.
-            deadline.check("pausing")
-            with translated("pausing", self._name(uuid)):
-                self._handle(uuid, connection).suspend()
-            after = self._state(uuid, connection)
-            if after.state is not GuestState.PAUSED:
-                raise PauseFailed(
-                    f"is {after} after pausing", operation="pausing", guest=self._name(uuid)
-                )
+            with self._pauses.one(uuid):
+                # If reading the state hung, nobody waits for us any more: do not pause behind
+                # the caller's back.
+                deadline.check("pausing")
+                began_ns = self._clock.monotonic_ns()
+                with translated("pausing", self._name(uuid)):
+                    self._handle(uuid, connection).suspend()
+                return Call(began_ns, self._clock.monotonic_ns())
 
-        self._call("pausing", uuid, deadline, work)
+        return self._call("pausing", uuid, deadline, work)
 
-    def resume(self, uuid: str, deadline: Deadline) -> int | None:
-        """Let the vCPUs of a paused guest run."""
+    def resume(self, uuid: str, deadline: Deadline) -> Call | None:
+        """Let the vCPUs of a paused guest run.
 
-        def work(connection: libvirt.virConnect) -> int | None:
-            before = self._state(uuid, connection)
-            if before.state is GuestState.RUNNING:
-                return None
-            if before.state is not GuestState.PAUSED:
-                raise WrongState(f"is {before}", operation="resuming", guest=self._name(uuid))
+        The guest is told to run whatever its state seems to be: libvirt has calls to one guest
+        wait for each other, so a pause that is still under way, of whomever, comes first.
+        """
+
+        def work(connection: libvirt.virConnect) -> Call | None:
+            self._pauses.wait(uuid, deadline)
             refused: HypervisorError | None = None
             began_ns = self._clock.monotonic_ns()
             try:
@@ -163,10 +163,11 @@ class LibvirtHypervisor:
             except ConnectionLost:
                 raise
             except HypervisorError as error:
-                refused = error  # perhaps somebody else was faster; the state tells
+                refused = error  # perhaps it runs already; the state tells
+            call = Call(began_ns, self._clock.monotonic_ns())
             after = self._state(uuid, connection)
             if after.state is GuestState.RUNNING:
-                return began_ns
+                return None if refused else call
             said = f": {refused.message}" if refused else ""
             kind = ResumeFailed if after.state is GuestState.PAUSED else WrongState
             raise kind(

@@ -69,6 +69,14 @@ class LifecycleEvent:
     at_ns: int
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call that changed a guest's state; host's CLOCK_MONOTONIC right before and after it."""
+
+    began_ns: int
+    returned_ns: int
+
+
 class Hypervisor(Protocol):
     """A connection to one host's hypervisor.
 
@@ -91,19 +99,19 @@ class Hypervisor(Protocol):
     def state(self, uuid: str, deadline: Deadline) -> StateReading:
         """State and reason, read in one call; ``GONE`` if there is no such guest any more."""
 
-    def pause(self, uuid: str, deadline: Deadline) -> None:
-        """Stop the vCPUs, RAM in place. Returns when the guest is paused.
+    def pause(self, uuid: str, deadline: Deadline) -> Call:
+        """Stop the vCPUs, RAM in place. Returns the call after which the guest was paused.
 
         Raises WrongState if it was not running (so a pause of somebody else is never taken for
-        ours), PauseFailed if it still runs afterwards.
+        ours), HypervisorError if the hypervisor refused. A pause that is given up at its deadline
+        may still take effect later.
         """
 
-    def resume(self, uuid: str, deadline: Deadline) -> int | None:
-        """Let the vCPUs run. Returns when the guest runs.
+    def resume(self, uuid: str, deadline: Deadline) -> Call | None:
+        """Let the vCPUs run. Returns the call before which the guest was surely paused.
 
-        Returns the host's CLOCK_MONOTONIC (ns) right before the call that resumed it: until then
-        it was surely paused. None for a guest that runs already, which is left alone and is no
-        error (somebody else resumed it).
+        Pauses of this connection that were given up are waited for first. None for a guest that
+        runs already, which is left alone and is no error (somebody else resumed it).
         Raises WrongState if it is shut off, crashed or gone, ResumeFailed if it stays paused.
         """
 

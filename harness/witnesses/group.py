@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from harness.checks.evidence import Missing, Testimony
 from harness.errors import HarnessError
-from harness.host.protocol import Hypervisor, ProcessIdentity
+from harness.host.protocol import Call, Hypervisor, ProcessIdentity
 from harness.timebase import Deadline
 from harness.witnesses.protocol import Scene, Witness
 
@@ -101,12 +101,13 @@ class _Edges:
         self._hypervisor = hypervisor
         self._watching = watching
 
-    def pause(self, uuid: str, deadline: Deadline) -> None:
-        self._hypervisor.pause(uuid, deadline)
+    def pause(self, uuid: str, deadline: Deadline) -> Call:
+        call = self._hypervisor.pause(uuid, deadline)
         if uuid in self._watching:
             self._watching[uuid].paused()
+        return call
 
-    def resume(self, uuid: str, deadline: Deadline) -> int | None:
+    def resume(self, uuid: str, deadline: Deadline) -> Call | None:
         if uuid in self._watching:
             self._watching[uuid].resuming()
         return self._hypervisor.resume(uuid, deadline)

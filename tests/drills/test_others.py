@@ -9,12 +9,15 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import libvirt as api
 import pytest
 
+from harness.errors import DeadlineExpired
+from harness.host.driver import LibvirtHypervisor
 from harness.lab import daemon, state
 from harness.records import RunRecord
 from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
@@ -92,6 +95,30 @@ def test_somebody_else_pauses_another_guest_in_the_window(maintenance, lab, libv
     finally:
         libvirt.resume(theirs.uuid, Deadline.after(5))
     assert run.command("clock", "correct", theirs.name, "-c", str(lab.config_file)).returncode == 0
+
+
+@pytest.mark.parametrize("whose", ["the run's", "the guardian's"])
+def test_a_pause_that_takes_effect_after_it_was_given_up_strands_nobody(
+    harness, lab, libvirt, whose
+):
+    """QEMU is held up as the pause reaches it, so the guest seems to run when it is resumed."""
+    guest = lab.guests[0]
+    qemu = libvirt.process(guest.uuid, Deadline.after(5))
+    resuming = (
+        libvirt if whose == "the run's" else LibvirtHypervisor.open(lab.uri, Deadline.after(5))
+    )
+    os.kill(qemu.pid, signal.SIGSTOP)
+    goes_on = threading.Timer(1.0, os.kill, (qemu.pid, signal.SIGCONT))
+    try:
+        with pytest.raises(DeadlineExpired, match="pausing"):
+            libvirt.pause(guest.uuid, Deadline.after(0.3))
+        goes_on.start()
+        assert resuming.resume(guest.uuid, Deadline.after(20)) is not None
+    finally:
+        os.kill(qemu.pid, signal.SIGCONT)
+    assert state_of(libvirt, guest.uuid) is RUNNING
+    assert libvirt.resume(guest.uuid, Deadline.after(20)) is None  # no pause is on its way
+    assert harness("clock", "correct", guest.name).code == 0
 
 
 class Libvirtd:

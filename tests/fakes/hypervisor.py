@@ -6,8 +6,8 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable
 
-from harness.errors import GuestNotFound, HypervisorError, PauseFailed, WrongState
-from harness.host.protocol import EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.errors import GuestNotFound, HypervisorError, WrongState
+from harness.host.protocol import Call, EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.lifecycle import ENDED, GuestState, StateReading
 from harness.records import HostRecord
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
@@ -71,14 +71,16 @@ class FakeHypervisor:
         name = self._enter("state", uuid)
         return StateReading(self.states.get(name, GuestState.GONE), "user")
 
-    def pause(self, uuid: str, deadline: Deadline) -> None:
+    def pause(self, uuid: str, deadline: Deadline) -> Call:
         name = self._enter("pause", uuid)
+        began_ns = self.clock.monotonic_ns()
         state = self.states.get(name, GuestState.GONE)
         if state is not GuestState.RUNNING:
             raise WrongState(f"is {state}, not running", operation="pausing", guest=name)
         self._become(name, GuestState.PAUSED, EventKind.SUSPENDED)
+        return Call(began_ns, self.clock.monotonic_ns())
 
-    def resume(self, uuid: str, deadline: Deadline) -> int | None:
+    def resume(self, uuid: str, deadline: Deadline) -> Call | None:
         name = self._enter("resume", uuid)
         began_ns = self.clock.monotonic_ns()
         state = self.states.get(name, GuestState.GONE)
@@ -87,7 +89,7 @@ class FakeHypervisor:
         if state in ENDED or state is not GuestState.PAUSED:
             raise WrongState(f"is {state}", operation="resuming", guest=name)
         self._become(name, GuestState.RUNNING, EventKind.RESUMED)
-        return began_ns
+        return Call(began_ns, self.clock.monotonic_ns())
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         return ProcessIdentity(1, 1)
@@ -115,6 +117,6 @@ def pause_failure(name: str) -> Callable[[], None]:
     """A ``before`` hook: this pause fails and the guest goes on running."""
 
     def fail() -> None:
-        raise PauseFailed("is running after pausing", operation="pausing", guest=name)
+        raise HypervisorError("cannot be paused", operation="pausing", guest=name)
 
     return fail

@@ -32,13 +32,16 @@ def test_an_update_that_fails_leaves_everybody_running_and_right(harness, script
 
 
 def test_an_update_that_overruns_is_ended_and_the_guests_are_resumed_in_time(harness, script):
-    """It ignores TERM and has a child; the pause stays within the budget, exit 3."""
+    """It ignores TERM and has a child; the pause stays within the budget, exit 3.
+
+    The update's own clock and the window's end it at the same moment; both say what helps.
+    """
     body = "trap '' TERM; sleep 300 & sleep 300"
     ended = harness("run", "tiny-1", "--update", script(body), "--expected", "1",
                     "--budget", "4", "--reserve", "2", "--json")  # fmt: skip
     assert ended.code == 3
     domain = ended.record["update_domains"][0]
-    assert "abandoned" in domain["problems"][0]
+    assert "give it a larger --budget" in domain["problems"][0]
     assert domain["pause_window_s"] < 4
     entries = read(find_run(state_dir(), None).path / "journal.jsonl")
     assert [e["by"] for e in entries if e["event"] == "resumed"] == ["run"]

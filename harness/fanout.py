@@ -2,14 +2,18 @@
 
 Threads rather than asyncio: libvirt and paramiko block, and release the interpreter while they
 do. The threads are daemonic and are left behind when a call hangs; a pool of
-:mod:`concurrent.futures` would wait for them at exit.
+:mod:`concurrent.futures` would wait for them at exit. They are used again: to start one takes
+longer than most calls on a machine whose guests want its cores.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from harness.errors import DeadlineExpired, HarnessError
@@ -56,11 +60,14 @@ def fan_out(
         except BaseException as caught:  # noqa: BLE001  handed to the caller in its Answer
             value, error = None, caught
         answers[name] = Answer(value, error, start_ns, clock.monotonic_ns())
+        ended.put(name)
 
-    threads = [_start(work, name, call) for name, call in calls.items()]
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join(timeout=deadline.remaining_s())
+    ended: SimpleQueue[str] = SimpleQueue()
+    for name, call in calls.items():
+        _idle_worker().do(partial(work, name, call))
+    with suppress(Empty):
+        for _ in calls:
+            ended.get(timeout=deadline.remaining_s())
     late_ns = clock.monotonic_ns()
     return {
         name: answers.get(name)
@@ -69,15 +76,54 @@ def fan_out(
     }
 
 
-def _start(work: Callable[..., None], name: str, call: Callable[[], T]) -> threading.Thread:
-    thread = threading.Thread(target=work, args=(name, call), name=f"fan-out {name}", daemon=True)
+class _Worker:
+    """A thread that does one call after another; one whose call hangs is never idle again."""
+
+    def __init__(self) -> None:
+        """Raises RuntimeError if no thread is to be had."""
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._serve, name="fan-out", daemon=True).start()
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Have it done."""
+        self._calls.put(call)
+
+    def _serve(self) -> None:
+        while True:
+            self._calls.get()()
+            _idle.append(self)
+
+
+class _Here:
+    """Does it at once: without a thread, a resume must happen all the same."""
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Do it."""
+        call()
+
+
+_idle: list[_Worker] = []
+
+
+def _idle_worker() -> _Worker | _Here:
     try:
-        thread.start()
-    except RuntimeError:
-        # No thread to be had (memory or task limit). A resume must happen all the same.
-        thread = threading.current_thread()
-        work(name, call)
-    return thread
+        return _idle.pop()
+    except IndexError:
+        pass
+    try:
+        return _Worker()
+    except RuntimeError:  # limits of memory or of tasks
+        return _Here()
+
+
+def hire(count: int) -> None:
+    """Have ``count`` threads wait, so that none has to be started when time is short.
+
+    What cannot be started now will not be missed later than without this.
+    """
+    with suppress(RuntimeError):
+        while len(_idle) < count:
+            _idle.append(_Worker())
 
 
 def errors(answers: Mapping[str, Answer[T]]) -> dict[str, HarnessError]:

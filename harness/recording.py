@@ -192,6 +192,8 @@ def record_domain(
         update_s=update_s,
         # Held up as we were, our measure of the update is not one of the pause.
         overhead_s=None if window.rescued or update_s is None else window.duration_s - update_s,
+        pausing_s=window.pausing_s,
+        resuming_s=window.resuming_s,
         update_returncode=window.applied.returncode if window.applied else None,
         update_detail=window.applied.detail if window.applied else "",
         problems=problems,

@@ -204,6 +204,10 @@ class UpdateDomainRecord(Record):
     update_s: float | None = None
     overhead_s: float | None = None
     """pause window − update duration: what the harness itself cost."""
+    pausing_s: float | None = None
+    """Of the overhead: the first call that pauses → all guests are paused."""
+    resuming_s: float | None = None
+    """Of the overhead: the first call that resumes → all guests run."""
     update_returncode: int | None = None
     update_detail: str = ""
     """What the update says that it did; empty if it was not applied."""

@@ -29,7 +29,7 @@ from harness.errors import (
     UpdateOverran,
     WrongState,
 )
-from harness.fanout import Answer, errors, fan_out
+from harness.fanout import Answer, errors, fan_out, hire
 from harness.guard import Guard
 from harness.host.protocol import Call, Hypervisor
 from harness.interruption import Interruption, Job
@@ -37,6 +37,9 @@ from harness.journal import Journal, read
 from harness.resume import Resumed, as_data, resume_all
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
+
+#: Of the window and of the driver, to pause and, should that hang, to resume.
+_THREADS_A_GUEST = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,17 @@ class PauseWindow:
         """The pause window: the first pause call → the last guest runs."""
         return (self.t1_ns - self.t0_ns) / NS_PER_S
 
+    @property
+    def pausing_s(self) -> float | None:
+        """The first call that pauses → the last guest is paused."""
+        return _between(self.t0_ns, max(g.pause_returned_ns for g in self.guests.values()))
+
+    @property
+    def resuming_s(self) -> float | None:
+        """The first call that resumes → the last guest runs."""
+        began_ns = [g.resume_began_ns for g in self.guests.values() if g.resume_began_ns]
+        return _between(min(began_ns), self.t1_ns) if began_ns else None
+
 
 @dataclass(frozen=True)
 class UpdateCalls:
@@ -116,6 +130,7 @@ def hold_window(
     the guardian does not answer, and Interrupted if we were asked to stop before the first pause.
     """
     interruption.check()
+    hire(_THREADS_A_GUEST * len(members))
     journal.intend("pausing", guests=as_data(members))
     _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
     armed_ns = clock.monotonic_ns()

@@ -1,11 +1,12 @@
 """harness beside what a user would pick instead, measured in turn on this machine.
 
-    make bench-compare          # about a quarter of an hour on 2 cores
+    make bench-compare          # about half an hour on 2 cores
 
 Boots Debian guests with the guest agent; for 1, 2, 4 and 8 of them lets each contender carry out
 the same maintenance, A B C A B C …, and reads the guests' clocks afterwards over connections of its
 own. Then the floor, a plain ``date -s``, and how the overhead grows with a guest's memory. Keeps
-everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it.
+everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it; what was measured
+so far is on disk after every number of guests.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import libvirt
 from benchmarks.compare.contenders import CONTENDERS
 from benchmarks.compare.floor import api_ms, qmp_ms, ssh_round_trip_ms
 from benchmarks.compare.lab import Bench, bench, wait_for_agents
+from benchmarks.compare.own import window_ms
 from benchmarks.compare.page import write_page
 from benchmarks.compare.plot import draw
 from benchmarks.compare.prober import probing
@@ -31,6 +33,8 @@ from benchmarks.compare.startup import first_call_ms, help_ms
 from harness import __version__
 from harness.lab.specs import GuestSpec
 from harness.timebase import utc_now
+
+Sample = dict[str, Any]
 
 COUNTS = (1, 2, 4, 8)
 MEMORY_MIB = (256, 1024, 2048)
@@ -40,7 +44,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main() -> None:
     """``python -m benchmarks.compare [REPEATS]``."""
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    samples: list[dict[str, Any]] = []
+    samples: list[Sample] = []
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"
     names = [f"g{number}" for number in range(1, max(COUNTS) + 1)]
     for count in COUNTS:
         specs = [GuestSpec(name, "debian", update_domain="0") for name in names[:count]]
@@ -49,26 +55,27 @@ def main() -> None:
             for number in range(repeats):
                 print(f"{count} guests, {number + 1} of {repeats}", flush=True)
                 samples += _one_round(guests)
+        _keep(samples, repeats, file)
     samples += _by_memory(repeats)
-    samples += [
-        {"contender": "start-up", "guests": 0, "help_ms": help_ms(), "call_ms": first_call_ms()}
-        for _ in range(repeats)
-    ]
-    result = {"facts": _facts(repeats), "samples": samples}
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"
-    file.write_text(json.dumps(result, indent=1) + "\n")
-    write_page(result, file.name)
+    samples += _without_guests(repeats)
+    write_page(_keep(samples, repeats, file), file.name)
     draw(samples)
 
 
-def _one_round(guests: Bench) -> list[dict[str, Any]]:
+def _keep(samples: Sequence[Sample], repeats: int, file: Path) -> dict[str, Any]:
+    result = {"facts": _facts(repeats), "samples": samples}
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _one_round(guests: Bench) -> list[Sample]:
     """Each contender once, and the floor."""
     count, names = len(guests.names), guests.names
-    found: list[dict[str, Any]] = []
+    addresses = [guests.sessions[name].address for name in names]
+    found: list[Sample] = []
     for contender, carry_out in CONTENDERS.items():
         guests.set_right(names)
-        with probing([guests.sessions[name].address for name in names]) as prober:
+        with probing(addresses) as prober:
             done = carry_out(names)
         if done.broken:
             print(f"{contender}: {'; '.join(done.broken)}", flush=True)
@@ -88,8 +95,10 @@ def _one_round(guests: Bench) -> list[dict[str, Any]]:
     residual_ms, uncertainty_ms = guests.residuals([first])[first]
     date = {"residual_ms": residual_ms, "uncertainty_ms": uncertainty_ms}
     found.append({"contender": "date -s", "guests": 1, **date})
-    floor = {
-        "overhead_ms": api_ms(guests.connection, names),
+    with probing(addresses) as prober:
+        floor = api_ms(guests.connection, names)
+    floor |= {
+        "downtime_ms": prober.downtime_ms(),
         "qmp_ms": qmp_ms(guests.connection, names),
         "ssh_ms": ssh_round_trip_ms(guests.sessions[first].sampler),
     }
@@ -97,7 +106,21 @@ def _one_round(guests: Bench) -> list[dict[str, Any]]:
     return [*found, {"contender": "floor", "guests": count, **floor}]
 
 
-def _by_memory(repeats: int) -> list[dict[str, Any]]:
+def _without_guests(repeats: int) -> list[Sample]:
+    """What harness's own code costs, and how long a person waits for it."""
+    own = [
+        {"contender": "own", "guests": count, "overhead_ms": window_ms(count)}
+        for _ in range(repeats)
+        for count in COUNTS
+    ]
+    start_up = [
+        {"contender": "start-up", "guests": 0, "help_ms": help_ms(), "call_ms": first_call_ms()}
+        for _ in range(repeats)
+    ]
+    return [*own, *start_up]
+
+
+def _by_memory(repeats: int) -> list[Sample]:
     """harness alone, on one guest of each size."""
     specs = [GuestSpec(f"m{mib}", "tiny", update_domain="0", memory_mib=mib) for mib in MEMORY_MIB]
     found = []

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from harness.timebase import Stopwatch
 
-UPDATE = "sleep 0.5"
+UPDATE_S = 0.5
+UPDATE = f"sleep {UPDATE_S}"
 _SCRIPT = Path(__file__).with_name("virsh-maintenance.sh")
 _LIBVIRT_GUESTS = "/usr/lib/libvirt/libvirt-guests.sh"
 
@@ -35,6 +36,10 @@ class Done:
     """Pause window minus update; of a kind that cannot tell them apart: all but the update."""
     stale_ms: float | None
     """From a guest's resume to the end of the correction of its clock; the worst guest."""
+    pausing_ms: float | None = None
+    """Of the overhead: until all guests are paused."""
+    resuming_ms: float | None = None
+    """Of the overhead: until all guests run again."""
     broken: tuple[str, ...] = ()
     """Promises that harness itself found broken; the others look for none."""
 
@@ -52,9 +57,12 @@ def harness(guests: Sequence[str]) -> Done:
     out, cost = _measured(command, codes=(0, 1))
     record = json.loads(out)
     windows = [guest["stale_clock_window_s"] for guest in record["guests"]]
+    domain = record["update_domains"][0]
     return Done(
         **cost,
-        overhead_ms=1000 * record["update_domains"][0]["overhead_s"],
+        overhead_ms=1000 * domain["overhead_s"],
+        pausing_ms=1000 * domain["pausing_s"],
+        resuming_ms=1000 * domain["resuming_s"],
         stale_ms=None if None in windows else 1000 * max(windows),
         broken=tuple(
             f"{guest['name']}: {check['name']}: {check['detail']}"
@@ -80,7 +88,7 @@ def libvirt_guests(guests: Sequence[str]) -> Done:
     """libvirt's own script: RAM to disk and back, ``SYNC_TIME=1``. All guests of the host."""
     code = f"{_LIBVIRT_GUESTS} stop && {UPDATE} && {_LIBVIRT_GUESTS} start"
     _, cost = _measured(["sh", "-c", code])
-    return Done(**cost, overhead_ms=1000 * (cost["total_s"] - 0.5), stale_ms=None)
+    return Done(**cost, overhead_ms=1000 * (cost["total_s"] - UPDATE_S), stale_ms=None)
 
 
 CONTENDERS: dict[str, Contender] = {

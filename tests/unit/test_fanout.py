@@ -6,9 +6,16 @@ import threading
 
 import pytest
 
+from harness import fanout
 from harness.errors import DeadlineExpired, ShellUnreachable
 from harness.fanout import errors, fan_out
-from harness.timebase import Deadline
+from harness.timebase import Deadline, NotYet, wait_for
+
+
+def all_idle():
+    """Both threads of the tests below."""
+    if len(fanout._idle) < 2:
+        raise NotYet("they are at work")
 
 
 def test_one_failure_leaves_the_other_answers():
@@ -51,12 +58,40 @@ def test_a_bug_is_never_taken_for_a_verdict():
         errors(answers)
 
 
-def test_without_threads_the_calls_are_made_one_after_the_other(monkeypatch):
-    """A machine out of threads can still resume its guests."""
+@pytest.fixture
+def no_threads(monkeypatch):
+    """A machine that is out of threads, once what comes before has hired some."""
 
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(fanout, "_idle", [])
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_without_threads_the_calls_are_made_one_after_the_other(no_threads):
+    """A machine out of threads can still resume its guests."""
+    no_threads()
     answers = fan_out({"a": lambda: 1, "b": lambda: 2}, Deadline.after(5), what="resuming")
     assert [answer.get() for answer in answers.values()] == [1, 2]
+
+
+def test_threads_that_were_hired_before_are_there_when_none_can_be_started(no_threads):
+    """Two calls that wait for each other, twice."""
+    fanout.hire(2)
+    no_threads()
+    for _ in range(2):
+        barrier = threading.Barrier(2, timeout=5)
+        answers = fan_out({"a": barrier.wait, "b": barrier.wait}, Deadline.after(5), what="x")
+        assert not errors(answers)
+        wait_for(all_idle, what="idle threads", deadline=Deadline.after(5), interval_s=0.001)
+
+
+def test_a_thread_whose_call_hangs_is_not_used_again(no_threads):
+    """The next call has the other one."""
+    release = threading.Event()
+    fanout.hire(2)
+    no_threads()
+    fan_out({"hangs": release.wait}, Deadline.after(0.01), what="x")
+    assert fan_out({"a": lambda: 1}, Deadline.after(5), what="x")["a"].get() == 1
+    release.set()

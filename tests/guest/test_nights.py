@@ -10,8 +10,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from harness.lifecycle import GuestState
 from harness.paths import state_dir
 from harness.runfolder import find_run
@@ -31,12 +29,6 @@ def test_it_survives(maintenance):
 def test_it_does_not(maintenance):
     assert maintenance("tiny-1", settings={**QUICK, "clock.correct": False}).passed
 """
-
-
-@pytest.fixture(autouse=True)
-def _right_before(harness):
-    """A guest boots up to a second fast, and a short pause makes it slow by less than that."""
-    assert harness("clock", "correct", "tiny-1", "--allow-backward").code == 0
 
 
 def test_a_night_is_one_line_and_one_exit_code(harness, tmp_path):

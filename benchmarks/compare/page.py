@@ -87,7 +87,7 @@ def _table(samples: Sequence[Sample], figure: str, title: str) -> str:
     counts = sorted({sample["guests"] for sample in samples if sample["guests"]})
     contenders = ("harness", "virsh script", "libvirt-guests")
     unit = UNITS[figure.rpartition("_")[2]]
-    lines = [f"## {title.capitalize()}\n", "| guests | " + " | ".join(contenders) + " |",
+    lines = [f"## {title[0].upper()}{title[1:]}\n", "| guests | " + " | ".join(contenders) + " |",
              "|---:|" + "---|" * len(contenders)]  # fmt: skip
     for count in counts:
         cells = [_cell(_values(samples, one, count, figure), unit) for one in contenders]

@@ -167,5 +167,5 @@ def bring_up(box: Box, *names: str) -> None:
 def until_state(box, guest: str, wanted: str) -> None:
     """Wait until libvirt in the box says so. Asked in there: each login is work for the box."""
     look = f'until [ "$(virsh domstate {guest})" = {wanted} ]; do sleep 0.2; done'
-    ended = box.sh(f"timeout 60 sh -c {shlex.quote(look)}")
+    ended = box.sh(f"timeout 120 sh -c {shlex.quote(look)}")
     assert ended.code == 0, f"{guest} is not {wanted}: {box.sh('tail -3 /tmp/started').out}"

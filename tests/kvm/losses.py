@@ -34,10 +34,10 @@ class BoxLost(Exception):
 def look(silent_s: float = SILENT_S) -> None:
     """Return if the box answers. Raises BoxLost if its QEMU has ended, or SSH is silent so long."""
     box = state.load()
-    if box is None or not qemu.lives(box):
-        raise BoxLost(f"its QEMU has ended; {_last_words()}")
 
     def answers() -> None:
+        if box is None or not qemu.lives(box):
+            raise BoxLost(f"its QEMU has ended; {_last_words()}")
         words = ssh.command(box, ["true"], OPTIONS)
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=silent_s)

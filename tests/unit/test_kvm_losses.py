@@ -47,6 +47,15 @@ def test_a_box_whose_qemu_has_ended_is_lost_and_its_console_is_told(box):
         losses.look()
 
 
+def test_a_box_whose_qemu_ends_just_now_is_not_waited_for(qemu, monkeypatch):
+    """SSH notices before the process is gone."""
+    monkeypatch.setattr(
+        losses.ssh, "command", lambda *_: ["sh", "-c", f"kill -KILL {qemu.pid}; false"]
+    )
+    with pytest.raises(BoxLost, match="QEMU has ended"):
+        losses.look(silent_s=30)
+
+
 def test_a_box_that_is_silent_is_lost(qemu, monkeypatch):
     """Its QEMU runs, and nobody is in."""
     answers(monkeypatch, 255)

@@ -25,7 +25,11 @@ def command() -> None:
 
 
 @command.command(epilog="Example: harness lab box up && harness lab box ssh harness lab try -n 2")
-@click.option("--cpus", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--cpus",
+    type=click.IntRange(1, 64),
+    help="Default: 2, or 1 where it is emulated: there more of them make it die now and then.",
+)
 @click.option("--memory-mib", default=3072, show_default=True, type=click.IntRange(1024))
 @click.option(
     "--accelerator",
@@ -42,7 +46,9 @@ def command() -> None:
     help="Seconds until it is ready, the image not included.",
 )
 @json_option
-def up(cpus: int, memory_mib: int, accelerator: str, timeout_s: float, as_json: bool) -> None:
+def up(
+    cpus: int | None, memory_mib: int, accelerator: str, timeout_s: float, as_json: bool
+) -> None:
     """Boot the box, bring this checkout into it, start its libvirtd."""
     from harness.lab.box import box as boxes
     from harness.lab.box import state

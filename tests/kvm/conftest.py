@@ -6,7 +6,7 @@
 
 Requires: HARNESS_REQUIRE=kvm, as `make test-kvm` sets it; else the tests are skipped, because the
 box takes a machine of two cores for itself. HARNESS_KVM_BOX names the state folder of a box that
-is up already: it is used, and left up.
+is up already: it is used, and left up. A box that is lost is made anew: tests/kvm/losses.py.
 """
 
 from __future__ import annotations
@@ -17,25 +17,61 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 
 import pytest
 
 from harness.lab.box import ssh, state
-from harness.timebase import Deadline, NotYet, wait_for
+from tests.kvm import losses
 
 CONFIG = "/root/.local/state/harness/lab/kvm.toml"
-#: A box that says nothing for a minute has died; nobody waits until the command is out of time.
-_OPTIONS = ("-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
-#: What ssh ends with when it has lost the box.
-_LOST = 255
+#: What ssh ends with when it has no connection (any more).
+_NO_CONNECTION = 255
+_LOST = pytest.StashKey[losses.Losses]()
+
+
+def pytest_configure(config):
+    """One count for the session."""
+    config.stash[_LOST] = losses.Losses()
 
 
 def pytest_collection_modifyitems(items):
-    """Booting the box, and guests in it, is part of the first test's time."""
+    """Booting the box, and guests in it, is part of the first test's time; so is a box lost."""
     for item in items:
         if "box" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kvm)
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test whose box is lost under it is done again, as a whole, in another one."""
+    try:
+        return (yield)
+    except losses.BoxLost as error:
+        first = [error]
+
+    box = pyfuncitem.funcargs["box"]
+
+    def again() -> None:
+        if first:
+            raise first.pop()
+        if "guests" in pyfuncitem.fixturenames:
+            have_guests(box)
+        words = signature(pyfuncitem.obj).parameters
+        pyfuncitem.obj(**{word: pyfuncitem.funcargs[word] for word in words})
+
+    pyfuncitem.config.stash[_LOST].outlive(pyfuncitem.name, again, box.renew)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """A box that was lost is not passed over in silence, though every test is green."""
+    told = config.stash[_LOST].told
+    if told:
+        terminalreporter.section(f"{len(told)} lab boxes lost", red=True)
+        terminalreporter.write_line("\n".join(told))
 
 
 @dataclass(frozen=True)
@@ -56,14 +92,16 @@ class Box:
     """The lab box."""
 
     def sh(self, command: str, timeout_s: float = 180) -> Ended:
-        """Run a line of shell in it."""
+        """Run a line of shell in it. Raises BoxLost if it does not answer any more."""
         done = subprocess.run(
-            ssh.command(state.load(), [command], _OPTIONS),
+            ssh.command(state.load(), [command], losses.OPTIONS),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,
         )
+        if done.returncode == _NO_CONNECTION:
+            losses.look()
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def harness(self, *arguments: str, timeout_s: float = 180) -> Ended:
@@ -83,6 +121,11 @@ class Box:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def renew(self) -> None:
+        """Another box in its place, without guests."""
+        self.outside("down")
+        self.outside("up")
+
 
 @pytest.fixture(scope="session")
 def box(tmp_path_factory) -> Box:
@@ -99,39 +142,30 @@ def box(tmp_path_factory) -> Box:
             found.outside("down")
 
 
-@pytest.fixture(scope="session")
-def guests(box) -> Box:
+@pytest.fixture
+def guests(box, request) -> Box:
     """The box with two KVM guests that answer SSH."""
-    if box.sh(f"test -e {CONFIG} && virsh domstate kvm-1 | grep -q running").code:
-        bring_up(box, "kvm-1", "kvm-2")
+    booting = partial(have_guests, box)
+    request.config.stash[_LOST].outlive("booting guests", booting, box.renew)
     return box
 
 
-def bring_up(box: Box, *names: str) -> None:
-    """Boot guests in the box.
+def have_guests(box: Box) -> None:
+    """Boot the two guests, if they do not run already."""
+    if box.sh(f"test -e {CONFIG} && virsh domstate kvm-1 | grep -q running").code:
+        bring_up(box, "kvm-1", "kvm-2")
 
-    A guest's boot takes an emulated box with it now and then (docs/lab-box.md). Then the box is
-    made anew, once; a box that was given is left as it is, to be looked at.
-    """
+
+def bring_up(box: Box, *names: str) -> None:
+    """Boot guests in the box."""
     words = shlex.join([".venv/bin/python", "-m", "tests.kvm.inside", *names])
     ended = box.sh(f"cd /opt/harness && {words}", timeout_s=500)
-    if ended.code == _LOST and "HARNESS_KVM_BOX" not in os.environ:
-        sys.stderr.write("the box died while its guests booted; another one is booted\n")
-        box.outside("down")
-        box.outside("up")
-        ended = box.sh(f"cd /opt/harness && {words}", timeout_s=500)
     assert ended.code == 0, ended.err
     assert ended.out.strip() == CONFIG
 
 
 def until_state(box, guest: str, wanted: str) -> None:
-    """Wait until libvirt in the box says so."""
-
-    def look() -> None:
-        found = box.sh(f"virsh domstate {guest}").out.strip()
-        if found != wanted:
-            started = box.sh("tail -3 /tmp/started").out
-            raise NotYet(f"{guest} is {found}, not {wanted}: {started}")
-
-    deadline = Deadline.after(60)
-    wait_for(look, what=f"{guest} {wanted}", deadline=deadline, interval_s=0.2)
+    """Wait until libvirt in the box says so. Asked in there: each login is work for the box."""
+    look = f'until [ "$(virsh domstate {guest})" = {wanted} ]; do sleep 0.2; done'
+    ended = box.sh(f"timeout 120 sh -c {shlex.quote(look)}")
+    assert ended.code == 0, f"{guest} is not {wanted}: {box.sh('tail -3 /tmp/started').out}"

@@ -11,32 +11,40 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 
 import tomli_w
 
 from harness.lab.box import state
+from tests.kvm import losses
 from tests.kvm.test_maintenance import checks
 
 #: The lab in the box.
 LAB = "/root/.local/state/harness/lab"
+#: QEMU is a process of another machine, and only SSH knows the guest's address (docs/checks.md).
+NOT_SEEN_FROM_HERE = {"downtime", "ram", "same-process", "vcpus"}
 
 
 def test_a_maintenance_from_outside_the_box(guests, tmp_path):
     """libvirt over qemu+ssh, the guests over SSH by way of the box; every key pinned."""
-    lab = Path(tmp_path, "lab")
+    home = Path(mkdtemp(dir=tmp_path))  # done again, it begins with nothing
+    lab = Path(home, "lab")
     lab.mkdir(mode=0o700)
     for name in ("harness.toml", "known_hosts", "id_ed25519"):
         content = guests.sh(f"cat {LAB}/{name}").out
         Path(lab, name).touch(mode=0o600)
         Path(lab, name).write_text(content)
-    ended = run_from_outside(guests, lab, tmp_path)
+    ended = run_from_outside(guests, lab, home)
+    if ended.returncode:
+        losses.look()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     record = json.loads(ended.stdout)
     (guest,) = record["guests"]
     assert guest["accelerator"] == "kvm"
-    outcomes = checks(guest)
-    assert outcomes.pop("same-process") == "skip"  # of another machine
-    assert set(outcomes.values()) == {"pass"}, guest["checks"]
+    found = checks(guest)
+    skipped = {name for name, outcome in found.items() if outcome == "skip"}
+    assert skipped == NOT_SEEN_FROM_HERE, guest["checks"]
+    assert {found[name] for name in found.keys() - skipped} == {"pass"}, guest["checks"]
 
 
 def run_from_outside(box, lab: Path, home: Path):
@@ -72,6 +80,7 @@ def run_from_outside(box, lab: Path, home: Path):
     file = home / "harness.toml"
     file.write_text(tomli_w.dumps(document))
     words = [sys.executable, "-m", "harness", "run", "-c", str(file), "--duration", "5", "--json"]
+    words += ["--no-report"]
     where = {"HOME": str(home), "HARNESS_STATE_DIR": str(home / "state")}
     return subprocess.run(
         [*words, "kvm-1"], env={**os.environ, **where}, capture_output=True, text=True, timeout=240

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 
-import pytest
-
 from tests.kvm.conftest import CONFIG
 from tests.kvm.test_maintenance import kept
 
@@ -36,22 +34,16 @@ for package in "$@"; do
     rm -r tree
 done
 """
-OURS = [
-    f"{name}={version}" for name in ("harness-agent", "libvirt-harness") for version in (1, 2, 3)
-]
 
 
-@pytest.fixture(scope="module")
-def host(guests):
-    """The box with a local repository, and version 1 of our packages installed."""
-    words = shlex.join(["bash", "-c", DEBS, "debs", *OURS, "linux-image-harness=1"])
-    made = guests.sh(
+def with_packages(box, *packages: str) -> None:
+    """A local repository in the box, of these; version 1 of each installed, of a kernel none."""
+    words = shlex.join(["bash", "-c", DEBS, "debs", *packages])
+    made = box.sh(
         f"{words} && cd {REPOSITORY} && dpkg --install *_1_all.deb && "
         "dpkg --purge linux-image-harness"
     )
     assert made.code == 0, made.err
-    guests.sh("modprobe --remove dummy; sysctl --quiet --write vm.swappiness=60")
-    return guests
 
 
 def configured(box, name: str, kind: str, settings: str) -> str:
@@ -66,7 +58,7 @@ def configured(box, name: str, kind: str, settings: str) -> str:
 def maintained(box, kind: str, settings: str) -> dict:
     """A whole maintenance of kvm-1 with this update; its record."""
     file = configured(box, kind, kind, settings)
-    ended = box.sh(f"harness run kvm-1 --config {file} --json")
+    ended = box.sh(f"harness run kvm-1 --config {file} --json --no-report")
     assert ended.code == 0, ended.out + ended.err
     (guest,) = ended.record["guests"]
     kept(guest)
@@ -87,30 +79,32 @@ def version(box, package: str) -> str:
     return box.sh(f"dpkg-query --show --showformat='${{Version}}' {package}").out
 
 
-def test_sysctl(host):
+def test_sysctl(guests):
     """Set under a paused guest; a value that the kernel refuses brings the old ones back."""
-    domain = maintained(host, "sysctl", 'sysctl = ["vm.swappiness=10"]')
+    guests.sh("sysctl --quiet --write vm.swappiness=60")
+    domain = maintained(guests, "sysctl", 'sysctl = ["vm.swappiness=10"]')
     assert domain["update_detail"] == "vm.swappiness 60 → 10"
-    assert host.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    assert guests.sh("cat /proc/sys/vm/swappiness").out == "10\n"
     undone, unknown = rehearsed(
-        host,
+        guests,
         "sysctl",
         'sysctl = ["vm.swappiness=20", "kernel.pid_max=1"]',
         'sysctl = ["vm.swapiness=20"]',
     )
     assert undone.startswith("rolled back: cannot set kernel.pid_max to '1': Invalid argument")
-    assert host.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    assert guests.sh("cat /proc/sys/vm/swappiness").out == "10\n"
     assert "refused: update.sysctl: vm.swapiness: this kernel has no such setting" in unknown
 
 
-def test_kernel_module(host):
+def test_kernel_module(guests):
     """Loaded with a parameter under a paused guest; unloaded; one in use is refused."""
+    guests.sh("modprobe --remove dummy")
     dummy, kvm = 'module = "dummy"\n', 'module = "kvm"\n'
-    before = host.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out
-    maintained(host, "kernel-module", dummy + 'parameters = ["numdummies=2"]')
-    assert host.sh("ls /sys/class/net | grep dummy").out == "dummy0\ndummy1\n"
+    before = guests.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out
+    maintained(guests, "kernel-module", dummy + 'parameters = ["numdummies=2"]')
+    assert guests.sh("ls /sys/class/net | grep dummy").out == "dummy0\ndummy1\n"
     unloaded, not_loaded, undone, in_use = rehearsed(
-        host,
+        guests,
         "kernel-module",
         dummy + 'action = "unload"',
         dummy + 'parameters = ["numdummies=x"]',
@@ -119,21 +113,23 @@ def test_kernel_module(host):
     )
     assert unloaded == "applied: dummy unloaded"
     assert not_loaded.startswith("rolled back: modprobe ended with status 1")
-    assert host.sh("test -e /sys/module/dummy").code == 1
+    assert guests.sh("test -e /sys/module/dummy").code == 1
     assert undone.startswith("rolled back: cannot set nx_huge_pages of kvm")
-    assert host.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out == before != "1234\n"
+    assert guests.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out == before != "1234\n"
     assert "refused: update.module: kvm is in use by kvm_amd" in in_use
 
 
-def test_packages(host):
+def test_packages(guests):
     """Upgraded from a local repository under a paused guest; what cannot be configured is rolled
     back; a kernel is refused."""
+    ours = [f"harness-agent={version}" for version in (1, 2, 3)]
+    with_packages(guests, *ours, "linux-image-harness=1")
     two, three = (f'{SOURCE}packages = ["harness-agent={version}"]\n' for version in (2, 3))
-    domain = maintained(host, "packages", two)
+    domain = maintained(guests, "packages", two)
     assert domain["update_detail"] == "harness-agent 1 → 2"
-    assert version(host, "harness-agent") == "2"
+    assert version(guests, "harness-agent") == "2"
     undone, nothing, kernel = rehearsed(
-        host,
+        guests,
         "packages",
         three,
         two,
@@ -142,18 +138,22 @@ def test_packages(host):
     assert undone.startswith("rolled back: apt-get ended with status 100")
     assert "nothing would change" in nothing
     assert "refused: " in kernel and "kernel takes a reboot of the host" in kernel
-    assert version(host, "harness-agent") == "2"
-    assert host.sh("dpkg --audit").out == ""
+    assert version(guests, "harness-agent") == "2"
+    assert guests.sh("dpkg --audit").out == ""
 
 
-def test_libvirt(host):
+def test_libvirt(guests):
     """A package of libvirt's and the daemon itself, renewed under a paused guest, which it knows
     again afterwards; the run's own connection is lost and opened again."""
-    before = host.sh("systemctl show --property=MainPID --value libvirtd").out
-    domain = maintained(host, "libvirt", SOURCE + 'packages = ["libvirt-harness=2"]')
+    with_packages(guests, *[f"libvirt-harness={version}" for version in (1, 2, 3)])
+    before = guests.sh("systemctl show --property=MainPID --value libvirtd").out
+    domain = maintained(guests, "libvirt", SOURCE + 'packages = ["libvirt-harness=2"]')
     assert domain["update_detail"] == "libvirt-harness 1 → 2, libvirtd.service restarted"
-    assert host.sh("systemctl show --property=MainPID --value libvirtd").out not in (before, "0\n")
-    (undone,) = rehearsed(host, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
+    assert guests.sh("systemctl show --property=MainPID --value libvirtd").out not in (
+        before,
+        "0\n",
+    )
+    (undone,) = rehearsed(guests, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
     assert undone.startswith("rolled back: apt-get ended with status 100")
-    assert version(host, "libvirt-harness") == "2"
-    assert host.sh("virsh domstate kvm-1").out.strip() == "running"
+    assert version(guests, "libvirt-harness") == "2"
+    assert guests.sh("virsh domstate kvm-1").out.strip() == "running"

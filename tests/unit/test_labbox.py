@@ -131,6 +131,26 @@ def test_the_guests_in_it_find_virtualisation(box, accelerator, cpu):
     assert words[words.index("-cpu") + 1] == cpu
 
 
+@pytest.mark.parametrize(
+    ("said", "accelerator", "cpus"),
+    [
+        (None, "kvm", 2),
+        (None, "tcg", 1),
+        (4, "tcg", 4),
+    ],
+)
+def test_an_emulated_box_has_one_cpu_unless_somebody_says(
+    said, accelerator, cpus, tmp_path, monkeypatch
+):
+    """With more of them emulated SVM loses boxes."""
+    image = images.Image("labbox", tmp_path / "kernel", tmp_path / "initrd", tmp_path / "disk")
+    for part in (image.kernel, image.initrd, image.disk):
+        part.touch()
+    monkeypatch.setattr(boxes, "ensure", lambda *_: image)
+    made = boxes._make(boxes.Size(said), accelerator, print)
+    assert made.cpus == cpus
+
+
 def test_a_folder_with_a_comma_stays_one_value(box):
     """QEMU reads a comma as the next option unless it is doubled."""
     words = qemu.command(box, Path("/k"), Path("/a,id=x"))

@@ -39,7 +39,8 @@ _UNPACK = (
 class Size:
     """What of this machine a box may have."""
 
-    cpus: int = 2
+    cpus: int | None = None
+    """None: as many as are good for the accelerator."""
     memory_mib: int = 3072
 
 
@@ -84,7 +85,7 @@ def _make(size: Size, accelerator: str, progress: Progress) -> BoxState:
     box = BoxState(
         image=str(kernel.parent),
         accelerator=accelerator,
-        cpus=size.cpus,
+        cpus=size.cpus or qemu.CPUS[accelerator],
         memory_mib=size.memory_mib,
         port=qemu.free_port(),
         boot_id=boot_id(),

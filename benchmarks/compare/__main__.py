@@ -5,8 +5,10 @@
 Boots Debian guests with the guest agent; for 1, 2, 4 and 8 of them lets each contender carry out
 the same maintenance, A B C A B C …, and reads the guests' clocks afterwards over connections of its
 own. Then the floor, a plain ``date -s``, and how the overhead grows with a guest's memory. Keeps
-everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it; what was measured
-so far is on disk after every number of guests.
+everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it. What was measured
+so far is on disk after every number of guests, and is not measured again if it is given:
+
+    scripts/in-namespace .venv/bin/python -m benchmarks.compare 10 benchmarks/results/FILE.json
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main() -> None:
-    """``python -m benchmarks.compare [REPEATS]``."""
+    """``python -m benchmarks.compare [REPEATS [RESULT]]``."""
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    samples: list[Sample] = []
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"
+    samples: list[Sample] = []
+    if len(sys.argv) > 2:
+        file = Path(sys.argv[2])
+        samples = json.loads(file.read_text())["samples"]
+    done = {sample["guests"] for sample in samples}
     names = [f"g{number}" for number in range(1, max(COUNTS) + 1)]
-    for count in COUNTS:
+    for count in [count for count in COUNTS if count not in done]:
         specs = [GuestSpec(name, "debian", update_domain="0") for name in names[:count]]
         with bench(specs, persistent=True) as guests:
             wait_for_agents(guests.connection, guests.names)

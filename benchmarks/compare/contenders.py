@@ -54,7 +54,8 @@ def harness(guests: Sequence[str]) -> Done:
     """
     options = ("--update", UPDATE, "--allow-backward", "--no-report", "--json")
     command = [sys.executable, "-m", "harness", "run", *guests, *options]
-    out, cost = _measured(command, codes=(0, 1))
+    # Broken promises, and what cannot be judged on a machine with so many guests, are counted.
+    out, cost = _measured(command, codes=(0, 1, 3))
     record = json.loads(out)
     windows = [guest["stale_clock_window_s"] for guest in record["guests"]]
     domain = record["update_domains"][0]

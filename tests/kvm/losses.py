@@ -1,9 +1,12 @@
-"""A box that does not answer any more, told from a promise that was broken.
+"""What emulation did, told from a promise that was broken.
 
-QEMU's emulated SVM takes the whole box with it now and then (docs/lab-box.md). Then another box is
-booted and the test is done again, at most ``MOST`` times a session, and the summary says so. Only
-silence counts as a loss: a box that answers has an answer to give, and a test that fails on it has
-failed. What a fault of ours does to the box it does again, until there is no box left to lose.
+QEMU's emulated SVM takes the whole box with it now and then, or lets a guest stand still for
+seconds (docs/lab-box.md). Then the test is done again, in another box if it has to be, at most
+``MOST`` times a session, and the summary says so.
+
+Only silence counts. A box that answers has an answer to give, and a test that fails on it has
+failed. A guest stood still if it was silent from outside and its own timers came as late, and every
+other promise was kept. What a fault of ours does it does again, until nothing is left to excuse it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +31,20 @@ OPTIONS = ("-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "ServerA
 _LAST_LINES = 5
 
 
-class BoxLost(Exception):
+#: What breaks, and only that, when a guest that was resumed stands still for a while.
+_STOOD_STILL = {"downtime", "timers"}
+
+
+class Fault(Exception):
+    """Of the emulation, not of what is tested."""
+
+
+class BoxLost(Fault):
     """The box does not answer any more; how that shows, and its last words."""
+
+
+class GuestStalled(Fault):
+    """A guest in the box stood still for seconds though it had been resumed."""
 
 
 def look(silent_s: float = SILENT_S) -> None:
@@ -52,6 +68,22 @@ def look(silent_s: float = SILENT_S) -> None:
         raise BoxLost(f"SSH is silent: {error}; {_last_words()}") from error
 
 
+def look_for_stall(record: dict[str, Any]) -> None:
+    """Raises GuestStalled if that, and nothing else, is wrong in a run in an emulated box."""
+    box = state.load()
+    if box is None or box.accelerator != "tcg":
+        return
+    told = []
+    for guest in record["guests"]:
+        broken = {c["name"]: c for c in guest["checks"] if c["outcome"] in ("fail", "error")}
+        if broken.keys() - _STOOD_STILL or guest["problems"]:
+            return
+        if broken.keys() == _STOOD_STILL:
+            told.append(f"{guest['name']} for {broken['downtime']['measured']:.1f} s")
+    if told:
+        raise GuestStalled(f"stood still after its resume: {', '.join(told)}")
+
+
 def _last_words() -> str:
     said = [f"{log.name}: {_tail(log)}" for log in (state.serial_log(), state.qemu_log())]
     return "; ".join(said)
@@ -63,21 +95,24 @@ def _tail(log: Path) -> str:
 
 
 class Losses:
-    """The boxes that a session has lost."""
+    """The faults that a session has met."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
     def outlive(self, what: str, attempt: Callable[[], None], renew: Callable[[], None]) -> None:
-        """Do ``attempt``, again in another box when its own is lost.
+        """Do ``attempt``, again when emulation failed it: in another box when its own is lost.
 
-        Fails when too many are lost. A box that was given is left as it is, to be looked at.
+        Fails when that happens too often. A box that was given and is lost is left as it is, to
+        be looked at.
         """
         while True:
             try:
                 return attempt()
-            except BoxLost as lost:
-                self.told.append(f"{what}: the box was lost: {lost}")
-                if len(self.told) > MOST or "HARNESS_KVM_BOX" in os.environ:
+            except Fault as fault:
+                lost = isinstance(fault, BoxLost)
+                self.told.append(f"{what}: {'the box was lost: ' if lost else ''}{fault}")
+                if len(self.told) > MOST or (lost and "HARNESS_KVM_BOX" in os.environ):
                     pytest.fail("\n".join(self.told))
-            renew()
+            if lost:
+                renew()

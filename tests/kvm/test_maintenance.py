@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from tests.kvm.conftest import until_state
+from tests.kvm.conftest import passed, until_state
 
 #: Guest's RTC minus host's clock, whole seconds. It is read when the login is over: under emulation
 #: that takes seconds, and longer before the reading than after it.
@@ -55,9 +55,7 @@ def test_two_kvm_guests_in_two_domains_are_paused_updated_resumed_and_mended(gue
     """Type kvm, kvm-clock; lag is the pause; within 5 ms in the end; each RTC as it was told."""
     assert "<domain type='kvm'" in guests.sh("virsh dumpxml kvm-1").out
     before = {name: rtc_offset_s(guests, name) for name in ("kvm-1", "kvm-2")}
-    ended = guests.harness("run", "--duration", "5", "--json")
-    assert ended.code == 0, ended.out + ended.err
-    record = ended.record
+    record = passed(guests.harness("run", "--duration", "5", "--json"))
     assert record["host"]["accelerator"] == "kvm"
     assert [domain["guests"] for domain in record["update_domains"]] == [["kvm-1"], ["kvm-2"]]
     assert all(domain["pause_window_s"] < record["budget_s"] for domain in record["update_domains"])
@@ -72,9 +70,8 @@ def test_two_kvm_guests_in_two_domains_are_paused_updated_resumed_and_mended(gue
 def test_three_cycles_on_one_guest_are_each_mended(guests):
     """The third is as good as the first, in the same QEMU and the same boot."""
     for _ in range(3):
-        ended = guests.harness("run", "kvm-2", "--duration", "1", "--json", "--no-report")
-        assert ended.code == 0, ended.out + ended.err
-        kept(ended.record["guests"][0])
+        words = ("run", "kvm-2", "--duration", "1", "--json", "--no-report")
+        kept(passed(guests.harness(*words))["guests"][0])
 
 
 def test_sigkill_of_the_run_strands_nobody(guests):

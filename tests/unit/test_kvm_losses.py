@@ -1,4 +1,4 @@
-"""A lost lab box is told from a broken promise: what is done again, and what never."""
+"""What emulation did is told from a broken promise: what is done again, and what never."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.host.process import start_ticks
 from harness.lab.box import state
 from harness.whoami import boot_id
 from tests.kvm import losses
-from tests.kvm.losses import BoxLost, Losses
+from tests.kvm.losses import BoxLost, GuestStalled, Losses
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +121,44 @@ def test_a_box_that_was_given_is_left_as_it_is(monkeypatch):
     with pytest.raises(pytest.fail.Exception, match="gone"):
         Losses().outlive("test", attempts(BoxLost("gone"), None), lambda: renewed.append(1))
     assert not renewed
+
+
+def run(**broken: str) -> dict:
+    """The record of a run of one guest in which these checks did not pass."""
+    outcomes = {"clock": "pass", "downtime": "pass", "timers": "pass", **broken}
+    checks = [{"name": n, "outcome": o, "measured": 13.9} for n, o in outcomes.items()]
+    return {"guests": [{"name": "kvm-2", "problems": [], "checks": checks}]}
+
+
+def test_a_guest_that_stood_still_is_told_by_two_witnesses():
+    """From outside and from inside."""
+    with pytest.raises(GuestStalled, match=r"kvm-2 for 13\.9 s"):
+        losses.look_for_stall(run(downtime="fail", timers="fail"))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"timers": "fail"},
+        {"downtime": "fail"},
+        {"downtime": "fail", "timers": "fail", "clock": "fail"},
+        {"downtime": "fail", "timers": "fail", "clock": "error"},
+    ],
+)
+def test_anything_else_that_is_broken_is_a_promise(broken):
+    """One witness is not enough, and no other promise may be broken."""
+    losses.look_for_stall(run(**broken))
+
+
+def test_on_a_real_kvm_nothing_stands_still_by_itself(box):
+    """There a guest that is silent has been kept from running."""
+    state.save(replace(box, accelerator="kvm"))
+    losses.look_for_stall(run(downtime="fail", timers="fail"))
+
+
+def test_a_guest_that_stalled_costs_no_box():
+    """The test is done again where it was."""
+    attempt, renewed, found = attempts(GuestStalled("still"), None), [], Losses()
+    found.outlive("test", attempt, lambda: renewed.append(1))
+    assert (attempt.done, renewed, found.told) == (2, [], ["test: still"])

@@ -19,7 +19,7 @@ def draw(samples: Sequence[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.4, 3.2))
-    for contender in ("libvirt-guests", "virsh script", "harness", "floor"):
+    for contender in ("libvirt-guests", "virsh script", "harness", "harness, unwatched", "floor"):
         by_count: dict[int, list[float]] = {}
         for sample in samples:
             if sample["contender"] == contender and sample.get("overhead_ms") is not None:

@@ -119,7 +119,7 @@ def _idle_worker() -> _Worker | _Here:
 def hire(count: int) -> None:
     """Have ``count`` threads wait, so that none has to be started when time is short.
 
-    What cannot be started now will not be missed later than without this.
+    Never raises: one that cannot be started now is tried again when it is needed.
     """
     with suppress(RuntimeError):
         while len(_idle) < count:

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,13 @@ def _cell(values: Sequence[float], unit: str) -> str:
         return "–"
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-    shown = [f"{value:.3g}" for value in (statistics.median(ordered), high, ordered[-1])]
+    shown = [_number(value) for value in (statistics.median(ordered), high, ordered[-1])]
     return f"{shown[0]} ({shown[1]}, {shown[2]}) {unit}"
+
+
+def _number(value: float) -> str:
+    """Three digits that count, and never an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _table(samples: Sequence[Sample], figure: str, title: str) -> str:
@@ -163,6 +169,8 @@ def _broken(samples: Sequence[Sample]) -> str:
     counts = sorted({sample["guests"] for sample in samples if sample["contender"] in OURS})
     for ours, count in product(OURS, counts):
         runs = [s for s in samples if s["contender"] == ours and s["guests"] == count]
+        if not runs:
+            continue
         found = [_checks_of(run["broken"]) for run in runs]
         which = Counter(check for checks in found for check in checks)
         said = ", ".join(f"{check} {times}" for check, times in which.most_common()) or "–"
@@ -197,6 +205,8 @@ def _targets(samples: Sequence[Sample]) -> str:
         rows.append((title, _median(samples, "start-up", 0, figure), most, " ms"))
     lines = ["## Against the targets\n", "| medians | measured | target | |", "|---|---:|---:|---|"]
     for name, value, most, unit in rows:
+        if isnan(value):
+            continue  # not measured
         verdict = "met" if value <= most else "**missed**"
         lines.append(f"| {name} | {value:.3g}{unit} | ≤ {most:g}{unit} | {verdict} |")
     return "\n".join(lines) + "\n"
@@ -220,7 +230,12 @@ driver, whose calls take no time: threads, locks, journal.
 
 def _terms(samples: Sequence[Sample]) -> str:
     counts = sorted({s["guests"] for s in samples if s["contender"] == "floor"})
-    return TERMS + "\n".join(_term(samples, *which) for which in product(OURS, counts)) + "\n"
+    measured = [
+        (ours, count)
+        for ours, count in product(OURS, counts)
+        if _values(samples, ours, count, "overhead_ms")
+    ]
+    return TERMS + "\n".join(_term(samples, *which) for which in measured) + "\n"
 
 
 def _term(samples: Sequence[Sample], ours: str, count: int) -> str:

@@ -2,7 +2,12 @@
 
 ``box``     the lab box, up for the whole session: ``box.sh("uname -r")``,
             ``box.harness("run", "kvm-1")`` as a process in it
-``guests``  two KVM guests in it, in update domains 0 and 1, from tests/kvm/inside.py
+``guest``   the KVM guest kvm-1 in it, from tests/kvm/inside.py
+``guests``  it and kvm-2, in update domains 0 and 1
+
+An emulated box has one CPU, so two of them, with half of the tests each (``xdist_group``), take not
+much more than half of the time on two cores: `pytest -n 2 --dist loadgroup`, as `make test-kvm` has
+it. One after the other works as well.
 
 Requires: HARNESS_REQUIRE=kvm, as `make test-kvm` sets it; else the tests are skipped, because the
 box takes a machine of two cores for itself. HARNESS_KVM_BOX names the state folder of a box that
@@ -29,6 +34,8 @@ CONFIG = "/root/.local/state/harness/lab/kvm.toml"
 #: What ssh ends with when it has no connection (any more).
 _NO_CONNECTION = 255
 _LOST = pytest.StashKey[losses.Losses]()
+#: Fixture → the guests it promises.
+GUESTS = {"guest": ("kvm-1",), "guests": ("kvm-1", "kvm-2")}
 
 
 def pytest_configure(config):
@@ -57,13 +64,25 @@ def pytest_pyfunc_call(pyfuncitem):
     def again() -> None:
         if first:
             raise first.pop()
-        if "guests" in pyfuncitem.fixturenames:
-            have_guests(box)
+        for fixture in GUESTS.keys() & set(pyfuncitem.fixturenames):
+            have_guests(box, *GUESTS[fixture])
         words = signature(pyfuncitem.obj).parameters
         pyfuncitem.obj(**{word: pyfuncitem.funcargs[word] for word in words})
 
     pyfuncitem.config.stash[_LOST].outlive(pyfuncitem.name, again, box.renew)
     return True
+
+
+def pytest_sessionfinish(session):
+    """A process of xdist's has nobody to tell but the one that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["losses"] = session.config.stash[_LOST].told
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Which gathers what its processes tell in the end."""
+    node.config.stash[_LOST].told += getattr(node, "workeroutput", {}).get("losses", [])
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -143,17 +162,28 @@ def box(tmp_path_factory) -> Box:
 
 
 @pytest.fixture
+def guest(box, request) -> Box:
+    """The box with one KVM guest that answers SSH."""
+    return _with_guests(box, request)
+
+
+@pytest.fixture
 def guests(box, request) -> Box:
     """The box with two KVM guests that answer SSH."""
-    booting = partial(have_guests, box)
+    return _with_guests(box, request)
+
+
+def _with_guests(box: Box, request: pytest.FixtureRequest) -> Box:
+    booting = partial(have_guests, box, *GUESTS[request.fixturename])
     request.config.stash[_LOST].outlive("booting guests", booting, box.renew)
     return box
 
 
-def have_guests(box: Box) -> None:
-    """Boot the two guests, if they do not run already."""
-    if box.sh(f"test -e {CONFIG} && virsh domstate kvm-1 | grep -q running").code:
-        bring_up(box, "kvm-1", "kvm-2")
+def have_guests(box: Box, *names: str) -> None:
+    """Boot these guests, if they do not run already."""
+    run = " && ".join(f"virsh domstate {name} | grep -q running" for name in names)
+    if box.sh(f"test -e {CONFIG} && {run}").code:
+        bring_up(box, *names)
 
 
 def bring_up(box: Box, *names: str) -> None:

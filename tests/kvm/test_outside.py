@@ -13,11 +13,14 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 import tomli_w
 
 from harness.lab.box import state
 from tests.kvm import losses
 from tests.kvm.test_maintenance import checks
+
+pytestmark = pytest.mark.xdist_group("whole")
 
 #: The lab in the box.
 LAB = "/root/.local/state/harness/lab"

@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 import shlex
 
+import pytest
+
 from tests.kvm.conftest import CONFIG, passed
 from tests.kvm.test_maintenance import kept
+
+pytestmark = pytest.mark.xdist_group("host")
 
 FOLDER = "/root/.local/state/harness/lab"
 REPOSITORY = "/srv/harness-debs"
@@ -80,32 +84,32 @@ def version(box, package: str) -> str:
     return box.sh(f"dpkg-query --show --showformat='${{Version}}' {package}").out
 
 
-def test_sysctl(guests):
+def test_sysctl(guest):
     """Set under a paused guest; a value that the kernel refuses brings the old ones back."""
-    guests.sh("sysctl --quiet --write vm.swappiness=60")
-    domain = maintained(guests, "sysctl", 'sysctl = ["vm.swappiness=10"]')
+    guest.sh("sysctl --quiet --write vm.swappiness=60")
+    domain = maintained(guest, "sysctl", 'sysctl = ["vm.swappiness=10"]')
     assert domain["update_detail"] == "vm.swappiness 60 → 10"
-    assert guests.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    assert guest.sh("cat /proc/sys/vm/swappiness").out == "10\n"
     undone, unknown = rehearsed(
-        guests,
+        guest,
         "sysctl",
         'sysctl = ["vm.swappiness=20", "kernel.pid_max=1"]',
         'sysctl = ["vm.swapiness=20"]',
     )
     assert undone.startswith("rolled back: cannot set kernel.pid_max to '1': Invalid argument")
-    assert guests.sh("cat /proc/sys/vm/swappiness").out == "10\n"
+    assert guest.sh("cat /proc/sys/vm/swappiness").out == "10\n"
     assert "refused: update.sysctl: vm.swapiness: this kernel has no such setting" in unknown
 
 
-def test_kernel_module(guests):
+def test_kernel_module(guest):
     """Loaded with a parameter under a paused guest; unloaded; one in use is refused."""
-    guests.sh("modprobe --remove dummy")
+    guest.sh("modprobe --remove dummy")
     dummy, kvm = 'module = "dummy"\n', 'module = "kvm"\n'
-    before = guests.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out
-    maintained(guests, "kernel-module", dummy + 'parameters = ["numdummies=2"]')
-    assert guests.sh("ls /sys/class/net | grep dummy").out == "dummy0\ndummy1\n"
+    before = guest.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out
+    maintained(guest, "kernel-module", dummy + 'parameters = ["numdummies=2"]')
+    assert guest.sh("ls /sys/class/net | grep dummy").out == "dummy0\ndummy1\n"
     unloaded, not_loaded, undone, in_use = rehearsed(
-        guests,
+        guest,
         "kernel-module",
         dummy + 'action = "unload"',
         dummy + 'parameters = ["numdummies=x"]',
@@ -114,23 +118,23 @@ def test_kernel_module(guests):
     )
     assert unloaded == "applied: dummy unloaded"
     assert not_loaded.startswith("rolled back: modprobe ended with status 1")
-    assert guests.sh("test -e /sys/module/dummy").code == 1
+    assert guest.sh("test -e /sys/module/dummy").code == 1
     assert undone.startswith("rolled back: cannot set nx_huge_pages of kvm")
-    assert guests.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out == before != "1234\n"
+    assert guest.sh("cat /sys/module/kvm/parameters/halt_poll_ns").out == before != "1234\n"
     assert "refused: update.module: kvm is in use by kvm_amd" in in_use
 
 
-def test_packages(guests):
+def test_packages(guest):
     """Upgraded from a local repository under a paused guest; what cannot be configured is rolled
     back; a kernel is refused."""
     ours = [f"harness-agent={version}" for version in (1, 2, 3)]
-    with_packages(guests, *ours, "linux-image-harness=1")
+    with_packages(guest, *ours, "linux-image-harness=1")
     two, three = (f'{SOURCE}packages = ["harness-agent={version}"]\n' for version in (2, 3))
-    domain = maintained(guests, "packages", two)
+    domain = maintained(guest, "packages", two)
     assert domain["update_detail"] == "harness-agent 1 → 2"
-    assert version(guests, "harness-agent") == "2"
+    assert version(guest, "harness-agent") == "2"
     undone, nothing, kernel = rehearsed(
-        guests,
+        guest,
         "packages",
         three,
         two,
@@ -139,34 +143,34 @@ def test_packages(guests):
     assert undone.startswith("rolled back: apt-get ended with status 100")
     assert "nothing would change" in nothing
     assert "refused: " in kernel and "kernel takes a reboot of the host" in kernel
-    assert version(guests, "harness-agent") == "2"
-    assert guests.sh("dpkg --audit").out == ""
+    assert version(guest, "harness-agent") == "2"
+    assert guest.sh("dpkg --audit").out == ""
 
 
-def test_libvirt(guests):
+def test_libvirt(guest):
     """A package of libvirt's and the daemon itself, renewed under a paused guest, which it knows
     again afterwards; the run's own connection is lost and opened again."""
-    with_packages(guests, *[f"libvirt-harness={version}" for version in (1, 2, 3)])
-    before = guests.sh("systemctl show --property=MainPID --value libvirtd").out
-    domain = maintained(guests, "libvirt", SOURCE + 'packages = ["libvirt-harness=2"]')
+    with_packages(guest, *[f"libvirt-harness={version}" for version in (1, 2, 3)])
+    before = guest.sh("systemctl show --property=MainPID --value libvirtd").out
+    domain = maintained(guest, "libvirt", SOURCE + 'packages = ["libvirt-harness=2"]')
     assert domain["update_detail"] == "libvirt-harness 1 → 2, libvirtd.service restarted"
-    assert guests.sh("systemctl show --property=MainPID --value libvirtd").out not in (
+    assert guest.sh("systemctl show --property=MainPID --value libvirtd").out not in (
         before,
         "0\n",
     )
-    (undone,) = rehearsed(guests, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
+    (undone,) = rehearsed(guest, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
     assert undone.startswith("rolled back: apt-get ended with status 100")
-    assert version(guests, "libvirt-harness") == "2"
-    assert guests.sh("virsh domstate kvm-1").out.strip() == "running"
+    assert version(guest, "libvirt-harness") == "2"
+    assert guest.sh("virsh domstate kvm-1").out.strip() == "running"
 
 
-def test_libvirt_as_debian_packs_it(guests):
+def test_libvirt_as_debian_packs_it(guest):
     """libvirtd's own package is unpacked over itself and the daemon restarted, under a paused
     guest: the same QEMU goes on, with a right clock."""
-    (deb,) = guests.sh(f"ls {DEBIANS}/*.deb").out.split()
-    installed = version(guests, "libvirt-daemon")
+    (deb,) = guest.sh(f"ls {DEBIANS}/*.deb").out.split()
+    installed = version(guest, "libvirt-daemon")
     settings = f'packages = ["{deb}"]\nprevious = "{DEBIANS}"\nreinstall = true\n'
-    domain = maintained(guests, "libvirt", settings)
+    domain = maintained(guest, "libvirt", settings)
     again = f"libvirt-daemon {installed} again, libvirtd.service restarted"
     assert domain["update_detail"] == again
-    assert guests.sh("dpkg --audit").out == ""
+    assert guest.sh("dpkg --audit").out == ""

@@ -1,13 +1,17 @@
 """After the resume, each guest by itself and at once: mend its clock, then look at it again.
 
-One guest that has fallen silent costs the others nothing.
+To look at a guest is work for it, and so for the host that all of them share. So clocks come first:
+nobody is looked at before every clock was seen to, or a few seconds have passed. A guest that has
+fallen silent costs the others no more than that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 
 from harness.checks.evidence import Observed, Testimony
 from harness.errors import HarnessError
@@ -15,7 +19,7 @@ from harness.fanout import errors, fan_out
 from harness.guest.health import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal
-from harness.mend import Mended, mend
+from harness.mend import Mended, look_closer, mend
 from harness.records import ClockReading
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
@@ -28,6 +32,8 @@ from harness.witnesses.protocol import Scene
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0
+#: So long the looks at mended guests wait for the clocks of the others.
+_TOGETHER_S = 5.0
 #: For logging in again to a guest whose connection broke.
 _AGAIN_S = 10.0
 
@@ -72,9 +78,14 @@ class Care:
             if one.witnesses is not None:
                 one.witnesses.close()
             one.witnesses = self._witnesses(one, tuple(sessions))
-        calls = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
-        answers = fan_out(calls, deadline, what="taking the baseline", clock=self.clock)
-        return {name: answer.get() for name, answer in answers.items()}
+        looks = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
+        looked = fan_out(looks, deadline, what="taking the baseline", clock=self.clock)
+        seen = {name: answer.get() for name, answer in looked.items()}
+        # Last, so that as little as possible lies between this reading and the pause; and no guest
+        # has other work to do any more.
+        reads = {name: partial(self._read, one, deadline) for name, one in sessions.items()}
+        read = fan_out(reads, deadline, what="reading the clock", clock=self.clock)
+        return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
 
     def look_after(
         self,
@@ -85,8 +96,11 @@ class Care:
         """Mend every guest that runs again, and look at it again; in parallel. Never raises."""
         limit_s = self.config.mend_timeout_s + self.config.clock.watch_s
         deadline = Deadline.after(limit_s, self.clock)
+        pauses = window.guests
+        resumed = [name for name in sessions if pauses[name].resume_returned_ns is not None]
+        mended = Barrier(len(resumed) or 1)
         calls = {
-            name: partial(self._look_after, one, baselines[name], window.guests[name], deadline)
+            name: partial(self._look_after, one, baselines[name], pauses[name], mended, deadline)
             for name, one in sessions.items()
         }
         until = Deadline.after(limit_s + _SLACK_S, self.clock)
@@ -116,28 +130,39 @@ class Care:
         )
         return Witnesses(scene, witnesses_for(settings.chosen))
 
-    def _look_before(self, session: GuestSession, deadline: Deadline) -> Baseline:
+    def _look_before(self, session: GuestSession, deadline: Deadline) -> tuple[Observed, KernelLog]:
         seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
         if session.witnesses is not None:
             session.witnesses.start(seen.process, deadline)
         log = mark(session.shell, session.facts, deadline)
         if self.config.clock.watch_s > 0:
             session.sampler.ensure_witness(deadline)
-        # Last, so that as little as possible lies between this reading and the pause.
-        return Baseline(session.sampler.read(self.config.clock.samples, deadline), seen, log)
+        return seen, log
+
+    def _read(self, session: GuestSession, deadline: Deadline) -> ClockReading:
+        tolerance_s = session.policy(self.config).tolerance_s
+        return session.sampler.read_well(self.config.clock.samples, tolerance_s / 2, deadline)
 
     def _look_after(
-        self, session: GuestSession, before: Baseline, pause: GuestPause, deadline: Deadline
+        self,
+        session: GuestSession,
+        before: Baseline,
+        pause: GuestPause,
+        all_mended: Barrier,
+        deadline: Deadline,
     ) -> Aftermath:
         if pause.resume_returned_ns is None:
             return Aftermath(Mended(None, problem="not resumed by this run, so it was left alone"))
         resumed_ns = pause.resume_returned_ns
-        mended = mend(
-            session, self.config, resumed_ns, deadline, before=before.clock, clock=self.clock
-        )
+        mended = mend(session, self.config, resumed_ns, deadline, before=before.clock)
         if mended.after_resume is not None:
             uuid = session.info.uuid
             self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)
+        with suppress(BrokenBarrierError):
+            all_mended.wait(deadline.sooner(_TOGETHER_S).remaining_s())
+        mended = look_closer(
+            mended, session, self.config, deadline, before=before.clock, clock=self.clock
+        )
         try:
             boot_id, log = look_again(session.shell, before.kernel_log, deadline)
         except HarnessError:  # silent; its process can be seen all the same

@@ -123,6 +123,8 @@ def _hold(
     watching = {
         one.info.uuid: one.witnesses for one in sessions.values() if one.witnesses is not None
     }
+    for witnesses in watching.values():
+        witnesses.pausing()
     return hold_window(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
         UpdateCalls(

@@ -53,37 +53,18 @@ def mend(
     deadline: Deadline,
     *,
     before: ClockReading | None = None,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> Mended:
-    """Measure, correct where the configuration allows it, measure again; watch if asked to.
+    """Measure, correct where the configuration allows it, measure again.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC. Never
     raises a HarnessError: what went wrong is part of the result.
     """
-    mended = _mend(session, config, resumed_ns, deadline, before)
-    if mended.after_resume is None:
-        return mended
-    agent, rtc_s = second_opinion(session, deadline)
-    mended = replace(mended, guest_agent=agent, rtc_offset_s=rtc_s)
-    policy = session.policy(config, before)
-    right = mended.at_end is not None and policy.judge(mended.at_end) is Outcome.PASS
-    if config.clock.watch_s > 0 and right:
-        seen = watch(session.sampler, policy, config.clock.watch_s, deadline, clock)
-        mended = replace(mended, watch=seen)
-    return mended
-
-
-def _mend(
-    session: GuestSession,
-    config: Config,
-    resumed_ns: int,
-    deadline: Deadline,
-    before: ClockReading | None,
-) -> Mended:
     policy = session.policy(config, before)
     try:
         # Each exchange makes the clock stale for longer; how right it got is read with all of them.
-        after_resume = session.sampler.read(policy.samples, deadline, enough_s=policy.quick_s)
+        after_resume = session.sampler.read_well(
+            policy.samples, policy.tolerance_s / 2, deadline, quick_s=policy.quick_s
+        )
     except HarnessError as error:
         return Mended(None, problem=str(error))
     seen = Mended(
@@ -106,6 +87,31 @@ def _mend(
         attempts=correction.attempts,
         doubt=correction.doubt,
     )
+
+
+def look_closer(
+    mended: Mended,
+    session: GuestSession,
+    config: Config,
+    deadline: Deadline,
+    *,
+    before: ClockReading | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Mended:
+    """What is not urgent: a second opinion, and the watch if it is asked for.
+
+    Never raises a HarnessError: what went wrong is part of the result.
+    """
+    if mended.after_resume is None:
+        return mended
+    agent, rtc_s = second_opinion(session, deadline)
+    mended = replace(mended, guest_agent=agent, rtc_offset_s=rtc_s)
+    policy = session.policy(config, before)
+    right = mended.at_end is not None and policy.judge(mended.at_end) is Outcome.PASS
+    if config.clock.watch_s > 0 and right:
+        seen = watch(session.sampler, policy, config.clock.watch_s, deadline, clock)
+        mended = replace(mended, watch=seen)
+    return mended
 
 
 def _since(resumed_ns: int, correction: Correction) -> float | None:

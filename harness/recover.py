@@ -19,7 +19,7 @@ from harness.errors import HarnessError, JournalError
 from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
 from harness.lifecycle import ENDED, GuestState
-from harness.mend import Mended, mend
+from harness.mend import Mended, look_closer, mend
 from harness.records import (
     ClockRecord,
     GuestRecord,
@@ -195,7 +195,8 @@ def _mend(
         treated.problem, treated.clock_outcome = str(error), Outcome.ERROR
         return
     try:
-        treated.mended = mend(session, config, clock.monotonic_ns(), deadline, clock=clock)
+        mended = mend(session, config, clock.monotonic_ns(), deadline)
+        treated.mended = look_closer(mended, session, config, deadline, clock=clock)
         end = treated.mended.at_end
         treated.problem = treated.mended.problem or treated.mended.doubt
         treated.clock_outcome = (

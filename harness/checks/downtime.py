@@ -19,6 +19,7 @@ class Downtime:
     kind: str
     """``udp`` (a process of the guest answers) or ``icmp`` (its kernel does)."""
     interval_s: float
+    """Between two probes, at the edges of the pause."""
     silent_s: float | None
     """The longest silence around the pause: last good answer → first good answer."""
     silent_at_least_s: float
@@ -57,7 +58,7 @@ def judge(evidence: Evidence) -> CheckRecord:
         allowed=allowed_s,
         unit="s",
         detail=("answered while it was paused; " if early else "")
-        + f"{told} probes answered, one every {seen.interval_s * 1000:g} ms",
+        + f"{told} probes answered, one every {seen.interval_s * 1000:g} ms at its edges",
     )
 
 

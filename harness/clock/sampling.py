@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ _ANSWER_S = 10.0
 _START_S = 15.0
 #: A reading that is not as sure as was asked for is taken again, so often in all.
 _TRIES = 3
+#: Or for so long, where one was surer before: then the guest is busy, and will not be for ever.
+_BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
 #: What a login shell may say before the agent does.
@@ -61,6 +64,7 @@ class Sampler:
         """How long starting ``date`` takes in this guest, as its agent measured it."""
         self.precise = True
         """Whether the last reading needed no process start in the guest."""
+        self._surest_s = math.inf
         self._stream = stream
         self._agent = used
         self._clock = clock
@@ -134,21 +138,28 @@ class Sampler:
             taken.append(self._sample(deadline))
         if not consistent(taken):
             raise ProbeError("its clock jumped while it was being read", guest=self.guest)
-        return best(taken)
+        reading = best(taken)
+        self._surest_s = min(self._surest_s, reading.uncertainty_s)
+        return reading
 
     def read_well(
         self, samples: int, enough_s: float, deadline: Deadline, *, quick_s: float = 0.0
     ) -> ClockReading:
         """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading.
 
-        The first try ends early where the uncertainty is within ``quick_s``.
+        Each try ends early where the uncertainty is within ``quick_s``.
         """
+        busy_until = deadline.sooner(_BUSY_S)
         reading = self.read(samples, deadline, enough_s=quick_s)
-        for _ in range(_TRIES - 1):
-            if not enough_s < reading.uncertainty_s <= _HOPELESS * enough_s:
+        tries = 1
+        while reading.uncertainty_s > enough_s:
+            busy = self._surest_s <= enough_s and not busy_until.expired
+            bad_luck = tries < _TRIES and reading.uncertainty_s <= _HOPELESS * enough_s
+            if not (busy or bad_luck):
                 break
-            again = self.read(samples, deadline)
+            again = self.read(samples, deadline, enough_s=quick_s)
             reading = min(reading, again, key=lambda one: one.uncertainty_s)
+            tries += 1
         return reading
 
     def step(self, nanoseconds: int, deadline: Deadline) -> None:

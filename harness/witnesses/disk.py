@@ -14,7 +14,6 @@ _BLOCKS_FIRST = 2
 _FIRST_S = 10.0
 #: After the pause as well: a guest that resumed a moment ago has not written yet.
 _AGAIN_S = 5.0
-_LOOK_S = 0.02
 
 
 class DiskWitness(Witness):
@@ -32,14 +31,14 @@ class DiskWitness(Witness):
 
     def mark(self, deadline: Deadline) -> None:
         """Something has to be on disk before the pause. Raises DeadlineExpired."""
-        if self._wait_for(_BLOCKS_FIRST, deadline.sooner(_FIRST_S), deadline) < _BLOCKS_FIRST:
+        if self._wait_for(_BLOCKS_FIRST, _FIRST_S, deadline) < _BLOCKS_FIRST:
             raise ProbeError(f"nothing could be written to {self._folder} in time")
 
     def stop(self, deadline: Deadline) -> DiskWriter:
         """Have all of it read back. Raises ProbeError."""
         first = int(self._scene.ask("disk-count", deadline))
         # One may have been under way since before the pause; the next one is surely new.
-        self._wait_for(first + 2, deadline.sooner(_AGAIN_S), deadline)
+        self._wait_for(first + 2, _AGAIN_S, deadline)
         words = self._scene.ask("disk-stop", deadline).split(" ", 4)
         try:
             count, lost, torn, stalled_ns = map(int, words[:4])
@@ -55,10 +54,6 @@ class DiskWitness(Witness):
             problem=None if words[4] == "-" else words[4],
         )
 
-    def _wait_for(self, wanted: int, until: Deadline, deadline: Deadline) -> int:
-        """How many blocks there are once there are ``wanted``, or when ``until`` has passed."""
-        while True:
-            count = int(self._scene.ask("disk-count", deadline))
-            if count >= wanted or until.expired:
-                return count
-            self._scene.clock.sleep(_LOOK_S)
+    def _wait_for(self, wanted: int, wait_s: float, deadline: Deadline) -> int:
+        """How many blocks there are once there are ``wanted``, or after ``wait_s``."""
+        return int(self._scene.ask(f"disk-wait {wanted} {wait_s}", deadline))

@@ -47,6 +47,12 @@ class Witnesses:
         for one in self._watching:
             self._attempt(one, lambda w: w.mark(deadline.sooner(_START_S)))
 
+    def pausing(self) -> None:
+        """Hand it on, as ``paused`` does."""
+        for one in self._watching:
+            with suppress(Exception):
+                one.pausing()
+
     def paused(self) -> None:
         """Hand it on; nothing that goes wrong here is worth a guest's resume."""
         for one in self._watching:

@@ -1,4 +1,10 @@
-"""Asks the guest from outside every 10 ms, and notes when it answers."""
+"""Asks the guest from outside, and notes when it answers: every 10 ms where that matters.
+
+Every answer is work for the guest, and what is asked in the pause waits for its resume. Many
+emulated guests on few cores have nothing to spare just then: their clocks are to be mended. So it
+asks quickly from right before the pause until the guest is silent, and from the resume until it has
+answered for a while; else ten times a second, which tells a guest that answers in its pause too.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +21,15 @@ from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 INTERVAL_S = 0.010
+_IDLE_S = 0.100
+#: How soon it notices that it has to be quick.
+_NOTICED_S = 0.025
 #: A guest that does not answer so many probes, so far apart, before the pause never will.
 _TRIES, _TRY_S = 5, 0.2
 #: How long an answer is waited for after the pause.
 _PATIENCE_S = 5.0
 #: Silent for so long, it does not answer any more: what is lost is not made up for later.
-_ANSWERS_S = 0.2
+_ANSWERS_S = 0.3
 _ECHO_REQUEST = {4: 8, 6: 128}
 _TIMESTAMPNS = 35  # SO_TIMESTAMPNS: Python has no name for it
 
@@ -85,7 +94,7 @@ class Way:
 
 
 class ProberWitness(Witness):
-    """UDP to a process of the guest where it has python3, else ICMP to its kernel."""
+    """ICMP to the guest's kernel; where that is not to be had, UDP to a process of the guest."""
 
     tells = Downtime
     part = "echo"
@@ -93,6 +102,7 @@ class ProberWitness(Witness):
     def __init__(self) -> None:
         self._way: Way | None = None
         self._stopping = threading.Event()
+        self._pausing = self._back = False
         self._thread: threading.Thread | None = None
         self._answers_ns: list[int] = []
         self._sent = 0
@@ -102,14 +112,18 @@ class ProberWitness(Witness):
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Find a way that is answered, begin to ask. Raises MissingCapability."""
         self._clock = scene.clock
-        self._way = _udp(scene, deadline) or _icmp(scene)
+        self._way = _icmp(scene) or _udp(scene, deadline)
         if self._way is None:
-            raise MissingCapability("echo", "the guest answers neither UDP nor ICMP from here")
+            raise MissingCapability("echo", "the guest answers neither ICMP nor UDP from here")
         # It answered just now: a silence that begins at once has a beginning, too.
         self._answers_ns.append(self._clock.monotonic_ns())
         self._sent += 1
         self._thread = threading.Thread(target=self._probe, name="prober", daemon=True)
         self._thread.start()
+
+    def pausing(self) -> None:
+        """From now on it matters when the last answer came."""
+        self._pausing = True
 
     def paused(self) -> None:
         """The silence that counts begins about now."""
@@ -159,17 +173,28 @@ class ProberWitness(Witness):
 
     def _probe(self) -> None:
         assert self._way is not None
-        clock: Clock = self._clock
-        due_ns, interval_ns = clock.monotonic_ns(), round(INTERVAL_S * NS_PER_S)
+        sent_ns = 0
         while not self._stopping.is_set():
-            now_ns = clock.monotonic_ns()
+            now_ns = self._clock.monotonic_ns()
+            due_ns = sent_ns + round(self._interval_s(now_ns) * NS_PER_S)
             if now_ns >= due_ns:
                 self._way.send(self._sent)
                 self._sent += 1
-                due_ns = max(due_ns + interval_ns, now_ns)
-            answer_ns = self._way.answer_ns((due_ns - now_ns) / NS_PER_S)
+                sent_ns = now_ns
+                continue
+            answer_ns = self._way.answer_ns(min((due_ns - now_ns) / NS_PER_S, _NOTICED_S))
             if answer_ns is not None:
                 self._answers_ns.append(answer_ns)
+
+    def _interval_s(self, now_ns: int) -> float:
+        """How long to wait between two probes at this time."""
+        heard_ns, while_ns = self._answers_ns[-1], round(_ANSWERS_S * NS_PER_S)
+        if self._resuming_ns is None:
+            quick = self._pausing and now_ns - heard_ns < while_ns
+        else:
+            self._back = self._back or heard_ns - self._resuming_ns >= while_ns
+            quick = not self._back
+        return INTERVAL_S if quick else _IDLE_S
 
 
 def _udp(scene: Scene, deadline: Deadline) -> Way | None:

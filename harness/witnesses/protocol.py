@@ -105,7 +105,10 @@ def checked(answer: str, guest: str) -> str:
 
 
 class Witness(ABC):
-    """One who watches one guest. ``start`` → ``mark`` → (pause) → ``stop``, or only ``close``."""
+    """One who watches one guest. ``start`` → ``mark`` → ``pausing`` → (pause) → ``stop``.
+
+    Or only ``close``.
+    """
 
     tells: ClassVar[type]
     """The type of its testimony."""
@@ -118,6 +121,10 @@ class Witness(ABC):
 
     def mark(self, deadline: Deadline) -> None:
         """The last look before the pause, when all have started."""
+        return
+
+    def pausing(self) -> None:
+        """The guest is about to be paused: in a tenth of a second or so."""
         return
 
     def paused(self) -> None:

@@ -14,7 +14,7 @@ from harness.timebase import NS_PER_S, Deadline
 from harness.witnesses.prober import ip_version
 from harness.witnesses.protocol import Scene, Witness
 
-INTERVAL_S = 0.1
+INTERVAL_S = 0.2
 _CONNECT_S = 2.0
 #: How long what is still under way is waited for.
 _PATIENCE_S = 15.0
@@ -87,7 +87,7 @@ class TcpWitness(Witness):
             self._channel.close()
 
     def _talk(self) -> None:
-        """Send every 0.1 s, take what comes; after ``stop``, until nothing is under way."""
+        """Send every 0.2 s, take what comes; after ``stop``, until nothing is under way."""
         assert self._connection is not None
         due_ns = self._clock.monotonic_ns()
         last: Deadline | None = None

@@ -1,12 +1,19 @@
-"""What is started for a guest before its pause."""
+"""What is started for a guest before its pause, and in which order it is looked after."""
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
+import pytest
+
+from harness import aftercare
 from harness.aftercare import Care
+from harness.errors import ProbeError
+from harness.mend import Mended
 from harness.settings import Config
 from harness.timebase import Deadline
+from harness.window import GuestPause
 
 
 class Group:
@@ -21,9 +28,55 @@ class Group:
 def test_baselines_taken_anew_let_the_earlier_witnesses_go(monkeypatch):
     """While a guest is waited for: a second prober beside the first would never end."""
     monkeypatch.setattr(Care, "_witnesses", lambda self, session, together: Group())
-    monkeypatch.setattr(Care, "_look_before", lambda self, session, deadline: session.witnesses)
+    monkeypatch.setattr(
+        Care, "_look_before", lambda self, session, deadline: (session.witnesses, None)
+    )
+    monkeypatch.setattr(Care, "_read", lambda self, session, deadline: None)
     care = Care(Config(), hypervisor=None, journal=None)
     sessions = {"web1": SimpleNamespace(witnesses=None)}
-    first = care.take_baselines(sessions, Deadline.after(5))["web1"]
-    second = care.take_baselines(sessions, Deadline.after(5))["web1"]
+    first = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
+    second = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
     assert (first.closed, second.closed) == (True, False)
+
+
+@pytest.fixture
+def care(monkeypatch):
+    """``care(slow="b")``: guests a and b are looked after; what was done, in order."""
+
+    def make(slow: str, patience_s: float) -> list[str]:
+        done, gate = [], threading.Event()
+
+        def mend(session, *_, **__):
+            if session.name == slow:
+                gate.wait(0.5)
+            done.append(f"mend {session.name}")
+            return Mended(None)
+
+        def look_closer(mended, session, *_, **__):
+            done.append(f"look {session.name}")
+            gate.set()
+            raise ProbeError("enough")
+
+        monkeypatch.setattr(aftercare, "mend", mend)
+        monkeypatch.setattr(aftercare, "look_closer", look_closer)
+        monkeypatch.setattr(aftercare, "_TOGETHER_S", patience_s)
+        sessions = {name: SimpleNamespace(name=name) for name in "ab"}
+        baselines = dict.fromkeys(sessions, SimpleNamespace(clock=None))
+        guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
+        window = SimpleNamespace(guests={**guests, "c": GuestPause(0, 1)})
+        Care(Config(), None, None).look_after(sessions, baselines, window)
+        return done
+
+    return make
+
+
+def test_nobody_is_looked_at_before_every_clock_was_seen_to(care):
+    """Looks are work, and the clock of another guest would have to wait for it."""
+    done = care(slow="b", patience_s=20)
+    assert done[:2] == ["mend a", "mend b"]
+    assert sorted(done[2:]) == ["look a", "look b"]
+
+
+def test_a_guest_that_is_silent_holds_up_the_looks_at_the_others_for_a_few_seconds(care):
+    """And then they are looked at without it."""
+    assert care(slow="b", patience_s=0.1) == ["mend a", "look a", "mend b", "look b"]

@@ -8,7 +8,7 @@ from harness.clock.agents import Ability, agent
 from harness.clock.sampling import Sampler
 from harness.errors import DeadlineExpired, ProbeError
 from harness.guest.facts import GuestFacts
-from harness.timebase import Deadline
+from harness.timebase import NS_PER_S, Deadline
 from tests.fakes.agent import FakeAgent, FakeShell, broken, silent
 from tests.fakes.clock import FakeClock
 
@@ -207,6 +207,28 @@ def test_a_reading_that_is_not_sure_enough_is_taken_again(clock):
     fake.answer = fake._answer
     sampler.read_well(1, 0.0015, later(clock))
     assert len(fake.asked) == 4
+
+
+def test_a_guest_that_is_only_busy_is_asked_until_it_has_time(clock):
+    """One that was read surely before is busy, not far away: worth five seconds, and no more."""
+    fake = FakeAgent(clock)
+    sampler = sampler_for(fake)
+
+    def busy_until(free_ns):
+        def answer(line):
+            fake.there_s = fake.back_s = 0.001 if clock.monotonic_ns() >= free_ns else 0.1
+            return fake._answer(line)
+
+        return answer
+
+    assert sampler.read(2, later(clock)).uncertainty_s < 0.005
+    began_ns = clock.monotonic_ns()
+    fake.answer = busy_until(began_ns + 3 * NS_PER_S)
+    assert sampler.read_well(8, 0.005, later(clock)).uncertainty_s < 0.005
+    began_ns = clock.monotonic_ns()
+    fake.answer = busy_until(began_ns + 3600 * NS_PER_S)
+    assert sampler.read_well(8, 0.005, later(clock)).uncertainty_s > 0.05
+    assert 5 <= (clock.monotonic_ns() - began_ns) / NS_PER_S < 7
 
 
 def test_the_memory_of_samples_is_bounded(clock):

@@ -32,6 +32,7 @@ from harness.mend import Mended, mend
 from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
+from harness.turns import Turns
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6
 EIGHT = 8
@@ -104,7 +105,7 @@ class Bench:
         return found
 
     def pauses(self, names: Sequence[str], interpreter: str, count: int) -> Figures:
-        """Pause all of them at once, resume, mend each in parallel, as a run does."""
+        """Pause all of them at once, resume, mend each in its turn, as a run does."""
         found = Figures()
         config = self.config(allow_backward=True)
         sessions = {name: self.session(name, interpreter) for name in names}
@@ -113,8 +114,9 @@ class Bench:
             uuids = [session.info.uuid for session in sessions.values()]
             everybody(self._host.pause, uuids, deadline)
             SYSTEM_CLOCK.sleep(PAUSE_S)
+            turns = Turns(len(sessions))
             calls = {
-                name: partial(self._resume_and_mend, session, config, deadline)
+                name: partial(self._resume_and_mend, session, config, turns, deadline)
                 for name, session in sessions.items()
             }
             for answer in fan_out(calls, deadline, what="mending").values():
@@ -123,9 +125,15 @@ class Bench:
             session.close()
         return found
 
-    def _resume_and_mend(self, session: GuestSession, config: Config, deadline: Deadline) -> Mended:
+    def _resume_and_mend(
+        self, session: GuestSession, config: Config, turns: Turns, deadline: Deadline
+    ) -> Mended:
         self._host.resume(session.info.uuid, deadline)
-        return mend(session, config, SYSTEM_CLOCK.monotonic_ns(), deadline)
+        resumed_ns = SYSTEM_CLOCK.monotonic_ns()
+        turn = turns.take(deadline)
+        mended = mend(session, config, resumed_ns, deadline, when_right=turn.over)
+        turn.over()
+        return mended
 
     @staticmethod
     def _count(mended: Mended, found: Figures) -> None:

@@ -1,17 +1,13 @@
-"""After the resume, each guest by itself and at once: mend its clock, then look at it again.
+"""After the resume, each guest by itself: mend its clock in its turn, then look at it again.
 
-To look at a guest is work for it, and so for the host that all of them share. So clocks come first:
-nobody is looked at before every clock was seen to, or a few seconds have passed. A guest that has
-fallen silent costs the others no more than that.
+One guest that has fallen silent costs the others a few seconds at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import Barrier, BrokenBarrierError
 
 from harness.checks.evidence import Observed, Testimony
 from harness.errors import HarnessError
@@ -25,6 +21,7 @@ from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.turns import Turns
 from harness.window import GuestPause, PauseWindow
 from harness.witnesses import witnesses_for
 from harness.witnesses.group import Witnesses
@@ -32,8 +29,6 @@ from harness.witnesses.protocol import Scene
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0
-#: So long the looks at mended guests wait for the clocks of the others.
-_TOGETHER_S = 5.0
 #: For logging in again to a guest whose connection broke.
 _AGAIN_S = 10.0
 
@@ -97,10 +92,9 @@ class Care:
         limit_s = self.config.mend_timeout_s + self.config.clock.watch_s
         deadline = Deadline.after(limit_s, self.clock)
         pauses = window.guests
-        resumed = [name for name in sessions if pauses[name].resume_returned_ns is not None]
-        mended = Barrier(len(resumed) or 1)
+        turns = Turns(sum(pauses[name].resume_returned_ns is not None for name in sessions))
         calls = {
-            name: partial(self._look_after, one, baselines[name], pauses[name], mended, deadline)
+            name: partial(self._look_after, one, baselines[name], pauses[name], turns, deadline)
             for name, one in sessions.items()
         }
         until = Deadline.after(limit_s + _SLACK_S, self.clock)
@@ -148,18 +142,25 @@ class Care:
         session: GuestSession,
         before: Baseline,
         pause: GuestPause,
-        all_mended: Barrier,
+        turns: Turns,
         deadline: Deadline,
     ) -> Aftermath:
         if pause.resume_returned_ns is None:
             return Aftermath(Mended(None, problem="not resumed by this run, so it was left alone"))
         resumed_ns = pause.resume_returned_ns
-        mended = mend(session, self.config, resumed_ns, deadline, before=before.clock)
+        turn = turns.take(deadline)
+        mended = mend(
+            session,
+            self.config,
+            resumed_ns,
+            deadline,
+            before=before.clock,
+            when_right=turn.over,
+        )
+        turn.over()
         if mended.after_resume is not None:
             uuid = session.info.uuid
             self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)
-        with suppress(BrokenBarrierError):
-            all_mended.wait(deadline.sooner(_TOGETHER_S).remaining_s())
         mended = look_closer(
             mended, session, self.config, deadline, before=before.clock, clock=self.clock
         )

@@ -5,6 +5,7 @@ What is not urgent comes after that: a second opinion by the guest agent, the RT
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.clock.correction import Correction, correct
@@ -53,10 +54,12 @@ def mend(
     deadline: Deadline,
     *,
     before: ClockReading | None = None,
+    when_right: Callable[[], None] = lambda: None,
 ) -> Mended:
     """Measure, correct where the configuration allows it, measure again.
 
-    ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC. Never
+    ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
+    ``when_right`` is called as soon as the clock is, before all that is less urgent. Never
     raises a HarnessError: what went wrong is part of the result.
     """
     policy = session.policy(config, before)
@@ -75,7 +78,7 @@ def mend(
     if not config.clock.correct:
         return replace(seen, problem="correction is switched off")
     try:
-        correction = correct(session.reach, policy, deadline, after_resume)
+        correction = correct(session.reach, policy, deadline, after_resume, when_right)
     except HarnessError as error:
         return replace(seen, problem=str(error))
     return replace(

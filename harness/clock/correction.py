@@ -7,6 +7,7 @@ is in :mod:`harness.clock.methods`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.clock.arithmetic import describe
@@ -46,13 +47,15 @@ def correct(
     policy: CorrectionPolicy,
     deadline: Deadline,
     first: ClockReading | None = None,
+    when_right: Callable[[], None] = lambda: None,
 ) -> Correction:
     """Bring the clock within tolerance of where it shall be, if policy allows it.
 
-    ``first`` is a reading just taken, if there is one. Raises a HarnessError only if the clock
-    cannot be read.
+    ``first`` is a reading just taken, if there is one. ``when_right`` is called whenever the clock
+    has become right, before a time daemon is told of it and it is looked at closely. Raises a
+    HarnessError only if the clock cannot be read.
     """
-    return _Attempts(reach, policy, deadline).run(first)
+    return _Attempts(reach, policy, deadline, when_right).run(first)
 
 
 @dataclass
@@ -60,6 +63,7 @@ class _Attempts:
     reach: Reach
     policy: CorrectionPolicy
     deadline: Deadline
+    when_right: Callable[[], None]
     said: list[str] = field(default_factory=list)
     tried: Counter[str] = field(default_factory=Counter)
     late_s: dict[str, float] = field(default_factory=dict)
@@ -149,6 +153,7 @@ class _Attempts:
     def _verified(self) -> None:
         if self.verified_ns is None:
             self.verified_ns = self.reach.clock.monotonic_ns()
+            self.when_right()
 
     def _nothing_left(self, decision: Decision) -> str:
         if self.said:

@@ -2,7 +2,7 @@
 
 Every answer is work for the guest, and what is asked in the pause waits for its resume. Many
 emulated guests on few cores have nothing to spare just then: their clocks are to be mended. So it
-asks quickly from right before the pause until the guest is silent, and from the resume until it has
+asks quickly from right before the pause until the guest is paused, and from the resume until it has
 answered for a while; else ten times a second, which tells a guest that answers in its pause too.
 """
 
@@ -176,7 +176,7 @@ class ProberWitness(Witness):
         sent_ns = 0
         while not self._stopping.is_set():
             now_ns = self._clock.monotonic_ns()
-            due_ns = sent_ns + round(self._interval_s(now_ns) * NS_PER_S)
+            due_ns = sent_ns + round(self._interval_s() * NS_PER_S)
             if now_ns >= due_ns:
                 self._way.send(self._sent)
                 self._sent += 1
@@ -186,13 +186,13 @@ class ProberWitness(Witness):
             if answer_ns is not None:
                 self._answers_ns.append(answer_ns)
 
-    def _interval_s(self, now_ns: int) -> float:
-        """How long to wait between two probes at this time."""
-        heard_ns, while_ns = self._answers_ns[-1], round(_ANSWERS_S * NS_PER_S)
+    def _interval_s(self) -> float:
+        """How long to wait between two probes now."""
         if self._resuming_ns is None:
-            quick = self._pausing and now_ns - heard_ns < while_ns
+            quick = self._pausing and self._paused_ns is None
         else:
-            self._back = self._back or heard_ns - self._resuming_ns >= while_ns
+            back_ns = self._resuming_ns + round(_ANSWERS_S * NS_PER_S)
+            self._back = self._back or self._answers_ns[-1] >= back_ns
             quick = not self._back
         return INTERVAL_S if quick else _IDLE_S
 

@@ -7,7 +7,7 @@ from harness.errors import ProbeError
 from harness.timebase import NS_PER_S, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
-_INTERVAL_MS = 100
+_INTERVAL_MS = 250
 
 
 class TimersWitness(Witness):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import aftercare
+from harness import aftercare, turns
 from harness.aftercare import Care
 from harness.errors import ProbeError
 from harness.mend import Mended
@@ -59,7 +59,7 @@ def care(monkeypatch):
 
         monkeypatch.setattr(aftercare, "mend", mend)
         monkeypatch.setattr(aftercare, "look_closer", look_closer)
-        monkeypatch.setattr(aftercare, "_TOGETHER_S", patience_s)
+        monkeypatch.setattr(turns, "_TOGETHER_S", patience_s)
         sessions = {name: SimpleNamespace(name=name) for name in "ab"}
         baselines = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}

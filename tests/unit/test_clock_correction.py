@@ -90,6 +90,21 @@ def test_a_slow_clock_is_stepped_forward_once(clock, offset_s):
     assert correction.verified_ns is not None
 
 
+def test_it_says_when_the_clock_is_right_before_it_does_what_is_less_urgent(clock):
+    """Others wait for their turn while a daemon is told and the last look is taken."""
+    fake, asked = FakeAgent(clock, -5.0), []
+    correct(reach(fake), POLICY, later(clock), when_right=lambda: asked.append(len(fake.asked)))
+    assert len(asked) == 1
+    assert abs(fake.offset_s) < 0.001
+    assert len(fake.asked) > asked[0]
+    right, told = FakeAgent(clock), []
+    correct(reach(right), POLICY, later(clock), when_right=lambda: told.append(True))
+    assert told == [True]
+    refused = FakeAgent(clock, 3.0)
+    correct(reach(refused), POLICY, later(clock), when_right=lambda: told.append(False))
+    assert told == [True]
+
+
 def test_a_clock_within_tolerance_is_left_alone(clock):
     """Nothing is done where nothing is wrong."""
     fake = FakeAgent(clock, 0.004)

@@ -1,0 +1,53 @@
+"""Whose clock is mended when."""
+
+from __future__ import annotations
+
+import threading
+
+from harness import turns
+from harness.fanout import fan_out
+from harness.timebase import SYSTEM_CLOCK, Deadline
+from harness.turns import Turns
+
+
+def test_no_more_than_so_many_at_once_and_all_are_over_together():
+    """The sixth of six waits for the first; nobody goes on before the last is over."""
+    them, lock, said = Turns(6, at_once=2), threading.Lock(), []
+    busy, most = 0, 0
+
+    def mend(name: str) -> None:
+        nonlocal busy, most
+        turn = them.take(Deadline.after(20))
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        SYSTEM_CLOCK.sleep(0.02)
+        with lock:
+            busy -= 1
+            said.append("mended")
+        turn.over()
+        turn.over()
+        said.append("looks")
+
+    calls = {name: lambda name=name: mend(name) for name in "abcdef"}
+    for answer in fan_out(calls, Deadline.after(20), what="mending").values():
+        answer.get()
+    assert most == 2
+    assert said == ["mended"] * 6 + ["looks"] * 6
+
+
+def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
+    """Neither for their places, nor for them to be over."""
+    monkeypatch.setattr(turns, "_QUEUE_S", 0.1)
+    monkeypatch.setattr(turns, "_TOGETHER_S", 0.1)
+    them = Turns(2, at_once=1)
+    silent = them.take(Deadline.after(20))
+    them.take(Deadline.after(20)).over()
+    silent.over()
+
+
+def test_a_deadline_that_has_passed_is_not_waited_for():
+    """Whoever has no time left does at once what is left to do."""
+    them = Turns(2, at_once=1)
+    them.take(Deadline.after(0))
+    them.take(Deadline.after(0)).over()

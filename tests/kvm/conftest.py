@@ -54,23 +54,41 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
     """A test that emulation failed is done again, as a whole, in another box if need be."""
+    names = [
+        one for fixture in GUESTS.keys() & set(pyfuncitem.fixturenames) for one in GUESTS[fixture]
+    ]
     try:
         return (yield)
-    except losses.Fault as error:
-        first = [error]
+    except Exception as error:
+        fault = _fault(error, pyfuncitem, names)
+        if fault is None:
+            raise
+        first = [fault]
 
     box = pyfuncitem.funcargs["box"]
 
     def again() -> None:
         if first:
             raise first.pop()
-        for fixture in GUESTS.keys() & set(pyfuncitem.fixturenames):
-            have_guests(box, *GUESTS[fixture])
+        if names:
+            have_guests(box, *names)
         words = signature(pyfuncitem.obj).parameters
         pyfuncitem.obj(**{word: pyfuncitem.funcargs[word] for word in words})
 
     pyfuncitem.config.stash[_LOST].outlive(pyfuncitem.name, again, box.renew)
     return True
+
+
+def _fault(error: Exception, test: pytest.Function, names: list[str]) -> losses.Fault | None:
+    """What emulation did, if a test failed for that."""
+    if isinstance(error, losses.Fault):
+        return error
+    if names and not test.get_closest_marker("ends_guests"):
+        try:
+            losses.look_for_end(names, test.funcargs["box"].sh)
+        except losses.Fault as found:
+            return found
+    return None
 
 
 def pytest_sessionfinish(session):

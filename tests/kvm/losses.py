@@ -1,19 +1,20 @@
 """What emulation did, told from a promise that was broken.
 
-QEMU's emulated SVM takes the whole box with it now and then, or lets a guest stand still for
-seconds (docs/lab-box.md). Then the test is done again, in another box if it has to be, at most
-``MOST`` times a session, and the summary says so.
+QEMU's emulated SVM takes the whole box with it now and then, or resets a guest in it, or lets one
+stand still for seconds (docs/lab-box.md). Then the test is done again, in another box if it has to
+be, at most ``MOST`` times a session, and the summary says so.
 
 Only silence counts. A box that answers has an answer to give, and a test that fails on it has
-failed. A guest stood still if it was silent from outside and its own timers came as late, and every
-other promise was kept. What a fault of ours does it does again, until nothing is left to excuse it.
+failed. A guest has ended if libvirt has it no more after a test that ends none. It stood still if
+it was silent from outside and its own timers came as late, and every other promise was kept. What a
+fault of ours does it does again, until nothing is left to excuse it.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ class BoxLost(Fault):
     """The box does not answer any more; how that shows, and its last words."""
 
 
+class GuestEnded(Fault):
+    """A guest in the box is gone, and its QEMU's last words."""
+
+
 class GuestStalled(Fault):
     """A guest in the box stood still for seconds though it had been resumed."""
 
@@ -66,6 +71,17 @@ def look(silent_s: float = SILENT_S) -> None:
         wait_for(answers, what="the box", deadline=Deadline.after(silent_s), interval_s=1)
     except DeadlineExpired as error:
         raise BoxLost(f"SSH is silent: {error}; {_last_words()}") from error
+
+
+def look_for_end(names: Iterable[str], sh: Callable[[str], Any]) -> None:
+    """Raises GuestEnded if one of these guests of an emulated box is gone; ``sh`` runs in it."""
+    box = state.load()
+    if box is None or box.accelerator != "tcg":
+        return
+    for name in names:
+        if sh(f"virsh domstate {name} | grep -qE 'running|paused'").code:
+            said = sh(f"tail -n 2 /var/log/libvirt/qemu/{name}.log").out.strip()
+            raise GuestEnded(f"{name} has ended by itself: {said}")
 
 
 def look_for_stall(record: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from harness.host.process import start_ticks
 from harness.lab.box import state
 from harness.whoami import boot_id
 from tests.kvm import losses
-from tests.kvm.losses import BoxLost, GuestStalled, Losses
+from tests.kvm.losses import BoxLost, GuestEnded, GuestStalled, Losses
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,30 @@ def test_a_box_that_was_given_is_left_as_it_is(monkeypatch):
     with pytest.raises(pytest.fail.Exception, match="gone"):
         Losses().outlive("test", attempts(BoxLost("gone"), None), lambda: renewed.append(1))
     assert not renewed
+
+
+def in_the_box(*running: str):
+    """What ``sh`` in a box with these guests says."""
+
+    def sh(line: str) -> SimpleNamespace:
+        if line.startswith("virsh domstate"):
+            return SimpleNamespace(code=0 if line.split()[2] in running else 1, out="")
+        return SimpleNamespace(code=0, out="shutting down, reason=shutdown\n")
+
+    return sh
+
+
+def test_a_guest_that_is_gone_is_told_with_its_last_words(box):
+    """And one that is there is not."""
+    losses.look_for_end(["kvm-1", "kvm-2"], in_the_box("kvm-1", "kvm-2"))
+    with pytest.raises(GuestEnded, match="kvm-2 has ended by itself: shutting down"):
+        losses.look_for_end(["kvm-1", "kvm-2"], in_the_box("kvm-1"))
+
+
+def test_a_guest_that_is_gone_on_hardware_is_no_fault_of_emulation(box):
+    """There nothing excuses it."""
+    state.save(replace(box, accelerator="kvm"))
+    losses.look_for_end(["kvm-1"], in_the_box())
 
 
 def run(**broken: str) -> dict:

@@ -130,10 +130,8 @@ class Bench:
     ) -> Mended:
         self._host.resume(session.info.uuid, deadline)
         resumed_ns = SYSTEM_CLOCK.monotonic_ns()
-        turn = turns.take(deadline)
-        mended = mend(session, config, resumed_ns, deadline, when_right=turn.over)
-        turn.over()
-        return mended
+        with turns.turn(deadline) as over:
+            return mend(session, config, resumed_ns, deadline, when_right=over)
 
     @staticmethod
     def _count(mended: Mended, found: Figures) -> None:

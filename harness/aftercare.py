@@ -148,16 +148,10 @@ class Care:
         if pause.resume_returned_ns is None:
             return Aftermath(Mended(None, problem="not resumed by this run, so it was left alone"))
         resumed_ns = pause.resume_returned_ns
-        turn = turns.take(deadline)
-        mended = mend(
-            session,
-            self.config,
-            resumed_ns,
-            deadline,
-            before=before.clock,
-            when_right=turn.over,
-        )
-        turn.over()
+        with turns.turn(deadline) as over:
+            mended = mend(
+                session, self.config, resumed_ns, deadline, before=before.clock, when_right=over
+            )
         if mended.after_resume is not None:
             uuid = session.info.uuid
             self.journal.note("mended", guest=session.name, uuid=uuid, method=mended.method)

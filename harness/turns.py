@@ -9,7 +9,8 @@ told of a step. docs/performance.md has the figures. Nobody waits for long for a
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Barrier, BrokenBarrierError, Semaphore
 
 from harness.timebase import Deadline
@@ -25,28 +26,30 @@ class Turns:
 
     def __init__(self, guests: int, at_once: int | None = None) -> None:
         """``at_once``: as many as this machine has CPUs, at least two."""
-        self._slots = Semaphore(at_once or max(2, os.cpu_count() or 1))
+        self._places = Semaphore(at_once or max(2, os.cpu_count() or 1))
         self._all_over = Barrier(max(guests, 1))
 
-    def take(self, deadline: Deadline) -> Turn:
-        """Wait for a free place; for a limited time, then go without."""
-        return Turn(self._slots, self._all_over, deadline)
+    @contextmanager
+    def turn(self, deadline: Deadline) -> Iterator[Callable[[], None]]:
+        """One guest's: waits for a place, for a limited time, then goes without.
 
+        What is yielded ends it, and so does the end of the ``with``: it makes room for the next and
+        waits, for a limited time, until all the others' are over.
+        """
+        has_place = self._places.acquire(timeout=deadline.sooner(_QUEUE_S).remaining_s())
+        is_over = False
 
-class Turn:
-    """One guest's turn."""
+        def over() -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            if has_place:
+                self._places.release()
+            with suppress(BrokenBarrierError):  # somebody is silent
+                self._all_over.wait(deadline.sooner(_TOGETHER_S).remaining_s())
 
-    def __init__(self, slots: Semaphore, all_over: Barrier, deadline: Deadline) -> None:
-        self._slots, self._all_over, self._deadline = slots, all_over, deadline
-        self._has_slot = slots.acquire(timeout=deadline.sooner(_QUEUE_S).remaining_s())
-        self._over = False
-
-    def over(self) -> None:
-        """Make room for the next, wait for all others, for a limited time. Idempotent."""
-        if self._over:
-            return
-        self._over = True
-        if self._has_slot:
-            self._slots.release()
-        with suppress(BrokenBarrierError):  # somebody is silent
-            self._all_over.wait(self._deadline.sooner(_TOGETHER_S).remaining_s())
+        try:
+            yield over
+        finally:
+            over()

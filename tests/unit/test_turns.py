@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from harness import turns
 from harness.fanout import fan_out
 from harness.timebase import SYSTEM_CLOCK, Deadline
@@ -17,17 +19,16 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
 
     def mend(name: str) -> None:
         nonlocal busy, most
-        turn = them.take(Deadline.after(20))
-        with lock:
-            busy += 1
-            most = max(most, busy)
-        SYSTEM_CLOCK.sleep(0.02)
-        with lock:
-            busy -= 1
-            said.append("mended")
-        turn.over()
-        turn.over()
-        said.append("looks")
+        with them.turn(Deadline.after(20)) as over:
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            SYSTEM_CLOCK.sleep(0.02)
+            with lock:
+                busy -= 1
+                said.append("mended")
+            over()
+            said.append("looks")
 
     calls = {name: lambda name=name: mend(name) for name in "abcdef"}
     for answer in fan_out(calls, Deadline.after(20), what="mending").values():
@@ -41,13 +42,22 @@ def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
     monkeypatch.setattr(turns, "_QUEUE_S", 0.1)
     monkeypatch.setattr(turns, "_TOGETHER_S", 0.1)
     them = Turns(2, at_once=1)
-    silent = them.take(Deadline.after(20))
-    them.take(Deadline.after(20)).over()
-    silent.over()
+    with them.turn(Deadline.after(20)), them.turn(Deadline.after(20)):
+        pass
 
 
 def test_a_deadline_that_has_passed_is_not_waited_for():
     """Whoever has no time left does at once what is left to do."""
     them = Turns(2, at_once=1)
-    them.take(Deadline.after(0))
-    them.take(Deadline.after(0)).over()
+    with them.turn(Deadline.after(0)), them.turn(Deadline.after(0)):
+        pass
+
+
+def test_a_turn_that_ends_in_an_error_makes_room():
+    """A bug in one guest's turn is not the next one's."""
+    them = Turns(1, at_once=1)
+    with pytest.raises(ZeroDivisionError), them.turn(Deadline.after(20)):
+        raise ZeroDivisionError
+    with them.turn(Deadline.after(20)):
+        pass
+    assert them._places.acquire(blocking=False)

@@ -76,10 +76,10 @@ class Care:
         looks = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
         looked = fan_out(looks, deadline, what="taking the baseline", clock=self.clock)
         seen = {name: answer.get() for name, answer in looked.items()}
-        # Last, so that as little as possible lies between this reading and the pause; and no guest
-        # has other work to do any more.
-        reads = {name: partial(self._read, one, deadline) for name, one in sessions.items()}
-        read = fan_out(reads, deadline, what="reading the clock", clock=self.clock)
+        # When no guest is busy with being prepared any more. The clock is read last, so that as
+        # little as possible lies between that and the pause.
+        lasts = {name: partial(self._look_last, one, deadline) for name, one in sessions.items()}
+        read = fan_out(lasts, deadline, what="taking the baseline", clock=self.clock)
         return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
 
     def look_after(
@@ -133,7 +133,9 @@ class Care:
             session.sampler.ensure_witness(deadline)
         return seen, log
 
-    def _read(self, session: GuestSession, deadline: Deadline) -> ClockReading:
+    def _look_last(self, session: GuestSession, deadline: Deadline) -> ClockReading:
+        if session.witnesses is not None:
+            session.witnesses.mark(deadline)
         tolerance_s = session.policy(self.config).tolerance_s
         return session.sampler.read_well(self.config.clock.samples, tolerance_s / 2, deadline)
 

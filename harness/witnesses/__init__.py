@@ -21,17 +21,17 @@ from harness.witnesses.timers import TimersWitness
 from harness.witnesses.vcpus import VcpuWitness
 
 #: In the order in which they are started; they are stopped in the reverse order. The canary is
-#: started late and stopped early: nothing of ours shall touch its memory for it. The memory of
-#: QEMU is looked at last.
+#: started late and stopped early: nothing of ours shall touch its memory for it. Timers are asked
+#: before others make the guest busy. The memory of QEMU is looked at last.
 WITNESSES: Sequence[type[Witness]] = (
     ResidencyWitness,
     VcpuWitness,
     ProberWitness,
     TcpWitness,
-    TimersWitness,
     DiskWitness,
     CanaryWitness,
     LifeWitness,
+    TimersWitness,
     OwnWitness,
 )
 

@@ -37,13 +37,16 @@ class Witnesses:
         return [one for one in self._witnesses if one.tells not in self._told]
 
     def start(self, process: ProcessIdentity | None, deadline: Deadline) -> None:
-        """Start all, then have each take its last look; never raises a HarnessError.
+        """Start all; never raises a HarnessError.
 
         ``process`` is the guest's QEMU, if it can be seen.
         """
         self._scene.process = process
         for one in self._witnesses:
             self._attempt(one, lambda w: w.start(self._scene, deadline.sooner(_START_S)))
+
+    def mark(self, deadline: Deadline) -> None:
+        """Have each take its last look before the pause; never raises a HarnessError."""
         for one in self._watching:
             self._attempt(one, lambda w: w.mark(deadline.sooner(_START_S)))
 

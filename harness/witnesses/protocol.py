@@ -120,7 +120,7 @@ class Witness(ABC):
         """Begin to watch. Raises a HarnessError if it cannot: its checks are skipped then."""
 
     def mark(self, deadline: Deadline) -> None:
-        """The last look before the pause, when all have started."""
+        """The last look before the pause, when all have started, those of the other guests too."""
         return
 
     def pausing(self) -> None:

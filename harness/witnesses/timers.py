@@ -23,8 +23,12 @@ class TimersWitness(Witness):
         scene.ask(f"timers-start {_INTERVAL_MS}", deadline)
 
     def mark(self, deadline: Deadline) -> None:
-        """What systemd said, which takes its time."""
+        """What systemd said, which takes its time; what is late from now on counts.
+
+        Raises ProbeError.
+        """
         self._before = self._units(deadline)
+        self._scene.ask("timers-mark", deadline)
 
     def stop(self, deadline: Deadline) -> Timers:
         """What has fired, and systemd's timer units again. Raises ProbeError."""

@@ -75,6 +75,7 @@ class Pause:
     def through(self, *, paused=lambda: None, after=lambda: None, pause_s=0.5) -> dict:
         """Pause, ``paused``, resume, ``after``; the verdicts by name. Mends the clock."""
         clock_before = self.guest.sampler.read(4, Deadline.after(20))
+        self.group.pausing()
         outer = Stopwatch()
         self.hypervisor.pause(self.uuid, Deadline.after(20))
         inner = Stopwatch()
@@ -129,6 +130,7 @@ def pause_of(guest_of, libvirt, tmp_path):
     def make(name, *checks, **settings):
         pause = Pause(guest_of(name), libvirt, tmp_path, checks, **settings)
         pause.group.start(pause.process, Deadline.after(60))
+        pause.group.mark(Deadline.after(60))
         made.append(pause)
         return pause
 

@@ -31,7 +31,7 @@ def test_baselines_taken_anew_let_the_earlier_witnesses_go(monkeypatch):
     monkeypatch.setattr(
         Care, "_look_before", lambda self, session, deadline: (session.witnesses, None)
     )
-    monkeypatch.setattr(Care, "_read", lambda self, session, deadline: None)
+    monkeypatch.setattr(Care, "_look_last", lambda self, session, deadline: None)
     care = Care(Config(), hypervisor=None, journal=None)
     sessions = {"web1": SimpleNamespace(witnesses=None)}
     first = care.take_baselines(sessions, Deadline.after(5))["web1"].seen

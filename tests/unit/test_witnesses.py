@@ -78,6 +78,7 @@ def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> di
     """A pause that is none: start, both edges, what is done meanwhile, stop."""
     watch = Witnesses(scene, witnesses_for(names))
     watch.start(process, Deadline.after(30))
+    watch.mark(Deadline.after(30))
     watch.paused()
     SYSTEM_CLOCK.sleep(0.25)
     watch.resuming()
@@ -234,6 +235,7 @@ def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before,
     wrong = Wrong(where, error)
     watch = Witnesses(scene(), [wrong])
     watch.start(None, Deadline.after(5))
+    watch.mark(Deadline.after(5))
     told = watch.stop(Deadline.after(5))
     assert told[Canary].known_before is known_before
     assert told[Canary].reason.endswith("no")
@@ -270,6 +272,7 @@ def test_witnesses_that_were_never_asked_are_silent_and_not_absent(scene):
     """The guest was not resumed by us, or fell silent for good."""
     watch = Witnesses(scene(BARE), witnesses_for(("disk", "canary")))
     watch.start(None, Deadline.after(20))
+    watch.mark(Deadline.after(20))
     told = watch.silence()
     watch.close()
     assert (told[DiskWriter].known_before, told[Canary].known_before) == (True, False)

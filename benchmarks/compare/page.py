@@ -56,7 +56,7 @@ Every cell: median (95th percentile, worst). *Overhead* is the pause window minu
 *residual* is read over a separate connection after the maintenance, the worst guest; *stale clock*
 is a guest's resume → its clock corrected, the worst guest; *downtime* is the longest silence of a
 guest that is asked by ICMP echo every 20 ms, the update included. libvirt-guests saves RAM to disk;
-its overhead is all but the update. *Floor* is what nobody can beat: the same calls to libvirt,
+its overhead is all but the update. *Floor* is the least that can be done: the same calls to libvirt,
 concurrently, from one warm process that does nothing else, with the same time in between.
 
 ![overhead by number of guests](performance.svg)
@@ -235,7 +235,23 @@ def _terms(samples: Sequence[Sample]) -> str:
         for ours, count in product(OURS, counts)
         if _values(samples, ours, count, "overhead_ms")
     ]
-    return TERMS + "\n".join(_term(samples, *which) for which in measured) + "\n"
+    table = "\n".join(_term(samples, *which) for which in measured)
+    return f"{TERMS}{table}\n\n{_left(samples, max(counts))}\n"
+
+
+def _left(samples: Sequence[Sample], count: int) -> str:
+    """What of the overhead with most guests is whose, in words."""
+    all_checks, unwatched, floor, own = (
+        _median(samples, one, count, "overhead_ms") for one in (*OURS, "floor", "own")
+    )
+    watched = all_checks - unwatched
+    return (
+        f"So of {all_checks:.0f} ms with {_guests(count)} and all checks, {floor:.0f} ms are the\n"
+        f"floor, {unwatched - floor:.0f} ms what harness adds with nobody watching (its own code: "
+        f"{own:.0f} ms,\npartly while libvirt is busy), and {watched:.0f} ms the work of those who "
+        "watch: in guests that\nshare the cores with the calls that pause and resume them, and of "
+        "their threads in harness."
+    )
 
 
 def _term(samples: Sequence[Sample], ours: str, count: int) -> str:

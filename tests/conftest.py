@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ GUESTS = (
     GuestSpec(HOSTILE, "tiny", update_domain="1", availability_set=None),
     GuestSpec("debian-1", "debian", update_domain="0", availability_set=None),
 )
+
+
+def pytest_configure():
+    """What nohup has us ignore, the processes we start would ignore as well."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items):

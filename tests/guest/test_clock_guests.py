@@ -161,7 +161,8 @@ def _without_and_with_sudo(debian, shell):
     for interpreter in ("python3", "perl", "sh"):
         sampler = Sampler.open(shell, facts, soon(), interpreters=(interpreter,))
         assert sampler.read(8, soon()).offset_s == pytest.approx(-2.0, abs=0.2)
-        refused = correct(Reach(sampler, shell), CorrectionPolicy(0.050), soon()).refused
+        # Far less than it is wrong by, and more than a busy guest's sh leaves unknown.
+        refused = correct(Reach(sampler, shell), CorrectionPolicy(0.5), soon()).refused
         assert "CAP_SYS_TIME" in refused, refused
         assert "sudo = true" in refused
         sampler.close()

@@ -56,7 +56,7 @@ Every cell: median (95th percentile, worst). *Overhead* is the pause window minu
 *residual* is read over a separate connection after the maintenance, the worst guest; *stale clock*
 is a guest's resume → its clock corrected, the worst guest; *downtime* is the longest silence of a
 guest that is asked by ICMP echo every 20 ms, the update included. libvirt-guests saves RAM to disk;
-its overhead is all but the update. *Floor* is the least that can be done: the same calls to libvirt,
+its overhead is all but the update. *Floor* is the least there can be: the same calls to libvirt,
 concurrently, from one warm process that does nothing else, with the same time in between.
 
 ![overhead by number of guests](performance.svg)

@@ -28,7 +28,7 @@ test: setup lint ## every test, on real guests too
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
-	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -n 2 --dist loadgroup tests/kvm
+	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile tests/kvm
 
 REPEATS ?= 10
 # WRITE=--write puts the tables of bench-checks, bench-clocks and bench-reports into docs/.

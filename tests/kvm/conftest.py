@@ -5,9 +5,10 @@
 ``guest``   the KVM guest kvm-1 in it, from tests/kvm/inside.py
 ``guests``  it and kvm-2, in update domains 0 and 1
 
-An emulated box has one CPU, so two of them, with half of the tests each (``xdist_group``), take not
-much more than half of the time on two cores: `pytest -n 2 --dist loadgroup`, as `make test-kvm` has
-it. One after the other works as well.
+An emulated box has one CPU, so two of them, with a file of tests each at a time, take not much
+more than half of the time on two cores: `pytest -n 2 --dist loadfile`, as `make test-kvm` has it.
+One after the other works as well. (Not loadgroup: with pytest 9.2 it spreads the tests of a group
+over all boxes and says nothing, pytest-xdist issue 1386.)
 
 Requires: HARNESS_REQUIRE=kvm, as `make test-kvm` sets it; else the tests are skipped, because the
 box takes a machine of two cores for itself. HARNESS_KVM_BOX names the state folder of a box that

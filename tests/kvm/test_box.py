@@ -5,10 +5,6 @@ Requires: the lab box. Leaves behind: nothing.
 
 from __future__ import annotations
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("whole")
-
 
 def test_the_box_is_what_provisioning_promises(box):
     """KVM, harness in the PATH, libvirt not at boot, the guest images, no way out."""

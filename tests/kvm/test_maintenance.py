@@ -11,8 +11,6 @@ import pytest
 
 from tests.kvm.conftest import passed, until_state
 
-pytestmark = pytest.mark.xdist_group("whole")
-
 #: Guest's RTC minus host's clock, whole seconds. It is read when the login is over: under emulation
 #: that takes seconds, and longer before the reading than after it.
 RTC = """

@@ -1,6 +1,6 @@
 """A maintenance whose runner is not the host: libvirt and guests are reached through the box.
 
-Requires: the lab box with its two guests. Leaves behind: guests that run, with right clocks.
+Requires: the lab box with guest kvm-1. Leaves behind: guests that run, with right clocks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-import pytest
 import tomli_w
 
 from harness.lab.box import state
 from tests.kvm import losses
 from tests.kvm.test_maintenance import checks
-
-pytestmark = pytest.mark.xdist_group("whole")
 
 #: The lab in the box.
 LAB = "/root/.local/state/harness/lab"
@@ -28,26 +25,26 @@ LAB = "/root/.local/state/harness/lab"
 NOT_SEEN_FROM_HERE = {"downtime", "ram", "same-process", "vcpus"}
 
 
-def test_a_maintenance_from_outside_the_box(guests, tmp_path):
+def test_a_maintenance_from_outside_the_box(guest, tmp_path):
     """libvirt over qemu+ssh, the guests over SSH by way of the box; every key pinned."""
     home = Path(mkdtemp(dir=tmp_path))  # done again, it begins with nothing
     lab = Path(home, "lab")
     lab.mkdir(mode=0o700)
     for name in ("harness.toml", "known_hosts", "id_ed25519"):
-        content = guests.sh(f"cat {LAB}/{name}").out
+        content = guest.sh(f"cat {LAB}/{name}").out
         Path(lab, name).touch(mode=0o600)
         Path(lab, name).write_text(content)
-    ended = run_from_outside(guests, lab, home)
+    ended = run_from_outside(guest, lab, home)
     if ended.returncode:
         losses.look()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     record = json.loads(ended.stdout)
-    (guest,) = record["guests"]
-    assert guest["accelerator"] == "kvm"
-    found = checks(guest)
+    (told,) = record["guests"]
+    assert told["accelerator"] == "kvm"
+    found = checks(told)
     skipped = {name for name, outcome in found.items() if outcome == "skip"}
-    assert skipped == NOT_SEEN_FROM_HERE, guest["checks"]
-    assert {found[name] for name in found.keys() - skipped} == {"pass"}, guest["checks"]
+    assert skipped == NOT_SEEN_FROM_HERE, told["checks"]
+    assert {found[name] for name in found.keys() - skipped} == {"pass"}, told["checks"]
 
 
 def run_from_outside(box, lab: Path, home: Path):

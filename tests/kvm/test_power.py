@@ -9,7 +9,7 @@ import pytest
 
 from tests.kvm.conftest import bring_up, passed, until_state
 
-pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.ends_guests]
+pytestmark = pytest.mark.ends_guests
 
 
 def test_after_a_power_cut_in_the_window_nothing_is_claimed_that_did_not_happen(guest):

@@ -9,12 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 
-import pytest
-
 from tests.kvm.conftest import CONFIG, passed
 from tests.kvm.test_maintenance import kept
-
-pytestmark = pytest.mark.xdist_group("host")
 
 FOLDER = "/root/.local/state/harness/lab"
 REPOSITORY = "/srv/harness-debs"

@@ -17,8 +17,9 @@ from harness.timebase import Deadline
 
 #: So long a clock waits for its turn: one takes a tenth of a second under emulation.
 _QUEUE_S = 1.0
-#: So long looks wait for the clocks of the others.
+#: So long looks wait for the clocks of the others, and at most this share of what time is left.
 _TOGETHER_S = 5.0
+_TOGETHER_SHARE = 0.25
 
 
 class Turns:
@@ -47,7 +48,7 @@ class Turns:
             if has_place:
                 self._places.release()
             with suppress(BrokenBarrierError):  # somebody is silent
-                self._all_over.wait(deadline.sooner(_TOGETHER_S).remaining_s())
+                self._all_over.wait(min(_TOGETHER_S, deadline.remaining_s() * _TOGETHER_SHARE))
 
         try:
             yield over

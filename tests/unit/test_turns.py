@@ -46,6 +46,14 @@ def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
         pass
 
 
+def test_most_of_a_short_time_is_left_for_looks():
+    """Where one guest is silent until the deadline, the other is still looked at."""
+    them, deadline = Turns(2), Deadline.after(4)
+    with them.turn(deadline):
+        pass
+    assert deadline.remaining_s() > 2
+
+
 def test_a_deadline_that_has_passed_is_not_waited_for():
     """Whoever has no time left does at once what is left to do."""
     them = Turns(2, at_once=1)

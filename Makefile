@@ -24,7 +24,7 @@ test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
 
 test: setup lint ## every test, on real guests too
-	@HARNESS_REQUIRE=guest,browser,postgresql $(ISOLATED) $(BIN)/pytest
+	@HARNESS_REQUIRE=guest,browser,postgresql,vagrant $(ISOLATED) $(BIN)/pytest
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox

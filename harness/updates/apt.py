@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from harness.errors import ConfigError, PlanError, UpdateFailed
 from harness.timebase import Deadline
-from harness.updates import dpkg
+from harness.updates import dpkg, reboot
 from harness.updates.protocol import UpdateContext, UpdateSettings
 from harness.updates.requirements import ASK_S, ask, require_program
 from harness.updates.runner import Runner
@@ -45,6 +45,10 @@ class AptTransaction:
         self._words = [str(Path(w).absolute()) if "/" in w else w for w in settings.packages]
         self._repository = settings.repository.absolute() if settings.repository else None
         self._debs: Mapping[Change, Path] = {}
+        """Of the versions before, for the way back."""
+        self._files: dict[Change, tuple[str, ...]] = {}
+        """What the new versions bring, as far as they are here."""
+        self._asking: frozenset[str] = frozenset()
         self._left_over: frozenset[str] = frozenset()
         self.changes: tuple[Change, ...] = ()
         self.warnings: tuple[str, ...] = ()
@@ -70,10 +74,11 @@ class AptTransaction:
             self._check_repository(self._repository)
             ask([*self._apt(), "update"], deadline, refusal_is="update.repository")
         self.changes = self._simulated(deadline)
-        self._judge()
+        self._judge(deadline)
         self._left_over = frozenset(dpkg.known(self._names(), deadline))
-        self._debs = dpkg.earlier(self.changes, self._folders(), deadline)
-        said = [f"the update changes: {self.summary}", *remarks(self.changes)]
+        before = {change: change.before for change in self.changes}
+        self._debs = dpkg.holding(before, self._folders(), deadline)
+        said = [f"the update changes: {self.summary}", *remarks(self.changes), *reboot.awaited()]
         if lacking := self._without_way_back():
             said.append(
                 f"it cannot be rolled back: no .deb of {', '.join(lacking)} is here "
@@ -82,13 +87,18 @@ class AptTransaction:
         self.warnings = tuple(said)
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
-        """Download what has to be, and see that nothing has changed since the plan."""
+        """Download what has to be, and see that nothing has changed since the plan.
+
+        Raises UpdateFailed, and PlanError where what is here only now takes a reboot.
+        """
         if not self._settings.simulate:
             ask([*self._install(), "--download-only"], deadline)
         dpkg.require_health(deadline)
         if (now := self._simulated(deadline)) != self.changes:
             said = ", ".join(str(change) for change in now) or "nothing"
             raise UpdateFailed(f"the update would now change {said}, not what was planned")
+        self._refuse(deadline)
+        self._asking = reboot.asking()
 
     def install(self, runner: Runner, context: UpdateContext, deadline: Deadline) -> Path:
         """Do it; where its output is."""
@@ -96,10 +106,16 @@ class AptTransaction:
         return runner.run("update", [*self._install(), *how], context, deadline, QUIET)
 
     def verify(self, deadline: Deadline) -> None:
-        """dpkg has no complaint, and the versions are those that were planned."""
+        """dpkg has no complaint, the versions are the planned ones, nobody asks for a reboot."""
         dpkg.expect_audited(deadline)
         simulated = self._settings.simulate
         self._expect({c.name: c.before if simulated else c.after for c in self.changes}, deadline)
+        if asking := reboot.asking() - self._asking:
+            raise UpdateFailed(
+                f"{', '.join(sorted(asking))} asks for a reboot of the host ({reboot.MARK}), and "
+                "the update is not in force without one",
+                hint="a reboot does not preserve memory: move or shut down the guests for it",
+            )
 
     def rollback(self, runner: Runner, context: UpdateContext, deadline: Deadline) -> None:
         """Put the versions back that were there before; safe to repeat.
@@ -156,16 +172,24 @@ class AptTransaction:
         except OSError as error:
             raise UpdateFailed(f"cannot keep an index in {home}: {error.strerror}") from error
 
-    def _judge(self) -> None:
+    def _judge(self, deadline: Deadline) -> None:
         if not self.changes:
             hint = "reinstall = true does it again"
             raise ConfigError("nothing would change; it is installed", key=_KEY, hint=hint)
-        if reason := refusal(self.changes):
-            hint = "move or shut down the guests and do it without harness"
-            raise PlanError(f"the update ({self._settings.kind}) is refused: {reason}", hint=hint)
+        self._refuse(deadline)
         for change in self.changes:
             if change.package in self._settings.hold:
                 raise ConfigError(f"would change {change}, which is held", key="update.hold")
+
+    def _refuse(self, deadline: Deadline) -> None:
+        """Raises PlanError for what, by all that is known now, paused guests do not outlive."""
+        unread = {c: c.after for c in self.changes if c not in self._files}
+        named = [Path(word) for word in self._words if "/" in word]
+        debs = dpkg.holding(unread, [*named, *self._folders()], deadline)
+        self._files |= {change: dpkg.paths(deb, deadline) for change, deb in debs.items()}
+        if reason := refusal(self.changes, self._files):
+            hint = "move or shut down the guests and do it without harness"
+            raise PlanError(f"the update ({self._settings.kind}) is refused: {reason}", hint=hint)
 
     def _simulated(self, deadline: Deadline) -> tuple[Change, ...]:
         return parse(ask([*self._install(), "--simulate"], deadline, refusal_is=_KEY))

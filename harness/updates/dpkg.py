@@ -91,27 +91,37 @@ def require_trusted(path: Path, key: str) -> None:
         raise ConfigError(message, key=key, hint=f"chmod o-w {path}")
 
 
-def earlier(
-    changes: Sequence[Change], folders: Sequence[Path], deadline: Deadline
+def holding(
+    versions: Mapping[Change, str | None], folders: Sequence[Path], deadline: Deadline
 ) -> Mapping[Change, Path]:
-    """For each change that replaces or removes a version, the .deb that holds it, if there is one.
+    """For each change and a version of its package, the .deb that holds it, if there is one.
 
-    Files are looked for by name, as everybody names them, and believed by their content.
+    ``folders`` are looked through; a file among them stands for itself. Files are found by name, as
+    everybody names them, and believed by their content.
     """
     found: dict[Change, Path] = {}
-    for change in changes:
-        for path in _candidates(change, folders) if change.before is not None else ():
+    for change, wanted in versions.items():
+        for path in _candidates(change, folders) if wanted is not None else ():
             package, version, arch = _described(path, deadline)
             fits = arch in (change.arch, "all") or change.arch is None
-            if (package, version) == (change.package, change.before) and fits:
+            if (package, version) == (change.package, wanted) and fits:
                 found[change] = path
                 break
     return found
 
 
+def paths(deb: Path, deadline: Deadline) -> tuple[str, ...]:
+    """The files in a package, like ``./boot/vmlinuz-6.1``. Raises UpdateFailed for a bad one."""
+    lines = ask(["dpkg-deb", "--contents", str(deb)], deadline).splitlines()
+    # Mode, owner, size, date, time, path; a link's path is followed by where it leads.
+    found = (line.split(maxsplit=5) for line in lines)
+    return tuple(words[5].partition(" -> ")[0] for words in found if len(words) == 6)
+
+
 def _candidates(change: Change, folders: Sequence[Path]) -> list[Path]:
     pattern = re.compile(re.escape(change.package) + r"_.*\.deb")
-    return [
+    named = [path for path in folders if path.is_file()]  # its name may be anything
+    return named + [
         Path(where, name)
         for folder in folders
         for where, _, names in os.walk(folder)

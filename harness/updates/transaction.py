@@ -4,19 +4,14 @@ paused guests. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from harness.updates import reboot
 
 _LINE = re.compile(
     r"(?P<verb>Inst|Remv|Purg) (?P<name>\S+)"
     r"(?: \[(?P<before>[^\]]+)\])?(?: \((?P<after>\S+) [^)]*\[(?P<arch>[^\]]+)\]\))?"
-)
-#: What a running system goes on without until it is booted again; so does needrestart judge.
-_REBOOT = (
-    (re.compile(r"(linux|pve|proxmox)-(image|modules|kernel)(-.*)?"), "kernel"),
-    (re.compile(r"(pve|proxmox)-kernel-.*|xen-hypervisor-.*"), "kernel"),
-    (re.compile(r".*-microcode"), "microcode"),
-    (re.compile(r"firmware-.*|.*-firmware(-.*)?"), "firmware"),
 )
 _QEMU = re.compile(r"qemu-(system|kvm|block)(-.*)?")
 _LIBVIRT_DAEMON = re.compile(r"libvirt-daemon(-system|-driver-qemu)?")
@@ -56,17 +51,28 @@ def parse(simulation: str) -> tuple[Change, ...]:
     )
 
 
-def refusal(changes: Sequence[Change]) -> str | None:
-    """Why this cannot be done under paused guests; None if it can."""
+def refusal(changes: Sequence[Change], files: Mapping[Change, Sequence[str]]) -> str | None:
+    """Why this cannot be done under paused guests; None if it can.
+
+    ``files`` are the paths that a change brings, of those whose package is here.
+    """
     for change in changes:
-        for pattern, what in _REBOOT:
-            if pattern.fullmatch(change.package):
-                return (
-                    f"{change}: {what} takes a reboot of the host, which does not preserve the "
-                    "guests' memory"
-                )
+        if found := _takes_a_reboot(change, files.get(change, ())):
+            return (
+                f"{change}: {found} takes a reboot of the host, which does not preserve the "
+                "guests' memory"
+            )
         if change.after is None and _LIBVIRT_DAEMON.fullmatch(change.package):
             return f"{change}: without libvirt nobody could resume the guests"
+    return None
+
+
+def _takes_a_reboot(change: Change, paths: Sequence[str]) -> str | None:
+    if what := reboot.by_name(change.package):
+        return what
+    if told := reboot.by_files(paths):
+        what, path = told
+        return f"{what} ({path})"
     return None
 
 

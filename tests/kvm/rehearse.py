@@ -32,7 +32,10 @@ def rehearse(config: Path, run_dir: Path) -> str:
     except UpdateFailed as error:
         update.rollback(context, Deadline.after(60))
         return f"rolled back: {error}"
-    update.verify(context, Deadline.after(60))
+    try:
+        update.verify(context, Deadline.after(60))
+    except UpdateFailed as error:
+        return f"not in force: {error}"
     return f"applied: {applied.detail}"
 
 

@@ -17,18 +17,23 @@ REPOSITORY = "/srv/harness-debs"
 #: The package of the daemon as Debian made it; vm-images/labbox/build has put it there.
 DEBIANS = "/srv/libvirt"
 SOURCE = f'repository = "{REPOSITORY}"\n'
-#: Packages without content; version 3 of each cannot be configured. Then the repository's index.
+#: Packages without content, but for a kernel in version 5. Version 3 of each cannot be configured,
+#: version 4 asks for a reboot. Then the repository's index.
 DEBS = f"""
 set -e
-rm -rf {REPOSITORY}; mkdir -p {REPOSITORY}; cd {REPOSITORY}
+rm -rf {REPOSITORY} /run/reboot-required; mkdir -p {REPOSITORY}; cd {REPOSITORY}
 for package in "$@"; do
     name=${{package%=*}} version=${{package#*=}}
     mkdir -p tree/DEBIAN
     {{ echo "Package: $name"; echo "Version: $version"; echo "Architecture: all"
        echo "Maintainer: harness <h@example.org>"; echo "Description: for tests"
     }} >tree/DEBIAN/control
-    [ "$version" != 3 ] || printf '#!/bin/sh\\nexit 1\\n' >tree/DEBIAN/postinst
-    [ "$version" != 3 ] || chmod 755 tree/DEBIAN/postinst
+    case $version in
+    3) printf '#!/bin/sh\\nexit 1\\n' >tree/DEBIAN/postinst;;
+    4) printf '#!/bin/sh\\ntouch /run/reboot-required\\n' >tree/DEBIAN/postinst;;
+    5) mkdir tree/boot; touch tree/boot/vmlinuz-harness;;
+    esac
+    [ ! -e tree/DEBIAN/postinst ] || chmod 755 tree/DEBIAN/postinst
     deb=${{name}}_${{version}}_all.deb
     dpkg-deb --root-owner-group --build tree "$deb" >/dev/null
     {{ dpkg-deb --field "$deb"; echo "Filename: ./$deb"; echo "Size: $(stat -c %s "$deb")"
@@ -122,25 +127,29 @@ def test_kernel_module(guest):
 
 def test_packages(guest):
     """Upgraded from a local repository under a paused guest; what cannot be configured is rolled
-    back; a kernel is refused."""
-    ours = [f"harness-agent={version}" for version in (1, 2, 3)]
-    with_packages(guest, *ours, "linux-image-harness=1")
-    two, three = (f'{SOURCE}packages = ["harness-agent={version}"]\n' for version in (2, 3))
+    back; a kernel is refused, by whatever name; what asks for a reboot is not in force."""
+    versions = range(1, 6)
+    with_packages(guest, *[f"harness-agent={v}" for v in versions], "linux-image-harness=1")
+    two, three, four, five = (f'{SOURCE}packages = ["harness-agent={v}"]\n' for v in versions[1:])
     domain = maintained(guest, "packages", two)
     assert domain["update_detail"] == "harness-agent 1 → 2"
     assert version(guest, "harness-agent") == "2"
-    undone, nothing, kernel = rehearsed(
+    undone, nothing, kernel, disguised, asking = rehearsed(
         guest,
         "packages",
         three,
         two,
         f'packages = ["{REPOSITORY}/linux-image-harness_1_all.deb"]',
+        five,
+        four,
     )
     assert undone.startswith("rolled back: apt-get ended with status 100")
     assert "nothing would change" in nothing
     assert "refused: " in kernel and "kernel takes a reboot of the host" in kernel
-    assert version(guest, "harness-agent") == "2"
-    assert guest.sh("dpkg --audit").out == ""
+    assert "refused: " in disguised and "kernel (/boot/vmlinuz-harness) takes a reb" in disguised
+    assert asking.startswith("not in force: a package asks for a reboot of the host")
+    assert version(guest, "harness-agent") == "4"
+    assert guest.sh("dpkg --audit; rm /run/reboot-required").out == ""
 
 
 def test_libvirt(guest):

@@ -18,7 +18,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.timebase import Deadline
-from harness.updates import dpkg
+from harness.updates import dpkg, reboot
 from harness.updates.packages import PackagesUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from harness.updates.transaction import Change, parse, refusal, remarks
@@ -34,7 +34,9 @@ case "$*" in
 esac""",
     "dpkg": 'case "$*" in --audit) cat audit;; *--install*) cp before installed;; esac',
     "dpkg-query": "cat installed",
-    "dpkg-deb": 'for deb; do :; done; cat "$deb"',
+    "dpkg-deb": """
+for deb; do :; done
+case "$*" in *--contents*) cat "$deb.contents" 2>/dev/null || :;; *) cat "$deb";; esac""",
 }
 UPGRADE = "Inst agent [1] (2 local [all])\nConf agent (2 local [all])\n"
 
@@ -62,6 +64,8 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(dpkg, "LOCKS", (home / "lock",))
     monkeypatch.setattr(dpkg, "ARCHIVES", home / "archives")
+    monkeypatch.setattr(reboot, "MARK", home / "reboot-required")
+    monkeypatch.setattr(reboot, "BOOT", home / "boot")
     (home / "lock").touch()
     return home
 
@@ -206,7 +210,85 @@ def test_what_does_not_preserve_memory_is_refused(fake, simulation, words):
 @pytest.mark.parametrize("name", ["linux-headers-amd64", "linux-libc-dev", "agent-firmwares"])
 def test_what_needs_no_reboot_is_not_refused(name):
     """Names that only look like it."""
-    assert refusal([Change(name, "1", "2")]) is None
+    assert refusal([Change(name, "1", "2")], {}) is None
+
+
+def new_deb(folder, *paths: str):
+    """agent 2 with these files, as dpkg-deb lists them."""
+    folder.mkdir(exist_ok=True)
+    deb = folder / "agent_2_all.deb"
+    deb.write_text("agent 2 all\n")
+    lines = [f"-rw-r--r-- root/root 9 2026-01-01 00:00 {path}\n" for path in paths]
+    deb.with_name(f"{deb.name}.contents").write_text("".join(lines))
+    return deb
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("./boot/vmlinuz-6.1-own", "kernel \\(/boot/vmlinuz-6.1-own\\) takes a reboot"),
+        ("./lib/modules/6.1-own/kernel/fs/x.ko -> y.ko", "kernel .* takes a reboot"),
+        ("./usr/lib/firmware/amd-ucode/a.bin", "microcode .* takes a reboot"),
+    ],
+)
+def test_a_kernel_by_another_name_is_refused_for_what_it_brings(fake, tmp_path, path, words):
+    """Seen at plan time in a file that is named."""
+    deb = new_deb(tmp_path / "debs", "./", "./usr/bin/agent", path)
+    with pytest.raises(PlanError, match=words):
+        update(str(deb)).check()
+
+
+def test_what_is_downloaded_is_looked_into_before_anybody_is_paused(fake, context):
+    """At plan time it was not here yet."""
+    one = update()
+    one.check()
+    new_deb(fake / "archives", "./boot/xen-4.17.gz")
+    with pytest.raises(PlanError, match="kernel .* takes a reboot"):
+        one.prepare(context, soon())
+
+
+def test_files_that_need_no_reboot_are_not_refused(fake, context, tmp_path):
+    """Out-of-tree modules, data beside firmware, somebody's folder called boot."""
+    names = (
+        "./lib/modules/6.1/updates/x.ko",
+        "./lib/firmware/regulatory.db",
+        "./opt/boot/vmlinuz-1",
+    )
+    update(str(new_deb(tmp_path / "debs", *names, "./boot/grub/x"))).check()
+
+
+def test_an_update_that_asks_for_a_reboot_afterwards_is_not_in_force(fake, context):
+    """Though every version is right. What was asked for before is said beforehand, and no fault."""
+    (fake / "reboot-required").touch()
+    (fake / "reboot-required.pkgs").write_text("dbus\n")
+    one = prepared(context)
+    assert "waits for a reboot already, asked for by dbus" in one.warnings[-2]
+    one.apply(context, soon())
+    one.verify(context, soon())
+    (fake / "reboot-required.pkgs").write_text("dbus\nagent\n")
+    with pytest.raises(UpdateFailed, match="^agent asks for a reboot of the host"):
+        one.verify(context, soon())
+
+
+def test_a_mark_without_names_asks_for_a_reboot_too(fake, context):
+    """Some tools write only the mark."""
+    one = prepared(context)
+    one.apply(context, soon())
+    (fake / "reboot-required").touch()
+    with pytest.raises(UpdateFailed, match="^a package asks for a reboot of the host"):
+        one.verify(context, soon())
+
+
+def test_a_host_that_does_not_run_its_newest_kernel_waits_for_a_reboot(fake, monkeypatch):
+    """Of its own flavour; numbers are compared as numbers."""
+    monkeypatch.setattr(reboot, "running_release", lambda: "6.1.0-9-cloud-amd64")
+    (fake / "boot").mkdir()
+    for release in ("6.1.0-8-cloud-amd64", "6.1.0-9-cloud-amd64", "6.1.0-12-amd64"):
+        (fake / "boot" / f"vmlinuz-{release}").touch()
+    assert not list(reboot.awaited())
+    (fake / "boot" / "vmlinuz-6.1.0-10-cloud-amd64").touch()
+    (said,) = reboot.awaited()
+    assert said.endswith("it runs 6.1.0-9-cloud-amd64, and 6.1.0-10-cloud-amd64 is installed")
 
 
 def test_what_apt_prints_is_understood():

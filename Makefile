@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-kvm test-unit lint bench bench-checks bench-clocks bench-compare \
+.PHONY: help setup run test test-kvm test-vagrant test-unit lint bench bench-checks bench-clocks bench-compare \
 	bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,10 @@ test: setup lint ## every test, on real guests too
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile tests/kvm
+
+test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
+	@$(AS_ROOT) $(BIN)/harness lab build labbox
+	@HARNESS_REQUIRE=vagrant-up $(ISOLATED) $(BIN)/pytest tests/vagrant
 
 REPEATS ?= 10
 # WRITE=--write puts the tables of bench-checks, bench-clocks and bench-reports into docs/.

@@ -23,7 +23,7 @@ from harness.errors import GuestStranded, HarnessError
 #: so that ``--help`` and completion are quick.
 COMMANDS = {
     "doctor": "Is this box able to do it? Each finding with its mend.",
-    "lab": "Real guests to try it on: up, status, ssh, down, try, build.",
+    "lab": "Real guests to try it on: up, status, ssh, down, try, build, box.",
     "plan": "Show update domains and their order; touches nothing.",
     "run": "The maintenance: pause, update, resume, mend clocks, check.",
     "recover": "Finish what a dead run left: resume guests, mend their clocks.",

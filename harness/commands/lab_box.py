@@ -19,7 +19,16 @@ def _say(line: str) -> None:
     err().print(Text(printable(line)), soft_wrap=True)
 
 
-@click.group("box")
+_EXAMPLES = """\b
+Examples:
+  harness lab box up                        a KVM host, emulated where there is no KVM
+  harness lab box ssh harness lab try -n 2  a whole maintenance of two KVM guests in it
+  harness lab box cut                       its power fails: what do guests and records say?
+  harness lab box down
+"""
+
+
+@click.group("box", epilog=_EXAMPLES)
 def command() -> None:
     """A KVM host of our own, in a virtual machine; reached over SSH, reaches nobody."""
 
@@ -124,7 +133,10 @@ def sync() -> None:
 
 @command.command()
 def cut() -> None:
-    """Cut the box's power: nothing is written, nothing shut down; up boots the same disk again."""
+    """Cut the box's power, as pulling the plug does.
+
+    Nothing is written, nothing shut down; up boots the same disk again.
+    """
     from harness.lab.box import box as boxes
 
     boxes.cut(_say)

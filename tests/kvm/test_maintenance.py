@@ -67,6 +67,17 @@ def test_two_kvm_guests_in_two_domains_are_paused_updated_resumed_and_mended(gue
     assert rtc_offset_s(guests, "kvm-2") - before["kvm-2"] == pytest.approx(-5, abs=2)
 
 
+def test_with_correction_off_the_run_is_red(guests):
+    """The clock stays slow by the pause, and that is what the run says."""
+    words = ("run", "kvm-2", "--duration", "2", "--no-correct", "--json", "--no-report")
+    ended = guests.harness(*words)
+    assert ended.code == 1, ended.out + ended.err
+    (guest,) = ended.record["guests"]
+    assert checks(guest)["clock"] == "fail"
+    assert guest["clock"]["after_correction"]["offset_s"] < -1.9
+    assert guests.harness("clock", "correct", "kvm-2").code == 0
+
+
 def test_three_cycles_on_one_guest_are_each_mended(guests):
     """The third is as good as the first, in the same QEMU and the same boot."""
     for _ in range(3):

@@ -247,7 +247,6 @@ def test_a_guest_that_runs_during_its_pause_is_neither_frozen_nor_silent(pause_o
 
     verdicts = pause.through(paused=wake)
     assert {v.outcome for v in verdicts.values()} == {"fail"}, verdicts
-    assert verdicts["vcpus"].measured > 0.010
     assert "answered while it was paused" in verdicts["downtime"].detail
 
 

@@ -8,7 +8,8 @@ packages back if the new daemon does not answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import (
@@ -33,6 +34,8 @@ from harness.updates.requirements import (
 from harness.updates.runner import Runner
 
 DEFAULT_EXPECTED_S = 15.0
+#: After a failed transaction: its package may be starting the daemon still.
+_LOOK_S = 3.0
 #: The daemon for QEMU: one of its own in newer installations, else the one for everything.
 SERVICES = ("virtqemud.service", "libvirtd.service")
 
@@ -97,11 +100,19 @@ class LibvirtUpdate:
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Install, restart, and see the daemon answer; else bring the old one back at once."""
         try:
-            return self._renew(context, deadline)
+            output = self._change(context, deadline)
         except UpdateFailed:
-            if not self._runner.abandoned and not self._answers(deadline.sooner(_half(deadline))):
-                self._restore(context, deadline)
+            if not self._answers(deadline.sooner(_LOOK_S)):
+                self._bring_back(context, deadline)
             raise
+        said = [self._transaction.summary] if self._transaction else []
+        if not self._settings.simulate:
+            half = deadline.sooner(deadline.remaining_s() / 2)  # the rest is for bringing it back
+            if not self._answers(half, renewed=True):
+                self._bring_back(context, deadline)
+                raise UpdateFailed(f"{self._service} does not answer")
+            said.append(f"{self._service} restarted")
+        return Applied(0, output, ", ".join(said))
 
     def verify(self, context: UpdateContext, deadline: Deadline) -> None:
         """It is another process, it answers, it knows the guests; dpkg is healthy."""
@@ -124,54 +135,65 @@ class LibvirtUpdate:
         """End apt and dpkg; what systemd was asked to do it goes on doing."""
         self._runner.abandon()
 
-    def _renew(self, context: UpdateContext, deadline: Deadline) -> Applied:
-        output, said = None, []
+    def _change(self, context: UpdateContext, deadline: Deadline) -> Path | None:
+        """Install, and ask for the restart if the package has not done it; where the output is."""
+        output = None
         if self._transaction is not None:
             output = self._transaction.install(self._runner, context, deadline)
-            said.append(self._transaction.summary)
-        if self._settings.simulate:
-            return Applied(0, output, *said)
-        if _main_pid(self._service, deadline) == self._pid:  # its package may have restarted it
-            command = ["systemctl", "restart", self._service]
+        if not self._settings.simulate and _main_pid(self._service, deadline) == self._pid:
+            # Not waited for here: one that hangs as it starts would take all the time there is.
+            command = ["systemctl", "restart", "--no-block", self._service]
             output = self._runner.run("update", command, context, deadline, QUIET)
-        if not self._answers(deadline.sooner(_half(deadline))):
-            raise UpdateFailed(f"{self._service} does not answer")
-        return Applied(0, output, ", ".join([*said, f"{self._service} restarted"]))
+        return output
+
+    def _bring_back(self, context: UpdateContext, deadline: Deadline) -> None:
+        """The old daemon, now, unless the window has given the update up by itself.
+
+        One that hangs takes no notice of TERM, for which systemd would wait a minute and a half, so
+        it is killed; its main process only, because guests may be children of the service.
+        """
+        if self._runner.abandoned:
+            return
+        command = ["systemctl", "kill", "--kill-who=main", "--signal=KILL", self._service]
+        with suppress(UpdateFailed):  # there is nothing to kill
+            self._runner.run("rollback", command, context, deadline, QUIET)
+        self._restore(context, deadline)
 
     def _restore(self, context: UpdateContext, deadline: Deadline) -> None:
         if self._transaction is not None:
             self._transaction.rollback(self._runner, context, deadline)
         verb = "restart" if self._transaction and not self._settings.simulate else "start"
-        command = ["systemctl", verb, self._service]
-        self._runner.run("rollback", command, context, deadline, QUIET)
+        # A daemon that failed several times in a row is not started again until that is forgotten.
+        for words in (("reset-failed", self._service), (verb, self._service)):
+            self._runner.run("rollback", ["systemctl", *words], context, deadline, QUIET)
         if not self._answers(deadline):
             raise UpdateFailed(
                 f"{self._service} does not answer after the rollback",
                 hint=f"systemctl status {self._service}",
             )
 
-    def _answers(self, deadline: Deadline) -> bool:
+    def _answers(self, deadline: Deadline, *, renewed: bool = False) -> bool:
+        """Whether it does by then; ``renewed``: as another process than before."""
         try:
-            self._connected(deadline).close()
+            self._connected(deadline, renewed=renewed).close()
         except HarnessError:
             return False
         return True
 
-    def _connected(self, deadline: Deadline) -> Hypervisor:
-        """A new connection, tried until the deadline."""
+    def _connected(self, deadline: Deadline, *, renewed: bool = False) -> Hypervisor:
+        """A new connection, tried until the deadline, or until systemd has given the daemon up."""
 
         def attempt() -> Hypervisor:
+            if renewed and _main_pid(self._service, deadline) in (self._pid, "0"):
+                _expect_a_chance(self._service, deadline)
+                raise NotYet("it has not been restarted yet")
             try:
                 return self._open(self._settings.uri, deadline)
             except HypervisorError as error:
+                _expect_a_chance(self._service, deadline)
                 raise NotYet(str(error)) from error
 
         return wait_for(attempt, what="asking libvirt", deadline=deadline)
-
-
-def _half(deadline: Deadline) -> float:
-    """What waiting may take, so that bringing the old daemon back still fits."""
-    return deadline.remaining_s() / 2
 
 
 def _refuse_apt_keys(settings: UpdateSettings) -> None:
@@ -193,8 +215,20 @@ def _active_service(deadline: Deadline) -> str:
 
 
 def _main_pid(service: str, deadline: Deadline) -> str:
-    words = ["systemctl", "show", "--property=MainPID", "--value", service]
-    return ask(words, deadline).strip() or "0"
+    return _properties(service, deadline).get("MainPID", "0")
+
+
+def _expect_a_chance(service: str, deadline: Deadline) -> None:
+    """Raises UpdateFailed if systemd has given the daemon up, and means to start it no more."""
+    now = _properties(service, deadline)
+    if now.get("ActiveState") == "failed" and not now.get("Job"):
+        raise UpdateFailed(f"{service} has failed")
+
+
+def _properties(service: str, deadline: Deadline) -> dict[str, str]:
+    """What systemd says of it; ``Job`` is there while something is to be done with it."""
+    said = ask(["systemctl", "show", "--property=MainPID,ActiveState,Job", service], deadline)
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
 
 def _expect_known(hypervisor: Hypervisor, name: str, deadline: Deadline) -> None:

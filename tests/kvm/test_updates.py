@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 
+import pytest
+
 from tests.kvm.conftest import CONFIG, passed
 from tests.kvm.test_maintenance import kept
 
@@ -16,9 +18,12 @@ FOLDER = "/root/.local/state/harness/lab"
 REPOSITORY = "/srv/harness-debs"
 #: The package of the daemon as Debian made it; vm-images/labbox/build has put it there.
 DEBIANS = "/srv/libvirt"
+#: What is said of libvirtd's service in here comes before what its package says.
+BROKEN = "/etc/systemd/system/libvirtd.service.d"
 SOURCE = f'repository = "{REPOSITORY}"\n'
 #: Packages without content, but for a kernel in version 5. Version 3 of each cannot be configured,
-#: version 4 asks for a reboot. Then the repository's index.
+#: version 4 asks for a reboot, with version 6 libvirtd does not start any more, with version 7 it
+#: never gets ready. Then the repository's index.
 DEBS = f"""
 set -e
 rm -rf {REPOSITORY} /run/reboot-required; mkdir -p {REPOSITORY}; cd {REPOSITORY}
@@ -32,6 +37,15 @@ for package in "$@"; do
     3) printf '#!/bin/sh\\nexit 1\\n' >tree/DEBIAN/postinst;;
     4) printf '#!/bin/sh\\ntouch /run/reboot-required\\n' >tree/DEBIAN/postinst;;
     5) mkdir tree/boot; touch tree/boot/vmlinuz-harness;;
+    6) daemon=/bin/false;;
+    7) daemon="/bin/sleep infinity";;
+    esac
+    case $version in
+    6|7) mkdir -p tree{BROKEN}
+         printf '[Service]\\nExecStart=\\nExecStart=%s\\n' "$daemon" >tree{BROKEN}/harness.conf;;
+    esac
+    case $version in
+    1|6|7) printf '#!/bin/sh\\nsystemctl daemon-reload\\n' >tree/DEBIAN/postinst;;
     esac
     [ ! -e tree/DEBIAN/postinst ] || chmod 755 tree/DEBIAN/postinst
     deb=${{name}}_${{version}}_all.deb
@@ -166,6 +180,24 @@ def test_libvirt(guest):
     (undone,) = rehearsed(guest, "libvirt", SOURCE + 'packages = ["libvirt-harness=3"]')
     assert undone.startswith("rolled back: apt-get ended with status 100")
     assert version(guest, "libvirt-harness") == "2"
+    assert guest.sh("virsh domstate kvm-1").out.strip() == "running"
+
+
+@pytest.mark.parametrize("broken", [6, 7], ids=["fails", "hangs"])
+def test_a_libvirt_that_does_not_start_is_put_back_in_the_window(guest, broken):
+    """Without a daemon nobody could resume the guest: so it is not left to the rollback."""
+    with_packages(guest, "libvirt-harness=1", f"libvirt-harness={broken}")
+    settings = SOURCE + f'packages = ["libvirt-harness={broken}"]\n'
+    file = configured(guest, "libvirt-broken", "libvirt", settings)
+    # A budget for an emulated host: dpkg and the daemon's start take ten seconds there.
+    ended = guest.sh(f"harness run kvm-1 --config {file} --budget 45 --json --no-report")
+    assert ended.code == 3, ended.out + ended.err
+    (domain,) = ended.record["update_domains"]
+    assert domain["outcome"] == "error"
+    assert "libvirtd" in domain["problems"][0]
+    assert domain["pause_window_s"] < ended.record["budget_s"]
+    kept(ended.record["guests"][0])
+    assert version(guest, "libvirt-harness") == "1"
     assert guest.sh("virsh domstate kvm-1").out.strip() == "running"
 
 

@@ -14,17 +14,20 @@ from harness.errors import (
     UpdateFailed,
 )
 from harness.lifecycle import GuestState
-from harness.timebase import Deadline
+from harness.timebase import Deadline, Stopwatch
 from harness.updates.libvirtd import LibvirtUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from tests.fakes.hypervisor import FakeHypervisor
 
-#: $FAKE/SERVICE holds the pid of a service; a restart adds one to it, unless it is `stuck`.
+#: $FAKE/SERVICE holds the pid of a service; a restart adds one to it, unless it is `stuck`. What
+#: systemd thinks of it is in `state`.
 SYSTEMCTL = """
 for service; do :; done
 echo "$*" >>calls
 case $1 in
-show) cat "$service" 2>/dev/null || echo 0;;
+show)
+    echo "MainPID=$(cat "$service" 2>/dev/null || echo 0)"
+    echo "ActiveState=$(cat state 2>/dev/null || echo active)";;
 restart) [ ! -e broken ] || exit 1; [ -e stuck ] || echo $(($(cat "$service") + 1)) >"$service";;
 esac
 """
@@ -113,8 +116,8 @@ def test_one_that_its_package_restarted_is_not_restarted_again(fake, context, da
 def test_verify_is_not_told_but_looks(fake, context, daemon):
     """The same process; no process; a guest that is gone; one that is paused."""
     one = prepared(daemon, context)
-    (fake / "stuck").touch()
     one.apply(context, soon())
+    (fake / "libvirtd.service").write_text("100\n")
     with pytest.raises(UpdateFailed, match="was not restarted"):
         one.verify(context, soon())
     (fake / "libvirtd.service").write_text("0\n")
@@ -135,7 +138,34 @@ def test_a_daemon_that_does_not_answer_is_brought_back_in_the_window(fake, conte
     daemon.answers = False
     with pytest.raises(UpdateFailed, match="does not answer after the rollback"):
         one.apply(context, Deadline.after(0.8))
-    assert (fake / "calls").read_text().splitlines()[-1] == "start libvirtd.service"
+    changes = [c for c in (fake / "calls").read_text().splitlines() if not c.startswith("show")]
+    assert changes == [
+        "restart --no-block libvirtd.service",
+        "kill --kill-who=main --signal=KILL libvirtd.service",
+        "reset-failed libvirtd.service",
+        "start libvirtd.service",
+    ]
+
+
+def test_the_old_daemon_is_not_taken_for_the_new_one(fake, context, daemon):
+    """systemd has only been asked to restart it; one that does not let go is killed."""
+    one = prepared(daemon, context)
+    (fake / "stuck").touch()
+    with pytest.raises(UpdateFailed, match="^libvirtd.service does not answer"):
+        one.apply(context, Deadline.after(0.8))
+    said = (fake / "calls").read_text().splitlines()
+    assert "kill --kill-who=main --signal=KILL libvirtd.service" in said
+
+
+def test_a_daemon_that_systemd_has_given_up_is_not_waited_for(fake, context, daemon):
+    """Half of the time that is left would be a part of the pause, for nothing."""
+    one = prepared(daemon, context)
+    daemon.answers = False
+    (fake / "state").write_text("failed\n")
+    watch = Stopwatch()
+    with pytest.raises(UpdateFailed, match="does not answer after the rollback"):
+        one.apply(context, soon())
+    assert watch.elapsed_s() < 8
 
 
 def test_a_failed_restart_with_a_daemon_that_answers_waits_for_the_rollback(fake, context, daemon):

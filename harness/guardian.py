@@ -102,7 +102,9 @@ class Watch:
         limit = Deadline(until_ns, (until_ns - now_ns) / 1e9, self._clock)
         look_until = Deadline.after(_LOOK_S, self._clock)
         try:
-            for member in held(read(self._journal.path)):
+            members = held(read(self._journal.path))
+            self._hypervisor.ready(len(members), look_until)
+            for member in members:
                 self._hypervisor.state(member.uuid, look_until)
         except HarnessError as error:
             return {"error": str(error)}

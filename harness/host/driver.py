@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
@@ -30,7 +29,8 @@ from harness.errors import (
 from harness.fanout import fan_out
 from harness.host import facts
 from harness.host.accelerator import probe
-from harness.host.events import EventLog, ensure_loop
+from harness.host.connections import Connections, Link
+from harness.host.events import EventLog
 from harness.host.process import find_process
 from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.states import reading
@@ -42,9 +42,6 @@ from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 
 T = TypeVar("T")
 
-#: A libvirtd that stops answering is noticed after interval × (count + 1) seconds.
-_KEEPALIVE_INTERVAL_S = 2
-_KEEPALIVE_COUNT = 3
 #: One source of addresses; an agent that does not answer must not cost more.
 _ADDRESS_SOURCE_S = 3.0
 #: A hung libvirtd must not keep us from ending.
@@ -57,48 +54,48 @@ _ADDRESS_SOURCES = (
 
 
 class LibvirtHypervisor:
-    """One connection to one libvirt; safe to use from several threads."""
+    """One libvirt; safe to use from several threads."""
 
     def __init__(self, uri: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self.uri = uri
         self._clock = clock
         self._events = EventLog(clock)
-        self._lock = threading.Lock()
-        self._connection: Any = None  # a libvirt.virConnect once there is one
-        self._callback_id = -1
-        self._handles: dict[str, libvirt.virDomain] = {}
+        self._connections = Connections(uri, self._events)
         self._names: dict[str, str] = {}
         self._pauses = UnderWay()
-        self._closed = False
 
     @classmethod
     def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
         """Connect. Raises ConnectionLost (with a hint) or DeadlineExpired."""
         hypervisor = cls(uri, clock)
-        hypervisor._bounded("connecting", None, deadline, hypervisor._connect)
+        hypervisor._bounded("connecting", None, deadline, partial(hypervisor._connections.ready, 1))
         return hypervisor
 
     def close(self) -> None:
-        """Let go of the connection."""
-        self._closed = True
-        connection = self._connection
-        if connection is not None:
-            drop = partial(self._drop, connection)
-            fan_out({"": drop}, Deadline.after(_CLOSE_S, self._clock), what="closing")
+        """Let go of the connections."""
+        until = Deadline.after(_CLOSE_S, self._clock)
+        fan_out({"": self._connections.close}, until, what="closing")
+
+    def ready(self, calls: int, deadline: Deadline) -> None:
+        """Have what so many calls at once take."""
+        self._bounded("connecting", None, deadline, partial(self._connections.ready, calls))
 
     def host(self, deadline: Deadline) -> HostRecord:
         """Facts of the host."""
         accelerator = probe().accelerator if self._is_local else "unknown"
         return self._call(
-            "reading the host", None, deadline, lambda c: facts.host_record(c, accelerator)
+            "reading the host",
+            None,
+            deadline,
+            lambda link: facts.host_record(link.connection, accelerator),
         )
 
     def guests(self, deadline: Deadline) -> Sequence[GuestInfo]:
         """Every guest of the host, sorted by name."""
 
-        def work(connection: libvirt.virConnect) -> list[GuestInfo]:
+        def work(link: Link) -> list[GuestInfo]:
             with translated("listing guests"):
-                domains = connection.listAllDomains()
+                domains = link.connection.listAllDomains()
             return sorted(self._described(domains), key=lambda info: info.name)
 
         return self._call("listing guests", None, deadline, work)
@@ -128,9 +125,9 @@ class LibvirtHypervisor:
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs of a running guest, RAM in place."""
 
-        def work(connection: libvirt.virConnect) -> Call:
+        def work(link: Link) -> Call:
             # libvirt pauses a guest that is paused already, and says nothing.
-            before = self._state(uuid, connection)
+            before = self._state(uuid, link)
             if before.state is not GuestState.RUNNING:
                 raise WrongState(
                     f"is {before}, not running", operation="pausing", guest=self._name(uuid)
@@ -141,7 +138,7 @@ class LibvirtHypervisor:
                 deadline.check("pausing")
                 began_ns = self._clock.monotonic_ns()
                 with translated("pausing", self._name(uuid)):
-                    self._handle(uuid, connection).suspend()
+                    link.guest(uuid).suspend()
                 return Call(began_ns, self._clock.monotonic_ns())
 
         return self._call("pausing", uuid, deadline, work)
@@ -153,19 +150,19 @@ class LibvirtHypervisor:
         wait for each other, so a pause that is still under way, of whomever, comes first.
         """
 
-        def work(connection: libvirt.virConnect) -> Call | None:
+        def work(link: Link) -> Call | None:
             self._pauses.wait(uuid, deadline)
             refused: HypervisorError | None = None
             began_ns = self._clock.monotonic_ns()
             try:
                 with translated("resuming", self._name(uuid)):
-                    self._handle(uuid, connection).resume()
+                    link.guest(uuid).resume()
             except ConnectionLost:
                 raise
             except HypervisorError as error:
                 refused = error  # perhaps it runs already; the state tells
             call = Call(began_ns, self._clock.monotonic_ns())
-            after = self._state(uuid, connection)
+            after = self._state(uuid, link)
             if after.state is GuestState.RUNNING:
                 return None if refused else call
             said = f": {refused.message}" if refused else ""
@@ -199,14 +196,16 @@ class LibvirtHypervisor:
 
     def leases(self, deadline: Deadline) -> Mapping[str, str]:
         """Every DHCP lease of the host's virtual networks."""
-        return self._call("reading DHCP leases", None, deadline, facts.leases)
+        return self._call(
+            "reading DHCP leases", None, deadline, lambda link: facts.leases(link.connection)
+        )
 
     def guest_time_ns(self, uuid: str, deadline: Deadline) -> int:
         """``guest-get-time`` of the guest agent."""
 
-        def work(connection: libvirt.virConnect) -> int:
+        def work(link: Link) -> int:
             with translated("asking the guest agent for the time", self._name(uuid)):
-                said = self._handle(uuid, connection).getTime()
+                said = link.guest(uuid).getTime()
             return int(said["seconds"]) * NS_PER_S + int(said["nseconds"])
 
         return self._call("asking the guest agent for the time", uuid, deadline, work)
@@ -215,11 +214,11 @@ class LibvirtHypervisor:
         """``guest-set-time`` of the guest agent."""
         seconds, nanoseconds = divmod(realtime_ns, NS_PER_S)
 
-        def work(connection: libvirt.virConnect) -> None:
+        def work(link: Link) -> None:
             deadline.check("setting the time")  # late, it would set a time that has passed
             with translated("setting the time by the guest agent", self._name(uuid)):
                 time = {"seconds": seconds, "nseconds": nanoseconds}
-                self._handle(uuid, connection).setTime(time)
+                link.guest(uuid).setTime(time)
 
         self._call("setting the time by the guest agent", uuid, deadline, work)
 
@@ -241,16 +240,16 @@ class LibvirtHypervisor:
             self._names[info.uuid] = info.name
             yield info
 
-    def _state(self, uuid: str, connection: libvirt.virConnect) -> StateReading:
+    def _state(self, uuid: str, link: Link) -> StateReading:
         try:
             with translated("reading the state", uuid):
-                return reading(*self._handle(uuid, connection).state())
+                return reading(*link.guest(uuid).state())
         except GuestNotFound:
-            self._handles.pop(uuid, None)
+            link.forget(uuid)
             return StateReading(GuestState.GONE, "unknown")
 
-    def _addresses_from(self, uuid: str, source: int, connection: libvirt.virConnect) -> list[str]:
-        domain = self._handle(uuid, connection)
+    def _addresses_from(self, uuid: str, source: int, link: Link) -> list[str]:
+        domain = link.guest(uuid)
         with translated("asking for addresses", uuid):
             own = facts.guest_info(domain).macs
             interfaces = domain.interfaceAddresses(source) or {}
@@ -262,36 +261,25 @@ class LibvirtHypervisor:
             if _reachable(entry["addr"])
         ]
 
-    def _handle(self, uuid: str, connection: libvirt.virConnect) -> libvirt.virDomain:
-        handle = self._handles.get(uuid)
-        if handle is None:
-            with translated("looking up", uuid):
-                handle = connection.lookupByUUIDString(uuid)
-            self._handles[uuid] = handle
-        return handle
-
     def _call(
         self,
         operation: str,
         guest: str | None,
         deadline: Deadline,
-        work: Callable[[libvirt.virConnect], T],
+        work: Callable[[Link], T],
     ) -> T:
         """Do ``work`` with a living connection, in a thread of its own, by the deadline."""
 
         def attempt() -> T:
-            connection = wait_for(
-                self._connect,
-                what=f"{operation}: reconnecting to {self.uri}",
-                deadline=deadline,
-                interval_s=0.05,
-                retry_on=(ConnectionLost,),
-            )
-            try:
-                return work(connection)
-            except ConnectionLost:
-                self._drop(connection)
-                raise
+            with ExitStack() as stack:
+                link = wait_for(
+                    lambda: stack.enter_context(self._connections.one()),
+                    what=f"{operation}: reconnecting to {self.uri}",
+                    deadline=deadline,
+                    interval_s=0.05,
+                    retry_on=(ConnectionLost,),
+                )
+                return work(link)
 
         return self._bounded(operation, guest and self._name(guest), deadline, attempt)
 
@@ -305,42 +293,6 @@ class LibvirtHypervisor:
         return fan_out({guest or "": work}, deadline, what=operation, clock=self._clock)[
             guest or ""
         ].get()
-
-    def _connect(self) -> libvirt.virConnect:
-        """The living connection, made anew if need be."""
-        with self._lock:
-            if self._closed:
-                raise HypervisorError("this connection was closed", operation="connecting")
-            if self._connection is not None and self._connection.isAlive():
-                return self._connection
-            ensure_loop()
-            with translated("connecting"):
-                connection = libvirt.open(self.uri)
-            _keep_alive(connection)
-            self._callback_id = self._events.listen(connection)
-            self._handles = {}
-            self._connection = connection
-            return connection
-
-    def _drop(self, connection: libvirt.virConnect) -> None:
-        with self._lock:
-            if self._connection is not connection:
-                return
-            self._connection = None
-            self._handles = {}
-        with suppress(libvirt.libvirtError):  # it may be dead; that is why we let go of it
-            connection.domainEventDeregisterAny(self._callback_id)
-        with suppress(libvirt.libvirtError):
-            connection.close()
-
-
-def _keep_alive(connection: libvirt.virConnect) -> None:
-    try:
-        with translated("connecting"):
-            connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
-    except HypervisorError as error:
-        if error.code != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process cannot go away
-            raise
 
 
 def _reachable(address: str) -> bool:

@@ -87,6 +87,9 @@ class Hypervisor(Protocol):
 
     uri: str
 
+    def ready(self, calls: int, deadline: Deadline) -> None:
+        """Have at hand what ``calls`` at once take, so that nothing is made when time is short."""
+
     def host(self, deadline: Deadline) -> HostRecord:
         """Facts of the host; its ``accelerator`` is what a new guest would get."""
 

@@ -40,6 +40,9 @@ class FakeHypervisor:
         event = LifecycleEvent(f"uuid-{name}", kind, "0", self.clock.monotonic_ns())
         self._events[name].append(event)
 
+    def ready(self, calls: int, deadline: Deadline) -> None:
+        pass
+
     def host(self, deadline: Deadline) -> HostRecord:
         return HostRecord(
             hostname="fake", kernel="1", libvirt="0", hypervisor="fake", cpu="c", accelerator="test"

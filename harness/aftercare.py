@@ -16,13 +16,13 @@ from harness.guest.health import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal
 from harness.mend import Mended, look_closer, mend
+from harness.pauses import GuestPause, PauseWindow
 from harness.records import ClockReading
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.turns import Turns
-from harness.window import GuestPause, PauseWindow
 from harness.witnesses import witnesses_for
 from harness.witnesses.group import Witnesses
 from harness.witnesses.protocol import Scene

@@ -48,7 +48,7 @@ def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
     yield from _accelerator(config)
     yield _state_folder(state_dir)
     for folder in dead_runs(state_dir):
-        detail = f"{folder.run_id} died before its end; guests may be paused, clocks may be slow"
+        detail = f"{folder.run_id} came to no good end; guests may be paused, clocks may be slow"
         yield Finding("dead run", Level.PROBLEM, detail, "harness recover")
     try:
         hypervisor = LibvirtHypervisor.open(config.uri, deadline)

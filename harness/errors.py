@@ -197,7 +197,7 @@ class EventError(InfrastructureError):
 
 
 class UpdateFailed(InfrastructureError):
-    """The update ended with an error; the guests were resumed."""
+    """The update ended with an error."""
 
     def __init__(
         self, message: str, *, returncode: int | None = None, hint: str | None = None
@@ -207,7 +207,7 @@ class UpdateFailed(InfrastructureError):
 
 
 class UpdateOverran(InfrastructureError):
-    """The update did not end in its time and was abandoned; the guests were resumed."""
+    """The update did not end in its time and was abandoned."""
 
 
 class DeadlineExpired(InfrastructureError):
@@ -248,6 +248,7 @@ class GuestStranded(HarnessError):
         names = ", ".join(guests)
         super().__init__(
             f"STILL PAUSED: {names}",
-            hint=hint or f"resume by hand now: virsh resume {guests[0] if guests else 'GUEST'}",
+            hint=hint
+            or f"virsh resume {guests[0] if guests else 'GUEST'}, now; then harness recover",
         )
         self.guests = tuple(guests)

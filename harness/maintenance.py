@@ -8,12 +8,13 @@ from functools import partial
 
 from harness.aftercare import Aftermath, Care
 from harness.custody import Member
-from harness.errors import HarnessError, InfrastructureError, TakenOver
+from harness.errors import HarnessError, InfrastructureError
 from harness.guard import Guard
 from harness.host.protocol import Hypervisor
 from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.notice import Notice, Unannounced
+from harness.pauses import PauseWindow
 from harness.plan import UpdateDomain
 from harness.progress import Observer, Phase, Step
 from harness.recording import keep_raw, record_domain, record_guest, record_untouched
@@ -24,11 +25,13 @@ from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
-from harness.window import PauseWindow, UpdateCalls, hold_window
+from harness.window import UpdateCalls, hold_window, resume_late
 from harness.witnesses.group import with_edges
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
+#: For resuming once more when the update has been rolled back: libvirt answers by then or not.
+_LATE_S = 20.0
 #: Baselines are taken again after this long, because guests may have to be waited for.
 _FRESH_S = 30.0
 
@@ -75,6 +78,7 @@ def maintain(
     before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
 
     tell(Phase.PREPARING, "preparing the update, taking baselines")
+    tools.hypervisor.ready(len(names), before_until)
     tools.update.prepare(context, before_until)
     baselines = care.take_baselines(mine, before_until)
     if announced := tools.notice.announce(domain):
@@ -85,11 +89,16 @@ def maintain(
     tools.journal.note("update domain", name=domain.name)
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
+    settled = None
+    if window.update_error is not None and window.nobody_runs:
+        tell(Phase.NOTE, f"{_how_it_went(window)}; rolling the update back, then once more")
+        settled = _settle_first(domain, window, context, tools)
 
-    tell(Phase.MENDING, f"resumed after {window.duration_s:.3f} s; mending clocks")
+    tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")
     after = care.look_after(mine, baselines, window)
     stranded, paused_since = find_paused(domain, window, tools)
-    problems = settle_update(window, context, tools) + keep_all(mine, after, tools.folder)
+    problems = settle_update(window, context, tools) if settled is None else settled
+    problems += keep_all(mine, after, tools.folder)
     guests = tuple(
         record_guest(
             mine[name],
@@ -141,24 +150,51 @@ def _hold(
     )
 
 
+def _how_it_went(window: PauseWindow) -> str:
+    stuck = ", ".join(name for name, pause in window.guests.items() if pause.stuck)
+    how = f"{stuck} could not be resumed" if stuck else "resumed"
+    return f"{how} after {window.duration_s:.3f} s"
+
+
+def _settle_first(
+    domain: UpdateDomain, window: PauseWindow, context: UpdateContext, tools: Tools
+) -> tuple[str, ...]:
+    """Nobody could be resumed, and the update may be why: roll it back, then try once more.
+
+    What went wrong with the update, in words.
+    """
+    problems = settle_update(window, context, tools)
+    resume_late(
+        [Member(guest.name, guest.info.uuid) for guest in domain.guests],
+        window,
+        hypervisor=tools.hypervisor,
+        journal=tools.journal,
+        patience_s=min(_LATE_S, tools.config.resume_patience_s),
+        clock=tools.clock,
+    )
+    return problems
+
+
 def find_paused(
     domain: UpdateDomain, window: PauseWindow, tools: Tools
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Guests that are paused now: those that we could not resume, and those that ran already.
 
-    A dead guest is in neither, nor is one that was somebody else's all along.
+    One that could not be resumed and of whom libvirt says nothing is among the former: it was
+    paused by us, and nobody saw it run. A dead guest is in neither, nor is one that was somebody
+    else's all along.
     """
     unresumed, resumed = [], []
     for guest in domain.guests:
         pause, member = window.guests[guest.name], Member(guest.name, guest.info.uuid)
         if pause.resume_returned_ns is not None:
             resumed.append(member)
-        elif pause.resume_error is not None and not isinstance(pause.resume_error, TakenOver):
+        elif pause.stuck:
             unresumed.append(member)
     look_until = Deadline.after(_LOOK_S, tools.clock)
     return (
-        still_paused(unresumed, tools.hypervisor, look_until),
-        still_paused(resumed, tools.hypervisor, look_until),
+        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True),
+        still_paused(resumed, tools.hypervisor, look_until, if_silent=False),
     )
 
 

@@ -12,6 +12,7 @@ from harness.checks.frozen import monotonic_deficit
 from harness.host.protocol import EventKind, Hypervisor
 from harness.host.reference import synchronised
 from harness.mend import Mended
+from harness.pauses import GuestPause, PauseWindow
 from harness.plan import UpdateDomain
 from harness.records import (
     ClockReading,
@@ -24,7 +25,6 @@ from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import NS_PER_S
-from harness.window import GuestPause, PauseWindow
 
 
 def evidence_of(

@@ -1,8 +1,9 @@
 """What a dead run left behind is finished: guests resumed, clocks mended, its record completed.
 
 A run is dead when its process is gone (nobody holds its journal's lock) and its journal has no
-end. Journal and actual state are compared guest by guest; only what the journal says this run
-paused is resumed. Safe to run at any time, and again.
+end; one that had to leave guests paused has none either. Journal and actual state are compared
+guest by guest; only what the journal says this run paused is resumed. Safe to run at any time, and
+again.
 """
 
 from __future__ import annotations
@@ -211,7 +212,9 @@ def _mend(
 def _completed(
     record: RunRecord, recovered: Recovered, entries: Entries, clock: Clock
 ) -> RunRecord:
-    """The record that the run left, completed as interrupted."""
+    """The record that the run left, completed as interrupted; what it judged itself stays."""
+    if record.finished_at is not None:
+        return _relieved(record, recovered)
     known = {guest.name for guest in record.guests}
     added = [_guest(treated, entries) for treated in recovered.guests]
     new = tuple(guest for guest in added if guest.name not in known)
@@ -229,9 +232,27 @@ def _completed(
     )
 
 
+def _relieved(record: RunRecord, recovered: Recovered) -> RunRecord:
+    """Of a run that ended with guests still paused: who is so no longer. Its verdicts stay."""
+    treated = {one.member.uuid: one for one in recovered.guests}
+
+    def now(guest: GuestRecord) -> GuestRecord:
+        one = treated.get(guest.uuid)
+        if one is None or not guest.still_paused:
+            return guest
+        stranded = one.action is Action.STRANDED
+        problems = (*guest.problems, f"harness recover: {_said(one)}")
+        return guest.model_copy(update={"still_paused": stranded, "problems": problems})
+
+    return record.model_copy(update={"guests": tuple(now(guest) for guest in record.guests)})
+
+
+def _said(treated: Treated) -> str:
+    return f"{treated.member.name}: {treated.action}: {treated.why}"
+
+
 def _guest(treated: Treated, entries: Entries) -> GuestRecord:
     mended = treated.mended or Mended(None)
-    said = f"{treated.member.name}: {treated.action}: {treated.why}"
     return GuestRecord(
         name=treated.member.name,
         uuid=treated.member.uuid,
@@ -244,7 +265,7 @@ def _guest(treated: Treated, entries: Entries) -> GuestRecord:
             after_correction=mended.after_correction,
         ),
         still_paused=treated.action is Action.STRANDED,
-        problems=(said, *([treated.problem] if treated.problem else [])),
+        problems=(_said(treated), *([treated.problem] if treated.problem else [])),
     )
 
 

@@ -126,15 +126,19 @@ def as_data(members: Sequence[Member]) -> list[dict[str, str]]:
 
 
 def still_paused(
-    members: Sequence[Member], hypervisor: Hypervisor, deadline: Deadline
+    members: Sequence[Member], hypervisor: Hypervisor, deadline: Deadline, *, if_silent: bool
 ) -> tuple[str, ...]:
-    """Which of ``members`` are really paused, asked anew; one that does not answer is not proven
-    to be."""
+    """Which of ``members`` are paused, asked anew.
+
+    ``if_silent`` is what one is taken for of whom libvirt says nothing: True for a guest that was
+    last known to be paused.
+    """
     names = []
     for member in members:
         try:
-            if hypervisor.state(member.uuid, deadline).state is GuestState.PAUSED:
-                names.append(member.name)
+            paused = hypervisor.state(member.uuid, deadline).state is GuestState.PAUSED
         except HarnessError:
-            continue
+            paused = if_silent
+        if paused:
+            names.append(member.name)
     return tuple(names)

@@ -113,8 +113,11 @@ def run(
         except HarnessError as error:
             story.error = error
         record = _finish(story, tools)
-        journal.note("run finished", outcome=record.outcome.value, exit_code=record.exit_code)
-    return Finished(record, folder, _loudest(story, interruption))
+        loudest = _loudest(story, interruption)
+        # One that leaves guests paused has not ended for `harness recover`.
+        event = "run stranded" if isinstance(loudest, GuestStranded) else "run finished"
+        journal.note(event, outcome=record.outcome.value, exit_code=record.exit_code)
+    return Finished(record, folder, loudest)
 
 
 def _finish(story: _Story, tools: Tools) -> RunRecord:

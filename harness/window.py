@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.custody import Member
@@ -34,71 +34,13 @@ from harness.guard import Guard
 from harness.host.protocol import Call, Hypervisor
 from harness.interruption import Interruption, Job
 from harness.journal import Journal, read
+from harness.pauses import GuestPause, PauseWindow
 from harness.resume import Resumed, as_data, resume_all
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.
 _THREADS_A_GUEST = 4
-
-
-@dataclass(frozen=True)
-class GuestPause:
-    """One guest's way through the window; stamps are the host's CLOCK_MONOTONIC."""
-
-    pause_began_ns: int
-    pause_returned_ns: int
-    resume_began_ns: int | None = None
-    """Until then it was surely paused; None if it was not this run that resumed it."""
-    resume_returned_ns: int | None = None
-    """From then on it ran."""
-    pause_error: HarnessError | None = None
-    resume_error: HarnessError | None = None
-
-    @property
-    def outer_s(self) -> float | None:
-        """The longest the guest can have been paused: pause call began → resume returned."""
-        return _between(self.pause_began_ns, self.resume_returned_ns)
-
-    @property
-    def inner_s(self) -> float | None:
-        """The shortest it can have been paused: pause returned → the call that resumed it began."""
-        return _between(self.pause_returned_ns, self.resume_began_ns)
-
-
-def _between(start_ns: int, end_ns: int | None) -> float | None:
-    return None if end_ns is None else (end_ns - start_ns) / NS_PER_S
-
-
-@dataclass
-class PauseWindow:
-    """What happened in the critical section."""
-
-    t0_ns: int
-    t1_ns: int
-    guests: dict[str, GuestPause] = field(default_factory=dict)
-    """By guest name."""
-    update_s: float | None = None
-    applied: Applied | None = None
-    update_error: HarnessError | None = None
-    rescued: bool = False
-    """The guardian resumed guests, because this process was held up."""
-
-    @property
-    def duration_s(self) -> float:
-        """The pause window: the first pause call → the last guest runs."""
-        return (self.t1_ns - self.t0_ns) / NS_PER_S
-
-    @property
-    def pausing_s(self) -> float | None:
-        """The first call that pauses → the last guest is paused."""
-        return _between(self.t0_ns, max(g.pause_returned_ns for g in self.guests.values()))
-
-    @property
-    def resuming_s(self) -> float | None:
-        """The first call that resumes → the last guest runs."""
-        began_ns = [g.resume_began_ns for g in self.guests.values() if g.resume_began_ns]
-        return _between(min(began_ns), self.t1_ns) if began_ns else None
 
 
 @dataclass(frozen=True)
@@ -164,6 +106,38 @@ def hold_window(
     return window
 
 
+def resume_late(
+    members: Sequence[Member],
+    window: PauseWindow,
+    *,
+    hypervisor: Hypervisor,
+    journal: Journal,
+    patience_s: float,
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:
+    """Once more for guests that could not be resumed, when something was done about the reason.
+
+    ``window`` then tells of them as of the others. Never raises for them.
+    """
+    left = [member for member in members if window.guests[member.name].stuck]
+    resumes = resume_all(
+        left,
+        hypervisor,
+        journal,
+        by="run",
+        patience_s=patience_s,
+        since_ns=window.t1_ns,  # a call of ours that was given up may have resumed it meanwhile
+        clock=clock,
+    )
+    earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
+    for member in left:
+        pause = window.guests[member.name]
+        again = _resumed(pause, resumes[member.name], earlier.get(member.uuid))
+        window.guests[member.name] = again
+        window.t1_ns = max(window.t1_ns, again.resume_returned_ns or 0)
+    window.rescued = window.rescued or bool(earlier)
+
+
 def _arm(
     guard: Guard, limit_s: float, mark: str, members: Sequence[Member], journal: Journal
 ) -> None:
@@ -223,10 +197,10 @@ def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline)
     if interruption.signal_name is not None:
         return Interrupted(interruption.signal_name)
     if guard.lost:
-        return GuardianLost("the guardian died, so the guests were resumed at once")
+        return GuardianLost("the guardian died, so the update was abandoned")
     return UpdateOverran(
         f"the update was abandoned after {deadline.limit_s:.1f} s, the budget less the resume "
-        "reserve; the guests were resumed",
+        "reserve",
         hint="give it a larger --budget, or make it faster",
     )
 
@@ -264,19 +238,25 @@ def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str
 def _story(
     pause: Answer[Call], resume: Answer[Resumed] | None, by_guardian_ns: int | None
 ) -> GuestPause:
-    def ours(error: BaseException | None) -> HarnessError | None:
-        if error is None or isinstance(error, HarnessError):
-            return error
-        raise error  # a bug of ours; by now every guest has been resumed
-
     paused = pause.value or Call(pause.began_ns, pause.returned_ns)
+    began = GuestPause(paused.began_ns, paused.returned_ns, pause_error=_ours(pause.error))
+    return _resumed(began, resume, by_guardian_ns)
+
+
+def _resumed(
+    pause: GuestPause, resume: Answer[Resumed] | None, by_guardian_ns: int | None
+) -> GuestPause:
     resumed = resume.value if resume else None
     running_ns = resumed.running_since_ns if resumed else None
-    return GuestPause(
-        pause_began_ns=paused.began_ns,
-        pause_returned_ns=paused.returned_ns,
+    return replace(
+        pause,
         resume_began_ns=resumed.paused_until_ns if resumed else None,
         resume_returned_ns=running_ns if by_guardian_ns is None else by_guardian_ns,
-        pause_error=ours(pause.error),
-        resume_error=ours(resume.error) if resume else None,
+        resume_error=_ours(resume.error) if resume else None,
     )
+
+
+def _ours(error: BaseException | None) -> HarnessError | None:
+    if error is None or isinstance(error, HarnessError):
+        return error
+    raise error  # a bug of ours; by now every guest has been resumed

@@ -156,7 +156,7 @@ def _carry_out(
     from harness.run import run
 
     for dead in dead_runs(state_dir()):
-        say = f"run {dead.run_id} died before its end; finish it with: harness recover"
+        say = f"run {dead.run_id} came to no good end; finish it with: harness recover"
         err().print(say, markup=False, soft_wrap=True)
     with watching(plan, loaded.config.budget_s, err()) as observer:
         finished = run(

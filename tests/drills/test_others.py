@@ -10,11 +10,14 @@ import os
 import signal
 import subprocess
 import threading
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt as api
 import pytest
+import tomli_w
 
 from harness.errors import DeadlineExpired
 from harness.host.driver import LibvirtHypervisor
@@ -155,6 +158,60 @@ def test_libvirtd_goes_away_in_the_window(maintenance, lab, libvirt, number, awa
         assert guest.pause_window_s < 20
     # Our own connection recovers by itself as well.
     assert state_of(libvirt, lab.guests[0].uuid) is RUNNING
+
+
+@pytest.fixture
+def stopped_libvirtd(lab, tmp_path):
+    """``stopped_libvirtd(rollback)``: a configuration whose update stops libvirtd and fails."""
+    libvirtd = state.load().daemons[-1].pid
+    file = lab.config_file.with_name("stopped.toml")  # paths in it are relative
+
+    def configured(*, rolled_back: bool) -> Path:
+        script = tmp_path / "update.sh"
+        script.write_text(f"#!/bin/sh\nkill -STOP {libvirtd}\nexit 1\n")
+        script.chmod(0o755)
+        update = {"kind": "command", "command": [str(script)]}
+        if rolled_back:
+            update["rollback"] = ["kill", "-CONT", str(libvirtd)]
+        config = tomllib.loads(lab.config_file.read_text())
+        file.write_text(tomli_w.dumps(config | {"update": update, "resume_patience_s": 3.0}))
+        return file
+
+    yield configured
+    os.kill(libvirtd, signal.SIGCONT)
+    file.unlink()
+
+
+def test_a_libvirtd_that_only_the_rollback_brings_back_strands_nobody(
+    maintenance, lab, stopped_libvirtd
+):
+    """Nobody could be resumed: the update is rolled back first, then guests are resumed, mended."""
+    run = maintenance("tiny-1", config=stopped_libvirtd(rolled_back=True))
+    assert run.ended() == 3, (run.out, run.err)
+    (guest,) = run.record.guests
+    assert not guest.still_paused
+    assert guest.pause_window_s > 3
+    assert guest.clock.after_correction is not None
+    assert {c.name: c.outcome for c in guest.checks}["clock"] == "pass"
+
+
+def test_a_libvirtd_that_stays_away_is_the_loudest_message_and_recover_finishes(
+    maintenance, lab, libvirt, stopped_libvirtd
+):
+    """Nothing says that the guest runs, so it is said to be paused; and so it is."""
+    run = maintenance("tiny-1", config=stopped_libvirtd(rolled_back=False))
+    assert run.ended(timeout_s=180) == 4, (run.out, run.err)
+    assert "STILL PAUSED: tiny-1" in run.err
+    os.kill(state.load().daemons[-1].pid, signal.SIGCONT)
+    code, guests = run.recover()
+    assert code == 0
+    assert [(g["name"], g["clock_outcome"]) for g in guests] == [("tiny-1", "pass")]
+    assert state_of(libvirt, lab.guests[0].uuid) is RUNNING
+    (guest,) = run.record.guests
+    assert not guest.still_paused
+    assert "harness recover: tiny-1" in guest.problems[-1]
+    assert run.record.exit_code == 4  # so it ended
+    assert run.recover() == (0, [])
 
 
 def tap_of(uuid: str) -> str:

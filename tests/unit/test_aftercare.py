@@ -11,9 +11,9 @@ from harness import aftercare, turns
 from harness.aftercare import Care
 from harness.errors import ProbeError
 from harness.mend import Mended
+from harness.pauses import GuestPause
 from harness.settings import Config
 from harness.timebase import Deadline
-from harness.window import GuestPause
 
 
 class Group:

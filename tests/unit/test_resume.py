@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from harness.custody import Member
-from harness.errors import DeadlineExpired
+from harness.errors import ConnectionLost, DeadlineExpired
 from harness.host.underway import UnderWay
 from harness.journal import Journal
 from harness.lifecycle import GuestState
-from harness.resume import resume_all
+from harness.resume import resume_all, still_paused
 from harness.timebase import SYSTEM_CLOCK, Deadline
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
@@ -73,3 +73,17 @@ def test_a_call_under_way_is_waited_for():
         calls.wait("a", Deadline.after(0.01))
     release.set()
     calls.wait("a", Deadline.after(30))
+
+
+@pytest.mark.parametrize("if_silent", [True, False])
+def test_who_is_still_paused_is_asked_anew(if_silent):
+    """Of one that libvirt says nothing of, what was last known of it counts."""
+    hypervisor = FakeHypervisor({"a": PAUSED, "b": RUNNING, "c": RUNNING})
+
+    def silent():
+        raise ConnectionLost("libvirt is gone", operation="asking")
+
+    hypervisor.before["state", "c"] = silent
+    members = [Member(name, f"uuid-{name}") for name in ("a", "b", "c", "gone")]
+    found = still_paused(members, hypervisor, Deadline.after(5), if_silent=if_silent)
+    assert found == (("a", "c") if if_silent else ("a",))

@@ -26,7 +26,7 @@ from harness.journal import Journal, read
 from harness.lifecycle import GuestState
 from harness.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.protocol import Applied
-from harness.window import UpdateCalls, hold_window
+from harness.window import UpdateCalls, hold_window, resume_late
 from tests.fakes.clock import FakeClock
 from tests.fakes.guard import FakeGuard
 from tests.fakes.hypervisor import FakeHypervisor, pause_failure
@@ -258,6 +258,30 @@ def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, m
     assert isinstance(window.guests["a"].resume_error, DeadlineExpired)
     assert bench.states == {"a": PAUSED, "b": RUNNING}
     bench.states["a"] = RUNNING
+
+
+def test_who_could_not_be_resumed_is_resumed_late(bench):
+    """What kept it from that has been done away with; the window tells of it as of the others."""
+    bench.patience_s = 0.2
+    gone = ["libvirt"]
+
+    def refuse():
+        if gone:
+            raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = bench.hypervisor.before["resume", "b"] = refuse
+    window = bench.hold()
+    assert window.guests["a"].stuck and window.guests["b"].stuck
+    gone.clear()
+    with Journal(bench.folder, "run") as journal:
+        resume_late(
+            bench.members, window, hypervisor=bench.hypervisor, journal=journal, patience_s=5
+        )
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert not held(read(bench.journal.path))
+    for pause in window.guests.values():
+        assert not pause.stuck
+        assert 0.2 < pause.inner_s <= pause.outer_s <= window.duration_s
 
 
 def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):

@@ -38,7 +38,7 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
     runs = state_dir / "runs"
     before = set(runs.glob("*/"))
     run = subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", *NAMES, "--duration", "20"],
+        [sys.executable, "-m", "harness", "run", *NAMES, "--allow-backward", "--duration", "20"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -43,7 +43,7 @@ class Guard(Protocol):
         gone, or in ``limit_s`` seconds. Raises GuardianLost."""
 
     def disarm(self) -> None:
-        """Our guests run again. Never raises."""
+        """None of our guests is paused any more. Never raises."""
 
 
 class Guardian:

@@ -169,6 +169,7 @@ def _settle_first(
         window,
         hypervisor=tools.hypervisor,
         journal=tools.journal,
+        guard=tools.guard,
         patience_s=min(_LATE_S, tools.config.resume_patience_s),
         clock=tools.clock,
     )

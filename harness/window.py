@@ -26,6 +26,7 @@ from harness.errors import (
     HarnessError,
     Interrupted,
     JournalError,
+    TakenOver,
     UpdateOverran,
     WrongState,
 )
@@ -94,7 +95,8 @@ def hold_window(
             clock=clock,
         )
         window.t1_ns = clock.monotonic_ns()
-    guard.disarm()
+    if not any(_perhaps_paused(answer) for answer in resumes.values()):
+        guard.disarm()  # else it goes on trying, also when we are gone
     earlier = _resumed_by_guardian(journal, armed_ns, clock)
     window.guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
@@ -112,6 +114,7 @@ def resume_late(
     *,
     hypervisor: Hypervisor,
     journal: Journal,
+    guard: Guard,
     patience_s: float,
     clock: Clock = SYSTEM_CLOCK,
 ) -> None:
@@ -129,6 +132,8 @@ def resume_late(
         since_ns=window.t1_ns,  # a call of ours that was given up may have resumed it meanwhile
         clock=clock,
     )
+    if not any(_perhaps_paused(answer) for answer in resumes.values()):
+        guard.disarm()
     earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
     for member in left:
         pause = window.guests[member.name]
@@ -218,6 +223,11 @@ def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) ->
         return answer is not None and isinstance(answer.error, _NEVER_OURS)
 
     return [member for member in members if not refused(member)]
+
+
+def _perhaps_paused(answer: Answer[Resumed]) -> bool:
+    """Neither does it run, nor has it ended, nor is it somebody else's."""
+    return answer.error is not None and not isinstance(answer.error, (*_NEVER_OURS, TakenOver))
 
 
 def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str, int]:

@@ -257,6 +257,7 @@ def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, m
     window = bench.hold()
     assert isinstance(window.guests["a"].resume_error, DeadlineExpired)
     assert bench.states == {"a": PAUSED, "b": RUNNING}
+    assert "disarm" not in bench.guard.calls  # the guardian goes on trying
     bench.states["a"] = RUNNING
 
 
@@ -275,8 +276,14 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
     gone.clear()
     with Journal(bench.folder, "run") as journal:
         resume_late(
-            bench.members, window, hypervisor=bench.hypervisor, journal=journal, patience_s=5
+            bench.members,
+            window,
+            hypervisor=bench.hypervisor,
+            journal=journal,
+            guard=bench.guard,
+            patience_s=5,
         )
+    assert bench.guard.calls[-1] == "disarm"
     assert bench.states == {"a": RUNNING, "b": RUNNING}
     assert not held(read(bench.journal.path))
     for pause in window.guests.values():

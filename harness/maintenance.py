@@ -90,8 +90,7 @@ def maintain(
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
     settled = None
-    if window.update_error is not None and window.nobody_runs:
-        tell(Phase.NOTE, f"{_how_it_went(window)}; rolling the update back, then once more")
+    if window.update_error is not None and window.nobody_runs:  # still paused: nobody is told yet
         settled = _settle_first(domain, window, context, tools)
 
     tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")

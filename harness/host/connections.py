@@ -1,10 +1,10 @@
 """Connections to one libvirt, each lent to one call at a time.
 
 Calls of several threads on one connection are allowed, and crash the process now and then: where
-two overlap, libvirt's client may go on using the stack of a thread that has left (CVE-2024-4418,
-mended in libvirt 10.4; Debian 12 has 9.0). A ping of the keep-alive that falls into a call does the
-same. So each call has a connection for itself, and only the one that listens for events, on which
-nobody calls, is kept alive. See docs/adr/0015-connections.md.
+two overlap, libvirt's client may go on using the stack of a thread that has left (seen with Debian
+12's libvirt 9.0; it is what CVE-2024-4418 describes). A ping of the keep-alive that falls into a
+call may do the same. So each call has a connection for itself, and only the one that listens for
+events, on which nobody calls, is kept alive. See docs/adr/0015-connections.md.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.session import GuestSession
 from harness.timebase import Deadline
+from tests.clocks import set_right
+from tests.required import required
 
 #: A name is data: libvirt takes this one, and so must everything of ours.
 HOSTILE = "a; touch x <&>'\""
@@ -64,22 +66,15 @@ def _missing() -> str | None:
 def lab(tmp_path_factory) -> LabState:
     """Boot the session's lab; afterwards remove it."""
     why = _missing()
-    if why and "guest" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if why and required("guest"):
         pytest.fail(f"real guests are required, but: {why}")
     if why:
         pytest.skip(f"no real guests: {why}")
     os.environ["HARNESS_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
     state = labs.up(GUESTS, deadline=Deadline.after(180), progress=print)
-    _set_right(state)
+    set_right([guest.name for guest in state.guests], state.config_file)
     yield state
     labs.down(print)
-
-
-def _set_right(state: LabState) -> None:
-    """A guest boots up to a second fast, and a short pause makes it slow by less than that."""
-    names = [guest.name for guest in state.guests]
-    words = ["clock", "correct", *names, "--allow-backward", "-c", str(state.config_file)]
-    subprocess.run([sys.executable, "-m", "harness", *words], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

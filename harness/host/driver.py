@@ -68,7 +68,7 @@ class LibvirtHypervisor:
     def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
         """Connect. Raises ConnectionLost (with a hint) or DeadlineExpired."""
         hypervisor = cls(uri, clock)
-        hypervisor._bounded("connecting", None, deadline, partial(hypervisor._connections.ready, 1))
+        hypervisor.ready(1, deadline)
         return hypervisor
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ packages back if the new daemon does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -184,13 +184,15 @@ class LibvirtUpdate:
         """A new connection, tried until the deadline, or until systemd has given the daemon up."""
 
         def attempt() -> Hypervisor:
-            if renewed and _main_pid(self._service, deadline) in (self._pid, "0"):
-                _expect_a_chance(self._service, deadline)
-                raise NotYet("it has not been restarted yet")
+            if renewed:
+                now = _properties(self._service, deadline)
+                if _pid_in(now) in (self._pid, "0"):
+                    _expect_a_chance(self._service, now)
+                    raise NotYet("it has not been restarted yet")
             try:
                 return self._open(self._settings.uri, deadline)
             except HypervisorError as error:
-                _expect_a_chance(self._service, deadline)
+                _expect_a_chance(self._service, _properties(self._service, deadline))
                 raise NotYet(str(error)) from error
 
         return wait_for(attempt, what="asking libvirt", deadline=deadline)
@@ -215,12 +217,15 @@ def _active_service(deadline: Deadline) -> str:
 
 
 def _main_pid(service: str, deadline: Deadline) -> str:
-    return _properties(service, deadline).get("MainPID", "0")
+    return _pid_in(_properties(service, deadline))
 
 
-def _expect_a_chance(service: str, deadline: Deadline) -> None:
+def _pid_in(properties: Mapping[str, str]) -> str:
+    return properties.get("MainPID", "0")
+
+
+def _expect_a_chance(service: str, now: Mapping[str, str]) -> None:
     """Raises UpdateFailed if systemd has given the daemon up, and means to start it no more."""
-    now = _properties(service, deadline)
     if now.get("ActiveState") == "failed" and not now.get("Job"):
         raise UpdateFailed(f"{service} has failed")
 

@@ -23,6 +23,7 @@ from harness.history.store import History, import_all
 from harness.records import Outcome
 from harness.runfolder import RunFolder, all_runs
 from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
+from tests.required import required
 
 
 def _as_postgres(*words: str | Path) -> None:
@@ -37,7 +38,7 @@ def _as_postgres(*words: str | Path) -> None:
 def postgresql():
     """A server of our own: fresh, only on a Unix socket, gone afterwards."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found and "postgresql" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if not found and required("postgresql"):
         pytest.fail("PostgreSQL is required, and is not installed")
     if not found:
         pytest.skip("no PostgreSQL: Debian's package postgresql is not installed")

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.required import required
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def validate(tmp_path, **environment: str) -> subprocess.CompletedProcess:
     if shutil.which("vagrant") is None:
         why = "vagrant is not installed (apt-get install vagrant vagrant-libvirt)"
-        required = "vagrant" in os.environ.get("HARNESS_REQUIRE", "").split(",")
-        (pytest.fail if required else pytest.skip)(why)
+        (pytest.fail if required("vagrant") else pytest.skip)(why)
     own = {"VAGRANT_HOME": str(tmp_path / "home"), "VAGRANT_DOTFILE_PATH": str(tmp_path / "dot")}
     return subprocess.run(
         ["vagrant", "validate"],

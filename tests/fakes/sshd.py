@@ -18,6 +18,7 @@ import pytest
 
 from harness.guest.access import SshSettings
 from harness.timebase import Deadline, NotYet, wait_for
+from tests.required import required
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 _CONFIG = """
@@ -146,7 +147,7 @@ def private_sshd(
     ``forced``: run this whatever a client asks for.
     """
     why = missing()
-    if why and "guest" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if why and required("guest"):
         pytest.fail(f"an sshd is required, but: {why}")
     if why:
         pytest.skip(f"no sshd: {why}")

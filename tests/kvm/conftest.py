@@ -30,6 +30,7 @@ import pytest
 
 from harness.lab.box import ssh, state
 from tests.kvm import losses
+from tests.required import required
 
 CONFIG = "/root/.local/state/harness/lab/kvm.toml"
 #: What ssh ends with when it has no connection (any more).
@@ -168,7 +169,7 @@ class Box:
 @pytest.fixture(scope="session")
 def box(tmp_path_factory) -> Box:
     """Boot the box; afterwards remove it."""
-    if "kvm" not in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if not required("kvm"):
         pytest.skip("no KVM host: `make test-kvm` boots one")
     given = os.environ.get("HARNESS_KVM_BOX")
     with pytest.MonkeyPatch.context() as patch:

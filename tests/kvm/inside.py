@@ -9,14 +9,13 @@ which a run is right to fail.
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 from harness.errors import LabError
 from harness.lab import lab
 from harness.lab.specs import GuestSpec
 from harness.timebase import Deadline
+from tests.clocks import set_right
 
 GUESTS = (
     GuestSpec("kvm-1", "debian", update_domain="0", availability_set="web"),
@@ -52,17 +51,8 @@ def main() -> None:
                 raise
     config = up.config_file.with_name("kvm.toml")
     config.write_text(up.config_file.read_text() + CLOCK)
-    _set_right([guest.name for guest in wanted], config)
+    set_right([guest.name for guest in wanted], config)
     sys.stdout.write(f"{config}\n")
-
-
-def _set_right(names: list[str], config: Path) -> None:
-    words = ["clock", "correct", *names, "--allow-backward", "--config", str(config)]
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *words], stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"clocks cannot be set right: {done.stdout}")
 
 
 if __name__ == "__main__":

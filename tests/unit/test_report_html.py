@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from harness.records import CheckRecord, GuestRecord, Outcome
 from harness.report.html import page, render
 from harness.report.story import Stretch, tell
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_journal, a_run
+from tests.required import required
 
 
 class Seen(HTMLParser):
@@ -150,7 +150,7 @@ _ERRAND = re.compile(r"https?://[a-z0-9.-]+\.(google|googleapis|gvt1|gstatic)\.c
 
 def _browser(*arguments: str) -> subprocess.CompletedProcess[str]:
     chromium = shutil.which("chromium")
-    if chromium is None and "browser" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if chromium is None and required("browser"):
         pytest.fail("a browser is required, and there is no chromium")
     if chromium is None:
         pytest.skip("no browser: chromium is not installed")

@@ -20,6 +20,7 @@ import pytest
 
 from harness.host.accelerator import probe
 from harness.lab import daemon
+from tests.required import required
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = "labbox"
@@ -33,7 +34,7 @@ Vagrant = Callable[..., str]
 @pytest.fixture
 def vagrant(tmp_path) -> Vagrant:
     """``vagrant("up")`` in this checkout, with a home and a libvirt of its own; then no machine."""
-    if "vagrant-up" not in os.environ.get("HARNESS_REQUIRE", "").split(","):
+    if not required("vagrant-up"):
         pytest.skip("takes minutes of a whole machine: make test-vagrant")
     driver = "kvm" if probe().accelerator == "kvm" else "qemu"
     own = {

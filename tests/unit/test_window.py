@@ -138,12 +138,19 @@ def test_an_update_that_fails_does_not_keep_guests_paused(bench):
 def test_an_update_that_overruns_is_abandoned_and_not_waited_for(bench):
     """It is still running when the guests are."""
     release = threading.Event()
-    bench.apply = lambda deadline: release.wait(30)
+    until: list[Deadline] = []
+
+    def hang(deadline):
+        until.append(deadline)
+        release.wait(30)
+
+    bench.apply = hang
     window = bench.hold(budget_s=0.5, reserve_s=0.3)
     assert isinstance(window.update_error, UpdateOverran)
     assert bench.abandoned.is_set()
     assert bench.states == {"a": RUNNING, "b": RUNNING}
-    assert 0.2 <= window.duration_s < 10
+    assert until[0].at_ns <= window.t1_ns, "it was given all of its time"
+    assert window.duration_s < 10
     release.set()
 
 

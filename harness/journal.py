@@ -26,6 +26,7 @@ from harness.errors import JournalError
 from harness.timebase import SYSTEM_CLOCK, Clock
 
 FILE_NAME = "journal.jsonl"
+_HINT_DAMAGED = "see with virsh list who is paused; when nobody is, remove the run folder"
 
 
 class Journal:
@@ -154,7 +155,7 @@ def read(path: Path) -> list[dict[str, Any]]:
             entry = None
             described = f"{path}: line {number} is damaged: {error.msg}"
         if damage and (entry is None or entry["event"] != "torn"):
-            raise JournalError(damage)
+            raise JournalError(damage, hint=_HINT_DAMAGED)
         damage = described if entry is None else None
         if entry is not None:
             entries.append(entry)

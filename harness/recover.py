@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.clock.arithmetic import judge_offset
 from harness.custody import Member, held, unmended
-from harness.errors import HarnessError, JournalError
+from harness.errors import HarnessError, JournalError, UsageError
 from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
 from harness.lifecycle import ENDED, GuestState
@@ -72,6 +72,8 @@ class Recovered:
 
     folder: RunFolder
     guests: list[Treated] = field(default_factory=list)
+    error: HarnessError | None = None
+    """Why it could not be finished."""
 
     @property
     def stranded(self) -> list[str]:
@@ -80,16 +82,29 @@ class Recovered:
 
 
 def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
-    """Runs whose process is gone before their end; newest first."""
+    """Runs whose process is gone before their end; newest first.
+
+    One whose journal cannot be read is among them unless its record says that it ended well: it
+    may have left guests paused, and a person has to look.
+    """
     for folder in all_runs(state_dir):
         journal = folder.path / FILE_NAME
         try:
             if not journal.exists() or in_use(journal):
                 continue
-            if not any(entry["event"] in _ENDINGS for entry in read(journal)):
-                yield folder
+            ended = any(entry["event"] in _ENDINGS for entry in read(journal))
         except JournalError:
-            continue  # not one of ours to judge; `harness recover` names it when asked
+            ended = _ended_well(folder)
+        if not ended:
+            yield folder
+
+
+def _ended_well(folder: RunFolder) -> bool:
+    try:
+        record = folder.record()
+    except UsageError:
+        return False
+    return record.finished_at is not None and not any(g.still_paused for g in record.guests)
 
 
 def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> list[Treated]:
@@ -180,9 +195,17 @@ def _resume(
     for name, answer in answers.items():
         if answer.error is not None:
             treated = by_name[name]
-            state = hypervisor.state(treated.member.uuid, Deadline.after(_LOOK_S, clock)).state
-            treated.action = Action.ENDED if state in ENDED else Action.STRANDED
+            ended = _has_ended(treated.member, hypervisor, Deadline.after(_LOOK_S, clock))
+            treated.action = Action.ENDED if ended else Action.STRANDED
             treated.why = str(answer.error)
+
+
+def _has_ended(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> bool:
+    """False also where libvirt says nothing: nobody saw it end, nor run."""
+    try:
+        return hypervisor.state(member.uuid, deadline).state in ENDED
+    except HarnessError:
+        return False
 
 
 def _mend(

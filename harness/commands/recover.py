@@ -56,11 +56,14 @@ def command(
     """Resume what dead runs left paused, mend those clocks, complete their records.
 
     Only guests that a run's own journal says it paused are resumed. Safe to run at any time, and
-    again. What it needs to know is in the run folder; -c and --uri lay over that.
+    again. What it needs to know is in the run folder; -c and --uri lay over that. A run that
+    cannot be finished keeps nobody from the others, and makes it exit code 3.
     """
-    found = [_finish(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
-    if not dry_run:
-        for one in found:
+    found = [_finished(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
+    for one in found:
+        if one.error is not None:
+            _warn(f"run {one.folder.run_id} is not finished: {one.error}")
+        elif not dry_run:
             _redraw(one.folder, page=not no_report)
     if as_json:
         print_json({"runs": [_as_data(one) for one in found]})
@@ -72,7 +75,18 @@ def command(
     if stranded:
         raise GuestStranded(stranded)
     outcomes = [g.clock_outcome for one in found for g in one.guests if g.clock_outcome]
+    outcomes += [Outcome.ERROR for one in found if one.error is not None]
     ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
+
+
+def _finished(
+    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool
+) -> Recovered:
+    """One run; that it cannot be finished keeps nobody from the others."""
+    try:
+        return _finish(folder, config_file, uri, dry_run)
+    except HarnessError as error:
+        return Recovered(folder, error=error)
 
 
 def _finish(
@@ -96,13 +110,21 @@ def _redraw(folder: RunFolder, *, page: bool) -> None:
     try:
         junit.keep(folder, folder.record())
     except HarnessError as error:
-        err().print(f"warning: {error}", markup=False, soft_wrap=True)
+        _warn(f"warning: {error}")
     for warning in finish(folder) if page else ():
-        err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        _warn(f"warning: {warning}")
+
+
+def _warn(text: str) -> None:
+    err().print(printable(text), markup=False, soft_wrap=True)
 
 
 def _as_data(found: Recovered) -> dict[str, Any]:
-    return {"run_id": found.folder.run_id, "guests": [_guest(g) for g in found.guests]}
+    return {
+        "run_id": found.folder.run_id,
+        "guests": [_guest(g) for g in found.guests],
+        "error": str(found.error) if found.error else None,
+    }
 
 
 def _guest(treated: Treated) -> dict[str, Any]:
@@ -124,7 +146,8 @@ def _print(found: list[Recovered]) -> None:
         table.add_column(column)
     for one in found:
         if not one.guests:
-            table.add_row(one.folder.run_id, "–", "", "it had paused nobody", "–")
+            why = "it had paused nobody" if one.error is None else "NOT FINISHED, see above"
+            table.add_row(one.folder.run_id, "–", "", why, "–")
         for treated in one.guests:
             end = treated.mended.at_end if treated.mended else None
             why = f"{treated.why}; {treated.problem}" if treated.problem else treated.why

@@ -42,6 +42,11 @@ from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 
 T = TypeVar("T")
 
+#: A libvirtd that is started by the first who asks may look at every QEMU before it answers.
+_CONNECT_S = 30.0
+_HINT_SILENT = (
+    "nobody refused and nobody answered; is libvirtd hung? e.g. systemctl status libvirtd"
+)
 #: One source of addresses; an agent that does not answer must not cost more.
 _ADDRESS_SOURCE_S = 3.0
 #: A hung libvirtd must not keep us from ending.
@@ -66,9 +71,14 @@ class LibvirtHypervisor:
 
     @classmethod
     def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
-        """Connect. Raises ConnectionLost (with a hint) or DeadlineExpired."""
+        """Connect, in half a minute at most. Raises ConnectionLost or DeadlineExpired."""
         hypervisor = cls(uri, clock)
-        hypervisor.ready(1, deadline)
+        until = deadline.sooner(_CONNECT_S)
+        try:
+            hypervisor.ready(1, until)
+        except DeadlineExpired as error:
+            what = f"connecting to {uri}"
+            raise DeadlineExpired(what, until.limit_s, hint=_HINT_SILENT) from error
         return hypervisor
 
     def close(self) -> None:

@@ -202,7 +202,11 @@ def _refuse_apt_keys(settings: UpdateSettings) -> None:
     """Without packages there is no transaction; a key that would do nothing is a mistake."""
     for key in ("repository", "previous", "hold", "reinstall", "simulate"):
         if getattr(settings, key):
-            raise ConfigError("needs packages", key=f"update.{key}")
+            raise ConfigError(
+                "needs packages",
+                key=f"update.{key}",
+                hint='packages = ["libvirt-daemon"]; without, the daemon is only restarted',
+            )
 
 
 def _active_service(deadline: Deadline) -> str:

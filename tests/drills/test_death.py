@@ -6,8 +6,10 @@ Requires: the session's lab. Leaves behind: nothing; the guests' clocks are righ
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,18 +94,23 @@ def test_a_dead_guardian_in_the_window_ends_the_pause_at_once(maintenance, libvi
     assert {c.name: c.outcome for c in run.record.guests[0].checks}["clock"] == "pass"
 
 
+def kill_both(run) -> None:
+    """The run and its guardian, so that neither gets to do anything about the other."""
+    run.kill(signal.SIGSTOP)
+    os.kill(run.guardian, signal.SIGKILL)
+    run.kill()
+    run.ended()
+
+
 def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, lab):
     """A dry run changes nothing; a guest that somebody else paused is not touched."""
     ours, theirs = lab.guests[0], lab.guests[1]
     run = maintenance(ours.name, "--duration", "20")
     run.until("paused")
-    os.kill(run.guardian, signal.SIGKILL)
-    run.kill()
-    run.ended()
+    kill_both(run)
     libvirt.pause(theirs.uuid, Deadline.after(10))
     try:
-        if state_of(libvirt, ours.uuid) is RUNNING:
-            pytest.fail("the run was faster than our second kill")
+        assert state_of(libvirt, ours.uuid) is PAUSED
         found = run.command("recover", "--dry-run")
         assert found.returncode == 0
         assert "was paused by this run" in found.stdout
@@ -116,6 +123,35 @@ def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, l
         libvirt.resume(theirs.uuid, Deadline.after(10))
     assert run.recover() == (0, [])
     assert run.command("clock", "correct", theirs.name, "-c", str(lab.config_file)).returncode == 0
+
+
+def test_a_run_that_cannot_be_finished_keeps_recover_from_no_other(maintenance, libvirt, lab):
+    """Two newer ones: the libvirt of one is not there, the journal of the other is damaged."""
+    guest = lab.guests[0]
+    run = maintenance(guest.name, "--duration", "20")
+    run.until("paused")
+    ours = run.folder
+    kill_both(run)
+    runs = ours.parent
+    away, damaged = (shutil.copytree(ours, runs / f"9{n}{ours.name[2:]}") for n in (8, 9))
+    config = json.loads((away / "config.json").read_text())
+    config["uri"] = "qemu+unix:///system?socket=/nonexistent/sock"
+    (away / "config.json").write_text(json.dumps(config))
+    journal = damaged / "journal.jsonl"
+    journal.write_text(journal.read_text().replace("{", "[", 1))
+
+    done = run.command("recover", "--json")
+    assert done.returncode == 3
+    assert state_of(libvirt, guest.uuid) is RUNNING
+    told = {found["run_id"]: found for found in json.loads(done.stdout)["runs"]}
+    assert [g["action"] for g in told[ours.name]["guests"]] == ["resumed"]
+    assert told[ours.name]["error"] is None
+    assert "/nonexistent/sock" in told[away.name]["error"]
+    assert "line 1 is damaged" in told[damaged.name]["error"]
+    assert done.stderr.count("is not finished") == 2
+    assert "Traceback" not in done.stderr
+    found = run.command("recover")  # they are told of until somebody has looked at them
+    assert (found.returncode, found.stdout.count("NOT FINISHED")) == (3, 2)
 
 
 def test_a_run_that_is_stopped_through_its_budget_is_relieved_by_the_guardian(

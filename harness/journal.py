@@ -26,6 +26,7 @@ from harness.errors import JournalError
 from harness.timebase import SYSTEM_CLOCK, Clock
 
 FILE_NAME = "journal.jsonl"
+_CLOSED = -1
 _HINT_DAMAGED = "see with virsh list who is paused; when nobody is, remove the run folder"
 
 
@@ -68,8 +69,12 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
-        os.close(self._folder)
+        # A thread that was given up may still want to write. By then the numbers of our descriptors
+        # may be somebody else's, so it gets none.
+        with self._writing:
+            file, folder, self._file, self._folder = self._file, self._folder, _CLOSED, _CLOSED
+        os.close(file)
+        os.close(folder)
 
     def intend(self, event: str, **fields: Any) -> None:
         """Write one entry and return only when it is on the disk, name and all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 import pytest
 
@@ -59,6 +60,21 @@ def test_a_full_disk_refuses_the_intent_but_not_the_note(tmp_path, monkeypatch):
             journal.intend("pausing")
         journal.note("resuming")
         assert journal.lost == ["resuming: No space left on device"]
+
+
+def test_who_comes_too_late_writes_into_nobody_elses_file(tmp_path):
+    """A thread that was given up comes back when the run is over, and its descriptors are taken."""
+    with Journal(tmp_path, "r1") as journal:
+        journal.note("resuming")
+    ours = journal.path.read_text()
+    with ExitStack() as stack:
+        theirs = [stack.enter_context(open(tmp_path / str(n), "wb")) for n in range(4)]
+        journal.note("resumed")
+        with pytest.raises(JournalError, match="Bad file descriptor"):
+            journal.intend("pausing")
+        assert [os.fstat(file.fileno()).st_size for file in theirs] == [0] * 4
+    assert journal.lost == ["resumed: Bad file descriptor"]
+    assert journal.path.read_text() == ours
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Whose guests are they? Which guests a run holds, by its journal and by libvirt's events.
+"""Whose guests are they? Which guests a run holds, by its journal, libvirt's events and errors.
 
 Pure. A guest is *held* from the journalled intent to pause it until somebody (the run, its
 guardian, ``harness recover``) has written that it was resumed, or that it never became ours.
@@ -10,7 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.errors import GuestNotFound, WrongState
 from harness.host.protocol import EventKind, LifecycleEvent
+
+#: Said before a guest is paused: somebody else paused it, it is shut off, or gone. Said when it is
+#: to be resumed: it has ended. After any other error it may be paused, by us.
+NOT_OURS = (WrongState, GuestNotFound)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.custody import NOT_OURS
 from harness.errors import HarnessError, TakenOver
 from harness.timebase import NS_PER_S
 from harness.updates.protocol import Applied
@@ -24,12 +25,12 @@ class GuestPause:
 
     @property
     def stuck(self) -> bool:
-        """We could not resume it. It may have ended; it is nobody else's."""
+        """We could not resume it: it has neither ended nor become somebody else's."""
         error = self.resume_error
         return (
             self.resume_returned_ns is None
             and error is not None
-            and not isinstance(error, TakenOver)
+            and not isinstance(error, (*NOT_OURS, TakenOver))
         )
 
     @property
@@ -68,8 +69,14 @@ class PauseWindow:
 
     @property
     def nobody_runs(self) -> bool:
-        """Of all guests not one could be resumed."""
-        return all(pause.stuck for pause in self.guests.values())
+        """There are guests that could not be resumed, and not one that could."""
+        pauses = self.guests.values()
+        return self.stuck and all(pause.resume_returned_ns is None for pause in pauses)
+
+    @property
+    def stuck(self) -> bool:
+        """There are guests that could not be resumed."""
+        return any(pause.stuck for pause in self.guests.values())
 
     @property
     def pausing_s(self) -> float | None:

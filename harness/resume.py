@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.custody import Member, announced, resumed_since
+from harness.custody import NOT_OURS, Member, announced, resumed_since
 from harness.errors import (
     DeadlineExpired,
-    GuestNotFound,
     HarnessError,
     HypervisorError,
     JournalError,
     TakenOver,
-    WrongState,
 )
 from harness.fanout import Answer, fan_out
 from harness.host.protocol import Hypervisor
@@ -95,7 +93,7 @@ def _resume(
         nonlocal ran
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
-        except (WrongState, GuestNotFound) as error:
+        except NOT_OURS as error:
             journal.note("ended", guest=member.name, uuid=member.uuid, state=error.message)
             raise  # shut off, crashed or gone: there is nothing left to resume
         except (HypervisorError, DeadlineExpired) as error:

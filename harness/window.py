@@ -19,16 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.custody import Member
+from harness.custody import NOT_OURS, Member
 from harness.errors import (
     GuardianLost,
-    GuestNotFound,
     HarnessError,
     Interrupted,
     JournalError,
-    TakenOver,
     UpdateOverran,
-    WrongState,
 )
 from harness.fanout import Answer, errors, fan_out, hire
 from harness.guard import Guard
@@ -95,12 +92,12 @@ def hold_window(
             clock=clock,
         )
         window.t1_ns = clock.monotonic_ns()
-    if not any(_perhaps_paused(answer) for answer in resumes.values()):
-        guard.disarm()  # else it goes on trying, also when we are gone
     earlier = _resumed_by_guardian(journal, armed_ns, clock)
     window.guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
     }
+    if not window.stuck:
+        guard.disarm()  # else it goes on trying, also when we are gone
     window.rescued = bool(earlier)
     window.t0_ns = min(guest.pause_began_ns for guest in window.guests.values())
     ends = (window.guests[name].resume_returned_ns or window.t1_ns for name in resumes)
@@ -132,8 +129,6 @@ def resume_late(
         since_ns=window.t1_ns,  # a call of ours that was given up may have resumed it meanwhile
         clock=clock,
     )
-    if not any(_perhaps_paused(answer) for answer in resumes.values()):
-        guard.disarm()
     earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
     for member in left:
         pause = window.guests[member.name]
@@ -141,6 +136,8 @@ def resume_late(
         window.guests[member.name] = again
         window.t1_ns = max(window.t1_ns, again.resume_returned_ns or 0)
     window.rescued = window.rescued or bool(earlier)
+    if not window.stuck:
+        guard.disarm()
 
 
 def _arm(
@@ -166,7 +163,7 @@ def _pause_all(
     def pause(member: Member) -> Call:
         try:
             call = hypervisor.pause(member.uuid, deadline)
-        except _NEVER_OURS as error:
+        except NOT_OURS as error:
             journal.note("refused", guest=member.name, uuid=member.uuid, why=error.message)
             raise
         journal.note("paused", guest=member.name, uuid=member.uuid)
@@ -210,24 +207,14 @@ def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline)
     )
 
 
-#: A pause that was refused before the call was made: the guest was paused by somebody else, is
-#: shut off, or gone. After any other error the pause may still have happened.
-_NEVER_OURS = (WrongState, GuestNotFound)
-
-
 def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) -> Sequence[Member]:
     """Every guest that we paused or may have paused."""
 
     def refused(member: Member) -> bool:
         answer = pauses.get(member.name)
-        return answer is not None and isinstance(answer.error, _NEVER_OURS)
+        return answer is not None and isinstance(answer.error, NOT_OURS)
 
     return [member for member in members if not refused(member)]
-
-
-def _perhaps_paused(answer: Answer[Resumed]) -> bool:
-    """Neither does it run, nor has it ended, nor is it somebody else's."""
-    return answer.error is not None and not isinstance(answer.error, (*_NEVER_OURS, TakenOver))
 
 
 def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str, int]:

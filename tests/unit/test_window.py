@@ -271,16 +271,16 @@ def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, m
 def test_who_could_not_be_resumed_is_resumed_late(bench):
     """What kept it from that has been done away with; the window tells of it as of the others."""
     bench.patience_s = 0.2
-    gone = ["libvirt"]
+    resume = bench.hypervisor.resume
 
-    def refuse():
-        if gone:
+    def resume_if_late(uuid, deadline):
+        if deadline.limit_s <= bench.patience_s:  # a call that was given up may be under way still
             raise ConnectionLost("gone", operation="resuming")
+        return resume(uuid, deadline)
 
-    bench.hypervisor.before["resume", "a"] = bench.hypervisor.before["resume", "b"] = refuse
+    bench.hypervisor.resume = resume_if_late
     window = bench.hold()
     assert window.guests["a"].stuck and window.guests["b"].stuck
-    gone.clear()
     with Journal(bench.folder, "run") as journal:
         resume_late(
             bench.members,
@@ -296,6 +296,25 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
     for pause in window.guests.values():
         assert not pause.stuck
         assert 0.2 < pause.inner_s <= pause.outer_s <= window.duration_s
+
+
+@pytest.mark.parametrize(("b_too", "nobody_runs"), [(False, True), (True, False)])
+def test_a_guest_that_has_ended_is_not_waited_for(bench, b_too, nobody_runs):
+    """One that is dead and one that is stuck: nobody runs. Both dead: nobody is paused either."""
+    bench.patience_s = 0.2
+
+    def end(name):
+        bench.states[name] = GuestState.SHUT_OFF
+
+    def refuse():
+        raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = lambda: end("a")
+    bench.hypervisor.before["resume", "b"] = (lambda: end("b")) if b_too else refuse
+    window = bench.hold()
+    assert not window.guests["a"].stuck
+    assert window.nobody_runs is window.stuck is nobody_runs
+    assert ("disarm" in bench.guard.calls) is not nobody_runs
 
 
 def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):

@@ -165,14 +165,16 @@ def test_the_update_is_given_the_budget_less_the_reserve(bench):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_abandons_the_update_and_resumes_the_guests(bench, number):
     """Repeated signals change nothing."""
-    release = threading.Event()
+    release, sent = threading.Event(), threading.Event()
 
     def interrupt(deadline):
         for _ in range(3):
             os.kill(os.getpid(), number)
+        sent.set()
         release.wait(30)
 
     bench.apply = interrupt
+    bench.hypervisor.before["resume", "a"] = lambda: sent.wait(30)  # else they might come too late
     window = bench.hold()
     assert isinstance(window.update_error, Interrupted)
     assert window.update_error.signal_name == number.name

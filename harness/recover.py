@@ -9,8 +9,6 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,65 +18,21 @@ from harness.errors import HarnessError, JournalError, UsageError
 from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
 from harness.lifecycle import ENDED, GuestState
-from harness.mend import Mended, look_closer, mend
+from harness.mend import look_closer, mend
 from harness.records import (
-    ClockRecord,
-    GuestRecord,
     Outcome,
-    RunRecord,
-    UpdateDomainRecord,
 )
+from harness.recovered import Action, Entries, Recovered, Treated, completed
 from harness.resume import resume_all
 from harness.runfolder import RunFolder, all_runs
 from harness.session import GuestSession
 from harness.settings import Config
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.whoami import boot_id
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0
 _ENDINGS = frozenset({"run finished", "recovered"})
-
-Entries = Sequence[Mapping[str, Any]]
-
-
-class Action(StrEnum):
-    """What was done, or would be done, about one guest."""
-
-    RESUMED = "resumed"
-    RUNS = "runs already"
-    ENDED = "has ended"
-    LEFT_ALONE = "left alone"
-    STRANDED = "STILL PAUSED"
-
-
-@dataclass
-class Treated:
-    """One guest of a dead run."""
-
-    member: Member
-    action: Action
-    why: str
-    mended: Mended | None = None
-    clock_outcome: Outcome | None = None
-    """None where there was no clock to mend."""
-    problem: str | None = None
-    accelerator: str = "unknown"
-
-
-@dataclass
-class Recovered:
-    """What became of one dead run."""
-
-    folder: RunFolder
-    guests: list[Treated] = field(default_factory=list)
-    error: HarnessError | None = None
-    """Why it could not be finished."""
-
-    @property
-    def stranded(self) -> list[str]:
-        """Guests that could not be resumed."""
-        return [g.member.name for g in self.guests if g.action is Action.STRANDED]
 
 
 def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
@@ -160,7 +114,7 @@ def recover(
         for treated in recovered.guests:
             if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
                 _mend(treated, config, hypervisor, deadline, clock)
-        folder.write_record(_completed(folder.record(), recovered, read(journal.path), clock))
+        folder.write_record(completed(folder.record(), recovered, read(journal.path), clock))
         if not recovered.stranded:
             journal.intend("recovered", guests={g.member.name: g.action for g in recovered.guests})
     return recovered
@@ -230,86 +184,3 @@ def _mend(
         )
     finally:
         session.close()
-
-
-def _completed(
-    record: RunRecord, recovered: Recovered, entries: Entries, clock: Clock
-) -> RunRecord:
-    """The record that the run left, completed as interrupted; what it judged itself stays."""
-    if record.finished_at is not None:
-        return _relieved(record, recovered)
-    known = {guest.name for guest in record.guests}
-    added = [_guest(treated, entries) for treated in recovered.guests]
-    new = tuple(guest for guest in added if guest.name not in known)
-    stranded = recovered.stranded
-    domain = _domain(entries, new)
-    return record.model_copy(
-        update={
-            "finished_at": utc_now(clock),
-            "outcome": Outcome.ERROR,
-            "exit_code": 4 if stranded else 130,
-            "guests": (*record.guests, *new),
-            "update_domains": (*record.update_domains, *([domain] if new else [])),
-            "problems": ("the run's process died; this record was completed by harness recover",),
-        }
-    )
-
-
-def _relieved(record: RunRecord, recovered: Recovered) -> RunRecord:
-    """Of a run that ended with guests still paused: who is so no longer. Its verdicts stay."""
-    treated = {one.member.uuid: one for one in recovered.guests}
-
-    def now(guest: GuestRecord) -> GuestRecord:
-        one = treated.get(guest.uuid)
-        if one is None or not guest.still_paused:
-            return guest
-        stranded = one.action is Action.STRANDED
-        problems = (*guest.problems, f"harness recover: {_said(one)}")
-        return guest.model_copy(update={"still_paused": stranded, "problems": problems})
-
-    return record.model_copy(update={"guests": tuple(now(guest) for guest in record.guests)})
-
-
-def _said(treated: Treated) -> str:
-    return f"{treated.member.name}: {treated.action}: {treated.why}"
-
-
-def _guest(treated: Treated, entries: Entries) -> GuestRecord:
-    mended = treated.mended or Mended(None)
-    return GuestRecord(
-        name=treated.member.name,
-        uuid=treated.member.uuid,
-        outcome=Outcome.ERROR,
-        accelerator=treated.accelerator,
-        pause_window_s=_paused_for_s(treated.member, entries),
-        clock=ClockRecord(
-            method=mended.method,
-            after_resume=mended.after_resume,
-            after_correction=mended.after_correction,
-        ),
-        still_paused=treated.action is Action.STRANDED,
-        problems=(_said(treated), *([treated.problem] if treated.problem else [])),
-    )
-
-
-def _paused_for_s(member: Member, entries: Entries) -> float | None:
-    """From the intent to pause to the resume, by the journal's boot clock; None if unknown."""
-    began = resumed = None
-    for entry in entries:
-        if entry["event"] == "pausing" and any(g["uuid"] == member.uuid for g in entry["guests"]):
-            began, resumed = entry["boottime_ns"], None
-        elif entry["event"] == "resumed" and entry["uuid"] == member.uuid:
-            resumed = entry["boottime_ns"]
-    return None if began is None or resumed is None else (resumed - began) / NS_PER_S
-
-
-def _domain(entries: Entries, guests: Sequence[GuestRecord]) -> UpdateDomainRecord:
-    names = [entry["name"] for entry in entries if entry["event"] == "update domain"]
-    windows = [guest.pause_window_s for guest in guests if guest.pause_window_s is not None]
-    return UpdateDomainRecord(
-        name=names[-1] if names else "unknown",
-        guests=tuple(guest.name for guest in guests),
-        outcome=Outcome.ERROR,
-        pause_window_s=max(windows, default=None),
-        problems=("the run's process died during this update domain",),
-    )

@@ -21,7 +21,8 @@ from harness.commands.common import (
 from harness.errors import GuestStranded, HarnessError
 from harness.paths import state_dir
 from harness.records import EXIT_CODES, Outcome
-from harness.recover import Action, Recovered, Treated, assess, dead_runs, recover
+from harness.recover import assess, dead_runs, recover
+from harness.recovered import Action, Recovered, Treated
 from harness.report.words import offset, printable
 from harness.runfolder import RunFolder
 from harness.timebase import Deadline

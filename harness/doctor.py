@@ -23,6 +23,9 @@ from harness.session import GuestSession
 from harness.settings import Config
 from harness.timebase import Deadline
 
+_MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
+_MEND_OFF = "start it, or leave it out"
+
 
 class Level(StrEnum):
     """How much a finding matters."""
@@ -119,9 +122,8 @@ def _guests(config: Config, hypervisor: Hypervisor, deadline: Deadline) -> Itera
         if info.state.state is GuestState.RUNNING:
             running.append(info)
         else:
-            yield Finding(
-                f"guest {info.name}", Level.PROBLEM, f"is {info.state}", "start it, or leave it out"
-            )
+            mend = _MEND_PAUSED if info.state.state is GuestState.PAUSED else _MEND_OFF
+            yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", mend)
     yield _metadata_address(config.events.address)
     yield from _logins(running, config, hypervisor, deadline)
 

@@ -111,6 +111,8 @@ def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, l
     libvirt.pause(theirs.uuid, Deadline.after(10))
     try:
         assert state_of(libvirt, ours.uuid) is PAUSED
+        found = run.command("doctor", "-c", str(lab.config_file))
+        assert found.stdout.count("if a run of ours paused it; else whoever did") == 2
         found = run.command("recover", "--dry-run")
         assert found.returncode == 0
         assert "was paused by this run" in found.stdout

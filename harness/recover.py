@@ -19,9 +19,7 @@ from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
 from harness.lifecycle import ENDED, GuestState
 from harness.mend import look_closer, mend
-from harness.records import (
-    Outcome,
-)
+from harness.records import Outcome
 from harness.recovered import Action, Entries, Recovered, Treated, completed
 from harness.resume import resume_all
 from harness.runfolder import RunFolder, all_runs

@@ -82,6 +82,15 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say(line: str) -> None:
+    """One line beside the result, as it is: names and paths in it are data."""
+    from rich.text import Text
+
+    from harness.report.spoken import printable
+
+    err().print(Text(printable(line)), soft_wrap=True)
+
+
 @contextmanager
 def whoever_listens() -> Iterator[None]:
     """For results: a reader or a terminal that went away changes neither what was done nor the
@@ -109,7 +118,7 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
 
     found = file or next((path for path in config_files() if _is_there(path)), None)
     if found is None and (lab := lab_config_file()) is not None:
-        err().print(f"using the configuration of the lab that is up: {lab}", soft_wrap=True)
+        say(f"using the configuration of the lab that is up: {lab}")
         found = lab
     return load(found, environment=os.environ, flags=flags)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.common import F, connection_options, err, hypervisor, load_config
+from harness.commands.common import F, connection_options, hypervisor, load_config, say
 from harness.config import Loaded
 from harness.errors import UsageError
 from harness.paths import state_dir
@@ -87,7 +87,7 @@ def serve(
 
     def ready() -> None:
         port = sockets[0].getsockname()[1]
-        err().print(f"answering guests on {settings.address}:{port}", soft_wrap=True)
+        say(f"answering guests on {settings.address}:{port}")
         if ready_fd is not None:
             os.write(ready_fd, b"!")
             os.close(ready_fd)

@@ -10,11 +10,11 @@ import click
 
 from harness.commands.common import (
     connection_options,
-    err,
     json_option,
     load_config,
     out,
     print_json,
+    say,
 )
 from harness.errors import UsageError
 from harness.paths import state_dir
@@ -75,14 +75,14 @@ def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
     from harness.experiment.tidy import write
     from harness.rehearsal import rehearse
 
-    _say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
+    say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
     carry_out = partial(
         rehearse, state_dir=state_dir(), config_file=loaded.file, label="experiment"
     )
-    error = experiment.conduct(loaded.config, carry_out, _say)
+    error = experiment.conduct(loaded.config, carry_out, say)
     files, warnings = write(experiment)
     for warning in warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if as_json:
         print_json({
             "folder": experiment.folder,
@@ -95,7 +95,7 @@ def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
         for file in files:
             click.echo(file)
     if error is not None:
-        _say(f"{len(experiment.left)} cells are left; the same command goes on with them")
+        say(f"{len(experiment.left)} cells are left; the same command goes on with them")
         raise error
 
 
@@ -125,7 +125,3 @@ def _hold(
     click.echo(
         f"sooner: kill -INT {held.process.pid}; afterwards: harness report {held.folder.run_id}"
     )
-
-
-def _say(line: str) -> None:
-    err().print(printable(line), markup=False, soft_wrap=True)

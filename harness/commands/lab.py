@@ -13,17 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.commands import lab_box
-from harness.commands.common import err, json_option, load_config, out, print_json
+from harness.commands.common import json_option, load_config, out, print_json, say
 from harness.errors import HarnessError, UsageError
 from harness.report.words import printable
 from harness.timebase import Deadline
 
 if TYPE_CHECKING:
     from harness.lab.images import Image
-
-
-def _say(line: str) -> None:
-    err().print(Text(printable(line)), soft_wrap=True)
 
 
 @click.group()
@@ -71,7 +67,7 @@ def up(
     """Boot guests and wait until each answers SSH."""
     _bring_up(count, image, sha256, accelerator, timeout_s)
     _show_status(as_json)
-    _say("next: harness run, or harness lab ssh lab-1; in the end: harness lab down")
+    say("next: harness run, or harness lab ssh lab-1; in the end: harness lab down")
 
 
 def _bring_up(
@@ -84,7 +80,7 @@ def _bring_up(
     lab.up(
         default_specs(count, image),
         deadline=Deadline.after(timeout_s),
-        progress=_say,
+        progress=say,
         accelerator=accelerator,
         images=given,
     )
@@ -99,7 +95,7 @@ def _given_image(image: str, sha256: str | None) -> Mapping[str, Image]:
         if sha256 is not None:
             raise UsageError(f"--sha256 is for cloud images; {image} is built here")
         return {}
-    return {image: fetch(image, sha256, _say)}
+    return {image: fetch(image, sha256, say)}
 
 
 @command.command()
@@ -119,7 +115,7 @@ def _show_status(as_json: bool) -> bool:
         print_json(found or {"guests": []})
         return found is not None
     if found is None:
-        _say("no lab is up (hint: harness lab up)")
+        say("no lab is up (hint: harness lab up)")
         return False
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("guest", "address", "state", "image", "update domain"):
@@ -162,8 +158,8 @@ def down() -> None:
     from harness.lab import lab, state
 
     if state.load() is None:
-        _say("no lab is up")
-    lab.down(_say)
+        say("no lab is up")
+    lab.down(say)
 
 
 @command.command(epilog="Example: harness lab build tiny debian")
@@ -173,7 +169,7 @@ def build(images: tuple[str, ...]) -> None:
     from harness.lab.images import ensure
 
     for image in images:
-        ensure(image, _say)
+        ensure(image, say)
 
 
 @command.command("try")
@@ -195,7 +191,7 @@ def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         code = maintain(load_config(config_file, {}), (), dry_run=False, as_json=as_json)
     except BaseException:
         with suppress(HarnessError):  # the first error is the one to tell
-            lab.down(_say)
+            lab.down(say)
         raise
-    lab.down(_say)
+    lab.down(say)
     ctx.exit(code)

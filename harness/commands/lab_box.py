@@ -6,17 +6,12 @@ import os
 from typing import Any
 
 import click
-from rich.text import Text
 
-from harness.commands.common import err, json_option, print_json
+from harness.commands.common import json_option, print_json, say
 from harness.report.words import printable
 from harness.timebase import Deadline
 
 _SYNC_S = 120.0
-
-
-def _say(line: str) -> None:
-    err().print(Text(printable(line)), soft_wrap=True)
 
 
 _EXAMPLES = """\b
@@ -64,15 +59,15 @@ def up(
     from harness.lab.images import ensure
 
     if state.load() is None:
-        ensure(boxes.IMAGE, _say)
+        ensure(boxes.IMAGE, say)
     boxes.up(
         boxes.Size(cpus, memory_mib),
         deadline=Deadline.after(timeout_s),
-        progress=_say,
+        progress=say,
         accelerator=accelerator,
     )
     _show(as_json)
-    _say("next: harness lab box ssh harness lab try -n 2; in the end: harness lab box down")
+    say("next: harness lab box ssh harness lab try -n 2; in the end: harness lab box down")
 
 
 @command.command()
@@ -102,7 +97,7 @@ def _show(as_json: bool) -> bool:
     if as_json:
         print_json(found)
     elif box is None:
-        _say("there is no box (hint: harness lab box up)")
+        say("there is no box (hint: harness lab box up)")
     else:
         for key, value in found.items():
             click.echo(f"{key:14} {printable(str(value))}")
@@ -139,7 +134,7 @@ def cut() -> None:
     """
     from harness.lab.box import box as boxes
 
-    boxes.cut(_say)
+    boxes.cut(say)
 
 
 @command.command()
@@ -147,4 +142,4 @@ def down() -> None:
     """Remove every trace of the box. Safe to repeat."""
     from harness.lab.box import box as boxes
 
-    boxes.down(_say)
+    boxes.down(say)

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from harness.commands.common import err, json_option, print_json, whoever_listens
+from harness.commands.common import json_option, print_json, say, whoever_listens
 from harness.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.paths import state_dir
-from harness.report.spoken import printable
 
 
 @click.command(
@@ -82,12 +81,12 @@ def command(
         ),
         finish=finish,
         repeat=repeat,
-        say=_say,
+        say=say,
     )
     look_back(night, nights=nights, fail_on_regression=fail_on_regression)
     publish(night, prometheus, junit)
     for warning in night.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     host = night.runs[0].host.hostname if night.runs else platform.node()
     with whoever_listens():
         if as_json:
@@ -95,7 +94,3 @@ def command(
         else:
             click.echo(night.summary(host))
     ctx.exit(night.exit_code)
-
-
-def _say(line: str) -> None:
-    err().print(printable(line), markup=False, soft_wrap=True)

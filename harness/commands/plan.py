@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.commands.common import err, hypervisor, json_option, out, print_json
+from harness.commands.common import hypervisor, json_option, out, print_json, say
 from harness.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
@@ -47,7 +47,7 @@ def command(
     with hypervisor(config) as host:
         plan = survey(config, guests, host, update)
     for warning in plan.warnings:
-        err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        say(f"warning: {warning}")
     print_plan(plan, config, update, as_json=as_json)
 
 

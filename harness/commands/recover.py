@@ -11,12 +11,12 @@ from rich.text import Text
 
 from harness.commands.common import (
     connection_options,
-    err,
     hypervisor,
     json_option,
     load_config,
     out,
     print_json,
+    say,
 )
 from harness.errors import GuestStranded, HarnessError
 from harness.paths import state_dir
@@ -60,10 +60,10 @@ def command(
     again. What it needs to know is in the run folder; -c and --uri lay over that. A run that
     cannot be finished keeps nobody from the others, and makes it exit code 3.
     """
-    found = [_finished(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
+    found = [_finish(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
     for one in found:
         if one.error is not None:
-            _warn(f"run {one.folder.run_id} is not finished: {one.error}")
+            say(f"run {one.folder.run_id} is not finished: {one.error}")
         elif not dry_run:
             _redraw(one.folder, page=not no_report)
     if as_json:
@@ -80,27 +80,21 @@ def command(
     ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
 
 
-def _finished(
+def _finish(
     folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool
 ) -> Recovered:
     """One run; that it cannot be finished keeps nobody from the others."""
     try:
-        return _finish(folder, config_file, uri, dry_run)
+        config = load_config(config_file, {}).config if config_file else folder.config()
+        if uri is not None:
+            config = config.model_copy(update={"uri": uri})
+        with hypervisor(config) as host:
+            if dry_run:
+                deadline = Deadline.after(config.prepare_timeout_s)
+                return Recovered(folder, assess(folder, host, deadline))
+            return recover(folder, host, config=config)
     except HarnessError as error:
         return Recovered(folder, error=error)
-
-
-def _finish(
-    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool
-) -> Recovered:
-    config = load_config(config_file, {}).config if config_file else folder.config()
-    if uri is not None:
-        config = config.model_copy(update={"uri": uri})
-    with hypervisor(config) as host:
-        if dry_run:
-            deadline = Deadline.after(config.prepare_timeout_s)
-            return Recovered(folder, assess(folder, host, deadline))
-        return recover(folder, host, config=config)
 
 
 def _redraw(folder: RunFolder, *, page: bool) -> None:
@@ -111,13 +105,9 @@ def _redraw(folder: RunFolder, *, page: bool) -> None:
     try:
         junit.keep(folder, folder.record())
     except HarnessError as error:
-        _warn(f"warning: {error}")
+        say(f"warning: {error}")
     for warning in finish(folder) if page else ():
-        _warn(f"warning: {warning}")
-
-
-def _warn(text: str) -> None:
-    err().print(printable(text), markup=False, soft_wrap=True)
+        say(f"warning: {warning}")
 
 
 def _as_data(found: Recovered) -> dict[str, Any]:

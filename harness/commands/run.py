@@ -14,6 +14,7 @@ from harness.commands.common import (
     json_option,
     out,
     print_json,
+    say,
     whoever_listens,
 )
 from harness.commands.common import show_config as print_config
@@ -119,7 +120,7 @@ def maintain(
     with hypervisor(config) as host:
         plan = survey(config, guests, host, update)
         for warning in plan.warnings:
-            err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+            say(f"warning: {warning}")
         if dry_run:
             from harness.commands.plan import print_plan
 
@@ -156,8 +157,7 @@ def _carry_out(
     from harness.run import run
 
     for dead in dead_runs(state_dir()):
-        say = f"run {dead.run_id} came to no good end; finish it with: harness recover"
-        err().print(say, markup=False, soft_wrap=True)
+        say(f"run {dead.run_id} came to no good end; finish it with: harness recover")
     with watching(plan, loaded.config.budget_s, err()) as observer:
         finished = run(
             loaded.config,
@@ -188,7 +188,7 @@ def _make_reports(finished: Finished) -> None:
         except KeyboardInterrupt:  # the run is over, and its exit code stays
             warnings = ["no report was written: interrupted (harness report --format html)"]
         for warning in warnings:
-            err().print(f"warning: {warning}", markup=False, soft_wrap=True)
+            say(f"warning: {warning}")
         if not warnings:
             page = finished.folder.path / "report.html"
             err().print(printable(f"report:     {page}"), markup=False, soft_wrap=True, style="dim")

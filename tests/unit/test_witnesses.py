@@ -439,7 +439,7 @@ def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
     # A busy machine asks less often than it should, never more.
     assert min(before_s, paused_s) > 0.09
     assert max(edge_s, after_s) < min(before_s, paused_s) / 2
-    assert told.silent_s > 0.5
+    assert told.silent_s > 1.0
 
 
 def test_without_icmp_a_process_of_the_guest_is_asked(scene, monkeypatch):

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks import document
 from harness.checks import CHECKS
+from harness.core.timebase import Deadline, Stopwatch
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.timebase import Deadline, Stopwatch
 
 REPEATS = 5
 GUESTS = {"python3": "debian", "sh": "tiny"}

@@ -23,14 +23,14 @@ from itertools import product
 from benchmarks import document
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
-from harness.config import load
-from harness.fanout import fan_out
+from harness.core.config import load
+from harness.core.fanout import fan_out
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.session import GuestSession
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 
 INTERPRETERS = ("python3", "perl", "sh")
 #: The daemon's unit, under the name that it has in the table.

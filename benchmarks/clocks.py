@@ -22,16 +22,16 @@ from functools import partial
 from benchmarks import document
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
-from harness.config import load
-from harness.fanout import fan_out
+from harness.core.config import load
+from harness.core.fanout import fan_out
+from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.mend import Mended, mend
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.turns import Turns
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6

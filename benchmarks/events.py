@@ -26,6 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.host.driver import LibvirtHypervisor
@@ -33,7 +34,6 @@ from harness.host.protocol import EventKind
 from harness.journal import read
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 
 GUESTS = 1000
 SECONDS = 20

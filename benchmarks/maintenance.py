@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.timebase import Deadline, Stopwatch
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.timebase import Deadline, Stopwatch
 
 REPEATS = 7
 TINY = [f"tiny-{number}" for number in range(1, 5)]

@@ -22,9 +22,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks import document
-from harness.history.schema import figures, runs
-from harness.history.store import History
-from harness.records import (
+from harness.core.records import (
     CheckRecord,
     ClockReading,
     ClockRecord,
@@ -35,8 +33,10 @@ from harness.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
+from harness.core.timebase import Stopwatch
+from harness.history.schema import figures, runs
+from harness.history.store import History
 from harness.runfolder import RunFolder
-from harness.timebase import Stopwatch
 
 REPEATS = 5
 GUESTS, RUNS = 100, 10_000

@@ -24,12 +24,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lifecycle import GuestState
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 
 GUESTS = ("soak-1", "soak-2")
 BUDGET_S = 8.0

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed, Testimony
-from harness.errors import HarnessError
-from harness.fanout import errors, fan_out
+from harness.core.errors import HarnessError
+from harness.core.fanout import errors, fan_out
+from harness.core.records import ClockReading
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.health import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal
 from harness.mend import Mended, look_closer, mend
 from harness.pauses import GuestPause, PauseWindow
-from harness.records import ClockReading
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.turns import Turns
 from harness.witnesses import witnesses_for
 from harness.witnesses.group import Witnesses

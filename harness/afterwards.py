@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
 from harness.runfolder import RunFolder, write_atomically
 
 #: A hundred guests take five seconds.

@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.errors import GuestStranded, HarnessError
+from harness.core.errors import GuestStranded, HarnessError
 
 #: name → one line of help. The module ``harness.commands.<name>`` is loaded only when needed,
 #: so that ``--help`` and completion are quick.

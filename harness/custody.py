@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import GuestNotFound, WrongState
+from harness.core.errors import GuestNotFound, WrongState
 from harness.host.protocol import EventKind, LifecycleEvent
 
 #: Said before a guest is paused: somebody else paused it, it is shut off, or gone. Said when it is

@@ -10,9 +10,11 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.core.fanout import fan_out
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.events.sockets import carriers, how_to_add
-from harness.fanout import fan_out
 from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import GuestInfo, Hypervisor
@@ -20,8 +22,6 @@ from harness.lifecycle import GuestState
 from harness.recover import dead_runs
 from harness.runfolder import FREE_BYTES_WANTED
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import Deadline
 
 _MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
 _MEND_OFF = "start it, or leave it out"

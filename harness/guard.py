@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from harness.errors import GuardianLost
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.core.errors import GuardianLost
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 #: Starting it includes a Python interpreter and a connection to libvirt.
 _ANSWER_S = 15.0

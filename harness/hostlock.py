@@ -19,10 +19,10 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.durations import spoken
-from harness.errors import HostBusy, InfrastructureError
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
-from harness.whoami import who_am_i
+from harness.core.durations import spoken
+from harness.core.errors import HostBusy, InfrastructureError
+from harness.core.identity import who_am_i
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 _FOLDER_VARIABLE = "HARNESS_LOCK_DIR"
 _SYSTEM_FOLDER = Path("/run/lock")

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.errors import JournalError
-from harness.timebase import SYSTEM_CLOCK, Clock
+from harness.core.errors import JournalError
+from harness.core.timebase import SYSTEM_CLOCK, Clock
 
 FILE_NAME = "journal.jsonl"
 _CLOSED = -1

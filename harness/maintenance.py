@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from harness.aftercare import Aftermath, Care
+from harness.core.errors import HarnessError, InfrastructureError
+from harness.core.records import GuestRecord, UpdateDomainRecord
+from harness.core.settings import Config
+from harness.core.signals import Interruption
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import Member
-from harness.errors import HarnessError, InfrastructureError
 from harness.guard import Guard
 from harness.host.protocol import Hypervisor
-from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.notice import Notice, Unannounced
 from harness.pauses import PauseWindow
 from harness.plan import UpdateDomain
 from harness.progress import Observer, Phase, Step
 from harness.recording import keep_raw, record_domain, record_guest, record_untouched
-from harness.records import GuestRecord, UpdateDomainRecord
 from harness.resume import still_paused
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import UpdateCalls, hold_window, resume_late
 from harness.witnesses.group import with_edges

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from harness.clock.correction import Correction, correct
 from harness.clock.watching import watch
-from harness.errors import HarnessError
-from harness.records import ClockReading, Outcome, WatchRecord
+from harness.core.errors import HarnessError
+from harness.core.records import ClockReading, Outcome, WatchRecord
+from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 #: For a second opinion; an agent that hangs must not hold us up.
 _OPINION_S = 3.0

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.core.records import Outcome, RunRecord
 from harness.history.figures import RUN, figures_of
-from harness.records import Outcome, RunRecord
 from harness.report.spoken import duration, printable
 from harness.runfolder import RunFolder
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from harness.interruption import Interruption
+from harness.core.records import NoticeRecord
+from harness.core.signals import Interruption
 from harness.journal import Journal
 from harness.plan import Plan, UpdateDomain
-from harness.records import NoticeRecord
 
 
 class Notice(Protocol):
@@ -16,7 +16,7 @@ class Notice(Protocol):
 
     A promise: after ``wait`` has said so, and only then, the domain's guests may be paused; that
     is when somebody in scope has approved, or the announced time has come. Errors are of
-    :mod:`harness.errors`.
+    :mod:`harness.core.errors`.
     """
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:

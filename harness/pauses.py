@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.core.errors import HarnessError, TakenOver
+from harness.core.timebase import NS_PER_S
 from harness.custody import NOT_OURS
-from harness.errors import HarnessError, TakenOver
-from harness.timebase import NS_PER_S
 from harness.updates.protocol import Applied
 
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.errors import MissingCapability, PlanError, WrongState
+from harness.core.errors import MissingCapability, PlanError, WrongState
+from harness.core.settings import Config, GuestSection
 from harness.host.protocol import GuestInfo
 from harness.lifecycle import GuestState, Operation, allowed
-from harness.settings import Config, GuestSection
 from harness.updates.protocol import HostUpdate, Scope
 
 #: The one update domain of a host whose guests must all pause together.

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.config import Loaded
-    from harness.errors import HarnessError
-    from harness.records import CheckRecord, GuestRecord, RunRecord
-    from harness.settings import Config
+    from harness.core.config import Loaded
+    from harness.core.errors import HarnessError
+    from harness.core.records import CheckRecord, GuestRecord, RunRecord
+    from harness.core.settings import Config
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,7 +120,7 @@ def _harness_loaded(pytestconfig: pytest.Config) -> Loaded:
 @pytest.fixture(scope="session")
 def harness_state_dir() -> Path:
     """Where run folders go: as on the command line, so that `harness report` finds them."""
-    from harness.paths import state_dir
+    from harness.core.paths import state_dir
 
     return state_dir()
 
@@ -146,7 +146,7 @@ def maintenance(
         settings: Mapping[str, Any] | None = None,
     ) -> MaintenanceResult:
         from harness import afterwards, rehearsal
-        from harness.errors import GuestStranded, HarnessError, Interrupted
+        from harness.core.errors import GuestStranded, HarnessError, Interrupted
 
         config = _changed(harness_config, update, budget_s, settings or {})
         try:
@@ -179,7 +179,7 @@ def _changed(
 ) -> Config:
     import shlex
 
-    from harness.config import overlaid
+    from harness.core.config import overlaid
 
     changes = dict(settings)
     if update is not None:
@@ -192,7 +192,7 @@ def _changed(
 
 def _skip_if_missing(error: HarnessError | ImportError) -> None:
     """Skip where the error says that this machine lacks something; else do nothing."""
-    from harness.errors import ConnectionLost, MissingCapability
+    from harness.core.errors import ConnectionLost, MissingCapability
 
     if isinstance(error, MissingCapability):
         name = error.name

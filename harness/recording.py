@@ -9,22 +9,22 @@ from harness.aftercare import Aftermath, Baseline
 from harness.checks import judge_all
 from harness.checks.evidence import Evidence, Testimony
 from harness.checks.frozen import monotonic_deficit
-from harness.host.protocol import EventKind, Hypervisor
-from harness.host.reference import synchronised
-from harness.mend import Mended
-from harness.pauses import GuestPause, PauseWindow
-from harness.plan import UpdateDomain
-from harness.records import (
+from harness.core.records import (
     ClockReading,
     ClockRecord,
     GuestRecord,
     Outcome,
     UpdateDomainRecord,
 )
+from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S
+from harness.host.protocol import EventKind, Hypervisor
+from harness.host.reference import synchronised
+from harness.mend import Mended
+from harness.pauses import GuestPause, PauseWindow
+from harness.plan import UpdateDomain
 from harness.runfolder import RunFolder
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import NS_PER_S
 
 
 def evidence_of(

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock.arithmetic import judge_offset
+from harness.core.errors import HarnessError, JournalError, UsageError
+from harness.core.identity import boot_id
+from harness.core.records import Outcome
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import Member, held, unmended
-from harness.errors import HarnessError, JournalError, UsageError
 from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
 from harness.lifecycle import ENDED, GuestState
 from harness.mend import look_closer, mend
-from harness.records import Outcome
 from harness.recovered import Action, Entries, Recovered, Treated, completed
 from harness.resume import resume_all
 from harness.runfolder import RunFolder, all_runs
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.whoami import boot_id
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0

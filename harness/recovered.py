@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.custody import Member
-from harness.errors import HarnessError
-from harness.mend import Mended
-from harness.records import (
+from harness.core.errors import HarnessError
+from harness.core.records import (
     ClockRecord,
     GuestRecord,
     Outcome,
     RunRecord,
     UpdateDomainRecord,
 )
+from harness.core.timebase import NS_PER_S, Clock, utc_now
+from harness.custody import Member
+from harness.mend import Mended
 from harness.runfolder import RunFolder
-from harness.timebase import NS_PER_S, Clock, utc_now
 
 Entries = Sequence[Mapping[str, Any]]
 

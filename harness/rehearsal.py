@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.notice import Notice
 from harness.progress import Observer, silent
-from harness.settings import Config
-from harness.timebase import Deadline
 from harness.updates.learnt import learn
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make

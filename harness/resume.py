@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.custody import NOT_OURS, Member, announced, resumed_since
-from harness.errors import (
+from harness.core.errors import (
     DeadlineExpired,
     HarnessError,
     HypervisorError,
     JournalError,
     TakenOver,
 )
-from harness.fanout import Answer, fan_out
+from harness.core.fanout import Answer, fan_out
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
+from harness.custody import NOT_OURS, Member, announced, resumed_since
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal, read
 from harness.lifecycle import GuestState
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0

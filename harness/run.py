@@ -15,19 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from harness import __version__
-from harness.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
-from harness.fanout import errors, fan_out
-from harness.guard import Guardian
-from harness.host.protocol import Hypervisor
-from harness.host.reference import synchronised
-from harness.hostlock import host_lock
-from harness.interruption import Interruption
-from harness.journal import Journal
-from harness.maintenance import DomainResult, Tools, left_alone, maintain
-from harness.notice import Notice, Unannounced
-from harness.plan import Plan, UpdateDomain
-from harness.progress import Observer, Phase, Step, silent, undisturbed
-from harness.records import (
+from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
+from harness.core.fanout import errors, fan_out
+from harness.core.identity import who_am_i
+from harness.core.records import (
     EXIT_CODES,
     HostRecord,
     Outcome,
@@ -35,13 +26,22 @@ from harness.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
+from harness.core.settings import Config
+from harness.core.signals import Interruption
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.guard import Guardian
+from harness.host.protocol import Hypervisor
+from harness.host.reference import synchronised
+from harness.hostlock import host_lock
+from harness.journal import Journal
+from harness.maintenance import DomainResult, Tools, left_alone, maintain
+from harness.notice import Notice, Unannounced
+from harness.plan import Plan, UpdateDomain
+from harness.progress import Observer, Phase, Step, silent, undisturbed
 from harness.report import junit
 from harness.runfolder import RunFolder, new_run_id
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.updates.protocol import HostUpdate, UpdateContext
-from harness.whoami import who_am_i
 
 
 @dataclass(frozen=True)

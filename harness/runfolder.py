@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import InfrastructureError, UsageError
-from harness.records import RunRecord
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, utc_now
+from harness.core.errors import InfrastructureError, UsageError
+from harness.core.records import RunRecord
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Clock, utc_now
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -12,15 +12,15 @@ from harness.checks.evidence import Observed
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
-from harness.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
+from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
+from harness.core.records import ClockReading
+from harness.core.settings import Config, GuestSection
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.guest.access import SshSettings
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.records import ClockReading
-from harness.settings import Config, GuestSection
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.witnesses.group import Witnesses
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.plan import Plan, make_plan
-from harness.settings import Config
-from harness.timebase import Deadline
 from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate
 

@@ -6,16 +6,16 @@ from typing import Any
 
 from harness.clock.correction import Correction, correct
 from harness.clock.watching import watch
-from harness.errors import HarnessError, WrongState
+from harness.core.errors import HarnessError, WrongState
+from harness.core.records import ClockReading, Outcome, WatchRecord
+from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.reference import synchronised
 from harness.lifecycle import GuestState
 from harness.mend import second_opinion
 from harness.recording import second_opinion_fields
-from harness.records import ClockReading, Outcome, WatchRecord
 from harness.session import GuestSession
-from harness.settings import Config
-from harness.timebase import NS_PER_S, Deadline, Stopwatch
 
 Row = dict[str, Any]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Barrier, BrokenBarrierError, Semaphore
 
-from harness.timebase import Deadline
+from harness.core.timebase import Deadline
 
 #: So long a clock waits for its turn: one takes a tenth of a second under emulation.
 _QUEUE_S = 1.0

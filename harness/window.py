@@ -19,22 +19,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.custody import NOT_OURS, Member
-from harness.errors import (
+from harness.core.errors import (
     GuardianLost,
     HarnessError,
     Interrupted,
     JournalError,
     UpdateOverran,
 )
-from harness.fanout import Answer, errors, fan_out, hire
+from harness.core.fanout import Answer, errors, fan_out, hire
+from harness.core.signals import Interruption, Job
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.custody import NOT_OURS, Member
 from harness.guard import Guard
 from harness.host.protocol import Call, Hypervisor
-from harness.interruption import Interruption, Job
 from harness.journal import Journal, read
 from harness.pauses import GuestPause, PauseWindow
 from harness.resume import Resumed, as_data, resume_all
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.

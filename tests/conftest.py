@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.config import load
+from harness.core.config import load
+from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.session import GuestSession
-from harness.timebase import Deadline
 from tests.clocks import set_right
 from tests.required import required
 

@@ -33,8 +33,8 @@ from benchmarks.compare.plot import draw
 from benchmarks.compare.prober import probing
 from benchmarks.compare.startup import first_call_ms, help_ms
 from harness import __version__
+from harness.core.timebase import utc_now
 from harness.lab.specs import GuestSpec
-from harness.timebase import utc_now
 
 Sample = dict[str, Any]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checks import CHECKS
+from harness.core.timebase import Stopwatch
 from harness.lab.state import lab_dir
-from harness.timebase import Stopwatch
 
 UPDATE_S = 0.5
 UPDATE = f"sleep {UPDATE_S}"

@@ -14,7 +14,7 @@ import libvirt_qemu
 
 from benchmarks.compare.contenders import UPDATE_S
 from harness.clock.sampling import Sampler
-from harness.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 
 Calls = Sequence[Callable[[], object]]
 

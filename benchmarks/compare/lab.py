@@ -12,13 +12,13 @@ from pathlib import Path
 
 import libvirt
 
-from harness.config import load
+from harness.core.config import load
+from harness.core.timebase import NS_PER_S, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.session import GuestSession
-from harness.timebase import NS_PER_S, Deadline, NotYet, wait_for
 
 _MACHINES_CONFIG = "/etc/default/libvirt-guests"
 _GUESTS_CONFIG = "URIS=qemu:///system\nON_SHUTDOWN=suspend\nSYNC_TIME=1\nON_BOOT=start\n"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from harness.core.signals import Interruption
+from harness.core.timebase import Deadline
 from harness.custody import Member
 from harness.host.driver import LibvirtHypervisor
-from harness.interruption import Interruption
 from harness.journal import Journal
-from harness.timebase import Deadline
 from harness.updates.protocol import Applied
 from harness.window import UpdateCalls, hold_window
 from tests.fakes.guard import FakeGuard

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
 
 INTERVAL_S = 0.020
 _ECHO = 8

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.timebase import Stopwatch
+from harness.core.timebase import Stopwatch
 
 HARNESS = [sys.executable, "-m", "harness"]
 

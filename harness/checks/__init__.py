@@ -33,7 +33,7 @@ from harness.checks import (
     vcpus,
 )
 from harness.checks.evidence import Evidence
-from harness.records import CheckRecord
+from harness.core.records import CheckRecord
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "canary"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "watch"
 

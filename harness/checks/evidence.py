@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from harness.core.records import CheckRecord, ClockReading, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
-from harness.records import CheckRecord, ClockReading, Outcome, WatchRecord
 
 T = TypeVar("T")
 

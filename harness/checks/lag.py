@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
 from harness.clock.arithmetic import judge_offset
-from harness.records import CheckRecord, ClockReading
+from harness.core.records import CheckRecord, ClockReading
 
 NAME = "lag"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 PREFIX = "own:"
 #: 77 is what test programs have long used for "skipped" (automake).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.checks.evidence import Evidence, Missing, missing
 from harness.checks.life import Life
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "processes"
 NEEDS = Life

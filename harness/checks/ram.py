@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing, unknown
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "ram"
 #: QEMU's own code and heap come and go; a guest that lost its RAM is far beyond that.

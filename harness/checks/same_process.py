@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.checks.evidence import Evidence
+from harness.core.records import CheckRecord, Outcome
 from harness.host.protocol import ProcessIdentity
-from harness.records import CheckRecord, Outcome
 
 NAME = "same-process"
 

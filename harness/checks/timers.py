@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "timers"
 #: How late a timer may fire: emulated guests share few cores.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing, unknown
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 
 NAME = "vcpus"
 #: Threads that stand still use none: 0 is what is measured. This is room for one that wakes once

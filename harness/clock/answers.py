@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from harness.clock.arithmetic import Sample
-from harness.timebase import NS_PER_S
+from harness.core.timebase import NS_PER_S
 
 #: /proc/uptime counts hundredths of a second and is cut, not rounded.
 _UPTIME_RESOLUTION_NS = 10_000_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import ClockReading, Outcome
+from harness.core.records import ClockReading, Outcome
 
 _NS = 1e-9
 #: Linux lets a clock run faster or slower by a tenth at most (ADJ_TICK).

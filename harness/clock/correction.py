@@ -15,9 +15,9 @@ from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.reach import Reach
-from harness.errors import HarnessError
-from harness.records import ClockReading, Outcome
-from harness.timebase import Deadline
+from harness.core.errors import HarnessError
+from harness.core.records import ClockReading, Outcome
+from harness.core.timebase import Deadline
 
 #: Attempts with one method before the next is tried.
 ATTEMPTS = 3

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Literal, get_args
 
 from harness.clock.arithmetic import describe, judge_offset
-from harness.records import ClockReading, Outcome
+from harness.core.records import ClockReading, Outcome
 
 #: In the order in which they are tried; one that does not fit a guest is passed over.
 MethodName = Literal[

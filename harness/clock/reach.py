@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.clock.sampling import Sampler
-from harness.errors import CommandFailed
+from harness.core.errors import CommandFailed
+from harness.core.records import ClockReading
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import GuestShell
-from harness.records import ClockReading
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any
 from harness.clock.agents import Ability, Agent, agent
 from harness.clock.answers import Sent, Witnessed, number_of, parse_sample, parse_witness
 from harness.clock.arithmetic import Sample, best, consistent
-from harness.errors import DeadlineExpired, HarnessError, ProbeError
+from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
+from harness.core.records import ClockReading
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS, GuestFacts
 from harness.guest.protocol import GuestShell, LineStream
-from harness.records import ClockReading
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 #: How much of a strange answer is shown.
 _SHOWN = 80

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.clock.answers import Witnessed
 from harness.clock.arithmetic import describe
 from harness.clock.policy import CorrectionPolicy
-from harness.records import ClockReading, Jump, Outcome, WatchRecord, WitnessRecord
+from harness.core.records import ClockReading, Jump, Outcome, WatchRecord, WitnessRecord
 
 _NS = 1e-9
 _PPM = 1e6

@@ -6,9 +6,9 @@ from harness.clock.answers import Witnessed
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.trend import Point, judge_watch
-from harness.errors import HarnessError, ProbeError
-from harness.records import WatchRecord
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.errors import HarnessError, ProbeError
+from harness.core.records import WatchRecord
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 #: So many readings in a watch, but not closer than this.
 _READINGS = 60

@@ -22,10 +22,10 @@ from harness.commands.common import (
     print_json,
     show_config,
 )
-from harness.records import EXIT_CODES, ClockReading, Outcome
+from harness.core.records import EXIT_CODES, ClockReading, Outcome
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.report.words import STYLES, duration, offset, printable
-from harness.settings import Config
-from harness.timebase import Deadline
 
 #: For what a guest does after its own deadline.
 _SLACK_S = 2.0
@@ -105,7 +105,7 @@ def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
 
 def _rows(config: Config, names: tuple[str, ...], *, mend: bool) -> list[Row]:
     """A row for every guest, also for one that could not be read. Raises GuestNotFound."""
-    from harness.fanout import errors, fan_out
+    from harness.core.fanout import errors, fan_out
     from harness.tending import lost, tend
 
     deadline = Deadline.after(config.prepare_timeout_s + config.clock.watch_s)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.durations import parse as parse_duration
-from harness.errors import ConfigError
-from harness.paths import config_files
+from harness.core.durations import parse as parse_duration
+from harness.core.errors import ConfigError
+from harness.core.paths import config_files
 
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
 
-    from harness.config import Loaded
+    from harness.core.config import Loaded
+    from harness.core.settings import Config
     from harness.host.protocol import Hypervisor
-    from harness.settings import Config
 
 _FILE_WIDTH = 120
 
@@ -113,7 +113,7 @@ def print_json(result: Any) -> None:
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
-    from harness.config import load
+    from harness.core.config import load
     from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
 
     found = file or next((path for path in config_files() if _is_there(path)), None)

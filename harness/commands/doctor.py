@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from harness.commands.common import connection_options, json_option, load_config, out, print_json
-from harness.paths import state_dir
+from harness.core.paths import state_dir
 from harness.report.words import printable
 
 

@@ -12,10 +12,10 @@ from rich.text import Text
 from harness.commands.common import json_option, out, print_json
 from harness.commands.events_schedule import schedule
 from harness.commands.events_serve import rehearse, serve
-from harness.errors import UsageError
-from harness.paths import state_dir
+from harness.core.errors import UsageError
+from harness.core.paths import state_dir
+from harness.core.timebase import SYSTEM_CLOCK
 from harness.report.words import printable
-from harness.timebase import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from harness.events.schema import Stored
@@ -150,7 +150,7 @@ def show(event_id: str, as_json: bool) -> None:
 @_event_id
 def approve(event_id: str) -> None:
     """Let an event start now, for all its guests."""
-    from harness.whoami import who_am_i
+    from harness.core.identity import who_am_i
 
     with _store() as store:
         one = _find(store, event_id)

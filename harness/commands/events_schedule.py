@@ -16,12 +16,12 @@ from harness.commands.maintenance_options import (
     notice_options,
     seconds,
 )
-from harness.errors import UsageError
-from harness.paths import state_dir
+from harness.core.errors import UsageError
+from harness.core.paths import state_dir
+from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S, utc_now
 from harness.plan import Plan
 from harness.report.words import printable
-from harness.settings import Config
-from harness.timebase import NS_PER_S, utc_now
 
 _DEFAULT_NOTICE_S = 900.0
 #: Option of ``schedule`` → the same of ``run``, whose work it will be.
@@ -61,10 +61,10 @@ def schedule(
 
     It is planned now, too, so that what cannot be done is refused to whoever asks for it.
     """
+    from harness.core.identity import who_am_i
     from harness.events.caretaker import schedule as write_down
     from harness.events.store import Store
     from harness.survey import survey
-    from harness.whoami import who_am_i
 
     when = _when(at, in_)
     config = load_maintenance(config_file, uri, options).config

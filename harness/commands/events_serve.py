@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.common import F, connection_options, hypervisor, load_config, say
-from harness.config import Loaded
-from harness.errors import UsageError
-from harness.paths import state_dir
+from harness.core.config import Loaded
+from harness.core.errors import UsageError
+from harness.core.paths import state_dir
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.report.words import printable
-from harness.settings import Config
-from harness.timebase import Deadline
 
 if TYPE_CHECKING:
     from harness.events.directory import Directory, Known
@@ -196,11 +196,11 @@ def rehearse(
 
     SCENARIO: live-migration, host-maintenance, cancelled, hardware-failure or short-notice.
     """
+    from harness.core.signals import Interruption
     from harness.events.faults import check_kind
     from harness.events.rehearsal import Rehearsal
     from harness.events.service import served
     from harness.events.store import Store
-    from harness.interruption import Interruption
 
     try:
         wrong = check_kind(fault) if fault is not None else None

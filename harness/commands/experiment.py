@@ -16,12 +16,12 @@ from harness.commands.common import (
     print_json,
     say,
 )
-from harness.errors import UsageError
-from harness.paths import state_dir
+from harness.core.errors import UsageError
+from harness.core.paths import state_dir
 from harness.report.spoken import printable
 
 if TYPE_CHECKING:
-    from harness.config import Loaded
+    from harness.core.config import Loaded
     from harness.experiment.conduct import Experiment
 
 
@@ -112,8 +112,8 @@ def _show(experiment: Experiment, as_json: bool) -> None:
 def _hold(
     guests: tuple[str, ...], config_file: Path | None, uri: str | None, budget_s: float | None
 ) -> None:
+    from harness.core.timebase import Deadline
     from harness.experiment.hold import hold
-    from harness.timebase import Deadline
 
     config = load_config(config_file, {"uri": uri, "budget_s": budget_s}).config
     options = [("-c", config_file), ("--uri", uri), ("--budget", budget_s)]

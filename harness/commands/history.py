@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.common import json_option, print_json, whoever_listens
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ def verdict(
 @click.pass_context
 def import_(ctx: click.Context, folders: Sequence[Path], as_json: bool) -> None:
     """Put run FOLDERS (default: all of the state folder) in again; safe to repeat."""
+    from harness.core.paths import state_dir
     from harness.history.store import import_all
-    from harness.paths import state_dir
     from harness.runfolder import RunFolder, all_runs
 
     chosen = [RunFolder(path) for path in folders] or list(all_runs(state_dir()))
@@ -212,8 +212,8 @@ def import_(ctx: click.Context, folders: Sequence[Path], as_json: bool) -> None:
 
 
 def _moment(text: str | None) -> datetime | None:
-    from harness.durations import parse
-    from harness.timebase import utc_now
+    from harness.core.durations import parse
+    from harness.core.timebase import utc_now
 
     if text is None:
         return None

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from harness.commands import lab_box
 from harness.commands.common import json_option, load_config, out, print_json, say
-from harness.errors import HarnessError, UsageError
+from harness.core.errors import HarnessError, UsageError
+from harness.core.timebase import Deadline
 from harness.report.words import printable
-from harness.timebase import Deadline
 
 if TYPE_CHECKING:
     from harness.lab.images import Image

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from harness.commands.common import json_option, print_json, say
+from harness.core.timebase import Deadline
 from harness.report.words import printable
-from harness.timebase import Deadline
 
 _SYNC_S = 120.0
 

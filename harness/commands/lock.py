@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from harness.commands.common import connection_options, json_option, load_config, print_json
-from harness.durations import parse, spoken
-from harness.errors import HarnessError, InfrastructureError, UsageError
+from harness.core.durations import parse, spoken
+from harness.core.errors import HarnessError, InfrastructureError, UsageError
+from harness.core.timebase import SYSTEM_CLOCK
 from harness.hostlock import Holder, hold_in_background, holder, really_holds
 from harness.report.words import printable
-from harness.timebase import SYSTEM_CLOCK
 
 
 @click.command(

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from harness.commands.common import F, connection_options, load_config, words
-from harness.config import Loaded
-from harness.durations import parse
-from harness.errors import UsageError
+from harness.core.config import Loaded
+from harness.core.durations import parse
+from harness.core.errors import UsageError
 from harness.rehearsal import make_update as make_update
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (

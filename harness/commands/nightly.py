@@ -11,7 +11,7 @@ import click
 
 from harness.commands.common import json_option, print_json, say, whoever_listens
 from harness.commands.maintenance_options import load_maintenance, maintenance_options
-from harness.paths import state_dir
+from harness.core.paths import state_dir
 
 
 @click.command(

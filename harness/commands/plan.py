@@ -13,10 +13,10 @@ from harness.commands.maintenance_options import (
     maintenance_options,
     make_update,
 )
-from harness.paths import state_dir
+from harness.core.paths import state_dir
+from harness.core.settings import Config
 from harness.plan import Plan
 from harness.report.words import printable
-from harness.settings import Config
 from harness.updates.protocol import HostUpdate
 
 

@@ -18,14 +18,14 @@ from harness.commands.common import (
     print_json,
     say,
 )
-from harness.errors import GuestStranded, HarnessError
-from harness.paths import state_dir
-from harness.records import EXIT_CODES, Outcome
+from harness.core.errors import GuestStranded, HarnessError
+from harness.core.paths import state_dir
+from harness.core.records import EXIT_CODES, Outcome
+from harness.core.timebase import Deadline
 from harness.recover import assess, dead_runs, recover
 from harness.recovered import Action, Recovered, Treated
 from harness.report.words import offset, printable
 from harness.runfolder import RunFolder
-from harness.timebase import Deadline
 
 
 @click.command(

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from harness.commands.common import json_option, out, print_json
-from harness.errors import UsageError
-from harness.paths import state_dir
+from harness.core.errors import UsageError
+from harness.core.paths import state_dir
 from harness.runfolder import RunFolder, find_run
 
 

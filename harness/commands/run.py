@@ -24,11 +24,11 @@ from harness.commands.maintenance_options import (
     make_update,
     notice_options,
 )
-from harness.config import Loaded
-from harness.errors import GuestStranded
+from harness.core.config import Loaded
+from harness.core.errors import GuestStranded
+from harness.core.paths import state_dir
 from harness.host.protocol import Hypervisor
 from harness.notice import Notice
-from harness.paths import state_dir
 from harness.plan import Plan
 from harness.rehearsal import announcement
 from harness.report.spoken import printable

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from harness.errors import EventError, HarnessError
+from harness.core.errors import EventError, HarnessError
 from harness.events import instance
 from harness.events.desk import Desk
 from harness.events.dialects import AMAZON_PATH, AMAZON_TOKEN_PATH, GOOGLE_PATH

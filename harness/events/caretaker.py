@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import EventError, JournalError
+from harness.core.errors import EventError, JournalError
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.store import Store
 from harness.host.process import start_ticks
 from harness.journal import FILE_NAME, in_use
 from harness.recover import dead_runs
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 #: A run logs in and takes baselines before it announces.
 LEAD_S = 30.0

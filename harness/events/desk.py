@@ -13,11 +13,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import Document, Snapshot, render
 from harness.events.schema import Member, Sighting, scope_of_guest
 from harness.events.store import Store
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 #: Sightings are written together.
 _GATHER_S = 0.2

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from harness.core.timebase import NS_PER_S
 from harness.events.document import VISIBLE, Event, EventType, Snapshot, utc
-from harness.timebase import NS_PER_S
 
 GOOGLE_PATH = "/computemetadata/v1/instance/maintenance-event"
 AMAZON_PATH = "/latest/meta-data/events/maintenance/scheduled"

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.host.protocol import GuestInfo
 from harness.runfolder import write_atomically
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 _log = logging.getLogger("harness.events")
 

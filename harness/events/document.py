@@ -17,7 +17,7 @@ from email.utils import format_datetime
 from enum import StrEnum
 from typing import Any
 
-from harness.timebase import NS_PER_S
+from harness.core.timebase import NS_PER_S
 
 RESOURCE_TYPE = "VirtualMachine"
 

@@ -9,6 +9,7 @@ import secrets
 from starlette.requests import Request
 from starlette.responses import Response
 
+from harness.core.timebase import NS_PER_S
 from harness.events.desk import Desk
 from harness.events.dialects import (
     AMAZON_LONGEST_TTL_S,
@@ -19,7 +20,6 @@ from harness.events.dialects import (
     token_is_good,
 )
 from harness.events.schema import Member
-from harness.timebase import NS_PER_S
 
 _LOOK_S = 0.1
 _LONGEST_WAIT_S = 3600.0

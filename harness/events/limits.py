@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 REQUESTS_A_SECOND = 5
 BODY_BYTES = 64 * 1024

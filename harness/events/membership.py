@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.core.settings import Config
 from harness.events.schema import Member, scope_of_guest, scope_of_set
 from harness.host.protocol import GuestInfo
-from harness.settings import Config
 
 
 def memberships(config: Config, guests: Iterable[GuestInfo]) -> list[Member]:

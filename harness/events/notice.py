@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from harness.errors import EventError, HarnessError
+from harness.core.errors import EventError, HarnessError
+from harness.core.records import NoticeRecord, PollRecord
+from harness.core.settings import Config
+from harness.core.signals import Interruption
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.events import windows
 from harness.events.document import Event, EventType, State, utc
 from harness.events.membership import memberships, scope_name, spoken_scope
 from harness.events.schema import Stored
 from harness.events.store import Store
 from harness.host.protocol import Hypervisor
-from harness.interruption import Interruption
 from harness.journal import Journal
 from harness.plan import Plan, UpdateDomain
-from harness.records import NoticeRecord, PollRecord
-from harness.settings import Config
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 
 #: How soon an approval is noticed.
 _LOOK_S = 0.02

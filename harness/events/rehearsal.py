@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.signals import Interruption
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
 from harness.events.caretaker import owner_of_process
 from harness.events.document import Event, EventType, Source, State
 from harness.events.schema import Member
 from harness.events.store import Store
-from harness.interruption import Interruption
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
 
 _LOOK_S = 0.02
 #: Until then a fault lasts, should nobody be left to end it.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
-from harness.errors import EventError, HarnessError
+from harness.core.errors import EventError, HarnessError
 from harness.events.app import MetadataService
 from harness.events.desk import Desk
 from harness.events.directory import Directory

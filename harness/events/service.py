@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import EventError
+from harness.core.errors import EventError
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.server import is_served
-from harness.timebase import Deadline, NotYet, wait_for
 
 _START_S = 30.0
 

@@ -15,9 +15,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import EventError, UsageError
+from harness.core.errors import EventError, UsageError
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.lab.network import METADATA_ADDRESS
-from harness.timebase import Deadline, NotYet, wait_for
 
 _BACKLOG = 2048
 _IP_S = 10.0

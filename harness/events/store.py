@@ -15,10 +15,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from harness.errors import EventError, InfrastructureError
+from harness.core.errors import EventError, InfrastructureError
+from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
 from harness.events.schema import SCHEMA_VERSION, TABLES, Member, Sighting, Stored, stored
-from harness.timebase import SYSTEM_CLOCK, Clock
 
 FILE_NAME = "events.db"
 _BUSY_S = 10.0

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from harness.durations import parse_hours
-from harness.settings import AvailabilitySetSection
+from harness.core.durations import parse_hours
+from harness.core.settings import AvailabilitySetSection
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOK_AHEAD_DAYS = 8

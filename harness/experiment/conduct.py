@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from harness.durations import spoken
-from harness.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
+from harness.core.durations import spoken
+from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 from harness.experiment.sweep import Cell, Sweep, new_seed
 from harness.runfolder import RunFolder, write_atomically
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 
 if TYPE_CHECKING:
     from harness.run import Finished

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import InfrastructureError, JournalError
+from harness.core.errors import InfrastructureError, JournalError
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.journal import FILE_NAME, read
 from harness.runfolder import RunFolder, all_runs
-from harness.timebase import Deadline, NotYet, wait_for
 
 
 @dataclass(frozen=True)

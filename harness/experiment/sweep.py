@@ -28,9 +28,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.config import overlaid, scalar_keys
-from harness.errors import ConfigError
-from harness.settings import Config
+from harness.core.config import overlaid, scalar_keys
+from harness.core.errors import ConfigError
+from harness.core.settings import Config
 
 #: Settings of several words; an axis over them is a list of lists.
 _LISTS = ("update.command", "update.verify", "update.rollback")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.records import GuestRecord, RunRecord
 from harness.experiment.conduct import Done, Experiment
-from harness.records import GuestRecord, RunRecord
 from harness.runfolder import write_atomically
 
 Row = dict[str, Any]

@@ -9,8 +9,8 @@ from typing import Any
 
 import paramiko
 
-from harness.errors import ConfigError
-from harness.settings import SshSection
+from harness.core.errors import ConfigError
+from harness.core.settings import SshSection
 
 DEFAULT_PORT = 22
 USER_CONFIG = Path("~/.ssh/config")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.timebase import Deadline
 from harness.guest.protocol import GuestShell, posix
-from harness.timebase import Deadline
 
 #: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
 INTERPRETERS = ("python3", "perl", "sh")

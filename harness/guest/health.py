@@ -6,9 +6,9 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 
+from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts
 from harness.guest.protocol import GuestShell, posix
-from harness.timebase import Deadline
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);

@@ -9,7 +9,7 @@ from pathlib import Path
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
-from harness.errors import ConfigError, HostKeyRejected
+from harness.core.errors import ConfigError, HostKeyRejected
 from harness.guest.access import DEFAULT_PORT, SshSettings
 
 #: A key type in known_hosts → the algorithms a server may sign with it.

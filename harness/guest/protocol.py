@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.timebase import Deadline
+from harness.core.timebase import Deadline
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import paramiko
 
-from harness.errors import CommandFailed, ConfigError, HarnessError, ProbeError
-from harness.fanout import fan_out
+from harness.core.errors import CommandFailed, ConfigError, HarnessError, ProbeError
+from harness.core.fanout import fan_out
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.access import SshSettings
 from harness.guest.hostkeys import check, known_keys, prefer_known
 from harness.guest.protocol import Completed
 from harness.guest.translate import translated
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 #: More than any probe of ours prints; a guest that floods us is not listened to.
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
@@ -212,7 +212,9 @@ def _open_jump(
         raise ConfigError(f"ProxyJump: {host} needs {host} to jump", guest=guest)
     if port and not port.isdecimal():
         raise ConfigError(f"ProxyJump: {port!r} is no port", guest=guest)
-    from harness.settings import SshSection  # the defaults; a jump host has no section of its own
+    from harness.core.settings import (
+        SshSection,  # the defaults; a jump host has no section of its own
+    )
 
     address = SshSettings.configured_address(host) or host
     resolved = SshSettings.resolve(host, address, SshSection(), SshSection())

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import paramiko
 
-from harness.errors import DeadlineExpired, HarnessError, ShellUnreachable
-from harness.timebase import Deadline
+from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable
+from harness.core.timebase import Deadline
 
 _HINT_LOGIN = "which user and key work with ssh? put them into ~/.ssh/config or harness.toml"
 

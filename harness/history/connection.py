@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from harness.errors import InfrastructureError, MissingCapability, UsageError
+from harness.core.errors import InfrastructureError, MissingCapability, UsageError
+from harness.core.paths import state_dir
 from harness.history.schema import HEAD
-from harness.paths import state_dir
 
 
 def connected(url: str) -> sa.Engine:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.records import GuestRecord, RunRecord
+    from harness.core.records import GuestRecord, RunRecord
 
 #: Stands for the whole run where a figure is one of a guest otherwise.
 RUN = ""

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.history.connection import connected, default_url, explained
 from harness.history.schema import figures, runs
 

@@ -18,7 +18,7 @@ from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.history.figures import KINDS, RUN
 
 if TYPE_CHECKING:

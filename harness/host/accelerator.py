@@ -13,7 +13,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import MissingCapability
+from harness.core.errors import MissingCapability
 
 #: ``_IO(0xAE, 0x00)`` and ``_IO(0xAE, 0x01)`` of linux/kvm.h.
 _KVM_GET_API_VERSION = 0xAE00

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 import libvirt
 
-from harness.errors import ConnectionLost, HypervisorError
+from harness.core.errors import ConnectionLost, HypervisorError
 from harness.host.events import EventLog, ensure_loop
 from harness.host.translate import translated
 

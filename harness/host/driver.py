@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import libvirt
 
-from harness.errors import (
+from harness.core.errors import (
     ConnectionLost,
     DeadlineExpired,
     GuestNotFound,
@@ -26,7 +26,9 @@ from harness.errors import (
     ResumeFailed,
     WrongState,
 )
-from harness.fanout import fan_out
+from harness.core.fanout import fan_out
+from harness.core.records import HostRecord
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.host import facts
 from harness.host.accelerator import probe
 from harness.host.connections import Connections, Link
@@ -37,8 +39,6 @@ from harness.host.states import reading
 from harness.host.translate import translated
 from harness.host.underway import UnderWay
 from harness.lifecycle import GuestState, StateReading
-from harness.records import HostRecord
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import libvirt
 
+from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.host.protocol import EventKind, LifecycleEvent
 from harness.host.translate import translated
-from harness.timebase import SYSTEM_CLOCK, Clock
 
 _KINDS = {
     libvirt.VIR_DOMAIN_EVENT_SUSPENDED: EventKind.SUSPENDED,

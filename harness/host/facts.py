@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from harness.core.records import HostRecord
 from harness.host.protocol import GuestInfo
 from harness.host.states import reading
 from harness.host.translate import translated
-from harness.records import HostRecord
 
 #: Namespace of ``<maintenance update-domain="0" availability-set="web"/>`` in ``<metadata>``.
 MAINTENANCE_NAMESPACE = "urn:harness:maintenance:1"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from harness.core.records import HostRecord
+from harness.core.timebase import Deadline
 from harness.lifecycle import StateReading
-from harness.records import HostRecord
-from harness.timebase import Deadline
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Call:
 class Hypervisor(Protocol):
     """A connection to one host's hypervisor.
 
-    Every call ends by its deadline (:class:`~harness.errors.DeadlineExpired`) and raises only
-    errors of :mod:`harness.errors`. Safe to call from several threads at once. A connection that
+    Every call ends by its deadline (:class:`~harness.core.errors.DeadlineExpired`) and raises only
+    errors of :mod:`harness.core.errors`. Safe to call from several threads at once. A connection that
     broke is re-made by the next call.
     """
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from harness.errors import GuestNotFound, HypervisorError
+from harness.core.errors import GuestNotFound, HypervisorError
 from harness.host.translate import translated
 
 

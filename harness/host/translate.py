@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from harness.errors import ConnectionLost, GuestNotFound, HypervisorError, WrongState
+from harness.core.errors import ConnectionLost, GuestNotFound, HypervisorError, WrongState
 
 #: No connection, or one that broke while it was used.
 _LOST = frozenset(

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.errors import DeadlineExpired
-from harness.timebase import Deadline
+from harness.core.errors import DeadlineExpired
+from harness.core.timebase import Deadline
 
 
 class UnderWay:

@@ -11,10 +11,10 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from harness.errors import HarnessError, LabError
-from harness.fanout import errors, fan_out
+from harness.core.errors import HarnessError, LabError
+from harness.core.fanout import errors, fan_out
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.lab.state import LabGuest
-from harness.timebase import Deadline, NotYet, wait_for
 
 _SSH_PORT = 22
 _BANNER = b"SSH-"

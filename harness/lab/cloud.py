@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
+from harness.core.paths import cache_dir
+from harness.core.timebase import Deadline
 from harness.lab.images import Image, recipes
-from harness.paths import cache_dir
-from harness.timebase import Deadline
 
 Progress = Callable[[str], None]
 

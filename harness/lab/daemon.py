@@ -16,17 +16,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import (
+from harness.core.errors import (
     ConnectionLost,
     DeadlineExpired,
     HypervisorError,
     LabError,
     MissingCapability,
 )
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor
 from harness.host.process import start_ticks
-from harness.timebase import Deadline, NotYet, wait_for
 
 Progress = Callable[[str], None]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import LabError
+from harness.core.errors import LabError
 from harness.lab import state
 from harness.lab.domain import BootFiles
 from harness.lab.images import Image

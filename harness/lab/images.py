@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
+from harness.core.paths import cache_dir
+from harness.core.timebase import Stopwatch
 from harness.lab.inputs import checkout, inputs_of
-from harness.paths import cache_dir
-from harness.timebase import Stopwatch
 
 Progress = Callable[[str], None]
 

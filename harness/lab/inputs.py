@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConnectionLost, HarnessError, LabError, UsageError
+from harness.core.errors import ConnectionLost, HarnessError, LabError, UsageError
+from harness.core.timebase import Deadline, Stopwatch
 from harness.host.accelerator import resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.provision import Provisioner
@@ -33,7 +34,6 @@ from harness.lab.network import (
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
 from harness.lifecycle import ENDED, GuestState
-from harness.timebase import Deadline, Stopwatch
 
 Progress = Callable[[str], None]
 

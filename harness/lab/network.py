@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from harness.errors import LabError
+from harness.core.errors import LabError
 
 Network = ipaddress.IPv4Network
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pycdlib
 
-from harness.errors import LabError
+from harness.core.errors import LabError
 from harness.lab.keys import KeyPair
 
 #: The only login of a cloud image: a clock is set by root. Its own default user is not made.

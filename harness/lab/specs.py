@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 #: Enough to boot and to hold an SSH session, by image.
 DEFAULT_MEMORY_MIB = {"tiny": 128, "debian": 512}

@@ -14,11 +14,11 @@ from typing import Any
 
 import tomli_w
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
+from harness.core.identity import boot_id
+from harness.core.paths import state_dir
 from harness.lab.daemon import Daemon
-from harness.paths import state_dir
 from harness.runfolder import write_atomically
-from harness.whoami import boot_id
 
 USER = "root"
 

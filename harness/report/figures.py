@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.paths import cache_dir
+from harness.core.paths import cache_dir
 from harness.report.spoken import printable
 from harness.report.story import DomainStory, Stretch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.records import GuestRecord
+    from harness.core.records import GuestRecord
 
 #: What is drawn in these colours is coloured by the style sheet's variable of that name.
 _VARIABLES = {

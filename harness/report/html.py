@@ -17,12 +17,12 @@ import jinja2
 from markupsafe import Markup
 
 from harness import journal
-from harness.errors import JournalError
-from harness.records import GuestRecord, Outcome, RunRecord
+from harness.core.errors import JournalError
+from harness.core.records import GuestRecord, Outcome, RunRecord
+from harness.core.timebase import NS_PER_S
 from harness.report import figures, words
 from harness.report.story import Stretch, tell
 from harness.runfolder import RunFolder
-from harness.timebase import NS_PER_S
 
 FILE_NAME = "report.html"
 #: Of an output that is longer, the beginning and the end are shown.

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from datetime import UTC
 
-from harness.records import CheckRecord, GuestRecord, Outcome, RunRecord
+from harness.core.records import CheckRecord, GuestRecord, Outcome, RunRecord
 from harness.report.words import measured, printable
 from harness.runfolder import RunFolder, write_atomically
 

@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.core.timebase import Stopwatch, utc_now
 from harness.plan import Plan
 from harness.progress import Observer, Phase, Step
 from harness.report.words import printable
-from harness.timebase import Stopwatch, utc_now
 
 _STYLES = {
     Phase.PREPARING: "cyan",

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import InfrastructureError
+from harness.core.errors import InfrastructureError
+from harness.core.records import Outcome, RunRecord
 from harness.history.figures import KINDS, RUN, Figure, figures_of
-from harness.records import Outcome, RunRecord
 from harness.report.spoken import printable
 
 _MODE = 0o644  # the collector is another user

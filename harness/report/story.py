@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.records import GuestRecord, RunRecord
-from harness.timebase import NS_PER_S
+from harness.core.records import GuestRecord, RunRecord
+from harness.core.timebase import NS_PER_S
 
 Entry = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import (
+from harness.core.records import (
     CheckRecord,
     GuestRecord,
     NoticeRecord,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.records import CheckRecord, ClockReading, Outcome
+from harness.core.records import CheckRecord, ClockReading, Outcome
 from harness.report.spoken import duration as duration
 from harness.report.spoken import printable as printable
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.errors import ConfigError, PlanError, UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, PlanError, UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
 from harness.updates.protocol import UpdateContext, UpdateSettings
 from harness.updates.requirements import ASK_S, ask, require_program

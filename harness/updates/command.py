@@ -8,8 +8,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import ConfigError
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
 from harness.updates.runner import Runner
 

@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import ConfigError, UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.requirements import ask
 from harness.updates.transaction import Change
 

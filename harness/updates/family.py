@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 #: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
 GRACE_S = 1.0

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 
-from harness.errors import UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
 
 #: How long before its deadline it lets go.

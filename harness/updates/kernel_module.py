@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ConfigError, UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
 from harness.updates.requirements import (
     ASK_S,

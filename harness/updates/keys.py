@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from harness.errors import ConfigError
+from harness.core.errors import ConfigError
 from harness.updates.protocol import KEYS_OF_KIND, UpdateSettings
 
 _KIND = "update.kind"

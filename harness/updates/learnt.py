@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.settings import UpdateSection
 from harness.runfolder import RunFolder, all_runs
-from harness.settings import UpdateSection
 
 #: So many durations are looked at, in so many of the newest runs.
 _DURATIONS = 10

@@ -12,16 +12,16 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import (
+from harness.core.errors import (
     ConfigError,
     HarnessError,
     HypervisorError,
     MissingCapability,
     UpdateFailed,
 )
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.protocol import Hypervisor
 from harness.lifecycle import GuestState
-from harness.timebase import Deadline, NotYet, wait_for
 from harness.updates.apt import QUIET, AptTransaction
 from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
 from harness.updates.requirements import (

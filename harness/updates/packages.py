@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.errors import ConfigError
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError
+from harness.core.timebase import Deadline
 from harness.updates.apt import AptTransaction
 from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
 from harness.updates.requirements import host_scope, require_this_host

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.updates.family import MARK, Family
 
 #: An update's output beyond this is thrown away, and the file says so.

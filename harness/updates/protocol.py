@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from harness.timebase import Deadline
+from harness.core.timebase import Deadline
 
 
 class Scope(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 
-from harness.errors import ConfigError
+from harness.core.errors import ConfigError
 from harness.updates.command import CommandUpdate
 from harness.updates.hold import HoldUpdate
 from harness.updates.kernel_module import KernelModuleUpdate

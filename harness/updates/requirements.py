@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from harness.errors import ConfigError, MissingCapability, UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, MissingCapability, UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Scope, UpdateSettings
 
 #: For questions at plan time; apt's on a slow machine takes seconds.

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.errors import UpdateFailed, UpdateOverran
-from harness.timebase import Deadline
+from harness.core.errors import UpdateFailed, UpdateOverran
+from harness.core.timebase import Deadline
 from harness.updates.process import UpdateProcess
 from harness.updates.protocol import UpdateContext
 

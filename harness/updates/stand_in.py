@@ -18,8 +18,8 @@ import shutil
 import threading
 from pathlib import Path
 
-from harness.errors import UpdateFailed, UpdateOverran
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.core.errors import UpdateFailed, UpdateOverran
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
 
 CHUNK_BYTES = 256 * 1024

@@ -9,8 +9,8 @@ import os
 import threading
 from pathlib import Path
 
-from harness.errors import ConfigError, UpdateFailed, UpdateOverran
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
 from harness.updates.requirements import assignments, host_scope, require_this_host
 

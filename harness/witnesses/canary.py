@@ -6,9 +6,9 @@ import hashlib
 import secrets
 
 from harness.checks.canary import Canary
-from harness.errors import MissingCapability, ProbeError
+from harness.core.errors import MissingCapability, ProbeError
+from harness.core.timebase import Deadline
 from harness.guest.protocol import LineStream
-from harness.timebase import Deadline
 from harness.witnesses.programs import sh_canary
 from harness.witnesses.protocol import Scene, Witness, checked, expect_ready
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 
 from harness.checks.disk import DiskWriter
-from harness.errors import ProbeError
-from harness.timebase import NS_PER_S, Deadline
+from harness.core.errors import ProbeError
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 #: So many blocks have to be on disk before the pause; one of ours waits no longer for them.

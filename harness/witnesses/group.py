@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any, cast
 
 from harness.checks.evidence import Missing, Testimony
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.core.timebase import Deadline
 from harness.host.protocol import Call, Hypervisor, ProcessIdentity
-from harness.timebase import Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 #: One that hangs must not use up what the others need.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.checks.life import Life, Look, parse
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.timebase import Deadline
 from harness.guest.protocol import posix
-from harness.timebase import Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 #: Where there is no python3; few processes, because starting one is slow under emulation.

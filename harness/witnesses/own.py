@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from harness.checks.own import Ended, OwnChecks
-from harness.settings import OwnCheckSection
-from harness.timebase import Deadline
+from harness.core.settings import OwnCheckSection
+from harness.core.timebase import Deadline
 from harness.updates.process import UpdateProcess
 from harness.witnesses.protocol import Scene, Witness
 

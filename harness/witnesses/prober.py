@@ -16,8 +16,8 @@ import threading
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
-from harness.errors import HarnessError, MissingCapability
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.core.errors import HarnessError, MissingCapability
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 INTERVAL_S = 0.010

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 from harness.checks.ram import Residency, Resident
-from harness.errors import MissingCapability, ProbeError
+from harness.core.errors import MissingCapability, ProbeError
+from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
 from harness.host.residency import is_alive, resident
-from harness.timebase import Deadline
 from harness.witnesses.protocol import Scene, Witness
 
 

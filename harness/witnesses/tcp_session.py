@@ -8,9 +8,9 @@ import struct
 import threading
 
 from harness.checks.tcp_session import TcpSession
-from harness.errors import HarnessError, MissingCapability
+from harness.core.errors import HarnessError, MissingCapability
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import LineStream, posix
-from harness.timebase import NS_PER_S, Deadline
 from harness.witnesses.prober import ip_version
 from harness.witnesses.protocol import Scene, Witness
 

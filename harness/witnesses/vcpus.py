@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from harness.checks.vcpus import VcpuTime
-from harness.errors import MissingCapability
+from harness.core.errors import MissingCapability
+from harness.core.timebase import Deadline
 from harness.host.residency import cpu_time_ns, vcpu_threads
-from harness.timebase import Deadline
 from harness.witnesses.protocol import Scene, Witness
 from harness.witnesses.residency import visible
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import pytest
 
 from harness.cli import run_command_line
+from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from harness.timebase import Deadline
 from tests.fakes.sshd import make_key, private_sshd
 
 NODE = """

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cli import run_command_line
-from harness.errors import Interrupted
+from harness.core.errors import Interrupted
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.document import State
 from harness.events.rehearsal import Rehearsal
 from harness.events.store import Store
-from harness.timebase import Deadline, NotYet, wait_for
 from tests.contract.test_events_http import Server, approval, publish
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import pytest
 
 from harness.cli import run_command_line
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.events.document import VERSIONS, Event, EventType, State
 from harness.events.store import Store
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 
 PATH = "/metadata/scheduledevents?api-version=2020-07-01"
 #: Guest → address. The set web has two; everybody else is alone.

@@ -17,10 +17,10 @@ from alembic.script import ScriptDirectory
 
 import harness.history
 from harness.cli import run_command_line
-from harness.errors import InfrastructureError, MissingCapability, UsageError
+from harness.core.errors import InfrastructureError, MissingCapability, UsageError
+from harness.core.records import Outcome
 from harness.history import schema
 from harness.history.store import History, import_all
-from harness.records import Outcome
 from harness.runfolder import RunFolder, all_runs
 from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
 from tests.required import required

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     ConnectionLost,
     DeadlineExpired,
     GuestNotFound,
     HypervisorError,
     WrongState,
 )
-from harness.fanout import errors, fan_out
+from harness.core.fanout import errors, fan_out
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind, Hypervisor
 from harness.lifecycle import GuestState
-from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from tests.fakes.hypervisor import FakeHypervisor
 
 TEST_DRIVER = """

@@ -1,5 +1,5 @@
 """What a guest's shell promises, on a real sshd: also when the guest is frozen, a stranger, broken
-or hostile. Nothing but harness.errors comes out, and everything ends by its deadline.
+or hostile. Nothing but harness.core.errors comes out, and everything ends by its deadline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     CommandFailed,
     ConfigError,
     DeadlineExpired,
@@ -26,10 +26,10 @@ from harness.errors import (
     ProbeError,
     ShellUnreachable,
 )
+from harness.core.settings import SshSection
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.guest.access import SshSettings
 from harness.guest.shell import SshShell
-from harness.settings import SshSection
-from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
 from tests.fakes.sshd import NONSENSE, make_key, peer, private_sshd
 
 pytestmark = pytest.mark.timeout(60)

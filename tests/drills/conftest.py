@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import JournalError
+from harness.core.errors import JournalError
+from harness.core.records import RunRecord
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.journal import read
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lifecycle import GuestState
-from harness.records import RunRecord
-from harness.timebase import Deadline, NotYet, wait_for
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 

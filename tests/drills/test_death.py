@@ -18,9 +18,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from harness.records import RunRecord
+from harness.core.records import RunRecord
+from harness.core.timebase import Deadline, Stopwatch
 from harness.recover import dead_runs
-from harness.timebase import Deadline, Stopwatch
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
 #: Lines of the journal, in the order in which they are written.

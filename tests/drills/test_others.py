@@ -19,11 +19,11 @@ import libvirt as api
 import pytest
 import tomli_w
 
-from harness.errors import DeadlineExpired
+from harness.core.errors import DeadlineExpired
+from harness.core.records import RunRecord
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import daemon, state
-from harness.records import RunRecord
-from harness.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
 

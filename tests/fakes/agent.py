@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.errors import DeadlineExpired, ProbeError, ShellUnreachable
+from harness.core.errors import DeadlineExpired, ProbeError, ShellUnreachable
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed
-from harness.timebase import NS_PER_S, Deadline
 from tests.fakes.clock import FakeClock
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from harness.timebase import NS_PER_S
+from harness.core.timebase import NS_PER_S
 
 
 class FakeClock:
-    """Implements harness.timebase.Clock; realtime can be stepped apart from monotonic."""
+    """Implements harness.core.timebase.Clock; realtime can be stepped apart from monotonic."""
 
     def __init__(self, realtime_ns: int = 1_800_000_000 * NS_PER_S) -> None:
         self._lock = threading.Lock()

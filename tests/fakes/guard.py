@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from harness.errors import GuardianLost
+from harness.core.errors import GuardianLost
 
 
 class FakeGuard:

@@ -6,11 +6,11 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable
 
-from harness.errors import GuestNotFound, HypervisorError, WrongState
+from harness.core.errors import GuestNotFound, HypervisorError, WrongState
+from harness.core.records import HostRecord
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Call, EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.lifecycle import ENDED, GuestState, StateReading
-from harness.records import HostRecord
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 
 class FakeHypervisor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from contextlib import suppress
 
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.protocol import Completed
-from harness.timebase import SYSTEM_CLOCK, Deadline
 
 
 class LocalStream:

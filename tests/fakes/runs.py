@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness.records import (
+from harness.core.records import (
     CheckRecord,
     ClockReading,
     ClockRecord,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.guest.access import SshSettings
-from harness.timebase import Deadline, NotYet, wait_for
 from tests.required import required
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.timebase import Deadline
 from harness.lifecycle import GuestState
-from harness.timebase import Deadline
 
 
 @pytest.fixture(autouse=True)

@@ -23,17 +23,17 @@ import pytest
 from harness.checks import CHECKS
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
-from harness.config import load
+from harness.core.config import load
+from harness.core.paths import state_dir
+from harness.core.settings import ChecksSection
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.guest.health import look_again, mark
 from harness.guest.protocol import posix
 from harness.lab import lab as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
-from harness.paths import state_dir
 from harness.runfolder import find_run
 from harness.session import GuestSession
-from harness.settings import ChecksSection
-from harness.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.witnesses import witnesses_for
 from harness.witnesses.canary import CanaryWitness, pattern
 from harness.witnesses.group import Witnesses, with_edges

@@ -16,10 +16,10 @@ import pytest
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
+from harness.core.settings import SshSection
+from harness.core.timebase import Deadline
 from harness.guest.access import SshSettings
 from harness.guest.shell import SshShell
-from harness.settings import SshSection
-from harness.timebase import Deadline
 from tests.fakes.slow_way import slow_way
 
 WRONG = [

@@ -12,12 +12,12 @@ import pytest
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.watching import watch
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.settings import SshSection
+from harness.core.timebase import Deadline
 from harness.guest.access import SshSettings
 from harness.guest.facts import gather
 from harness.guest.shell import SshShell
-from harness.settings import SshSection
-from harness.timebase import Deadline
 
 
 def soon(seconds: float = 30) -> Deadline:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.paths import state_dir
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.events.caretaker import scheduled
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.journal import read
-from harness.paths import state_dir
 from harness.runfolder import find_run
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 
 URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
 AGENT = Path("/usr/lib/ocf/resource.d/heartbeat/azure-events-az")

@@ -12,11 +12,11 @@ import sys
 
 import pytest
 
+from harness.core.paths import state_dir
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.journal import read
 from harness.lifecycle import GuestState
-from harness.paths import state_dir
 from harness.runfolder import find_run
-from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
 
 
 def test_an_update_that_fails_leaves_everybody_running_and_right(harness, script):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HypervisorError, LabError, UsageError
+from harness.core.errors import HypervisorError, LabError, UsageError
+from harness.core.timebase import Deadline
 from harness.host.provision import Provisioner
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.timebase import Deadline
 
 
 def traces() -> dict[str, object]:

@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 
+from harness.core.paths import state_dir
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.lifecycle import GuestState
-from harness.paths import state_dir
 from harness.runfolder import find_run
-from harness.timebase import Deadline, NotYet, wait_for
 
 USERS_TESTS = """
 import pytest

@@ -11,10 +11,10 @@ import subprocess
 import pytest
 
 from harness.checks import CHECKS
+from harness.core.paths import state_dir
+from harness.core.timebase import NS_PER_S
 from harness.journal import read
-from harness.paths import state_dir
 from harness.runfolder import find_run
-from harness.timebase import NS_PER_S
 from tests.conftest import HOSTILE
 
 QUICK = ("--duration", "1", "--json")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 
-from harness.errors import LabError
+from harness.core.errors import LabError
+from harness.core.timebase import Deadline
 from harness.lab import lab
 from harness.lab.specs import GuestSpec
-from harness.timebase import Deadline
 from tests.clocks import set_right
 
 GUESTS = (

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import DeadlineExpired
+from harness.core.errors import DeadlineExpired
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.lab.box import qemu, ssh, state
-from harness.timebase import Deadline, NotYet, wait_for
 
 MOST = 2
 #: So long a box may be too busy to say a word.

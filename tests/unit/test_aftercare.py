@@ -9,11 +9,11 @@ import pytest
 
 from harness import aftercare, turns
 from harness.aftercare import Care
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.mend import Mended
 from harness.pauses import GuestPause
-from harness.settings import Config
-from harness.timebase import Deadline
 
 
 class Group:

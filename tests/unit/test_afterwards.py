@@ -8,8 +8,8 @@ import pytest
 
 from harness import afterwards
 from harness.cli import run_command_line
+from harness.core.records import Outcome
 from harness.history.store import History
-from harness.records import Outcome
 from harness.runfolder import RunFolder
 from tests.fakes.runs import a_folder, a_guest, a_run
 
@@ -57,7 +57,7 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
 def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
     """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
     from harness.commands.run import _make_reports
-    from harness.errors import GuestStranded
+    from harness.core.errors import GuestStranded
     from harness.run import Finished
 
     def interrupted(folder):

@@ -17,9 +17,9 @@ from harness.checks.ram import Residency, Resident
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
+from harness.core.records import CheckRecord, ClockReading, Outcome, WatchRecord
 from harness.guest.health import KernelLog
 from harness.host.protocol import ProcessIdentity
-from harness.records import CheckRecord, ClockReading, Outcome, WatchRecord
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 STALL = "[  99.1] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [swapper/0:0]"

@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock.agents import Ability, agent
 from harness.clock.sampling import Sampler
-from harness.errors import ProbeError
+from harness.core.errors import ProbeError
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.facts import GuestFacts
-from harness.timebase import SYSTEM_CLOCK, Deadline
 
 FACTS = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
 SHELLS = {"sh": "sh", "busybox": "busybox sh", "bash": "bash"}

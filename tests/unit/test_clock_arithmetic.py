@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock.arithmetic import Sample, best, consistent, describe, judge_offset
-from harness.records import Outcome
+from harness.core.records import Outcome
 
 SECOND = 1_000_000_000
 #: A guest may be a day off either way, a packet may take five seconds.

@@ -14,9 +14,9 @@ from harness.clock.methods.relative import slew_plan
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
-from harness.errors import CommandFailed, HypervisorError
+from harness.core.errors import CommandFailed, HypervisorError
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed
-from harness.timebase import NS_PER_S, Deadline
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from harness.clock.methods import METHODS
 from harness.clock.policy import DEFAULT_METHODS, CorrectionPolicy, Remedy, decide
-from harness.records import ClockReading, Outcome
-from harness.settings import ClockSection
+from harness.core.records import ClockReading, Outcome
+from harness.core.settings import ClockSection
 
 readings = st.builds(
     ClockReading,

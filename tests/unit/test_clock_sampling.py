@@ -6,9 +6,9 @@ import pytest
 
 from harness.clock.agents import Ability, agent
 from harness.clock.sampling import Sampler
-from harness.errors import DeadlineExpired, ProbeError
+from harness.core.errors import DeadlineExpired, ProbeError
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.facts import GuestFacts
-from harness.timebase import NS_PER_S, Deadline
 from tests.fakes.agent import FakeAgent, FakeShell, broken, silent
 from tests.fakes.clock import FakeClock
 

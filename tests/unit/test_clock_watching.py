@@ -12,9 +12,9 @@ from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.trend import Point, drift_ppm, judge_watch, jumps, monotonic_jumps
 from harness.clock.watching import watch
-from harness.errors import ShellUnreachable
-from harness.records import ClockReading, Outcome
-from harness.timebase import Deadline
+from harness.core.errors import ShellUnreachable
+from harness.core.records import ClockReading, Outcome
+from harness.core.timebase import Deadline
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.checks import CHECKS
-from harness.config import load
-from harness.errors import ConfigError
+from harness.core.config import load
+from harness.core.errors import ConfigError
 
 
 @pytest.fixture

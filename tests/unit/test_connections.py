@@ -7,7 +7,7 @@ import threading
 import libvirt
 import pytest
 
-from harness.errors import ConnectionLost, HypervisorError
+from harness.core.errors import ConnectionLost, HypervisorError
 from harness.host import connections
 from harness.host.connections import Connections
 from harness.host.events import EventLog

@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-from harness import errors
-from harness.errors import GuestStranded, HarnessError, Interrupted, UsageError
+from harness.core import errors
+from harness.core.errors import GuestStranded, HarnessError, Interrupted, UsageError
 
 TREE = [
     member

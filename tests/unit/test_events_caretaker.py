@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.core.timebase import NS_PER_S
 from harness.events import caretaker
 from harness.events.caretaker import (
     Caretaker,
@@ -21,7 +22,6 @@ from harness.events.caretaker import (
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.journal import Journal
-from harness.timebase import NS_PER_S
 from tests.fakes.clock import FakeClock
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.timebase import NS_PER_S
 from harness.events.dialects import (
     amazon,
     events_of,
@@ -31,7 +32,6 @@ from harness.events.document import (
     render,
     utc,
 )
-from harness.timebase import NS_PER_S
 
 ID = "602D9444-D2CD-49C7-8624-8643E7171297"
 AT_NS = 1_775_946_418 * NS_PER_S  # 2026-04-11 22:26:58 UTC

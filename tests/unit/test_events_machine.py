@@ -16,15 +16,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from harness.errors import EventError
+from harness.core.errors import EventError
+from harness.core.settings import Config, EventsSection, GuestSection
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.desk import Desk
 from harness.events.document import State
 from harness.events.notice import EventNotice
 from harness.events.store import Store
 from harness.lifecycle import GuestState
 from harness.plan import make_plan
-from harness.settings import Config, EventsSection, GuestSection
-from harness.timebase import NS_PER_S, Deadline
 from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.errors import EventError, Interrupted
+from harness.core.errors import EventError, Interrupted
+from harness.core.settings import AvailabilitySetSection, Config, EventsSection
+from harness.core.signals import Interruption
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.document import State
 from harness.events.notice import EventNotice
 from harness.events.store import Store
-from harness.interruption import Interruption
 from harness.lifecycle import GuestState
 from harness.notice import Unannounced
 from harness.plan import make_plan
-from harness.settings import AvailabilitySetSection, Config, EventsSection
-from harness.timebase import NS_PER_S, Deadline
 from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from harness.errors import EventError, InfrastructureError
+from harness.core.errors import EventError, InfrastructureError
 from harness.events.document import Event, EventType, State
 from harness.events.schema import Member, Sighting
 from harness.events.store import Store

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.core.settings import AvailabilitySetSection
 from harness.events.windows import is_open, next_opening
-from harness.settings import AvailabilitySetSection
 
 FRIDAY = datetime(2026, 12, 4, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     ConfigError,
     GuestStranded,
     InfrastructureError,
@@ -18,13 +18,13 @@ from harness.errors import (
     PlanError,
     UpdateFailed,
 )
+from harness.core.records import Outcome
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.experiment import hold as holding
 from harness.experiment.conduct import DONE, Experiment
 from harness.experiment.sweep import load
 from harness.experiment.tidy import write
-from harness.records import Outcome
-from harness.settings import Config
-from harness.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.hold import HoldUpdate
 from harness.updates.protocol import UpdateSettings
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_run

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from harness import fanout
-from harness.errors import DeadlineExpired, ShellUnreachable
-from harness.fanout import errors, fan_out
-from harness.timebase import Deadline, NotYet, wait_for
+from harness.core import fanout
+from harness.core.errors import DeadlineExpired, ShellUnreachable
+from harness.core.fanout import errors, fan_out
+from harness.core.timebase import Deadline, NotYet, wait_for
 
 
 def all_idle():

@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
+from harness.core.errors import ConnectionLost, GuardianLost
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.custody import Member
-from harness.errors import ConnectionLost, GuardianLost
 from harness.guard import Guardian
 from harness.guardian import Watch
 from harness.journal import Journal, read
 from harness.lifecycle import GuestState
 from harness.resume import as_data
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from tests.fakes.hypervisor import FakeHypervisor
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED

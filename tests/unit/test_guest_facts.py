@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ProbeError, ShellUnreachable
+from harness.core.errors import ProbeError, ShellUnreachable
+from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.health import KernelLog, look_again, mark
 from harness.guest.protocol import Completed
-from harness.timebase import Deadline
 from tests.fakes.clock import FakeClock
 
 BOOT_ID = "0f1e2d3c-0000-4000-8000-000000000001"

@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     ConnectionLost,
     GuestNotFound,
     HypervisorError,

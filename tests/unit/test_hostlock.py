@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from harness.durations import parse, spoken
-from harness.errors import HostBusy, InfrastructureError
+from harness.core.durations import parse, spoken
+from harness.core.errors import HostBusy, InfrastructureError
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.hostlock import holder, host_lock, lock_file
-from harness.timebase import Deadline, NotYet, wait_for
 from tests.fakes.clock import FakeClock
 
 URI = "test:///default"

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from harness.errors import Interrupted, UpdateFailed
-from harness.interruption import SIGNALS, Interruption, Job
-from harness.timebase import NS_PER_S, Deadline, Stopwatch
+from harness.core.errors import Interrupted, UpdateFailed
+from harness.core.signals import SIGNALS, Interruption, Job
+from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from tests.fakes.clock import FakeClock
 
 #: Long beside anything that should happen at once, short beside a test run that hangs.

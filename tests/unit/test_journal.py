@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness.errors import JournalError
+from harness.core.errors import JournalError
 from harness.journal import Journal, read
 
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.core.identity import boot_id
 from harness.host.process import start_ticks
 from harness.lab.box import state
-from harness.whoami import boot_id
 from tests.kvm import losses
 from tests.kvm.losses import BoxLost, GuestEnded, GuestStalled, Losses
 

@@ -21,8 +21,9 @@ import libvirt
 import pycdlib
 import pytest
 
-from harness import config
-from harness.errors import LabError, UsageError
+from harness.core import config
+from harness.core.errors import LabError, UsageError
+from harness.core.timebase import Deadline
 from harness.host import facts
 from harness.lab import files, images, lab, state
 from harness.lab.answering import wait_for_ssh
@@ -34,7 +35,6 @@ from harness.lab.network import destinations, free_subnet, host_address, network
 from harness.lab.seed import CLOUD_USER, Seed, append_to_initrd, cloud_files, write_cloud_iso
 from harness.lab.specs import MOST_GUESTS, GuestSpec, default_specs
 from harness.lab.state import LabGuest, LabState
-from harness.timebase import Deadline
 
 HOSTILE = [
     "a; touch x",

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness.errors import DeadlineExpired, LabError, UsageError
+from harness.core.errors import DeadlineExpired, LabError, UsageError
 from harness.lab.cloud import fetch as fetch_image
 
 

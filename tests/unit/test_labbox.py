@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
+from harness.core.identity import boot_id
 from harness.host.process import start_ticks
 from harness.lab import images, inputs
 from harness.lab.box import box as boxes
@@ -21,7 +22,6 @@ from harness.lab.box import qemu, ssh, state
 from harness.lab.box.checkout import PARTS, pack
 from harness.lab.images import recipe_key, recipes
 from harness.lab.inputs import checkout, inputs_of
-from harness.whoami import boot_id
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ def test_notes_are_read_back(box):
 def test_a_second_box_is_refused_and_the_first_is_left_alone(box, child):
     """One box a state folder."""
     state.save(replace(box, pid=child.pid, start_ticks=start_ticks(child.pid)))
-    from harness.timebase import Deadline
+    from harness.core.timebase import Deadline
 
     with pytest.raises(UsageError, match="up already"):
         boxes.up(boxes.Size(), deadline=Deadline.after(5), progress=print)

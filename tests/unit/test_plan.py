@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import PlanError, WrongState
+from harness.core.errors import PlanError, WrongState
+from harness.core.settings import Config, GuestSection
 from harness.host.protocol import GuestInfo
 from harness.lifecycle import GuestState, StateReading
 from harness.plan import make_plan
-from harness.settings import Config, GuestSection
 from harness.updates.protocol import Scope
 
 RUNNING = StateReading(GuestState.RUNNING, "booted")

@@ -9,8 +9,8 @@ pytest_plugins = ["pytester"]
 CONFTEST = """
 import pytest
 from harness import afterwards, rehearsal
-from harness.errors import ConnectionLost, GuestNotFound, GuestStranded, MissingCapability
-from harness.records import Outcome
+from harness.core.errors import ConnectionLost, GuestNotFound, GuestStranded, MissingCapability
+from harness.core.records import Outcome
 from types import SimpleNamespace
 from tests.fakes.runs import a_folder, a_guest, a_run
 

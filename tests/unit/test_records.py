@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from harness.records import (
+from harness.core.records import (
     EXIT_CODES,
     GuestRecord,
     HostRecord,

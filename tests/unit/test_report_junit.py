@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from harness.records import CheckRecord, Outcome
+from harness.core.records import CheckRecord, Outcome
 from harness.report import junit
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import InfrastructureError, UsageError
+from harness.core.errors import InfrastructureError, UsageError
 from harness.runfolder import RunFolder, find_run, new_run_id, write_atomically
 
 

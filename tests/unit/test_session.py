@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness import session
-from harness.config import load
-from harness.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
+from harness.core.config import load
+from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.lifecycle import GuestState
-from harness.settings import Config
-from harness.timebase import Deadline
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

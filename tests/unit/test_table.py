@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from harness.records import (
+from harness.core.records import (
     CheckRecord,
     ClockReading,
     ClockRecord,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.errors import DeadlineExpired, InfrastructureError, ShellUnreachable, WrongState
-from harness.timebase import (
+from harness.core.errors import DeadlineExpired, InfrastructureError, ShellUnreachable, WrongState
+from harness.core.timebase import (
     NS_PER_S,
     SYSTEM_CLOCK,
     Deadline,

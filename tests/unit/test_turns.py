@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from harness import turns
-from harness.fanout import fan_out
-from harness.timebase import SYSTEM_CLOCK, Deadline
+from harness.core.fanout import fan_out
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.turns import Turns
 
 

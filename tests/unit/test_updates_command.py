@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ConfigError, UpdateFailed, UpdateOverran
-from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.updates import family, process
 from harness.updates.command import CommandUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from harness.errors import ConfigError, UpdateFailed
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.kernel_module import KernelModuleUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 

@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harness.config import load
-from harness.errors import ConfigError
-from harness.records import (
+from harness.core.config import load
+from harness.core.errors import ConfigError
+from harness.core.records import (
     HostRecord,
     Outcome,
     RunRecord,
     UpdateDomainRecord,
     UpdateRecord,
 )
+from harness.core.settings import Config, UpdateSection
 from harness.runfolder import RunFolder
-from harness.settings import Config, UpdateSection
 from harness.updates.learnt import learn
 from harness.updates.protocol import KEYS_OF_KIND, UpdateSettings
 from harness.updates.registry import KINDS

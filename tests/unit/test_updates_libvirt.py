@@ -6,15 +6,15 @@ import os
 
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     ConfigError,
     ConnectionLost,
     GuestNotFound,
     MissingCapability,
     UpdateFailed,
 )
+from harness.core.timebase import Deadline, Stopwatch
 from harness.lifecycle import GuestState
-from harness.timebase import Deadline, Stopwatch
 from harness.updates.libvirtd import LibvirtUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from tests.fakes.hypervisor import FakeHypervisor

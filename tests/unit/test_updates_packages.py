@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.errors import (
+from harness.core.errors import (
     ConfigError,
     MissingCapability,
     PlanError,
@@ -17,7 +17,7 @@ from harness.errors import (
     UpdateOverran,
     UsageError,
 )
-from harness.timebase import Deadline
+from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
 from harness.updates.packages import PackagesUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.errors import ConfigError, HarnessError, UpdateFailed, UpdateOverran
-from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.core.errors import ConfigError, HarnessError, UpdateFailed, UpdateOverran
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.updates.command import CommandUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from harness.updates.registry import make

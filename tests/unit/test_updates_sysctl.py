@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from harness.errors import ConfigError, MissingCapability, UpdateFailed, UpdateOverran
-from harness.timebase import Deadline
+from harness.core.errors import ConfigError, MissingCapability, UpdateFailed, UpdateOverran
+from harness.core.timebase import Deadline
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from harness.updates.sysctl import SysctlUpdate
 

@@ -20,12 +20,12 @@ import harness
 ROOT = Path(harness.__file__).parent
 
 PURE = (
-    "harness.errors",
-    "harness.timebase",
-    "harness.records",
+    "harness.core.errors",
+    "harness.core.timebase",
+    "harness.core.records",
     "harness.lifecycle",
-    "harness.config",
-    "harness.settings",
+    "harness.core.config",
+    "harness.core.settings",
     "harness.plan",
     "harness.clock.arithmetic",
     "harness.events.document",
@@ -98,7 +98,7 @@ WALLS = {
     ),
     "only timebase reads a clock or sleeps": Wall(
         banned=("time", *TODAY),
-        but=("harness.timebase",),
+        but=("harness.core.timebase",),
         breach="from datetime import datetime as dt, UTC\nprint(dt.now(tz=UTC))",
     ),
     "nobody uses a shell": Wall(
@@ -277,7 +277,7 @@ import harness.cli
 after_import = loaded()
 code = harness.cli.run_command_line(["--help"])
 after_help = loaded()
-import harness.config
+import harness.core.config
 import json
 print(json.dumps([after_import, code, after_help, loaded()]), file=sys.stderr)
 """

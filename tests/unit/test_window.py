@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from harness.custody import Member, held
-from harness.errors import (
+from harness.core.errors import (
     ConnectionLost,
     DeadlineExpired,
     GuardianLost,
@@ -21,10 +20,11 @@ from harness.errors import (
     UpdateOverran,
     WrongState,
 )
-from harness.interruption import Interruption
+from harness.core.signals import Interruption
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.custody import Member, held
 from harness.journal import Journal, read
 from harness.lifecycle import GuestState
-from harness.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.protocol import Applied
 from harness.window import UpdateCalls, hold_window, resume_late
 from tests.fakes.clock import FakeClock

@@ -23,15 +23,15 @@ from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
-from harness.errors import ConfigError, DeadlineExpired, ProbeError
+from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
+from harness.core.settings import ChecksSection, Config, OwnCheckSection
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
 from harness.host.process import start_ticks
 from harness.host.protocol import ProcessIdentity
 from harness.host.residency import is_alive, resident, vcpu_threads
 from harness.lifecycle import GuestState
-from harness.settings import ChecksSection, Config, OwnCheckSection
 from harness.survey import survey
-from harness.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.updates.protocol import UpdateSettings
 from harness.updates.stand_in import StandInUpdate
 from harness.witnesses import WITNESSES, witnesses_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.clock.agents import Ability
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.reach import Reach
-from harness.timebase import NS_PER_S, Deadline
+from harness.core.timebase import NS_PER_S, Deadline
 
 #: How far ahead a whole second must be so that a command for it can be sent in time.
 _LEAD_S = 0.02

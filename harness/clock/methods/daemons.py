@@ -8,8 +8,8 @@ from harness.clock.methods.absolute import DateAtSecond
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.methods.relative import RelativeStep
 from harness.clock.reach import Reach
-from harness.errors import CommandFailed, ProbeError
-from harness.timebase import Deadline
+from harness.core.errors import CommandFailed, ProbeError
+from harness.core.timebase import Deadline
 
 #: A process start or two under emulation.
 _TELL_S = 10.0

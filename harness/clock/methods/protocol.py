@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from harness.clock.policy import Remedy
 from harness.clock.reach import Reach
-from harness.records import ClockReading
-from harness.timebase import NS_PER_S, Deadline
+from harness.core.records import ClockReading
+from harness.core.timebase import NS_PER_S, Deadline
 
 
 @dataclass(frozen=True)

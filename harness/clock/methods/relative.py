@@ -6,7 +6,7 @@ from harness.clock.agents import Ability
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import Remedy
 from harness.clock.reach import Reach
-from harness.timebase import NS_PER_S, Deadline
+from harness.core.timebase import NS_PER_S, Deadline
 
 #: How fast a clock is slewed at most: 50 ms in a second. Linux allows twice that.
 _FASTEST_PPM = 50_000

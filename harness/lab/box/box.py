@@ -9,7 +9,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import DeadlineExpired, HarnessError, LabError, MissingCapability, UsageError
+from harness.core.errors import (
+    DeadlineExpired,
+    HarnessError,
+    LabError,
+    MissingCapability,
+    UsageError,
+)
+from harness.core.identity import boot_id
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.host.accelerator import resolve
 from harness.lab.box import qemu, ssh, state
 from harness.lab.box.checkout import pack
@@ -18,8 +26,6 @@ from harness.lab.images import Image, ensure
 from harness.lab.inputs import checkout
 from harness.lab.keys import new_key
 from harness.lab.seed import Seed, append_to_initrd
-from harness.timebase import Deadline, NotYet, Stopwatch, wait_for
-from harness.whoami import boot_id
 
 Progress = Callable[[str], None]
 

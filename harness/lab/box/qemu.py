@@ -9,10 +9,10 @@ import socket
 from contextlib import closing, suppress
 from pathlib import Path
 
-from harness.errors import DeadlineExpired, LabError, MissingCapability
+from harness.core.errors import DeadlineExpired, LabError, MissingCapability
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.process import start_ticks
 from harness.lab.box.state import HOST, BoxState
-from harness.timebase import Deadline, NotYet, wait_for
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in
 #: the box is slower by far.

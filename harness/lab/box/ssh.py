@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import LabError
+from harness.core.errors import LabError
+from harness.core.timebase import Deadline
 from harness.lab.box.state import HOST, USER, BoxState, identity_file, known_hosts
-from harness.timebase import Deadline
 
 
 def command(box: BoxState, words: Sequence[str] = (), options: Sequence[str] = ()) -> list[str]:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.errors import LabError, UsageError
+from harness.core.errors import LabError, UsageError
+from harness.core.identity import boot_id
+from harness.core.paths import state_dir
 from harness.host.process import start_ticks
-from harness.paths import state_dir
 from harness.runfolder import write_atomically
-from harness.whoami import boot_id
 
 USER = "root"
 HOST = "127.0.0.1"

@@ -16,8 +16,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from harness.errors import DeadlineExpired, HarnessError
-from harness.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.errors import DeadlineExpired, HarnessError
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from harness.errors import Interrupted
-from harness.timebase import Deadline
+from harness.core.errors import Interrupted
+from harness.core.timebase import Deadline
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -30,7 +30,7 @@
     ├─ Interrupted(signal_name)                          exit 130
     └─ GuestStranded(guests)                             exit 4, the loudest message there is
 
-A broken promise is not an error: it is an :class:`harness.records.Outcome`.
+A broken promise is not an error: it is an :class:`harness.core.records.Outcome`.
 Exceptions of foreign libraries become one of these at the border (``host/`` for libvirt,
 ``guest/`` for paramiko), chosen by error code, never by error text.
 """

@@ -1,6 +1,6 @@
 """What can be configured: the sections of ``harness.toml``, with their defaults and their limits.
 
-Every key is a field here, and its docstring what it means; :mod:`harness.config` reads them.
+Every key is a field here, and its docstring what it means; :mod:`harness.core.config` reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.checks import CHECKS
 from harness.clock.policy import DEFAULT_METHODS, MethodName
-from harness.durations import parse_hours
+from harness.core.durations import parse_hours
 
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
 LONGEST_S = 1e7

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from harness.errors import DeadlineExpired, InfrastructureError
+from harness.core.errors import DeadlineExpired, InfrastructureError
 
 NS_PER_S = 1_000_000_000
 

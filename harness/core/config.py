@@ -17,8 +17,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from harness.errors import ConfigError
-from harness.settings import Config, GuestSection, SshSection
+from harness.core.errors import ConfigError
+from harness.core.settings import Config, GuestSection, SshSection
 from harness.updates.keys import settle
 
 Section = TypeVar("Section", bound=BaseModel)

@@ -1,0 +1,1 @@
+"""What every room speaks: errors, time, records, settings, configuration, signals, identity."""

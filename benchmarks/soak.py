@@ -26,10 +26,10 @@ from rich.table import Table
 
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.host.driver import LibvirtHypervisor
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import EventKind
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.lifecycle import GuestState
 
 GUESTS = ("soak-1", "soak-2")
 BUDGET_S = 8.0

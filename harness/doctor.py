@@ -17,8 +17,8 @@ from harness.core.timebase import Deadline
 from harness.events.sockets import carriers, how_to_add
 from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.lifecycle import GuestState
 from harness.recover import dead_runs
 from harness.runfolder import FREE_BYTES_WANTED
 from harness.session import GuestSession

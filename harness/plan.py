@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from harness.core.errors import MissingCapability, PlanError, WrongState
 from harness.core.settings import Config, GuestSection
+from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
-from harness.lifecycle import GuestState, Operation, allowed
 from harness.updates.protocol import HostUpdate, Scope
 
 #: The one update domain of a host whose guests must all pause together.

@@ -18,8 +18,8 @@ from harness.core.records import (
 )
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S
+from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
-from harness.host.reference import synchronised
 from harness.mend import Mended
 from harness.pauses import GuestPause, PauseWindow
 from harness.plan import UpdateDomain

@@ -19,9 +19,9 @@ from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import Member, held, unmended
+from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
 from harness.journal import FILE_NAME, Journal, in_use, read
-from harness.lifecycle import ENDED, GuestState
 from harness.mend import look_closer, mend
 from harness.recovered import Action, Entries, Recovered, Treated, completed
 from harness.resume import resume_all

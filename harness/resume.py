@@ -20,9 +20,9 @@ from harness.core.errors import (
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
 from harness.custody import NOT_OURS, Member, announced, resumed_since
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal, read
-from harness.lifecycle import GuestState
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0

@@ -30,9 +30,9 @@ from harness.core.settings import Config
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.guard import Guardian
+from harness.host.clock_sync import synchronised
+from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
-from harness.host.reference import synchronised
-from harness.hostlock import host_lock
 from harness.journal import Journal
 from harness.maintenance import DomainResult, Tools, left_alone, maintain
 from harness.notice import Notice, Unannounced

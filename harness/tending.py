@@ -10,9 +10,9 @@ from harness.core.errors import HarnessError, WrongState
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
+from harness.host.clock_sync import synchronised
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.host.reference import synchronised
-from harness.lifecycle import GuestState
 from harness.mend import second_opinion
 from harness.recording import second_opinion_fields
 from harness.session import GuestSession

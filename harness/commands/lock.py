@@ -14,7 +14,7 @@ from harness.commands.common import connection_options, json_option, load_config
 from harness.core.durations import parse, spoken
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.timebase import SYSTEM_CLOCK
-from harness.hostlock import Holder, hold_in_background, holder, really_holds
+from harness.host.lock import Holder, hold_in_background, holder, really_holds
 from harness.report.words import printable
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 
 
 def who_am_i() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.core.errors import EventError, JournalError
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.store import Store
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 from harness.journal import FILE_NAME, in_use
 from harness.recover import dead_runs
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 import libvirt
 
 from harness.core.errors import ConnectionLost, HypervisorError
-from harness.host.events import EventLog, ensure_loop
+from harness.host.lifecycle_events import EventLog, ensure_loop
 from harness.host.translate import translated
 
 #: A libvirtd that stops answering is noticed after interval × (count + 1) seconds.

@@ -32,13 +32,13 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_
 from harness.host import facts
 from harness.host.accelerator import probe
 from harness.host.connections import Connections, Link
-from harness.host.events import EventLog
-from harness.host.process import find_process
+from harness.host.lifecycle import GuestState, StateReading
+from harness.host.lifecycle_events import EventLog
+from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.qemu_process import find_process
 from harness.host.states import reading
 from harness.host.translate import translated
-from harness.host.underway import UnderWay
-from harness.lifecycle import GuestState, StateReading
 
 T = TypeVar("T")
 

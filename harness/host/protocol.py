@@ -13,7 +13,7 @@ from typing import Protocol
 
 from harness.core.records import HostRecord
 from harness.core.timebase import Deadline
-from harness.lifecycle import StateReading
+from harness.host.lifecycle import StateReading
 
 
 @dataclass(frozen=True)

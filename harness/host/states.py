@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libvirt
 
-from harness.lifecycle import GuestState, StateReading
+from harness.host.lifecycle import GuestState, StateReading
 
 STATES = {
     libvirt.VIR_DOMAIN_NOSTATE: GuestState.UNKNOWN,

@@ -26,7 +26,7 @@ from harness.core.errors import (
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 
 Progress = Callable[[str], None]
 

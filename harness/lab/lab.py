@@ -18,6 +18,7 @@ from harness.core.errors import ConnectionLost, HarnessError, LabError, UsageErr
 from harness.core.timebase import Deadline, Stopwatch
 from harness.host.accelerator import resolve
 from harness.host.driver import LibvirtHypervisor
+from harness.host.lifecycle import ENDED, GuestState
 from harness.host.provision import Provisioner
 from harness.lab import daemon, state
 from harness.lab.answering import wait_for_ssh
@@ -33,7 +34,6 @@ from harness.lab.network import (
 )
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
-from harness.lifecycle import ENDED, GuestState
 
 Progress = Callable[[str], None]
 

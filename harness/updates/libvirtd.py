@@ -20,8 +20,8 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
-from harness.lifecycle import GuestState
 from harness.updates.apt import QUIET, AptTransaction
 from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
 from harness.updates.requirements import (

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from harness.core.errors import UpdateFailed, UpdateOverran
 from harness.core.timebase import Deadline
-from harness.updates.process import UpdateProcess
+from harness.host.child_process import UpdateProcess
 from harness.updates.protocol import UpdateContext
 
 _MARKS = {"update": "apply"}

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from harness.checks.own import Ended, OwnChecks
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
-from harness.updates.process import UpdateProcess
+from harness.host.child_process import UpdateProcess
 from harness.witnesses.protocol import Scene, Witness
 
 #: For ending what did not end by itself: TERM, a grace, KILL.

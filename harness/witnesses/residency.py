@@ -8,7 +8,7 @@ from harness.checks.ram import Residency, Resident
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
-from harness.host.residency import is_alive, resident
+from harness.host.qemu_memory import is_alive, resident
 from harness.witnesses.protocol import Scene, Witness
 
 

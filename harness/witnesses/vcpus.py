@@ -7,7 +7,7 @@ from contextlib import suppress
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import MissingCapability
 from harness.core.timebase import Deadline
-from harness.host.residency import cpu_time_ns, vcpu_threads
+from harness.host.qemu_memory import cpu_time_ns, vcpu_threads
 from harness.witnesses.protocol import Scene, Witness
 from harness.witnesses.residency import visible
 

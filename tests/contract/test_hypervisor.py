@@ -19,8 +19,8 @@ from harness.core.errors import (
 from harness.core.fanout import errors, fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import EventKind, Hypervisor
-from harness.lifecycle import GuestState
 from tests.fakes.hypervisor import FakeHypervisor
 
 TEST_DRIVER = """

@@ -22,10 +22,10 @@ import pytest
 from harness.core.errors import JournalError
 from harness.core.records import RunRecord
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.host.lifecycle import GuestState
 from harness.journal import read
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
-from harness.lifecycle import GuestState
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from harness.core.errors import GuestNotFound, HypervisorError, WrongState
 from harness.core.records import HostRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.lifecycle import ENDED, GuestState, StateReading
 from harness.host.protocol import Call, EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
-from harness.lifecycle import ENDED, GuestState, StateReading
 
 
 class FakeHypervisor:

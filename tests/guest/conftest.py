@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.core.timebase import Deadline
-from harness.lifecycle import GuestState
+from harness.host.lifecycle import GuestState
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import pytest
 
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.host.lifecycle import GuestState
 from harness.journal import read
-from harness.lifecycle import GuestState
 from harness.runfolder import find_run
 
 

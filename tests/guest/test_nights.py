@@ -12,7 +12,7 @@ import sys
 
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.lifecycle import GuestState
+from harness.host.lifecycle import GuestState
 from harness.runfolder import find_run
 
 USERS_TESTS = """

@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import ConnectionLost, HypervisorError
 from harness.host import connections
 from harness.host.connections import Connections
-from harness.host.events import EventLog
+from harness.host.lifecycle_events import EventLog
 
 
 class Foreign:

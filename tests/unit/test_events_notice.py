@@ -14,7 +14,7 @@ from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.document import State
 from harness.events.notice import EventNotice
 from harness.events.store import Store
-from harness.lifecycle import GuestState
+from harness.host.lifecycle import GuestState
 from harness.notice import Unannounced
 from harness.plan import make_plan
 from harness.updates.protocol import Scope

@@ -13,8 +13,8 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.custody import Member
 from harness.guard import Guardian
 from harness.guardian import Watch
+from harness.host.lifecycle import GuestState
 from harness.journal import Journal, read
-from harness.lifecycle import GuestState
 from harness.resume import as_data
 from tests.fakes.hypervisor import FakeHypervisor
 

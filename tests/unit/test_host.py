@@ -24,11 +24,11 @@ from harness.core.errors import (
 )
 from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
-from harness.host.process import find_process, start_ticks
+from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import ProcessIdentity
+from harness.host.qemu_process import find_process, start_ticks
 from harness.host.states import REASONS, STATES, reading
 from harness.host.translate import translate, translated
-from harness.lifecycle import GuestState, StateReading
 
 UUID = "11111111-2222-3333-4444-555555555555"
 HOSTILE = ["a; touch x", "<&>\"'", "$(reboot)", "-c", "../../etc/passwd", "ünïcödé \N{SNOWMAN}"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from harness.core.durations import parse, spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.hostlock import holder, host_lock, lock_file
+from harness.host.lock import holder, host_lock, lock_file
 from tests.fakes.clock import FakeClock
 
 URI = "test:///default"
@@ -40,7 +40,7 @@ def test_the_second_is_told_who_what_and_since_when():
 def test_the_kernel_releases_it_when_the_holder_dies():
     """SIGKILL."""
     code = f"""
-from harness.hostlock import host_lock
+from harness.host.lock import host_lock
 with host_lock({URI!r}, "x"):
     print("held", flush=True)
     input()

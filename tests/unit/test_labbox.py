@@ -15,7 +15,7 @@ import pytest
 
 from harness.core.errors import LabError, UsageError
 from harness.core.identity import boot_id
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 from harness.lab import images, inputs
 from harness.lab.box import box as boxes
 from harness.lab.box import qemu, ssh, state

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.core.errors import PlanError, WrongState
 from harness.core.settings import Config, GuestSection
+from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import GuestInfo
-from harness.lifecycle import GuestState, StateReading
 from harness.plan import make_plan
 from harness.updates.protocol import Scope
 

@@ -9,7 +9,7 @@ from harness.core.config import load
 from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
-from harness.lifecycle import GuestState
+from harness.host.lifecycle import GuestState
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

@@ -14,7 +14,7 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.core.timebase import Deadline, Stopwatch
-from harness.lifecycle import GuestState
+from harness.host.lifecycle import GuestState
 from harness.updates.libvirtd import LibvirtUpdate
 from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
 from tests.fakes.hypervisor import FakeHypervisor

@@ -23,7 +23,7 @@ PURE = (
     "harness.core.errors",
     "harness.core.timebase",
     "harness.core.records",
-    "harness.lifecycle",
+    "harness.host.lifecycle",
     "harness.core.config",
     "harness.core.settings",
     "harness.plan",

@@ -27,10 +27,10 @@ from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
 from harness.core.settings import ChecksSection, Config, OwnCheckSection
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
-from harness.host.process import start_ticks
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
-from harness.host.residency import is_alive, resident, vcpu_threads
-from harness.lifecycle import GuestState
+from harness.host.qemu_memory import is_alive, resident, vcpu_threads
+from harness.host.qemu_process import start_ticks
 from harness.survey import survey
 from harness.updates.protocol import UpdateSettings
 from harness.updates.stand_in import StandInUpdate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.core.errors import DeadlineExpired, LabError, MissingCapability
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 from harness.lab.box.state import HOST, BoxState
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.core.errors import LabError, UsageError
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
-from harness.host.process import start_ticks
+from harness.host.qemu_process import start_ticks
 from harness.runfolder import write_atomically
 
 USER = "root"

@@ -1,7 +1,7 @@
 """One process tree of an update: started without a shell, watched without polling, ended for good.
 
 Its output goes through a pipe to the end of a file of limited size, so that neither a flood nor a
-full disk holds the update, or us, up. Ending it ends its :class:`~harness.updates.family.Family`.
+full disk holds the update, or us, up. Ending it ends its :class:`~harness.host.process_family.Family`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.updates.family import MARK, Family
+from harness.host.process_family import MARK, Family
 
 #: An update's output beyond this is thrown away, and the file says so.
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024

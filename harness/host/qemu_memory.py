@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from harness.checks.ram import Resident
-from harness.host.process import start_ticks
 from harness.host.protocol import ProcessIdentity
+from harness.host.qemu_process import start_ticks
 
 PROC = Path("/proc")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

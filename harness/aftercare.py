@@ -15,7 +15,7 @@ from harness.core.fanout import errors, fan_out
 from harness.core.records import ClockReading
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.guest.health import KernelLog, look_again, mark
+from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
 from harness.journal import Journal
 from harness.mend import Mended, look_closer, mend

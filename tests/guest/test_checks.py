@@ -27,7 +27,7 @@ from harness.core.config import load
 from harness.core.paths import state_dir
 from harness.core.settings import ChecksSection
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
-from harness.guest.health import look_again, mark
+from harness.guest.kernel_log import look_again, mark
 from harness.guest.protocol import posix
 from harness.lab import lab as labs
 from harness.lab.domain import domain_xml

@@ -18,7 +18,7 @@ from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.core.records import CheckRecord, ClockReading, Outcome, WatchRecord
-from harness.guest.health import KernelLog
+from harness.guest.kernel_log import KernelLog
 from harness.host.protocol import ProcessIdentity
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP

@@ -13,7 +13,7 @@ import pytest
 from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, gather
-from harness.guest.health import KernelLog, look_again, mark
+from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.guest.protocol import Completed
 from tests.fakes.clock import FakeClock
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.clock.correction import Correction, correct
-from harness.clock.watching import watch
+from harness.clock.monitor import watch
 from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config

@@ -10,8 +10,8 @@ from functools import partial
 
 from harness.checks.evidence import Observed
 from harness.clock.policy import CorrectionPolicy
-from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
+from harness.clock.target import AgentTime, Reach
 from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
 from harness.core.records import ClockReading
 from harness.core.settings import Config, GuestSection
@@ -31,7 +31,7 @@ COARSE_TOLERANCE_S = 0.050
 
 @dataclass(frozen=True)
 class GuestAgentClock:
-    """One guest's clock by way of its guest agent (:class:`harness.clock.reach.AgentClock`)."""
+    """One guest's clock by way of its guest agent (:class:`harness.clock.target.AgentClock`)."""
 
     hypervisor: Hypervisor
     uuid: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.clock.correction import Correction, correct
-from harness.clock.watching import watch
+from harness.clock.monitor import watch
 from harness.core.errors import HarnessError, WrongState
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config

@@ -14,7 +14,7 @@ from harness.clock.arithmetic import describe
 from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
-from harness.clock.reach import Reach
+from harness.clock.target import Reach
 from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome
 from harness.core.timebase import Deadline

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.clock.agent_answers import Sent, Witnessed, number_of, parse_sample, parse_witness
 from harness.clock.agents import Ability, Agent, agent
-from harness.clock.answers import Sent, Witnessed, number_of, parse_sample, parse_witness
 from harness.clock.arithmetic import Sample, best, consistent
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from harness.clock.correction import correct
+from harness.clock.monitor import watch
 from harness.clock.policy import CorrectionPolicy
-from harness.clock.watching import watch
 from harness.core.errors import ProbeError
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
@@ -154,8 +154,8 @@ def test_a_user_without_the_right_is_told_which_one(debian, lab):
 
 
 def _without_and_with_sudo(debian, shell):
-    from harness.clock.reach import Reach
     from harness.clock.sampling import Sampler
+    from harness.clock.target import Reach
 
     facts = gather(shell, soon())
     for interpreter in ("python3", "perl", "sh"):

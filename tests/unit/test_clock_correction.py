@@ -12,8 +12,8 @@ from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change
 from harness.clock.methods.relative import slew_plan
 from harness.clock.policy import CorrectionPolicy
-from harness.clock.reach import AgentTime, Reach
 from harness.clock.sampling import Sampler
+from harness.clock.target import AgentTime, Reach
 from harness.core.errors import CommandFailed, HypervisorError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed

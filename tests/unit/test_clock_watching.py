@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.clock.agent_answers import Witnessed
 from harness.clock.agents import agent
-from harness.clock.answers import Witnessed
+from harness.clock.monitor import watch
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
-from harness.clock.trend import Point, drift_ppm, judge_watch, jumps, monotonic_jumps
-from harness.clock.watching import watch
+from harness.clock.stability import Point, drift_ppm, judge_watch, jumps, monotonic_jumps
 from harness.core.errors import ShellUnreachable
 from harness.core.records import ClockReading, Outcome
 from harness.core.timebase import Deadline

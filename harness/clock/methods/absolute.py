@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.clock.agents import Ability
 from harness.clock.methods.protocol import Change, Method
-from harness.clock.reach import Reach
+from harness.clock.target import Reach
 from harness.core.timebase import NS_PER_S, Deadline
 
 #: How far ahead a whole second must be so that a command for it can be sent in time.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from harness.clock.methods.absolute import DateAtSecond
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.methods.relative import RelativeStep
-from harness.clock.reach import Reach
+from harness.clock.target import Reach
 from harness.core.errors import CommandFailed, ProbeError
 from harness.core.timebase import Deadline
 

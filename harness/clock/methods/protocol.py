@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.clock.policy import Remedy
-from harness.clock.reach import Reach
+from harness.clock.target import Reach
 from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S, Deadline
 

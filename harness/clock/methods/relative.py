@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.clock.agents import Ability
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import Remedy
-from harness.clock.reach import Reach
+from harness.clock.target import Reach
 from harness.core.timebase import NS_PER_S, Deadline
 
 #: How fast a clock is slewed at most: 50 ms in a second. Linux allows twice that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.clock.answers import Witnessed
+from harness.clock.agent_answers import Witnessed
 from harness.clock.arithmetic import describe
 from harness.clock.policy import CorrectionPolicy
 from harness.core.records import ClockReading, Jump, Outcome, WatchRecord, WitnessRecord

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.clock.answers import Witnessed
+from harness.clock.agent_answers import Witnessed
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
-from harness.clock.trend import Point, judge_watch
+from harness.clock.stability import Point, judge_watch
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.records import WatchRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline

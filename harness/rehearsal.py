@@ -12,7 +12,7 @@ from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.notice import Notice
 from harness.progress import Observer, silent
-from harness.updates.learnt import learn
+from harness.updates.expected import learn
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
 

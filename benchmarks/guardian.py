@@ -23,9 +23,9 @@ from rich.table import Table
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind
-from harness.journal import read
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
+from harness.results.journal import read
 
 REPEATS = 7
 NAMES = [f"g-{number}" for number in range(1, 9)]

@@ -34,9 +34,9 @@ from harness.core.records import (
     UpdateRecord,
 )
 from harness.core.timebase import Stopwatch
-from harness.history.schema import figures, runs
-from harness.history.store import History
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
+from harness.results.history.schema import figures, runs
+from harness.results.history.store import History
 
 REPEATS = 5
 GUESTS, RUNS = 100, 10_000

@@ -17,10 +17,10 @@ from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
-from harness.journal import Journal
 from harness.mend import Mended, look_closer, mend
 from harness.pauses import GuestPause, PauseWindow
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
+from harness.results.journal import Journal
 from harness.session import GuestSession
 from harness.turns import Turns
 from harness.witnesses import witnesses_for

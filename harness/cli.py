@@ -123,7 +123,7 @@ def run_command_line(arguments: list[str] | None) -> int:
 
 def _say(error: HarnessError) -> int:
     """One or two lines with a hint; with -vv the traceback too."""
-    from harness.report.words import printable
+    from harness.results.report.words import printable
 
     if "-vv" in sys.argv or logging.getLogger().isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)

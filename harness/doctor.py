@@ -20,7 +20,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.recover import dead_runs
-from harness.runfolder import FREE_BYTES_WANTED
+from harness.results.folder import FREE_BYTES_WANTED
 from harness.session import GuestSession
 
 _MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"

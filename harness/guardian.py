@@ -29,7 +29,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import held
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
-from harness.journal import Journal, read
+from harness.results.journal import Journal, read
 from harness.resume import resume_all
 
 #: It goes on for so long after the run's own patience is over.

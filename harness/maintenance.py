@@ -15,14 +15,14 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import Member
 from harness.guard import Guard
 from harness.host.protocol import Hypervisor
-from harness.journal import Journal
 from harness.notice import Notice, Unannounced
 from harness.pauses import PauseWindow
 from harness.plan import UpdateDomain
 from harness.progress import Observer, Phase, Step
 from harness.recording import keep_raw, record_domain, record_guest, record_untouched
+from harness.results.folder import RunFolder
+from harness.results.journal import Journal
 from harness.resume import still_paused
-from harness.runfolder import RunFolder
 from harness.session import GuestSession
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import UpdateCalls, hold_window, resume_late

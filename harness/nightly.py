@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
 from harness.core.records import Outcome, RunRecord
-from harness.history.figures import RUN, figures_of
-from harness.report.spoken import duration, printable
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
+from harness.results.history.figures import RUN, figures_of
+from harness.results.report.spoken import duration, printable
 
 if TYPE_CHECKING:
     from harness.doctor import Finding
-    from harness.history.verdict import Verdict
+    from harness.results.history.verdict import Verdict
     from harness.run import Finished
 
 Say = Callable[[str], None]
@@ -140,8 +140,8 @@ def _problems(findings: Iterable[Finding]) -> list[str]:
 
 def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
     """See that the runs are in the history, judge the night. A history that fails is a warning."""
-    from harness.history.store import History
-    from harness.history.verdict import judge
+    from harness.results.history.store import History
+    from harness.results.history.verdict import judge
 
     if not night.runs:
         return
@@ -158,8 +158,8 @@ def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
 
 def publish(night: Night, prometheus: Path | None, junit: Path | None) -> None:
     """Where a collector or a CI server looks. Raises InfrastructureError."""
-    from harness.report import junit as junit_report
-    from harness.report import prometheus as metrics
+    from harness.results.report import junit as junit_report
+    from harness.results.report import prometheus as metrics
 
     if not night.runs:
         return

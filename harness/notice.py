@@ -7,8 +7,8 @@ from typing import Protocol
 
 from harness.core.records import NoticeRecord
 from harness.core.signals import Interruption
-from harness.journal import Journal
 from harness.plan import Plan, UpdateDomain
+from harness.results.journal import Journal
 
 
 class Notice(Protocol):

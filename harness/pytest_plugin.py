@@ -145,8 +145,9 @@ def maintenance(
         budget_s: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> MaintenanceResult:
-        from harness import afterwards, rehearsal
+        from harness import rehearsal
         from harness.core.errors import GuestStranded, HarnessError, Interrupted
+        from harness.results import publish
 
         config = _changed(harness_config, update, budget_s, settings or {})
         try:
@@ -209,7 +210,7 @@ def _skip_if_missing(error: HarnessError | ImportError) -> None:
 
 def _attach(item: pytest.Item, result: MaintenanceResult, warnings: Sequence[str]) -> None:
     """So that every report of the tests, JUnit too, says which run it was."""
-    from harness.history.figures import RUN, figures_of
+    from harness.results.history.figures import RUN, figures_of
 
     record = result.record
     item.user_properties += [
@@ -226,7 +227,7 @@ def _table(result: MaintenanceResult) -> str:
 
     from rich.console import Console
 
-    from harness.report.table import print_run
+    from harness.results.report.table import print_run
 
     text = io.StringIO()
     print_run(result.record, Console(file=text, width=100), result.folder)

@@ -23,7 +23,7 @@ from harness.host.protocol import EventKind, Hypervisor
 from harness.mend import Mended
 from harness.pauses import GuestPause, PauseWindow
 from harness.plan import UpdateDomain
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
 from harness.session import GuestSession
 
 

@@ -22,7 +22,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYe
 from harness.custody import NOT_OURS, Member, announced, resumed_since
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
-from harness.journal import Journal, read
+from harness.results.journal import Journal, read
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0

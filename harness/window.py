@@ -32,8 +32,8 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.custody import NOT_OURS, Member
 from harness.guard import Guard
 from harness.host.protocol import Call, Hypervisor
-from harness.journal import Journal, read
 from harness.pauses import GuestPause, PauseWindow
+from harness.results.journal import Journal, read
 from harness.resume import Resumed, as_data, resume_all
 from harness.updates.protocol import Applied
 

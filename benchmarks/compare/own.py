@@ -13,7 +13,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import Deadline
 from harness.custody import Member
 from harness.host.driver import LibvirtHypervisor
-from harness.journal import Journal
+from harness.results.journal import Journal
 from harness.updates.protocol import Applied
 from harness.window import UpdateCalls, hold_window
 from tests.fakes.guard import FakeGuard

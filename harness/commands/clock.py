@@ -25,7 +25,7 @@ from harness.commands.common import (
 from harness.core.records import EXIT_CODES, ClockReading, Outcome
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
-from harness.report.words import STYLES, duration, offset, printable
+from harness.results.report.words import STYLES, duration, offset, printable
 
 #: For what a guest does after its own deadline.
 _SLACK_S = 2.0

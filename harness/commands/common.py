@@ -86,7 +86,7 @@ def say(line: str) -> None:
     """One line beside the result, as it is: names and paths in it are data."""
     from rich.text import Text
 
-    from harness.report.spoken import printable
+    from harness.results.report.spoken import printable
 
     err().print(Text(printable(line)), soft_wrap=True)
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from harness.commands.common import connection_options, json_option, load_config, out, print_json
 from harness.core.paths import state_dir
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 
 @click.command(epilog="Example: harness doctor --json | jq '.findings[] | select(.level!=\"ok\")'")

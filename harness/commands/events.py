@@ -15,7 +15,7 @@ from harness.commands.events_serve import rehearse, serve
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.core.timebase import SYSTEM_CLOCK
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 if TYPE_CHECKING:
     from harness.events.schema import Stored

@@ -21,7 +21,7 @@ from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, utc_now
 from harness.plan import Plan
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 _DEFAULT_NOTICE_S = 900.0
 #: Option of ``schedule`` → the same of ``run``, whose work it will be.

@@ -17,7 +17,7 @@ from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 if TYPE_CHECKING:
     from harness.events.directory import Directory, Known

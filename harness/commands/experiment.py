@@ -18,7 +18,7 @@ from harness.commands.common import (
 )
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
-from harness.report.spoken import printable
+from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
     from harness.core.config import Loaded

@@ -13,10 +13,10 @@ import click
 
 from harness.commands.common import json_option, print_json, whoever_listens
 from harness.core.errors import UsageError
-from harness.report.spoken import printable
+from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
-    from harness.history.store import History, Run
+    from harness.results.history.store import History, Run
 
 _csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
 _since_option = click.option("--since", metavar="WHEN", help="A date (2026-01-31) or a time (30d).")
@@ -43,7 +43,7 @@ Examples:
 @click.pass_context
 def command(ctx: click.Context, url: str | None) -> None:
     """Runs over time: list, show, compare, trend, verdict. Each run adds itself."""
-    from harness.history.store import History
+    from harness.results.history.store import History
 
     ctx.obj = ctx.with_resource(History.open(url))
     if ctx.invoked_subcommand is None:
@@ -82,7 +82,7 @@ def list_(
 @click.pass_obj
 def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None:
     """Every figure of RUN (id or part of one; default: the newest)."""
-    from harness.history.store import as_data
+    from harness.results.history.store import as_data
 
     found = history.find(run)
     figures = history.figures([found.run_id])
@@ -177,7 +177,7 @@ def verdict(
     as_json: bool,
 ) -> None:
     """Tonight (or RUNs) against the comparable nights before: is a figure worse, by how much?"""
-    from harness.history.verdict import ENOUGH_NIGHTS, judge
+    from harness.results.history.verdict import ENOUGH_NIGHTS, judge
 
     found = judge(ctx.obj, runs, nights=nights)
     if as_json:
@@ -197,8 +197,8 @@ def verdict(
 def import_(ctx: click.Context, folders: Sequence[Path], as_json: bool) -> None:
     """Put run FOLDERS (default: all of the state folder) in again; safe to repeat."""
     from harness.core.paths import state_dir
-    from harness.history.store import import_all
-    from harness.runfolder import RunFolder, all_runs
+    from harness.results.folder import RunFolder, all_runs
+    from harness.results.history.store import import_all
 
     chosen = [RunFolder(path) for path in folders] or list(all_runs(state_dir()))
     done, refused = import_all(ctx.obj, chosen)
@@ -229,8 +229,8 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _with_figures(history: History, found: Sequence[Run]) -> list[dict[str, Any]]:
-    from harness.history.figures import KINDS, RUN
-    from harness.history.store import as_data
+    from harness.results.history.figures import KINDS, RUN
+    from harness.results.history.store import as_data
 
     measured: dict[str, dict[str, float]] = {}
     for row in history.figures([run.run_id for run in found], guest=RUN):
@@ -242,7 +242,7 @@ def _with_figures(history: History, found: Sequence[Run]) -> list[dict[str, Any]
 
 
 def _print_runs(rows: Sequence[dict[str, Any]], known: int) -> None:
-    from harness.report.spoken import duration
+    from harness.results.report.spoken import duration
 
     cells = [
         (row["run_id"], row["outcome"].upper(), row["host"], row["accelerator"],
@@ -292,9 +292,9 @@ def _print_bars(found: Sequence[tuple[Run, float]]) -> None:
 
 
 def _draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
-    from harness.history.figures import KINDS
-    from harness.report.figures import alone, line
-    from harness.runfolder import write_atomically
+    from harness.results.folder import write_atomically
+    from harness.results.history.figures import KINDS
+    from harness.results.report.figures import alone, line
 
     unit = KINDS[figure].unit if figure in KINDS else ""
     days = [run.started_at.timestamp() / 86400 for run, _ in found]

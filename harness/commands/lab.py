@@ -16,7 +16,7 @@ from harness.commands import lab_box
 from harness.commands.common import json_option, load_config, out, print_json, say
 from harness.core.errors import HarnessError, UsageError
 from harness.core.timebase import Deadline
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 if TYPE_CHECKING:
     from harness.lab.images import Image

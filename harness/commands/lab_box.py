@@ -9,7 +9,7 @@ import click
 
 from harness.commands.common import json_option, print_json, say
 from harness.core.timebase import Deadline
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 _SYNC_S = 120.0
 

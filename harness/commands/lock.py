@@ -15,7 +15,7 @@ from harness.core.durations import parse, spoken
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.timebase import SYSTEM_CLOCK
 from harness.host.lock import Holder, hold_in_background, holder, really_holds
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 
 @click.command(

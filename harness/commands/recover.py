@@ -24,8 +24,8 @@ from harness.core.records import EXIT_CODES, Outcome
 from harness.core.timebase import Deadline
 from harness.recover import assess, dead_runs, recover
 from harness.recovered import Action, Recovered, Treated
-from harness.report.words import offset, printable
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
+from harness.results.report.words import offset, printable
 
 
 @click.command(
@@ -99,8 +99,8 @@ def _finish(
 
 def _redraw(folder: RunFolder, *, page: bool) -> None:
     """The record is complete now; so are the reports that are made from it."""
-    from harness.afterwards import finish
-    from harness.report import junit
+    from harness.results.publish import finish
+    from harness.results.report import junit
 
     try:
         junit.keep(folder, folder.record())

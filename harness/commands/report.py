@@ -9,7 +9,7 @@ import click
 from harness.commands.common import json_option, out, print_json
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
-from harness.runfolder import RunFolder, find_run
+from harness.results.folder import RunFolder, find_run
 
 
 @click.command(
@@ -45,13 +45,13 @@ def command(run: str | None, form: str | None, show: bool, as_json: bool) -> Non
     elif form == "junit":
         click.echo(_junit(folder))
     else:
-        from harness.report.table import print_run
+        from harness.results.report.table import print_run
 
         print_run(folder.record(), out(), folder.path)
 
 
 def _page(folder: RunFolder, show: bool) -> None:
-    from harness.afterwards import write_html
+    from harness.results.publish import write_html
 
     page = write_html(folder)
     click.echo(page)
@@ -60,7 +60,7 @@ def _page(folder: RunFolder, show: bool) -> None:
 
 
 def _junit(folder: RunFolder) -> Path:
-    from harness.report import junit
+    from harness.results.report import junit
 
     junit.keep(folder, folder.record())
     return folder.path / junit.FILE_NAME

@@ -31,7 +31,7 @@ from harness.host.protocol import Hypervisor
 from harness.notice import Notice
 from harness.plan import Plan
 from harness.rehearsal import announcement
-from harness.report.spoken import printable
+from harness.results.report.spoken import printable
 from harness.updates.protocol import HostUpdate
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def _carry_out(
     as_json: bool,
 ) -> Finished:
     from harness.recover import dead_runs
-    from harness.report.live import watching
-    from harness.report.table import print_run
+    from harness.results.report.live import watching
+    from harness.results.report.table import print_run
     from harness.run import run
 
     for dead in dead_runs(state_dir()):
@@ -178,7 +178,7 @@ def _carry_out(
 
 def _make_reports(finished: Finished) -> None:
     """When everything else is over and said: a report that fails is a warning."""
-    from harness.afterwards import finish
+    from harness.results.publish import finish
 
     with whoever_listens():
         if isinstance(finished.error, GuestStranded):  # that cannot wait for a page

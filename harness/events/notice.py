@@ -22,8 +22,8 @@ from harness.events.membership import memberships, scope_name, spoken_scope
 from harness.events.schema import Stored
 from harness.events.store import Store
 from harness.host.protocol import Hypervisor
-from harness.journal import Journal
 from harness.plan import Plan, UpdateDomain
+from harness.results.journal import Journal
 
 #: How soon an approval is noticed.
 _LOOK_S = 0.02

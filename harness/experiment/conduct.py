@@ -20,7 +20,7 @@ from harness.core.errors import GuestStranded, HarnessError, InfrastructureError
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 from harness.experiment.sweep import Cell, Sweep, new_seed
-from harness.runfolder import RunFolder, write_atomically
+from harness.results.folder import RunFolder, write_atomically
 
 if TYPE_CHECKING:
     from harness.run import Finished

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError, JournalError
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.journal import FILE_NAME, read
-from harness.runfolder import RunFolder, all_runs
+from harness.results.folder import RunFolder, all_runs
+from harness.results.journal import FILE_NAME, read
 
 
 @dataclass(frozen=True)

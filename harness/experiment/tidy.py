@@ -12,7 +12,7 @@ from typing import Any
 from harness.core.errors import UsageError
 from harness.core.records import GuestRecord, RunRecord
 from harness.experiment.conduct import Done, Experiment
-from harness.runfolder import write_atomically
+from harness.results.folder import write_atomically
 
 Row = dict[str, Any]
 #: A picture each: file name, how runs are grouped, the variable, its unit, rows of a guest or run.
@@ -121,7 +121,7 @@ def _unicode(value: Any) -> Any:
 
 
 def _pictures(folder: Path, found: Sequence[Row]) -> list[Path]:
-    from harness.report.figures import alone, dots
+    from harness.results.report.figures import alone, dots
 
     files = []
     for name, by, variable, unit, once_a_run in _QUESTIONS:

@@ -18,7 +18,7 @@ from harness.core.errors import LabError, UsageError
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.daemon import Daemon
-from harness.runfolder import write_atomically
+from harness.results.folder import write_atomically
 
 USER = "root"
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.core.timebase import Stopwatch, utc_now
 from harness.plan import Plan
 from harness.progress import Observer, Phase, Step
-from harness.report.words import printable
+from harness.results.report.words import printable
 
 _STYLES = {
     Phase.PREPARING: "cyan",

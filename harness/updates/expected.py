@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.core.errors import UsageError
 from harness.core.settings import UpdateSection
-from harness.runfolder import RunFolder, all_runs
+from harness.results.folder import RunFolder, all_runs
 
 #: So many durations are looked at, in so many of the newest runs.
 _DURATIONS = 10

@@ -240,7 +240,7 @@ def test_a_run_folder_that_cannot_be_made(say, tmp_path, monkeypatch):
 
 def test_a_disk_that_is_nearly_full(say, monkeypatch):
     """Measured against wanted, before anybody logs in."""
-    monkeypatch.setattr("harness.runfolder.FREE_BYTES_WANTED", 1 << 62)
+    monkeypatch.setattr("harness.results.folder.FREE_BYTES_WANTED", 1 << 62)
     code, _, err = say("run", "web-1")
     assert "MiB are wanted; nothing was paused" in err
     assert code == 3

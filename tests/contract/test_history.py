@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-import harness.history
+import harness.results.history
 from harness.cli import run_command_line
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.records import Outcome
-from harness.history import schema
-from harness.history.store import History, import_all
-from harness.runfolder import RunFolder, all_runs
+from harness.results.folder import RunFolder, all_runs
+from harness.results.history import schema
+from harness.results.history.store import History, import_all
 from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
 from tests.required import required
 
@@ -174,7 +174,7 @@ def test_the_migrations_make_what_the_code_expects(url):
     }
     assert made == wanted
     config = Config()
-    folder = Path(harness.history.__file__).parent / "migrations"
+    folder = Path(harness.results.history.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
@@ -255,7 +255,7 @@ def test_a_regression_fails_the_command_only_where_asked(url, tmp_path, capsys, 
 
 def test_only_comparable_nights_are_compared(url, tmp_path):
     """Another host, another accelerator, a failed run, a warm-up: none of them counts."""
-    from harness.history.verdict import judge
+    from harness.results.history.verdict import judge
 
     with History.open(url) as history:
         for number in range(8):

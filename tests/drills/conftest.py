@@ -23,9 +23,9 @@ from harness.core.errors import JournalError
 from harness.core.records import RunRecord
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
-from harness.journal import read
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
+from harness.results.journal import read
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 

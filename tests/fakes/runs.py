@@ -17,7 +17,7 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
 
 START = datetime(2026, 1, 1, 2, 0, 0, tzinfo=UTC)
 #: What no page, document, database or picture may choke on, or obey.

@@ -32,7 +32,7 @@ from harness.guest.protocol import posix
 from harness.lab import lab as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
-from harness.runfolder import find_run
+from harness.results.folder import find_run
 from harness.session import GuestSession
 from harness.witnesses import witnesses_for
 from harness.witnesses.canary import CanaryWitness, pattern

@@ -25,8 +25,8 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait
 from harness.events.caretaker import scheduled
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
-from harness.journal import read
-from harness.runfolder import find_run
+from harness.results.folder import find_run
+from harness.results.journal import read
 
 URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
 AGENT = Path("/usr/lib/ocf/resource.d/heartbeat/azure-events-az")

@@ -15,8 +15,8 @@ import pytest
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.host.lifecycle import GuestState
-from harness.journal import read
-from harness.runfolder import find_run
+from harness.results.folder import find_run
+from harness.results.journal import read
 
 
 def test_an_update_that_fails_leaves_everybody_running_and_right(harness, script):

@@ -13,7 +13,7 @@ import sys
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
-from harness.runfolder import find_run
+from harness.results.folder import find_run
 
 USERS_TESTS = """
 import pytest

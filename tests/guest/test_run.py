@@ -13,8 +13,8 @@ import pytest
 from harness.checks import CHECKS
 from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S
-from harness.journal import read
-from harness.runfolder import find_run
+from harness.results.folder import find_run
+from harness.results.journal import read
 from tests.conftest import HOSTILE
 
 QUICK = ("--duration", "1", "--json")

@@ -6,11 +6,11 @@ import subprocess
 
 import pytest
 
-from harness import afterwards
 from harness.cli import run_command_line
 from harness.core.records import Outcome
-from harness.history.store import History
-from harness.runfolder import RunFolder
+from harness.results import publish
+from harness.results.folder import RunFolder
+from harness.results.history.store import History
 from tests.fakes.runs import a_folder, a_guest, a_run
 
 

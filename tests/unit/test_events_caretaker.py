@@ -21,7 +21,7 @@ from harness.events.caretaker import (
 )
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
-from harness.journal import Journal
+from harness.results.journal import Journal
 from tests.fakes.clock import FakeClock
 
 

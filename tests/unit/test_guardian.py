@@ -14,7 +14,7 @@ from harness.custody import Member
 from harness.guard import Guardian
 from harness.guardian import Watch
 from harness.host.lifecycle import GuestState
-from harness.journal import Journal, read
+from harness.results.journal import Journal, read
 from harness.resume import as_data
 from tests.fakes.hypervisor import FakeHypervisor
 

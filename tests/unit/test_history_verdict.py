@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.history.verdict import allowed, compare
+from harness.results.history.verdict import allowed, compare
 
 NIGHTS = [0.010, 0.011, 0.0105, 0.0102, 0.0108, 0.0104, 0.0110]
 

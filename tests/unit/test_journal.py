@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from harness.core.errors import JournalError
-from harness.journal import Journal, read
+from harness.results.journal import Journal, read
 
 
 def test_an_intent_is_on_disk_file_and_folder_when_intend_returns(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ pytest_plugins = ["pytester"]
 
 CONFTEST = """
 import pytest
-from harness import afterwards, rehearsal
+from harness import rehearsal
+from harness.results import publish
 from harness.core.errors import ConnectionLost, GuestNotFound, GuestStranded, MissingCapability
 from harness.core.records import Outcome
 from types import SimpleNamespace

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from harness.core.records import CheckRecord, GuestRecord, Outcome
-from harness.report.html import page, render
-from harness.report.story import Stretch, tell
+from harness.results.report.html import page, render
+from harness.results.report.story import Stretch, tell
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_journal, a_run
 from tests.required import required
 

@@ -8,7 +8,7 @@ import pytest
 from lxml import etree
 
 from harness.core.records import CheckRecord, Outcome
-from harness.report import junit
+from harness.results.report import junit
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_run
 
 SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parents[1] / "data" / "junit-10.xsd"))

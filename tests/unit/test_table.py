@@ -18,8 +18,8 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.report.table import print_run
-from harness.report.words import duration, offset, printable
+from harness.results.report.table import print_run
+from harness.results.report.words import duration, offset, printable
 
 
 def a_record(name: str = "web1", outcome: Outcome = Outcome.PASS) -> RunRecord:

@@ -16,7 +16,7 @@ from harness.core.records import (
     UpdateRecord,
 )
 from harness.core.settings import Config, UpdateSection
-from harness.runfolder import RunFolder
+from harness.results.folder import RunFolder
 from harness.updates.expected import learn
 from harness.updates.protocol import KEYS_OF_KIND, UpdateSettings
 from harness.updates.registry import KINDS

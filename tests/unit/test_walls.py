@@ -106,7 +106,7 @@ WALLS = {
     ),
     "report/ and history/ read files, never guests": Wall(
         banned=("harness.host", "harness.guest", "libvirt", "paramiko"),
-        within=("harness.report", "harness.history"),
+        within=("harness.results.report", "harness.results.history"),
         breach="from ..guest import shell",
     ),
 }
@@ -308,9 +308,17 @@ print(*sorted(slow & set(sys.modules)))
 @pytest.mark.parametrize(
     ("modules", "loaded"),
     [
-        (("harness.commands.run", "harness.run", "harness.afterwards", "harness.report.junit"), ""),
+        (
+            (
+                "harness.commands.run",
+                "harness.run",
+                "harness.results.publish",
+                "harness.results.report.junit",
+            ),
+            "",
+        ),
         (("harness.pytest_plugin", "harness.commands.nightly", "harness.nightly"), ""),
-        (("harness.history.store",), "sqlalchemy"),
+        (("harness.results.history.store",), "sqlalchemy"),
     ],
 )
 def test_a_run_loads_only_what_it_writes(modules, loaded):
@@ -327,7 +335,7 @@ def test_a_run_loads_only_what_it_writes(modules, loaded):
 
 def test_a_quick_history_loads_no_pydantic():
     """Its answer is wanted within half a second, most of which is loading."""
-    code = "import sys, harness.commands.history, harness.history.store as s\n"
+    code = "import sys, harness.commands.history, harness.results.history.store as s\n"
     code += "s.History.open('sqlite://').newest()\n"
     code += "print(*sorted({'pydantic', 'rich', 'alembic.command'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

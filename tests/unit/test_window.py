@@ -24,7 +24,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.custody import Member, held
 from harness.host.lifecycle import GuestState
-from harness.journal import Journal, read
+from harness.results.journal import Journal, read
 from harness.updates.protocol import Applied
 from harness.window import UpdateCalls, hold_window, resume_late
 from tests.fakes.clock import FakeClock

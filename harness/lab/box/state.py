@@ -15,7 +15,7 @@ from harness.core.errors import LabError, UsageError
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.host.qemu_process import start_ticks
-from harness.runfolder import write_atomically
+from harness.results.folder import write_atomically
 
 USER = "root"
 HOST = "127.0.0.1"

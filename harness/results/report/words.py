@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.core.records import CheckRecord, ClockReading, Outcome
-from harness.report.spoken import duration as duration
-from harness.report.spoken import printable as printable
+from harness.results.report.spoken import duration as duration
+from harness.results.report.spoken import printable as printable
 
 #: How an outcome is coloured where there is colour.
 STYLES = {

@@ -16,7 +16,7 @@ from harness.core.records import (
     RunRecord,
     UpdateDomainRecord,
 )
-from harness.report.words import STYLES, duration, measured, offset, printable
+from harness.results.report.words import STYLES, duration, measured, offset, printable
 
 
 def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:

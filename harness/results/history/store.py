@@ -18,8 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from harness.core.errors import UsageError
-from harness.history.connection import connected, default_url, explained
-from harness.history.schema import figures, runs
+from harness.results.history.connection import connected, default_url, explained
+from harness.results.history.schema import figures, runs
 
 URL_VARIABLE = "HARNESS_HISTORY_URL"
 #: Runs of these labels are never what tonight is compared with.
@@ -79,7 +79,7 @@ class History:
 
     def add(self, folder: Any) -> None:
         """Put the run of a RunFolder in, anew if it is there already. Raises UsageError too."""
-        from harness.history.figures import figures_of
+        from harness.results.history.figures import figures_of
 
         record = folder.record()
         with self._connection() as connection:

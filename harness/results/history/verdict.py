@@ -19,10 +19,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UsageError
-from harness.history.figures import KINDS, RUN
+from harness.results.history.figures import KINDS, RUN
 
 if TYPE_CHECKING:
-    from harness.history.store import History, Run
+    from harness.results.history.store import History, Run
 
 #: With fewer nights to compare with, nothing is said.
 ENOUGH_NIGHTS = 5

@@ -1,7 +1,7 @@
 """What is made of a finished run when its guests are well: the report and the row in the history.
 
 It needs libraries that are slow to load, and nothing of it may change how the run ended. So it is a
-process of its own, started when everything else is over: ``python -m harness.afterwards FOLDER``.
+process of its own, started when everything else is over: ``python -m harness.results.publish FOLDER``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.runfolder import RunFolder, write_atomically
+from harness.results.folder import RunFolder, write_atomically
 
 #: A hundred guests take five seconds.
 LIMIT_S = 60.0
@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 
 def write_html(folder: RunFolder) -> Path:
     """Write ``report.html`` and return where it is. Raises HarnessError."""
-    from harness.report.html import FILE_NAME, render
+    from harness.results.report.html import FILE_NAME, render
 
     write_atomically(folder.path / FILE_NAME, render(folder))
     return folder.path / FILE_NAME
@@ -28,7 +28,7 @@ def write_html(folder: RunFolder) -> Path:
 
 def remember(folder: RunFolder) -> None:
     """Put the run into the history. Raises HarnessError."""
-    from harness.history.store import History
+    from harness.results.history.store import History
 
     with History.open() as history:
         history.add(folder)
@@ -36,7 +36,7 @@ def remember(folder: RunFolder) -> None:
 
 def finish(folder: RunFolder) -> list[str]:
     """Do all of it in a process of its own; what did not work, in words. Never raises."""
-    command = [sys.executable, "-m", "harness.afterwards", str(folder.path)]
+    command = [sys.executable, "-m", "harness.results.publish", str(folder.path)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S

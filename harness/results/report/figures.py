@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.core.paths import cache_dir
-from harness.report.spoken import printable
-from harness.report.story import DomainStory, Stretch
+from harness.results.report.spoken import printable
+from harness.results.report.story import DomainStory, Stretch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from harness.core.records import CheckRecord, GuestRecord, Outcome, RunRecord
-from harness.report.words import measured, printable
-from harness.runfolder import RunFolder, write_atomically
+from harness.results.folder import RunFolder, write_atomically
+from harness.results.report.words import measured, printable
 
 FILE_NAME = "junit.xml"
 #: For what concerns a guest, or the run, as a whole.

@@ -1,8 +1,8 @@
-"""Run by the migration library on the connection that :mod:`harness.history.store` hands it."""
+"""Run by the migration library on the connection that :mod:`harness.results.history.store` hands it."""
 
 from alembic import context
 
-from harness.history.schema import metadata
+from harness.results.history.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata)

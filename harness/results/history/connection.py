@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.paths import state_dir
-from harness.history.schema import HEAD
+from harness.results.history.schema import HEAD
 
 
 def connected(url: str) -> sa.Engine:

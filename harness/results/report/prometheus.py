@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.records import Outcome, RunRecord
-from harness.history.figures import KINDS, RUN, Figure, figures_of
-from harness.report.spoken import printable
+from harness.results.history.figures import KINDS, RUN, Figure, figures_of
+from harness.results.report.spoken import printable
 
 _MODE = 0o644  # the collector is another user
 

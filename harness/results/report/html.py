@@ -16,13 +16,13 @@ from urllib.parse import unquote
 import jinja2
 from markupsafe import Markup
 
-from harness import journal
 from harness.core.errors import JournalError
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.core.timebase import NS_PER_S
-from harness.report import figures, words
-from harness.report.story import Stretch, tell
-from harness.runfolder import RunFolder
+from harness.results import journal
+from harness.results.folder import RunFolder
+from harness.results.report import figures, words
+from harness.results.report.story import Stretch, tell
 
 FILE_NAME = "report.html"
 #: Of an output that is longer, the beginning and the end are shown.
@@ -100,7 +100,7 @@ def page(
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.report"),
+        loader=jinja2.PackageLoader("harness.results.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_visible,

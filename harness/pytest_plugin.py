@@ -162,7 +162,7 @@ def maintenance(
             _skip_if_missing(error)
             raise
         result = MaintenanceResult(finished.record, finished.folder.path, finished.error)
-        _attach(request.node, result, afterwards.finish(finished.folder))
+        _attach(request.node, result, publish.finish(finished.folder))
         if isinstance(finished.error, GuestStranded):
             raise finished.error
         if isinstance(finished.error, Interrupted):

@@ -1,7 +1,8 @@
 """One process tree of an update: started without a shell, watched without polling, ended for good.
 
 Its output goes through a pipe to the end of a file of limited size, so that neither a flood nor a
-full disk holds the update, or us, up. Ending it ends its :class:`~harness.host.process_family.Family`.
+full disk holds the update, or us, up. Ending it ends its
+:class:`~harness.host.process_family.Family`.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ class Hypervisor(Protocol):
     """A connection to one host's hypervisor.
 
     Every call ends by its deadline (:class:`~harness.core.errors.DeadlineExpired`) and raises only
-    errors of :mod:`harness.core.errors`. Safe to call from several threads at once. A connection that
-    broke is re-made by the next call.
+    errors of :mod:`harness.core.errors`. Safe to call from several threads at once. A connection
+    that broke is re-made by the next call.
     """
 
     uri: str

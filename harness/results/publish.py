@@ -1,7 +1,8 @@
 """What is made of a finished run when its guests are well: the report and the row in the history.
 
 It needs libraries that are slow to load, and nothing of it may change how the run ended. So it is a
-process of its own, started when everything else is over: ``python -m harness.results.publish FOLDER``.
+process of its own, started when everything else is over:
+``python -m harness.results.publish FOLDER``.
 """
 
 from __future__ import annotations

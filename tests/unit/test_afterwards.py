@@ -24,7 +24,7 @@ def state_dir(tmp_path, monkeypatch):
 def test_a_finished_run_gets_its_page_and_its_row(state_dir):
     """Private, as everything in a run folder."""
     folder = a_folder(state_dir, a_run())
-    assert afterwards.finish(folder) == []
+    assert publish.finish(folder) == []
     page = folder.path / "report.html"
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert page.stat().st_mode & 0o777 == 0o600
@@ -36,11 +36,11 @@ def test_one_that_fails_is_a_warning_and_does_not_cost_the_other(state_dir, monk
     """No history: the page is there. No record: both say so, and nothing is raised."""
     monkeypatch.setenv("HARNESS_HISTORY_URL", "sqlite:////nonexistent/x.db")
     folder = a_folder(state_dir, a_run())
-    [warning] = afterwards.finish(folder)
+    [warning] = publish.finish(folder)
     assert warning.startswith("the run is not in the history: ")
     assert (folder.path / "report.html").exists()
     (folder.path / "run.json").write_text("{}")
-    assert len(afterwards.finish(folder)) == 2
+    assert len(publish.finish(folder)) == 2
 
 
 @pytest.mark.parametrize("error", [OSError("no process"), subprocess.TimeoutExpired("x", 60)])
@@ -50,8 +50,8 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
     def fail(*arguments, **about):
         raise error
 
-    monkeypatch.setattr(afterwards.subprocess, "run", fail)
-    assert len(afterwards.finish(RunFolder(state_dir))) == 1
+    monkeypatch.setattr(publish.subprocess, "run", fail)
+    assert len(publish.finish(RunFolder(state_dir))) == 1
 
 
 def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
@@ -64,7 +64,7 @@ def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monke
         assert "STILL PAUSED: web1" in capsys.readouterr().err
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(afterwards, "finish", interrupted)
+    monkeypatch.setattr(publish, "finish", interrupted)
     folder = a_folder(state_dir, a_run())
     _make_reports(Finished(a_run(), folder, GuestStranded(["web1"])))
     assert "no report was written: interrupted" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def faked(tmp_path, monkeypatch):
         rehearse.config = config
         return SimpleNamespace(record=record, folder=a_folder(tmp_path, record), error=error)
     monkeypatch.setattr(rehearsal, "rehearse", rehearse)
-    monkeypatch.setattr(afterwards, "finish", lambda folder: ["a warning"])
+    monkeypatch.setattr(publish, "finish", lambda folder: ["a warning"])
     return rehearse
 """
 

@@ -1,4 +1,4 @@
-"""Run by the migration library on the connection that :mod:`harness.results.history.store` hands it."""
+"""Run by the migration library on the connection that the history hands it."""
 
 from alembic import context
 

@@ -16,13 +16,13 @@ from harness.checks import (
     clock_offset,
     clock_watch,
     connections,
+    custom,
     disk,
     downtime,
     frozen,
     kernel_log,
     lag,
     mounts,
-    own,
     pause_window,
     processes,
     ram,
@@ -74,10 +74,10 @@ CHECKS: Mapping[str, Check] = {
 def judge_all(
     evidence: Evidence, names: Collection[str] = tuple(CHECKS)
 ) -> tuple[CheckRecord, ...]:
-    """The verdicts of the checks called ``names`` on one guest, and of the user's own.
+    """The verdicts of the checks called ``names`` on one guest, and of the user's custom.
 
     The watch is a promise only where it was asked for.
     """
     asked = set(names) if evidence.watch_asked else set(names) - {clock_watch.NAME}
     ours = (check(evidence) for name, check in CHECKS.items() if name in asked)
-    return (*ours, *own.judge(evidence))
+    return (*ours, *custom.judge(evidence))

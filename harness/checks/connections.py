@@ -8,7 +8,7 @@ than by being closed.
 from __future__ import annotations
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.checks.life import Life
+from harness.checks.guest_life import Life
 from harness.core.records import CheckRecord, Outcome
 
 NAME = "connections"

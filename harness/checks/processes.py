@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.checks.life import Life
+from harness.checks.guest_life import Life
 from harness.core.records import CheckRecord, Outcome
 
 NAME = "processes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.checks.life import Life, Look, parse
+from harness.checks.guest_life import Life, Look, parse
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.protocol import posix

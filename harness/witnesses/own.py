@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from harness.checks.own import Ended, OwnChecks
+from harness.checks.custom import Ended, OwnChecks
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
 from harness.host.child_process import UpdateProcess

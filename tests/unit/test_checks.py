@@ -12,7 +12,7 @@ from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Evidence, Missing, Observed
 from harness.checks.frozen import monotonic_deficit
-from harness.checks.life import Life, Look
+from harness.checks.guest_life import Life, Look
 from harness.checks.ram import Residency, Resident
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers

@@ -8,11 +8,11 @@ import pytest
 
 from harness.checks import CHECKS, judge_all
 from harness.checks.canary import Canary
+from harness.checks.custom import Ended, OwnChecks
 from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
-from harness.checks.life import Life, Look, parse
-from harness.checks.own import Ended, OwnChecks
+from harness.checks.guest_life import Life, Look, parse
 from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers, Units

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed, Testimony
+from harness.checks.probes import witnesses_for
+from harness.checks.probes.group import Witnesses
+from harness.checks.probes.protocol import Scene
 from harness.core.errors import HarnessError
 from harness.core.fanout import errors, fan_out
 from harness.core.records import ClockReading
@@ -23,9 +26,6 @@ from harness.results.folder import RunFolder
 from harness.results.journal import Journal
 from harness.session import GuestSession
 from harness.turns import Turns
-from harness.witnesses import witnesses_for
-from harness.witnesses.group import Witnesses
-from harness.witnesses.protocol import Scene
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0

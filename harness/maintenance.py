@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from harness.aftercare import Aftermath, Care
+from harness.checks.probes.group import with_edges
 from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
@@ -26,7 +27,6 @@ from harness.resume import still_paused
 from harness.session import GuestSession
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import UpdateCalls, hold_window, resume_late
-from harness.witnesses.group import with_edges
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0

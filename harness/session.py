@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed
+from harness.checks.probes.group import Witnesses
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
@@ -21,7 +22,6 @@ from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.witnesses.group import Witnesses
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
 DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}

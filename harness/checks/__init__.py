@@ -2,7 +2,7 @@
 
 A check is a pure function of the :class:`~harness.checks.evidence.Evidence` about one guest. To
 add one, write its module with a ``judge`` and add it to ``CHECKS``. One that needs somebody to
-watch through the pause names the type of testimony in ``NEEDS``; :mod:`harness.witnesses` has
+watch through the pause names the type of testimony in ``NEEDS``; :mod:`harness.checks.probes` has
 those who tell.
 """
 

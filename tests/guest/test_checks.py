@@ -21,6 +21,11 @@ from pathlib import Path
 import pytest
 
 from harness.checks import CHECKS
+from harness.checks.probes import witnesses_for
+from harness.checks.probes.canary import CanaryWitness, pattern
+from harness.checks.probes.group import Witnesses, with_edges
+from harness.checks.probes.protocol import Scene
+from harness.checks.probes.tcp_session import TcpWitness
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.core.config import load
@@ -34,11 +39,6 @@ from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.results.folder import find_run
 from harness.session import GuestSession
-from harness.witnesses import witnesses_for
-from harness.witnesses.canary import CanaryWitness, pattern
-from harness.witnesses.group import Witnesses, with_edges
-from harness.witnesses.protocol import Scene
-from harness.witnesses.tcp_session import TcpWitness
 from tests.unit.test_checks import GOOD
 
 AGENT = "[c]ommands, endings"

@@ -19,6 +19,11 @@ from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
+from harness.checks.probes import WITNESSES, witnesses_for
+from harness.checks.probes.downtime import ProberWitness, Way, _checksum
+from harness.checks.probes.group import Witnesses, with_edges
+from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.timers import parse_units
 from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
@@ -34,11 +39,6 @@ from harness.host.qemu_process import start_ticks
 from harness.survey import survey
 from harness.updates.protocol import UpdateSettings
 from harness.updates.stand_in import StandInUpdate
-from harness.witnesses import WITNESSES, witnesses_for
-from harness.witnesses.group import Witnesses, with_edges
-from harness.witnesses.prober import ProberWitness, Way, _checksum
-from harness.witnesses.protocol import Scene, Witness
-from harness.witnesses.timers import parse_units
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.local_shell import LocalShell
 
@@ -423,7 +423,7 @@ class Echo:
 def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
     """What is asked in its pause waits for its resume, and is work for it just then."""
     way, watch = Echo(), ProberWitness()
-    monkeypatch.setattr("harness.witnesses.prober._icmp", lambda scene: way)
+    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: way)
     watch.start(scene(), Deadline.after(5))
     before_s = way.asked_every_s()
     watch.pausing()
@@ -444,7 +444,7 @@ def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
 
 def test_without_icmp_a_process_of_the_guest_is_asked(scene, monkeypatch):
     """No right to send it, or a firewall."""
-    monkeypatch.setattr("harness.witnesses.prober._icmp", lambda scene: None)
+    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: None)
     told = through(scene(), "downtime")[Downtime]
     assert told.kind == "udp"
     assert told.answered > 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.ram import visible
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import MissingCapability
 from harness.core.timebase import Deadline
 from harness.host.qemu_memory import cpu_time_ns, vcpu_threads
-from harness.witnesses.protocol import Scene, Witness
-from harness.witnesses.residency import visible
 
 
 class VcpuWitness(Witness):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from harness.checks.probes.protocol import Scene, Witness
 from harness.checks.ram import Residency, Resident
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident
-from harness.witnesses.protocol import Scene, Witness
 
 
 class ResidencyWitness(Witness):

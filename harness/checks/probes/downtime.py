@@ -16,9 +16,9 @@ import threading
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
+from harness.checks.probes.protocol import Scene, Witness
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
-from harness.witnesses.protocol import Scene, Witness
 
 INTERVAL_S = 0.010
 _IDLE_S = 0.100

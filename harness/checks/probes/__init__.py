@@ -1,6 +1,6 @@
 """Who watches through the pause: started before it, stopped after it, telling what they saw.
 
-A witness is a small class (:class:`harness.witnesses.protocol.Witness`); what it tells is judged
+A witness is a small class (:class:`harness.checks.probes.protocol.Witness`); what it tells is judged
 by a check (:mod:`harness.checks`). To add one, write its module and add it to ``WITNESSES``.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.checks import CHECKS
-from harness.witnesses.canary import CanaryWitness
-from harness.witnesses.disk import DiskWitness
-from harness.witnesses.life import LifeWitness
-from harness.witnesses.own import OwnWitness
-from harness.witnesses.prober import ProberWitness
-from harness.witnesses.protocol import Witness
-from harness.witnesses.residency import ResidencyWitness
-from harness.witnesses.tcp_session import TcpWitness
-from harness.witnesses.timers import TimersWitness
-from harness.witnesses.vcpus import VcpuWitness
+from harness.checks.probes.canary import CanaryWitness
+from harness.checks.probes.custom import OwnWitness
+from harness.checks.probes.disk import DiskWitness
+from harness.checks.probes.downtime import ProberWitness
+from harness.checks.probes.life import LifeWitness
+from harness.checks.probes.protocol import Witness
+from harness.checks.probes.ram import ResidencyWitness
+from harness.checks.probes.tcp_session import TcpWitness
+from harness.checks.probes.timers import TimersWitness
+from harness.checks.probes.vcpus import VcpuWitness
 
 #: In the order in which they are started; they are stopped in the reverse order. The canary is
 #: started late and stopped early: nothing of ours shall touch its memory for it. Timers are asked

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 
 from harness.checks.disk import DiskWriter
+from harness.checks.probes.protocol import Scene, Witness
 from harness.core.errors import ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.witnesses.protocol import Scene, Witness
 
 #: So many blocks have to be on disk before the pause; one of ours waits no longer for them.
 _BLOCKS_FIRST = 2

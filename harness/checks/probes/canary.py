@@ -6,11 +6,11 @@ import hashlib
 import secrets
 
 from harness.checks.canary import Canary
+from harness.checks.probes.programs import sh_canary
+from harness.checks.probes.protocol import Scene, Witness, checked, expect_ready
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.protocol import LineStream
-from harness.witnesses.programs import sh_canary
-from harness.witnesses.protocol import Scene, Witness, checked, expect_ready
 
 #: What a shell holds in a variable; it is slow at that.
 SHELL_BYTES = 64 * 1024

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from harness.checks.probes.programs import python3_program
 from harness.core.errors import HarnessError, MissingCapability, ProbeError
 from harness.core.settings import ChecksSection, OwnCheckSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestFacts
 from harness.guest.protocol import GuestShell, LineStream
 from harness.host.protocol import ProcessIdentity
-from harness.witnesses.programs import python3_program
 
 #: Starting a python3 in an emulated guest that has other things to do.
 _START_S = 20.0

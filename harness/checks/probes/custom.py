@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from harness.checks.custom import Ended, OwnChecks
+from harness.checks.probes.protocol import Scene, Witness
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
 from harness.host.child_process import UpdateProcess
-from harness.witnesses.protocol import Scene, Witness
 
 #: For ending what did not end by itself: TERM, a grace, KILL.
 _END_S = 3.0

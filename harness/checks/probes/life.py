@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.checks.guest_life import Life, Look, parse
+from harness.checks.probes.protocol import Scene, Witness
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.protocol import posix
-from harness.witnesses.protocol import Scene, Witness
 
 #: Where there is no python3; few processes, because starting one is slow under emulation.
 LOOK = """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from harness.checks.probes.protocol import Scene, Witness
 from harness.checks.timers import Timers, Units
 from harness.core.errors import ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.witnesses.protocol import Scene, Witness
 
 _INTERVAL_MS = 250
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import Any, cast
 
 from harness.checks.evidence import Missing, Testimony
+from harness.checks.probes.protocol import Scene, Witness
 from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
 from harness.host.protocol import Call, Hypervisor, ProcessIdentity
-from harness.witnesses.protocol import Scene, Witness
 
 #: One that hangs must not use up what the others need.
 _START_S = 30.0

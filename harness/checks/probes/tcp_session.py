@@ -7,12 +7,12 @@ import socket
 import struct
 import threading
 
+from harness.checks.probes.downtime import ip_version
+from harness.checks.probes.protocol import Scene, Witness
 from harness.checks.tcp_session import TcpSession
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import LineStream, posix
-from harness.witnesses.prober import ip_version
-from harness.witnesses.protocol import Scene, Witness
 
 INTERVAL_S = 0.2
 _CONNECT_S = 2.0

@@ -30,7 +30,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.session import GuestSession
+from harness.maintenance.session import GuestSession
 
 INTERPRETERS = ("python3", "perl", "sh")
 #: The daemon's unit, under the name that it has in the table.

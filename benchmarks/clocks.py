@@ -30,9 +30,9 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.mend import Mended, mend
-from harness.session import GuestSession
-from harness.turns import Turns
+from harness.maintenance.correction_queue import Turns
+from harness.maintenance.guest_clock import Mended, mend
+from harness.maintenance.session import GuestSession
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6
 EIGHT = 8

@@ -20,8 +20,8 @@ from harness.results.report.spoken import duration, printable
 
 if TYPE_CHECKING:
     from harness.doctor import Finding
+    from harness.maintenance.run import Finished
     from harness.results.history.verdict import Verdict
-    from harness.run import Finished
 
 Say = Callable[[str], None]
 #: From the loudest on; what is not here comes last.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
-from harness.notice import Notice
-from harness.progress import Observer, silent
+from harness.maintenance.notice import Notice
+from harness.maintenance.progress import Observer, silent
 from harness.updates.expected import learn
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
 
 if TYPE_CHECKING:
-    from harness.run import Finished
+    from harness.maintenance.run import Finished
 
 #: Kinds whose settings say how long they take.
 _TELL_THEMSELVES = ("stand-in", "hold")
@@ -106,7 +106,7 @@ def rehearse(
     Raises a HarnessError for what fails before there is a run; whatever ends the run later is in
     the result.
     """
-    from harness.run import run
+    from harness.maintenance.run import run
     from harness.survey import survey
 
     update = make_update(config, state_dir)

@@ -1,6 +1,6 @@
 """Asking the hypervisor about the guests, and planning their maintenance.
 
-Apart from :mod:`harness.run`, so that a plan, or its refusal, does not wait for SSH to be loaded.
+Apart from :mod:`harness.maintenance.run`, so that a plan, or its refusal, does not wait for SSH to be loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
-from harness.plan import Plan, make_plan
+from harness.maintenance.plan import Plan, make_plan
 from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate
 

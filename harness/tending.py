@@ -13,9 +13,9 @@ from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.mend import second_opinion
-from harness.recording import second_opinion_fields
-from harness.session import GuestSession
+from harness.maintenance.guest_clock import second_opinion
+from harness.maintenance.session import GuestSession
+from harness.maintenance.verdicts import second_opinion_fields
 
 Row = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """THE critical section: pause → update → resume, always.
 
 1. Before: the intent is journalled and on disk, and the guardian has acknowledged it. Everything
-   else that can fail has been done by :mod:`harness.run` already: preflight, logins, baselines,
+   else that can fail has been done by :mod:`harness.maintenance.run` already: preflight, logins, baselines,
    the update's own preparation.
 2. ``t0``, the first call that pauses. All guests of the update domain are paused, concurrently.
    A guest that was paused already is not ours and is never resumed by us.

@@ -28,7 +28,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.session import GuestSession
+from harness.maintenance.session import GuestSession
 from tests.clocks import set_right
 from tests.required import required
 

@@ -18,7 +18,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import lab as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.session import GuestSession
+from harness.maintenance.session import GuestSession
 
 _MACHINES_CONFIG = "/etc/default/libvirt-guests"
 _GUESTS_CONFIG = "URIS=qemu:///system\nON_SHUTDOWN=suspend\nSYNC_TIME=1\nON_BOOT=start\n"

@@ -20,7 +20,7 @@ from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, utc_now
-from harness.plan import Plan
+from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
 
 _DEFAULT_NOTICE_S = 900.0

@@ -15,7 +15,7 @@ from harness.commands.maintenance_options import (
 )
 from harness.core.paths import state_dir
 from harness.core.settings import Config
-from harness.plan import Plan
+from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
 from harness.updates.protocol import HostUpdate
 

@@ -22,8 +22,8 @@ from harness.core.errors import GuestStranded, HarnessError
 from harness.core.paths import state_dir
 from harness.core.records import EXIT_CODES, Outcome
 from harness.core.timebase import Deadline
-from harness.recover import assess, dead_runs, recover
-from harness.recovered import Action, Recovered, Treated
+from harness.maintenance.recover import assess, dead_runs, recover
+from harness.maintenance.recovery_record import Action, Recovered, Treated
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
 

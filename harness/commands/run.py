@@ -28,14 +28,14 @@ from harness.core.config import Loaded
 from harness.core.errors import GuestStranded
 from harness.core.paths import state_dir
 from harness.host.protocol import Hypervisor
-from harness.notice import Notice
-from harness.plan import Plan
+from harness.maintenance.notice import Notice
+from harness.maintenance.plan import Plan
 from harness.rehearsal import announcement
 from harness.results.report.spoken import printable
 from harness.updates.protocol import HostUpdate
 
 if TYPE_CHECKING:
-    from harness.run import Finished
+    from harness.maintenance.run import Finished
 
 
 @click.command(
@@ -151,10 +151,10 @@ def _carry_out(
     notice: Notice | None,
     as_json: bool,
 ) -> Finished:
-    from harness.recover import dead_runs
+    from harness.maintenance.recover import dead_runs
+    from harness.maintenance.run import run
     from harness.results.report.live import watching
     from harness.results.report.table import print_run
-    from harness.run import run
 
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} came to no good end; finish it with: harness recover")

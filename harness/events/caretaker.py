@@ -19,7 +19,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.store import Store
 from harness.host.qemu_process import start_ticks
-from harness.recover import dead_runs
+from harness.maintenance.recover import dead_runs
 from harness.results.journal import FILE_NAME, in_use
 
 #: A run logs in and takes baselines before it announces.

@@ -1,4 +1,4 @@
-"""A run's :class:`harness.notice.Notice` by Scheduled Events: announced, approved or due, started.
+"""A run's :class:`harness.maintenance.notice.Notice` by Scheduled Events: announced, approved or due, started.
 
 An update domain has an event for each availability set that it touches and for each of its guests
 that is in none; its pause begins when every one of them is approved, or its time has come.
@@ -22,7 +22,7 @@ from harness.events.membership import memberships, scope_name, spoken_scope
 from harness.events.schema import Stored
 from harness.events.store import Store
 from harness.host.protocol import Hypervisor
-from harness.plan import Plan, UpdateDomain
+from harness.maintenance.plan import Plan, UpdateDomain
 from harness.results.journal import Journal
 
 #: How soon an approval is noticed.
@@ -124,7 +124,7 @@ class EventNotice:
                 )
 
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
-        """Look for approvals until it is approved or due; see :class:`harness.notice.Notice`."""
+        """Look for approvals until it is approved or due; see :class:`harness.maintenance.notice.Notice`."""
         asked, cared = Stopwatch(self._clock), Stopwatch(self._clock)
         version: int | None = None
         approved = False

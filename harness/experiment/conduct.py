@@ -23,7 +23,7 @@ from harness.experiment.sweep import Cell, Sweep, new_seed
 from harness.results.folder import RunFolder, write_atomically
 
 if TYPE_CHECKING:
-    from harness.run import Finished
+    from harness.maintenance.run import Finished
 
 DONE = "cells.jsonl"
 Rehearse = Callable[[Config, tuple[str, ...]], "Finished"]

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.timebase import Stopwatch, utc_now
-from harness.plan import Plan
-from harness.progress import Observer, Phase, Step
+from harness.maintenance.plan import Plan
+from harness.maintenance.progress import Observer, Phase, Step
 from harness.results.report.words import printable
 
 _STYLES = {

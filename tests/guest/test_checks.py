@@ -37,8 +37,8 @@ from harness.guest.protocol import posix
 from harness.lab import lab as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
+from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
-from harness.session import GuestSession
 from tests.unit.test_checks import GOOD
 
 AGENT = "[c]ommands, endings"

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import aftercare, turns
-from harness.aftercare import Care
 from harness.core.errors import ProbeError
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
-from harness.mend import Mended
+from harness.maintenance import after_resume, correction_queue
+from harness.maintenance.after_resume import Care
+from harness.maintenance.guest_clock import Mended
 from harness.pauses import GuestPause
 
 

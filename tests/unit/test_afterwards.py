@@ -58,7 +58,7 @@ def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monke
     """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
     from harness.commands.run import _make_reports
     from harness.core.errors import GuestStranded
-    from harness.run import Finished
+    from harness.maintenance.run import Finished
 
     def interrupted(folder):
         assert "STILL PAUSED: web1" in capsys.readouterr().err

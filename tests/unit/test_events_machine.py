@@ -24,7 +24,7 @@ from harness.events.document import State
 from harness.events.notice import EventNotice
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
-from harness.plan import make_plan
+from harness.maintenance.plan import make_plan
 from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor

@@ -13,10 +13,10 @@ import pytest
 from harness.core.errors import ConnectionLost, GuestStranded, InfrastructureError
 from harness.core.records import Outcome
 from harness.doctor import Finding, Level
+from harness.maintenance.run import Finished
 from harness.nightly import Night, look_back, publish, spend
 from harness.results.history.store import History
 from harness.results.report import prometheus
-from harness.run import Finished
 from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
 
 UNITS = Path(__file__).parents[2] / "packaging" / "systemd"

@@ -12,7 +12,7 @@ from harness.core.errors import PlanError, WrongState
 from harness.core.settings import Config, GuestSection
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import GuestInfo
-from harness.plan import make_plan
+from harness.maintenance.plan import make_plan
 from harness.updates.protocol import Scope
 
 RUNNING = StateReading(GuestState.RUNNING, "booted")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness import session
 from harness.core.config import load
 from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
+from harness.maintenance import session
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from harness import turns
 from harness.core.fanout import fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.turns import Turns
+from harness.maintenance import correction_queue
+from harness.maintenance.correction_queue import Turns
 
 
 def test_no_more_than_so_many_at_once_and_all_are_over_together():

@@ -26,7 +26,7 @@ PURE = (
     "harness.host.lifecycle",
     "harness.core.config",
     "harness.core.settings",
-    "harness.plan",
+    "harness.maintenance.plan",
     "harness.clock.arithmetic",
     "harness.events.document",
     "harness.events.dialects",
@@ -93,7 +93,7 @@ WALLS = {
     ),
     "the window and the run see protocols": Wall(
         banned=("harness.host.driver", "harness.guest.shell"),
-        within=("harness.window", "harness.run"),
+        within=("harness.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
     "only timebase reads a clock or sleeps": Wall(
@@ -311,7 +311,7 @@ print(*sorted(slow & set(sys.modules)))
         (
             (
                 "harness.commands.run",
-                "harness.run",
+                "harness.maintenance.run",
                 "harness.results.publish",
                 "harness.results.report.junit",
             ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.aftercare import Aftermath, Baseline
 from harness.checks import judge_all
 from harness.checks.evidence import Evidence, Testimony
 from harness.checks.frozen import monotonic_deficit
@@ -20,11 +19,12 @@ from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
-from harness.mend import Mended
+from harness.maintenance.after_resume import Aftermath, Baseline
+from harness.maintenance.guest_clock import Mended
+from harness.maintenance.plan import UpdateDomain
+from harness.maintenance.session import GuestSession
 from harness.pauses import GuestPause, PauseWindow
-from harness.plan import UpdateDomain
 from harness.results.folder import RunFolder
-from harness.session import GuestSession
 
 
 def evidence_of(

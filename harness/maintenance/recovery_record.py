@@ -17,7 +17,7 @@ from harness.core.records import (
 )
 from harness.core.timebase import NS_PER_S, Clock, utc_now
 from harness.custody import Member
-from harness.mend import Mended
+from harness.maintenance.guest_clock import Mended
 from harness.results.folder import RunFolder
 
 Entries = Sequence[Mapping[str, Any]]

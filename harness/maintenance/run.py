@@ -33,14 +33,14 @@ from harness.guard import Guardian
 from harness.host.clock_sync import synchronised
 from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
-from harness.maintenance import DomainResult, Tools, left_alone, maintain
-from harness.notice import Notice, Unannounced
-from harness.plan import Plan, UpdateDomain
-from harness.progress import Observer, Phase, Step, silent, undisturbed
+from harness.maintenance.domain import DomainResult, Tools, left_alone, maintain
+from harness.maintenance.notice import Notice, Unannounced
+from harness.maintenance.plan import Plan, UpdateDomain
+from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
+from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal
 from harness.results.report import junit
-from harness.session import GuestSession
 from harness.updates.protocol import HostUpdate, UpdateContext
 
 

@@ -14,7 +14,7 @@ from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
-from harness.session import GuestSession
+from harness.maintenance.session import GuestSession
 
 #: For a second opinion; an agent that hangs must not hold us up.
 _OPINION_S = 3.0

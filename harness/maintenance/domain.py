@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from harness.aftercare import Aftermath, Care
 from harness.checks.probes.group import with_edges
 from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.records import GuestRecord, UpdateDomainRecord
@@ -16,15 +15,16 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.custody import Member
 from harness.guard import Guard
 from harness.host.protocol import Hypervisor
-from harness.notice import Notice, Unannounced
+from harness.maintenance.after_resume import Aftermath, Care
+from harness.maintenance.notice import Notice, Unannounced
+from harness.maintenance.plan import UpdateDomain
+from harness.maintenance.progress import Observer, Phase, Step
+from harness.maintenance.session import GuestSession
+from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.pauses import PauseWindow
-from harness.plan import UpdateDomain
-from harness.progress import Observer, Phase, Step
-from harness.recording import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal
 from harness.resume import still_paused
-from harness.session import GuestSession
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.window import UpdateCalls, hold_window, resume_late
 

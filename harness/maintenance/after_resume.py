@@ -20,12 +20,12 @@ from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
-from harness.mend import Mended, look_closer, mend
+from harness.maintenance.correction_queue import Turns
+from harness.maintenance.guest_clock import Mended, look_closer, mend
+from harness.maintenance.session import GuestSession
 from harness.pauses import GuestPause, PauseWindow
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal
-from harness.session import GuestSession
-from harness.turns import Turns
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0

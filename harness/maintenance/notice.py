@@ -7,7 +7,7 @@ from typing import Protocol
 
 from harness.core.records import NoticeRecord
 from harness.core.signals import Interruption
-from harness.plan import Plan, UpdateDomain
+from harness.maintenance.plan import Plan, UpdateDomain
 from harness.results.journal import Journal
 
 

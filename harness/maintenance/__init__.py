@@ -1,0 +1,1 @@
+"""Whole maintenances: plan, before the pause, the pause window, clocks, verdicts, recovery."""

@@ -87,7 +87,7 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
 def _memory_mib(parent: int) -> float:
     """Resident memory of the child that is a guardian."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if b"harness.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"harness.maintenance.pause.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
             status = Path(f"/proc/{pid}/status").read_text()
             return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
     raise SystemExit("the run has no guardian")

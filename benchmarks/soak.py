@@ -167,7 +167,7 @@ def _kill_guardian(parent: int) -> None:
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     for pid in children:
         with suppress(OSError):
-            if b"harness.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"harness.maintenance.pause.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(int(pid), signal.SIGKILL)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from harness.core.signals import Interruption
 from harness.core.timebase import Deadline
-from harness.custody import Member
 from harness.host.driver import LibvirtHypervisor
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.window import UpdateCalls, hold_window
 from harness.results.journal import Journal
 from harness.updates.protocol import Applied
-from harness.window import UpdateCalls, hold_window
 from tests.fakes.guard import FakeGuard
 
 _GUEST = """<domain type='test'><name>g{number}</name><memory>1024</memory>

@@ -22,8 +22,8 @@ from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
 from harness.maintenance.correction_queue import Turns
 from harness.maintenance.guest_clock import Mended, look_closer, mend
+from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.session import GuestSession
-from harness.pauses import GuestPause, PauseWindow
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal
 

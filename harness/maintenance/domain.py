@@ -12,21 +12,21 @@ from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.custody import Member
-from harness.guard import Guard
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, Care
 from harness.maintenance.notice import Notice, Unannounced
+from harness.maintenance.pause.guard import Guard
+from harness.maintenance.pause.outcome import PauseWindow
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.resume import still_paused
+from harness.maintenance.pause.window import UpdateCalls, hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.session import GuestSession
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
-from harness.pauses import PauseWindow
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal
-from harness.resume import still_paused
 from harness.updates.protocol import HostUpdate, UpdateContext
-from harness.window import UpdateCalls, hold_window, resume_late
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0

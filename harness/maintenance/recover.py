@@ -18,15 +18,15 @@ from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.custody import Member, held, unmended
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.guest_clock import look_closer, mend
+from harness.maintenance.pause.ownership import Member, held, unmended
+from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.recovery_record import Action, Entries, Recovered, Treated, completed
 from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder, all_runs
 from harness.results.journal import FILE_NAME, Journal, in_use, read
-from harness.resume import resume_all
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0

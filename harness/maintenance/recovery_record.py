@@ -16,8 +16,8 @@ from harness.core.records import (
     UpdateDomainRecord,
 )
 from harness.core.timebase import NS_PER_S, Clock, utc_now
-from harness.custody import Member
 from harness.maintenance.guest_clock import Mended
+from harness.maintenance.pause.ownership import Member
 from harness.results.folder import RunFolder
 
 Entries = Sequence[Mapping[str, Any]]

@@ -29,12 +29,12 @@ from harness.core.records import (
 from harness.core.settings import Config
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
-from harness.guard import Guardian
 from harness.host.clock_sync import synchronised
 from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.domain import DomainResult, Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
+from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.session import GuestSession

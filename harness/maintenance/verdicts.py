@@ -21,9 +21,9 @@ from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
 from harness.maintenance.after_resume import Aftermath, Baseline
 from harness.maintenance.guest_clock import Mended
+from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.session import GuestSession
-from harness.pauses import GuestPause, PauseWindow
 from harness.results.folder import RunFolder
 
 

@@ -93,7 +93,9 @@ class Maintenance:
     def guardian(self) -> int:
         """Its pid: the child that has our folder among its arguments."""
         listed = subprocess.run(
-            ["pgrep", "-f", f"harness.guardian .*{self.folder}"], capture_output=True, text=True
+            ["pgrep", "-f", f"harness.maintenance.pause.guardian .*{self.folder}"],
+            capture_output=True,
+            text=True,
         )
         return int(listed.stdout.split()[0])
 

@@ -13,7 +13,7 @@ from harness.core.timebase import Deadline
 from harness.maintenance import after_resume, correction_queue
 from harness.maintenance.after_resume import Care
 from harness.maintenance.guest_clock import Mended
-from harness.pauses import GuestPause
+from harness.maintenance.pause.outcome import GuestPause
 
 
 class Group:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as some
 
-from harness.custody import Member, announced, held, resumed_since, unmended
 from harness.host.protocol import EventKind, LifecycleEvent
+from harness.maintenance.pause.ownership import Member, announced, held, resumed_since, unmended
 
 A, B = Member("a", "uuid-a"), Member("b", "uuid-b")
 

@@ -10,12 +10,12 @@ import pytest
 
 from harness.core.errors import ConnectionLost, GuardianLost
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
-from harness.custody import Member
-from harness.guard import Guardian
-from harness.guardian import Watch
 from harness.host.lifecycle import GuestState
+from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.pause.guardian import Watch
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Journal, read
-from harness.resume import as_data
 from tests.fakes.hypervisor import FakeHypervisor
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED

@@ -8,11 +8,11 @@ import pytest
 
 from harness.core.errors import ConnectionLost, DeadlineExpired
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.custody import Member
 from harness.host.lifecycle import GuestState
 from harness.host.pauses_in_flight import UnderWay
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.resume import resume_all, still_paused
 from harness.results.journal import Journal
-from harness.resume import resume_all, still_paused
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

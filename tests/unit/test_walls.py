@@ -93,7 +93,7 @@ WALLS = {
     ),
     "the window and the run see protocols": Wall(
         banned=("harness.host.driver", "harness.guest.shell"),
-        within=("harness.window", "harness.maintenance.run"),
+        within=("harness.maintenance.pause.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
     "only timebase reads a clock or sleeps": Wall(

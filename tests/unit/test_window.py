@@ -22,11 +22,11 @@ from harness.core.errors import (
 )
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.custody import Member, held
 from harness.host.lifecycle import GuestState
+from harness.maintenance.pause.ownership import Member, held
+from harness.maintenance.pause.window import UpdateCalls, hold_window, resume_late
 from harness.results.journal import Journal, read
 from harness.updates.protocol import Applied
-from harness.window import UpdateCalls, hold_window, resume_late
 from tests.fakes.clock import FakeClock
 from tests.fakes.guard import FakeGuard
 from tests.fakes.hypervisor import FakeHypervisor, pause_failure

@@ -29,12 +29,12 @@ from harness.core.errors import (
 from harness.core.fanout import Answer, errors, fan_out, hire
 from harness.core.signals import Interruption, Job
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
-from harness.custody import NOT_OURS, Member
-from harness.guard import Guard
 from harness.host.protocol import Call, Hypervisor
-from harness.pauses import GuestPause, PauseWindow
+from harness.maintenance.pause.guard import Guard
+from harness.maintenance.pause.outcome import GuestPause, PauseWindow
+from harness.maintenance.pause.ownership import NOT_OURS, Member
+from harness.maintenance.pause.resume import Resumed, as_data, resume_all
 from harness.results.journal import Journal, read
-from harness.resume import Resumed, as_data, resume_all
 from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.

@@ -53,7 +53,14 @@ class Guardian:
         """Start it; it gets ready while the run goes on. Raises GuardianLost."""
         self._clock = clock
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "harness.guardian", uri, str(folder), str(theirs.fileno())]
+        command = [
+            sys.executable,
+            "-m",
+            "harness.maintenance.pause.guardian",
+            uri,
+            str(folder),
+            str(theirs.fileno()),
+        ]
         try:
             with theirs, open(folder / LOG, "ab") as log:
                 self._process = subprocess.Popen(

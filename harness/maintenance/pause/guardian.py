@@ -26,11 +26,11 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.custody import held
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.ownership import held
+from harness.maintenance.pause.resume import resume_all
 from harness.results.journal import Journal, read
-from harness.resume import resume_all
 
 #: It goes on for so long after the run's own patience is over.
 PATIENCE_S = 600.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.timebase import NS_PER_S
-from harness.custody import NOT_OURS
+from harness.maintenance.pause.ownership import NOT_OURS
 from harness.updates.protocol import Applied
 
 

@@ -1,0 +1,1 @@
+"""The critical section: guests are paused, the update runs, guests are resumed."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import document
 from harness.checks import CHECKS
 from harness.core.timebase import Deadline, Stopwatch
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 
 REPEATS = 5

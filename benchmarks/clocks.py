@@ -27,7 +27,7 @@ from harness.core.fanout import fan_out
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.host.driver import LibvirtHypervisor
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.correction_queue import Turns

@@ -31,7 +31,7 @@ from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import read
 

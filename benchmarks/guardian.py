@@ -23,7 +23,7 @@ from rich.table import Table
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import read
 

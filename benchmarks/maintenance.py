@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.timebase import Deadline, Stopwatch
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 
 REPEATS = 7

@@ -28,7 +28,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stop
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import EventKind
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 
 GUESTS = ("soak-1", "soak-2")

@@ -25,7 +25,7 @@ import pytest
 from harness.core.config import load
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession

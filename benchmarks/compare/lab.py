@@ -15,7 +15,7 @@ import libvirt
 from harness.core.config import load
 from harness.core.timebase import NS_PER_S, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession

@@ -73,11 +73,11 @@ def up(
 def _bring_up(
     count: int, image: str, sha256: str | None, accelerator: str, timeout_s: float
 ) -> None:
-    from harness.lab import lab
+    from harness.lab import guests
     from harness.lab.specs import default_specs
 
     given = _given_image(image, sha256)
-    lab.up(
+    guests.up(
         default_specs(count, image),
         deadline=Deadline.after(timeout_s),
         progress=say,
@@ -108,9 +108,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 
 def _show_status(as_json: bool) -> bool:
-    from harness.lab import lab
+    from harness.lab import guests
 
-    found = lab.status()
+    found = guests.status()
     if as_json:
         print_json(found or {"guests": []})
         return found is not None
@@ -138,28 +138,28 @@ def ssh(guest: str, remote_command: tuple[str, ...]) -> None:
     from harness.lab import state
 
     lab = state.load()
-    found = next((g for g in lab.guests if g.name == guest), None) if lab else None
+    found = next((g for g in guests.guests if g.name == guest), None) if lab else None
     if lab is None or found is None:
         raise UsageError("no such lab guest", guest=guest, hint="harness lab status")
     options = {
-        "UserKnownHostsFile": str(lab.known_hosts),
+        "UserKnownHostsFile": str(guests.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     target = f"{state.USER}@{found.address}"
-    os.execvp("ssh", ["ssh", "-i", str(lab.identity_file), *words, target, *remote_command])
+    os.execvp("ssh", ["ssh", "-i", str(guests.identity_file), *words, target, *remote_command])
 
 
 @command.command()
 def down() -> None:
-    """Remove every trace of the lab. Safe to repeat."""
-    from harness.lab import lab, state
+    """Remove every trace of the guests. Safe to repeat."""
+    from harness.lab import guests, state
 
     if state.load() is None:
         say("no lab is up")
-    lab.down(say)
+    guests.down(say)
 
 
 @command.command(epilog="Example: harness lab build tiny debian")
@@ -181,9 +181,9 @@ def build(images: tuple[str, ...]) -> None:
 @json_option
 @click.pass_context
 def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Boot a lab, run a whole maintenance on it, take it down."""
+    """Boot a guests, run a whole maintenance on it, take it down."""
     from harness.commands.run import maintain
-    from harness.lab import lab, state
+    from harness.lab import guests, state
 
     _bring_up(**options)
     try:
@@ -191,7 +191,7 @@ def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         code = maintain(load_config(config_file, {}), (), dry_run=False, as_json=as_json)
     except BaseException:
         with suppress(HarnessError):  # the first error is the one to tell
-            lab.down(say)
+            guests.down(say)
         raise
-    lab.down(say)
+    guests.down(say)
     ctx.exit(code)

@@ -54,7 +54,7 @@ def up(
     cpus: int | None, memory_mib: int, accelerator: str, timeout_s: float, as_json: bool
 ) -> None:
     """Boot the box, bring this checkout into it, start its libvirtd."""
-    from harness.lab.box import box as boxes
+    from harness.lab.box import machine as boxes
     from harness.lab.box import state
     from harness.lab.images import ensure
 
@@ -111,7 +111,7 @@ def _show(as_json: bool) -> bool:
 @click.argument("remote_command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
 def ssh(remote_command: tuple[str, ...]) -> None:
     """Log in to the box with its own key, host key checked."""
-    from harness.lab.box import box as boxes
+    from harness.lab.box import machine as boxes
     from harness.lab.box import ssh as way_in
 
     words = way_in.command(boxes.running(), remote_command)
@@ -121,7 +121,7 @@ def ssh(remote_command: tuple[str, ...]) -> None:
 @command.command()
 def sync() -> None:
     """Bring this checkout, as it is now, into the box that is up."""
-    from harness.lab.box import box as boxes
+    from harness.lab.box import machine as boxes
 
     boxes.bring_checkout(boxes.running(), Deadline.after(_SYNC_S))
 
@@ -132,7 +132,7 @@ def cut() -> None:
 
     Nothing is written, nothing shut down; up boots the same disk again.
     """
-    from harness.lab.box import box as boxes
+    from harness.lab.box import machine as boxes
 
     boxes.cut(say)
 
@@ -140,6 +140,6 @@ def cut() -> None:
 @command.command()
 def down() -> None:
     """Remove every trace of the box. Safe to repeat."""
-    from harness.lab.box import box as boxes
+    from harness.lab.box import machine as boxes
 
     boxes.down(say)

@@ -23,7 +23,7 @@ from harness.core.errors import JournalError
 from harness.core.records import RunRecord
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import read
 

@@ -34,7 +34,7 @@ from harness.core.settings import ChecksSection
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.guest.kernel_log import look_again, mark
 from harness.guest.protocol import posix
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.maintenance.session import GuestSession

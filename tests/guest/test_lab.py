@@ -13,7 +13,7 @@ import pytest
 from harness.core.errors import HypervisorError, LabError, UsageError
 from harness.core.timebase import Deadline
 from harness.host.provision import Provisioner
-from harness.lab import lab as labs
+from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 
 

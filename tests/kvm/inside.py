@@ -13,7 +13,7 @@ import sys
 
 from harness.core.errors import LabError
 from harness.core.timebase import Deadline
-from harness.lab import lab
+from harness.lab import guests
 from harness.lab.specs import GuestSpec
 from tests.clocks import set_right
 
@@ -43,7 +43,7 @@ def main() -> None:
     wanted = [guest for guest in GUESTS if guest.name in sys.argv[1:]] or GUESTS
     for left in reversed(range(ATTEMPTS)):
         try:
-            up = lab.up(wanted, deadline=Deadline.after(300), progress=say, accelerator="kvm")
+            up = guests.up(wanted, deadline=Deadline.after(300), progress=say, accelerator="kvm")
             break
         except LabError as error:
             say(str(error))

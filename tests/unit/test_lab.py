@@ -25,8 +25,7 @@ from harness.core import config
 from harness.core.errors import LabError, UsageError
 from harness.core.timebase import Deadline
 from harness.host import facts
-from harness.lab import files, images, lab, state
-from harness.lab.answering import wait_for_ssh
+from harness.lab import files, guests, images, state
 from harness.lab.daemon import Daemon
 from harness.lab.domain import BootFiles, domain_xml
 from harness.lab.images import ensure, recipe_key, recipes
@@ -35,6 +34,7 @@ from harness.lab.network import destinations, free_subnet, host_address, network
 from harness.lab.seed import CLOUD_USER, Seed, append_to_initrd, cloud_files, write_cloud_iso
 from harness.lab.specs import MOST_GUESTS, GuestSpec, default_specs
 from harness.lab.state import LabGuest, LabState
+from harness.lab.wait_ssh import wait_for_ssh
 
 HOSTILE = [
     "a; touch x",
@@ -198,11 +198,11 @@ def test_a_name_that_is_taken_is_refused(wanted, taken):
     """By somebody's guest, or twice by the same lab: it is never replaced."""
     specs = [GuestSpec(name, "tiny") for name in wanted]
     with pytest.raises(UsageError) as caught:
-        lab._refuse_taken_names(Host(*taken), specs)
+        guests._refuse_taken_names(Host(*taken), specs)
     assert "already a guest called" in str(caught.value)
     assert wanted[-1] in str(caught.value)
     assert caught.value.exit_code == 2
-    lab._refuse_taken_names(Host("other", "A"), [GuestSpec("a", "tiny")])
+    guests._refuse_taken_names(Host("other", "A"), [GuestSpec("a", "tiny")])
 
 
 # -- network
@@ -620,7 +620,7 @@ def test_no_notes_are_no_lab():
 def test_notes_that_are_damaged_are_an_error_and_not_no_lab(text):
     """Something may still be running; the message names the file."""
     state.save(STATE)
-    (state.lab_dir() / "lab.json").write_bytes(text.encode("latin-1"))
+    (state.lab_dir() / "guests.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(LabError, match=r"lab\.json is no lab's state"):
         state.load()
 
@@ -628,7 +628,7 @@ def test_notes_that_are_damaged_are_an_error_and_not_no_lab(text):
 def test_notes_of_another_version_are_an_error():
     """A key that is unknown, or one that is missing."""
     state.save(STATE)
-    file = state.lab_dir() / "lab.json"
+    file = state.lab_dir() / "guests.json"
     written = json.loads(file.read_text())
     for changed in ({**written, "new": 1}, {k: v for k, v in written.items() if k != "uri"}):
         file.write_text(json.dumps(changed))
@@ -668,7 +668,7 @@ def test_the_configuration_is_only_used_while_the_lab_is_up():
     assert state.lab_config_file() is None
     state.write_config(STATE)
     assert state.lab_config_file() == STATE.config_file
-    (state.lab_dir() / "lab.json").unlink()
+    (state.lab_dir() / "guests.json").unlink()
     assert state.lab_config_file() is None
 
 
@@ -699,11 +699,11 @@ def test_a_lab_of_another_boot_is_dead():
     """Nothing of it can be running: its notes are removed, and those of a live one are not."""
     here = replace(STATE, place=state.this_place())
     state.save(here)
-    assert lab.existing() == here
+    assert guests.existing() == here
     assert state.same_boot(here.place)
     state.save(STATE)
     assert not state.same_boot(STATE.place)
-    assert lab.existing() is None
+    assert guests.existing() is None
     assert state.load() is None
 
 
@@ -714,13 +714,13 @@ def test_a_lab_of_another_namespace_is_left_alone_while_it_may_live(borrowed):
     state.save(elsewhere)
     with state.claimed():
         with pytest.raises(LabError, match="another namespace"):
-            lab.existing()
+            guests.existing()
     if borrowed:
         with pytest.raises(LabError, match="another namespace"):
-            lab.existing()
+            guests.existing()
         assert state.load() == elsewhere
     else:
-        assert lab.existing() is None
+        assert guests.existing() is None
         assert state.load() is None
 
 

@@ -17,7 +17,7 @@ from harness.core.errors import LabError, UsageError
 from harness.core.identity import boot_id
 from harness.host.qemu_process import start_ticks
 from harness.lab import images, inputs
-from harness.lab.box import box as boxes
+from harness.lab.box import machine as boxes
 from harness.lab.box import qemu, ssh, state
 from harness.lab.box.checkout import PARTS, pack
 from harness.lab.images import recipe_key, recipes
@@ -226,7 +226,7 @@ def test_what_the_box_is_given_is_the_checkout_without_its_caches(tmp_path):
         members = packed.getmembers()
     names = {member.name for member in members}
     assert {name.partition("/")[0] for name in names} == set(PARTS)
-    assert "harness/lab/box/box.py" in names
+    assert "harness/lab/box/machine.py" in names
     assert not [name for name in names if "__pycache__" in name]
     assert {member.uid for member in members} == {0}
 

@@ -21,7 +21,6 @@ from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.provision import Provisioner
 from harness.lab import daemon, state
-from harness.lab.answering import wait_for_ssh
 from harness.lab.domain import domain_xml
 from harness.lab.files import prepare
 from harness.lab.images import Image, ensure
@@ -34,6 +33,7 @@ from harness.lab.network import (
 )
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
+from harness.lab.wait_ssh import wait_for_ssh
 
 Progress = Callable[[str], None]
 

@@ -71,7 +71,7 @@ def announcement(
     if settings.notice_s is None:
         yield None
         return
-    from harness.events.notice import EventNotice
+    from harness.events.announcer import EventNotice
     from harness.events.service import served
     from harness.events.store import Store
 

@@ -56,8 +56,8 @@ def _find(store: Store, wanted: str) -> Stored:
 @json_option
 def list_(everything: bool, as_json: bool) -> None:
     """Show events, and maintenances that are scheduled for later."""
-    from harness.events.caretaker import scheduled
     from harness.events.document import State
+    from harness.events.scheduler import scheduled
 
     live = (State.PLANNED, State.SCHEDULED, State.STARTED)
     with _store() as store:
@@ -161,7 +161,7 @@ def approve(event_id: str) -> None:
 @_event_id
 def cancel(event_id: str) -> None:
     """Cancel an event that has not started, or a scheduled maintenance (#1)."""
-    from harness.events.caretaker import move
+    from harness.events.scheduler import move
 
     with _store() as store:
         if event_id.startswith("#"):

@@ -62,7 +62,7 @@ def schedule(
     It is planned now, too, so that what cannot be done is refused to whoever asks for it.
     """
     from harness.core.identity import who_am_i
-    from harness.events.caretaker import schedule as write_down
+    from harness.events.scheduler import schedule as write_down
     from harness.events.store import Store
     from harness.survey import survey
 

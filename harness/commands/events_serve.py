@@ -20,7 +20,7 @@ from harness.core.timebase import Deadline
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
-    from harness.events.directory import Directory, Known
+    from harness.events.callers import Directory, Known
     from harness.events.schema import Member
 
 #: libvirt is asked who a stranger is; the stranger waits for it.
@@ -77,7 +77,7 @@ def serve(
     **options: Any,
 ) -> None:
     """Answer guests on their metadata address; carry out what is scheduled. Ends with Ctrl-C."""
-    from harness.events.caretaker import Caretaker
+    from harness.events.scheduler import Caretaker
     from harness.events.server import serve as serve_until_told
     from harness.events.server import sole_server
     from harness.events.sockets import listen
@@ -123,7 +123,7 @@ def serve(
 
 def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     """Who is who; everybody that is known by now is enrolled."""
-    from harness.events.directory import (
+    from harness.events.callers import (
         BridgeDirectory,
         Caller,
         FixedDirectory,
@@ -198,7 +198,7 @@ def rehearse(
     """
     from harness.core.signals import Interruption
     from harness.events.faults import check_kind
-    from harness.events.rehearsal import Rehearsal
+    from harness.events.scenarios import Rehearsal
     from harness.events.service import served
     from harness.events.store import Store
 

@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from harness.core.errors import EventError, HarnessError
 from harness.events import instance
-from harness.events.desk import Desk
+from harness.events.cache import Desk
+from harness.events.callers import Directory
 from harness.events.dialects import AMAZON_PATH, AMAZON_TOKEN_PATH, GOOGLE_PATH
-from harness.events.directory import Directory
 from harness.events.document import (
     FIRST_VERSION,
     NEWEST_VERSIONS,

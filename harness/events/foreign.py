@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from harness.core.timebase import NS_PER_S
-from harness.events.desk import Desk
+from harness.events.cache import Desk
 from harness.events.dialects import (
     AMAZON_LONGEST_TTL_S,
     amazon,

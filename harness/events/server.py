@@ -17,8 +17,8 @@ import uvicorn
 
 from harness.core.errors import EventError, HarnessError
 from harness.events.app import MetadataService
-from harness.events.desk import Desk
-from harness.events.directory import Directory
+from harness.events.cache import Desk
+from harness.events.callers import Directory
 from harness.events.limits import CONNECTIONS, IDLE_S, REQUESTS_A_SECOND, GuardedProtocol, RateLimit
 
 _log = logging.getLogger("harness.events")

@@ -17,7 +17,7 @@ from harness.cli import run_command_line
 from harness.core.errors import Interrupted
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.document import State
-from harness.events.rehearsal import Rehearsal
+from harness.events.scenarios import Rehearsal
 from harness.events.store import Store
 from tests.contract.test_events_http import Server, approval, publish
 

@@ -22,8 +22,8 @@ import pytest
 
 from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
-from harness.events.caretaker import scheduled
 from harness.events.document import Event, EventType, State
+from harness.events.scheduler import scheduled
 from harness.events.store import Store
 from harness.results.folder import find_run
 from harness.results.journal import read

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.core.timebase import NS_PER_S
-from harness.events import caretaker
-from harness.events.caretaker import (
+from harness.events import scheduler
+from harness.events.document import Event, EventType, State
+from harness.events.scheduler import (
     Caretaker,
     clear_dead,
     move,
@@ -19,7 +20,6 @@ from harness.events.caretaker import (
     schedule,
     scheduled,
 )
-from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.results.journal import Journal
 from tests.fakes.clock import FakeClock
@@ -45,7 +45,7 @@ def begun(monkeypatch):
         found.append(SimpleNamespace(command=command, code=None, more=more))
         return SimpleNamespace(poll=lambda one=found[-1]: one.code)
 
-    monkeypatch.setattr(caretaker.subprocess, "Popen", popen)
+    monkeypatch.setattr(scheduler.subprocess, "Popen", popen)
     return found
 
 
@@ -66,7 +66,7 @@ def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
     care = Caretaker(tmp_path, tmp_path / "harness.toml", clock)
     care.tick()
     assert begun == []
-    clock.advance(1000 - 60 - caretaker.LEAD_S)
+    clock.advance(1000 - 60 - scheduler.LEAD_S)
     care.tick()
     care.tick()
     (one,) = begun

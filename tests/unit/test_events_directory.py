@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.errors import ConnectionLost
 from harness.core.timebase import NS_PER_S
-from harness.events.directory import BridgeDirectory, Caller, FixedDirectory, Kernel, Known, Pin
+from harness.events.callers import BridgeDirectory, Caller, FixedDirectory, Kernel, Known, Pin
 from tests.fakes.clock import FakeClock
 
 MAC = {"web1": "52:54:00:00:00:01", "web2": "52:54:00:00:00:02"}

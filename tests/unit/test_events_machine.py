@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from harness.core.errors import EventError
 from harness.core.settings import Config, EventsSection, GuestSection
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.events.desk import Desk
+from harness.events.announcer import EventNotice
+from harness.events.cache import Desk
 from harness.events.document import State
-from harness.events.notice import EventNotice
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.maintenance.plan import make_plan

@@ -11,8 +11,8 @@ from harness.core.errors import EventError, Interrupted
 from harness.core.settings import AvailabilitySetSection, Config, EventsSection
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, Deadline
+from harness.events.announcer import EventNotice
 from harness.events.document import State
-from harness.events.notice import EventNotice
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.maintenance.notice import Unannounced

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from harness.core.errors import UsageError
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
-from harness.events.caretaker import owner_of_process
 from harness.events.document import Event, EventType, Source, State
+from harness.events.scheduler import owner_of_process
 from harness.events.schema import Member
 from harness.events.store import Store
 

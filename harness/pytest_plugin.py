@@ -111,7 +111,7 @@ def harness_config(_harness_loaded: Loaded) -> Config:
 
 @pytest.fixture(scope="session")
 def _harness_loaded(pytestconfig: pytest.Config) -> Loaded:
-    from harness.commands.common import load_config
+    from harness.cli.commands.common import load_config
 
     given = pytestconfig.getoption("--harness-config")
     return load_config(Path(given) if given else None, {})

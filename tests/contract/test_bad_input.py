@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.cli import run_command_line
+from harness.cli.main import run_command_line
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
 from tests.fakes.sshd import make_key, private_sshd

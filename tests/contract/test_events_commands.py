@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.cli import run_command_line
+from harness.cli.main import run_command_line
 from harness.core.errors import Interrupted
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.document import State

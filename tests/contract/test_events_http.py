@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.cli import run_command_line
+from harness.cli.main import run_command_line
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.events.document import VERSIONS, Event, EventType, State
 from harness.events.store import Store

@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import harness.results.history
-from harness.cli import run_command_line
+from harness.cli.main import run_command_line
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.records import Outcome
 from harness.results.folder import RunFolder, all_runs

@@ -57,9 +57,9 @@ def care(monkeypatch):
             gate.set()
             raise ProbeError("enough")
 
-        monkeypatch.setattr(aftercare, "mend", mend)
-        monkeypatch.setattr(aftercare, "look_closer", look_closer)
-        monkeypatch.setattr(turns, "_TOGETHER_S", patience_s)
+        monkeypatch.setattr(after_resume, "mend", mend)
+        monkeypatch.setattr(after_resume, "look_closer", look_closer)
+        monkeypatch.setattr(correction_queue, "_TOGETHER_S", patience_s)
         sessions = {name: SimpleNamespace(name=name) for name in "ab"}
         baselines = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}

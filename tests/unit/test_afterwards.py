@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness.cli import run_command_line
+from harness.cli.main import run_command_line
 from harness.core.records import Outcome
 from harness.results import publish
 from harness.results.folder import RunFolder
@@ -56,7 +56,7 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
 
 def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
     """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
-    from harness.commands.run import _make_reports
+    from harness.cli.commands.run import _make_reports
     from harness.core.errors import GuestStranded
     from harness.maintenance.run import Finished
 

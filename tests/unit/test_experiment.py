@@ -10,6 +10,10 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from harness.cli.experiment import hold as holding
+from harness.cli.experiment.conduct import DONE, Experiment
+from harness.cli.experiment.sweep import load
+from harness.cli.experiment.tidy import write
 from harness.core.errors import (
     ConfigError,
     GuestStranded,
@@ -21,10 +25,6 @@ from harness.core.errors import (
 from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.experiment import hold as holding
-from harness.experiment.conduct import DONE, Experiment
-from harness.experiment.sweep import load
-from harness.experiment.tidy import write
 from harness.updates.hold import HoldUpdate
 from harness.updates.protocol import UpdateSettings
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_run

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.doctor import Finding, Level
+from harness.cli.nightly import Night, look_back, publish, spend
 from harness.core.errors import ConnectionLost, GuestStranded, InfrastructureError
 from harness.core.records import Outcome
-from harness.doctor import Finding, Level
 from harness.maintenance.run import Finished
-from harness.nightly import Night, look_back, publish, spend
 from harness.results.history.store import History
 from harness.results.report import prometheus
 from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run

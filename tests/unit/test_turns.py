@@ -39,8 +39,8 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
 
 def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
     """Neither for their places, nor for them to be over."""
-    monkeypatch.setattr(turns, "_QUEUE_S", 0.1)
-    monkeypatch.setattr(turns, "_TOGETHER_S", 0.1)
+    monkeypatch.setattr(correction_queue, "_QUEUE_S", 0.1)
+    monkeypatch.setattr(correction_queue, "_TOGETHER_S", 0.1)
     them = Turns(2, at_once=1)
     with them.turn(Deadline.after(20)), them.turn(Deadline.after(20)):
         pass

@@ -77,7 +77,7 @@ WALLS = {
     ),
     "only the command line knows click": Wall(
         banned=("click",),
-        but=("harness.cli", "harness.__main__", "harness.commands"),
+        but=("harness.cli.main", "harness.__main__", "harness.cli.commands"),
         breach="if TYPE_CHECKING:\n    import click",
     ),
     "pure modules know the world by its records": Wall(
@@ -273,9 +273,9 @@ def loaded():
              "starlette", "uvicorn", "httptools", "sqlite3",
              "matplotlib", "numpy", "jinja2", "sqlalchemy", "alembic", "pyarrow", "lxml"}
     return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
-import harness.cli
+import harness.cli.main
 after_import = loaded()
-code = harness.cli.run_command_line(["--help"])
+code = harness.cli.main.run_command_line(["--help"])
 after_help = loaded()
 import harness.core.config
 import json
@@ -310,14 +310,14 @@ print(*sorted(slow & set(sys.modules)))
     [
         (
             (
-                "harness.commands.run",
+                "harness.cli.commands.run",
                 "harness.maintenance.run",
                 "harness.results.publish",
                 "harness.results.report.junit",
             ),
             "",
         ),
-        (("harness.pytest_plugin", "harness.commands.nightly", "harness.nightly"), ""),
+        (("harness.pytest_plugin", "harness.cli.commands.nightly", "harness.cli.nightly"), ""),
         (("harness.results.history.store",), "sqlalchemy"),
     ],
 )
@@ -335,7 +335,7 @@ def test_a_run_loads_only_what_it_writes(modules, loaded):
 
 def test_a_quick_history_loads_no_pydantic():
     """Its answer is wanted within half a second, most of which is loading."""
-    code = "import sys, harness.commands.history, harness.results.history.store as s\n"
+    code = "import sys, harness.cli.commands.history, harness.results.history.store as s\n"
     code += "s.History.open('sqlite://').newest()\n"
     code += "print(*sorted({'pydantic', 'rich', 'alembic.command'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

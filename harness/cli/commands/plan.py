@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from harness.commands.common import hypervisor, json_option, out, print_json, say
-from harness.commands.maintenance_options import (
+from harness.cli.commands.common import hypervisor, json_option, out, print_json, say
+from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
     make_update,

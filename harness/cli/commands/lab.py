@@ -12,8 +12,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands import lab_box
-from harness.commands.common import json_option, load_config, out, print_json, say
+from harness.cli.commands import lab_box
+from harness.cli.commands.common import json_option, load_config, out, print_json, say
 from harness.core.errors import HarnessError, UsageError
 from harness.core.timebase import Deadline
 from harness.results.report.words import printable
@@ -182,7 +182,7 @@ def build(images: tuple[str, ...]) -> None:
 @click.pass_context
 def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Boot a guests, run a whole maintenance on it, take it down."""
-    from harness.commands.run import maintain
+    from harness.cli.commands.run import maintain
     from harness.lab import guests, state
 
     _bring_up(**options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.common import (
+from harness.cli.commands.common import (
     connection_options,
     json_option,
     load_config,
@@ -21,8 +21,8 @@ from harness.core.paths import state_dir
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
+    from harness.cli.experiment.conduct import Experiment
     from harness.core.config import Loaded
-    from harness.experiment.conduct import Experiment
 
 
 @click.command(
@@ -60,8 +60,8 @@ def command(
         return
     if len(what) != 1 or budget_s is not None:
         raise UsageError("one sweep file, please", hint="harness experiment sweep.toml")
-    from harness.experiment.conduct import Experiment
-    from harness.experiment.sweep import load
+    from harness.cli.experiment.conduct import Experiment
+    from harness.cli.experiment.sweep import load
 
     loaded = load_config(config_file, {"uri": uri})
     experiment = Experiment(load(Path(what[0])), state_dir())
@@ -72,7 +72,7 @@ def command(
 
 
 def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
-    from harness.experiment.tidy import write
+    from harness.cli.experiment.tidy import write
     from harness.rehearsal import rehearse
 
     say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
@@ -112,8 +112,8 @@ def _show(experiment: Experiment, as_json: bool) -> None:
 def _hold(
     guests: tuple[str, ...], config_file: Path | None, uri: str | None, budget_s: float | None
 ) -> None:
+    from harness.cli.experiment.hold import hold
     from harness.core.timebase import Deadline
-    from harness.experiment.hold import hold
 
     config = load_config(config_file, {"uri": uri, "budget_s": budget_s}).config
     options = [("-c", config_file), ("--uri", uri), ("--budget", budget_s)]

@@ -2,7 +2,7 @@
 
 ``<state folder>/experiments/<name>/`` holds ``sweep.toml``, ``seed``, ``cells.jsonl`` (a line for
 each cell that is done, on the disk before the next begins), ``runs/`` (links to the run folders,
-which stay where ``harness recover`` looks for them), and what :mod:`harness.experiment.tidy` makes.
+which stay where ``harness recover`` looks for them), and what :mod:`harness.cli.experiment.tidy` makes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.experiment.sweep import Cell, Sweep, new_seed
 from harness.core.durations import spoken
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
-from harness.experiment.sweep import Cell, Sweep, new_seed
 from harness.results.folder import RunFolder, write_atomically
 
 if TYPE_CHECKING:

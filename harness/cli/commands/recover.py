@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.common import (
+from harness.cli.commands.common import (
     connection_options,
     hypervisor,
     json_option,

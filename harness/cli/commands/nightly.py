@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from harness.commands.common import json_option, print_json, say, whoever_listens
-from harness.commands.maintenance_options import load_maintenance, maintenance_options
+from harness.cli.commands.common import json_option, print_json, say, whoever_listens
+from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.paths import state_dir
 
 
@@ -68,8 +68,8 @@ def command(
 
     After a run that is not healthy there is no other. The exit code is the loudest of all runs'.
     """
-    from harness.doctor import examine
-    from harness.nightly import look_back, publish, spend
+    from harness.cli.doctor import examine
+    from harness.cli.nightly import look_back, publish, spend
     from harness.rehearsal import rehearse
     from harness.results.publish import finish
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli.experiment.conduct import Done, Experiment
 from harness.core.errors import UsageError
 from harness.core.records import GuestRecord, RunRecord
-from harness.experiment.conduct import Done, Experiment
 from harness.results.folder import write_atomically
 
 Row = dict[str, Any]

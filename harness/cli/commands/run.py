@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.common import (
+from harness.cli.commands.common import (
     duration_option,
     err,
     hypervisor,
@@ -17,8 +17,8 @@ from harness.commands.common import (
     say,
     whoever_listens,
 )
-from harness.commands.common import show_config as print_config
-from harness.commands.maintenance_options import (
+from harness.cli.commands.common import show_config as print_config
+from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
     make_update,
@@ -122,7 +122,7 @@ def maintain(
         for warning in plan.warnings:
             say(f"warning: {warning}")
         if dry_run:
-            from harness.commands.plan import print_plan
+            from harness.cli.commands.plan import print_plan
 
             print_plan(plan, config, update, as_json=as_json)
             return 0

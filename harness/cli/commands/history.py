@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.common import json_option, print_json, whoever_listens
+from harness.cli.commands.common import json_option, print_json, whoever_listens
 from harness.core.errors import UsageError
 from harness.results.report.spoken import printable
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import json_option, out, print_json
+from harness.cli.commands.common import json_option, out, print_json
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.results.folder import RunFolder, find_run

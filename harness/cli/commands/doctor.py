@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from harness.commands.common import connection_options, json_option, load_config, out, print_json
+from harness.cli.commands.common import (
+    connection_options,
+    json_option,
+    load_config,
+    out,
+    print_json,
+)
 from harness.core.paths import state_dir
 from harness.results.report.words import printable
 
@@ -21,7 +27,7 @@ def command(ctx: click.Context, config_file: Path | None, uri: str | None, as_js
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
-    from harness.doctor import Level, examine
+    from harness.cli.doctor import Level, examine
 
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
     config = load_config(config_file, {"uri": uri}).config

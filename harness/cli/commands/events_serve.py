@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.common import F, connection_options, hypervisor, load_config, say
+from harness.cli.commands.common import F, connection_options, hypervisor, load_config, say
 from harness.core.config import Loaded
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.commands.common import connection_options, json_option, load_config, print_json
+from harness.cli.commands.common import connection_options, json_option, load_config, print_json
 from harness.core.durations import parse, spoken
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.timebase import SYSTEM_CLOCK

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.common import (
+from harness.cli.commands.common import (
     F,
     connection_options,
     duration_option,

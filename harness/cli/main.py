@@ -19,7 +19,7 @@ import click
 from harness import __version__
 from harness.core.errors import GuestStranded, HarnessError
 
-#: name → one line of help. The module ``harness.commands.<name>`` is loaded only when needed,
+#: name → one line of help. The module ``harness.cli.commands.<name>`` is loaded only when needed,
 #: so that ``--help`` and completion are quick.
 COMMANDS = {
     "doctor": "Is this box able to do it? Each finding with its mend.",
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"harness.commands.{name}")
+        module = importlib.import_module(f"harness.cli.commands.{name}")
         command: click.Command = module.command
         return command
 

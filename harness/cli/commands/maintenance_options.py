@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.commands.common import F, connection_options, load_config, words
+from harness.cli.commands.common import F, connection_options, load_config, words
 from harness.core.config import Loaded
 from harness.core.durations import parse
 from harness.core.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.commands.common import json_option, print_json, say
+from harness.cli.commands.common import json_option, print_json, say
 from harness.core.timebase import Deadline
 from harness.results.report.words import printable
 

@@ -9,9 +9,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.common import json_option, out, print_json
-from harness.commands.events_schedule import schedule
-from harness.commands.events_serve import rehearse, serve
+from harness.cli.commands.common import json_option, out, print_json
+from harness.cli.commands.events_schedule import schedule
+from harness.cli.commands.events_serve import rehearse, serve
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.core.timebase import SYSTEM_CLOCK

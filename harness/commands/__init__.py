@@ -1,1 +1,0 @@
-"""The commands of ``harness``, one module each, loaded when asked for (see ``harness.cli``)."""

@@ -145,13 +145,13 @@ def maintenance(
         budget_s: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> MaintenanceResult:
-        from harness import rehearsal
+        from harness import api
         from harness.core.errors import GuestStranded, HarnessError, Interrupted
         from harness.results import publish
 
         config = _changed(harness_config, update, budget_s, settings or {})
         try:
-            finished = rehearsal.rehearse(
+            finished = api.rehearse(
                 config,
                 guests,
                 state_dir=harness_state_dir,

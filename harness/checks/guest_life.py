@@ -60,7 +60,7 @@ _FLEETING = ("/run/user/", "/proc/sys/fs/binfmt_misc")
 
 
 def parse(text: str) -> Look:
-    """What ``LOOK`` (in :mod:`harness.checks.probes.life`) printed. Raises ValueError for nonsense."""
+    """What :mod:`harness.checks.probes.life` printed. Raises ValueError for nonsense."""
     draft, section = _Draft(), ""
     for line in text.split("\n"):
         if line.startswith("=== "):

@@ -1,4 +1,4 @@
-"""A run's :class:`harness.maintenance.notice.Notice` by Scheduled Events: announced, approved or due, started.
+"""A run's notice to its guests by Scheduled Events: announced, approved or due, started.
 
 An update domain has an event for each availability set that it touches and for each of its guests
 that is in none; its pause begins when every one of them is approved, or its time has come.
@@ -124,7 +124,7 @@ class EventNotice:
                 )
 
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
-        """Look for approvals until it is approved or due; see :class:`harness.maintenance.notice.Notice`."""
+        """Look for approvals until it is approved or due; see :class:`Notice`."""
         asked, cared = Stopwatch(self._clock), Stopwatch(self._clock)
         version: int | None = None
         approved = False

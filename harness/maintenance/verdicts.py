@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.checks import judge_all
 from harness.checks.evidence import Evidence, Testimony
 from harness.checks.frozen import monotonic_deficit
 from harness.core.records import (
-    ClockReading,
     ClockRecord,
     GuestRecord,
     Outcome,
@@ -20,7 +18,7 @@ from harness.core.timebase import NS_PER_S
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
 from harness.maintenance.after_resume import Aftermath, Baseline
-from harness.maintenance.guest_clock import Mended
+from harness.maintenance.guest_clock import Mended, second_opinion_fields
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.session import GuestSession
@@ -121,18 +119,6 @@ def _clock_record(
         watch=mended.watch,
         **second_opinion_fields(mended.guest_agent, mended.at_end),
     )
-
-
-def second_opinion_fields(agent: ClockReading | None, ours: ClockReading | None) -> dict[str, Any]:
-    """The guest agent's reading beside ours, as fields of a record."""
-    if agent is None or ours is None:
-        return {"guest_agent": agent}
-    apart_s = agent.offset_s - ours.offset_s
-    return {
-        "guest_agent": agent,
-        "guest_agent_disagreement_s": apart_s,
-        "guest_agent_agrees": abs(apart_s) <= agent.uncertainty_s + ours.uncertainty_s,
-    }
 
 
 def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None:

@@ -8,7 +8,7 @@ pytest_plugins = ["pytester"]
 
 CONFTEST = """
 import pytest
-from harness import rehearsal
+from harness import api
 from harness.results import publish
 from harness.core.errors import ConnectionLost, GuestNotFound, GuestStranded, MissingCapability
 from harness.core.records import Outcome

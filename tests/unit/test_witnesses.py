@@ -12,6 +12,7 @@ from statistics import median
 
 import pytest
 
+from harness.api import survey
 from harness.checks import CHECKS
 from harness.checks.canary import Canary
 from harness.checks.custom import Ended, OwnChecks
@@ -36,7 +37,6 @@ from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
 from harness.host.qemu_process import start_ticks
-from harness.survey import survey
 from harness.updates.protocol import UpdateSettings
 from harness.updates.stand_in import StandInUpdate
 from tests.fakes.hypervisor import FakeHypervisor

@@ -1,7 +1,7 @@
 """Who watches through the pause: started before it, stopped after it, telling what they saw.
 
-A witness is a small class (:class:`harness.checks.probes.protocol.Witness`); what it tells is judged
-by a check (:mod:`harness.checks`). To add one, write its module and add it to ``WITNESSES``.
+A witness is a small class (:class:`~harness.checks.probes.protocol.Witness`); what it tells is
+judged by a check (:mod:`harness.checks`). To add one, write its module and add it to ``WITNESSES``.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The commands of ``harness``, one module each, loaded when asked for (see ``harness.cli.main``)."""
+"""The commands of ``harness``, one module each, loaded when asked for."""

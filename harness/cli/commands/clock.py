@@ -106,7 +106,7 @@ def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
 def _rows(config: Config, names: tuple[str, ...], *, mend: bool) -> list[Row]:
     """A row for every guest, also for one that could not be read. Raises GuestNotFound."""
     from harness.core.fanout import errors, fan_out
-    from harness.tending import lost, tend
+    from harness.maintenance.guest_clock import lost, tend
 
     deadline = Deadline.after(config.prepare_timeout_s + config.clock.watch_s)
     with hypervisor(config) as host:

@@ -134,7 +134,7 @@ def _is_there(path: Path) -> bool:
 
 def hypervisor(config: Config) -> AbstractContextManager[Hypervisor]:
     """A connection to the host's libvirt for the time of a ``with``."""
-    from harness.rehearsal import connected
+    from harness.api import connected
 
     return connected(config)
 

@@ -61,10 +61,10 @@ def schedule(
 
     It is planned now, too, so that what cannot be done is refused to whoever asks for it.
     """
+    from harness.api import survey
     from harness.core.identity import who_am_i
     from harness.events.scheduler import schedule as write_down
     from harness.events.store import Store
-    from harness.survey import survey
 
     when = _when(at, in_)
     config = load_maintenance(config_file, uri, options).config

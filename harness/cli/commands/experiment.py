@@ -72,8 +72,8 @@ def command(
 
 
 def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
+    from harness.api import rehearse
     from harness.cli.experiment.tidy import write
-    from harness.rehearsal import rehearse
 
     say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
     carry_out = partial(

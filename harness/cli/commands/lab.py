@@ -138,18 +138,18 @@ def ssh(guest: str, remote_command: tuple[str, ...]) -> None:
     from harness.lab import state
 
     lab = state.load()
-    found = next((g for g in guests.guests if g.name == guest), None) if lab else None
+    found = next((g for g in lab.guests if g.name == guest), None) if lab else None
     if lab is None or found is None:
         raise UsageError("no such lab guest", guest=guest, hint="harness lab status")
     options = {
-        "UserKnownHostsFile": str(guests.known_hosts),
+        "UserKnownHostsFile": str(lab.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     target = f"{state.USER}@{found.address}"
-    os.execvp("ssh", ["ssh", "-i", str(guests.identity_file), *words, target, *remote_command])
+    os.execvp("ssh", ["ssh", "-i", str(lab.identity_file), *words, target, *remote_command])
 
 
 @command.command()

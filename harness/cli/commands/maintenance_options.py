@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from harness.api import make_update as make_update
 from harness.cli.commands.common import F, connection_options, load_config, words
 from harness.core.config import Loaded
 from harness.core.durations import parse
 from harness.core.errors import UsageError
-from harness.rehearsal import make_update as make_update
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("guests", nargs=-1, metavar="[GUEST]..."),

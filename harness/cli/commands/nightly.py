@@ -68,9 +68,9 @@ def command(
 
     After a run that is not healthy there is no other. The exit code is the loudest of all runs'.
     """
+    from harness.api import rehearse
     from harness.cli.doctor import examine
     from harness.cli.nightly import look_back, publish, spend
-    from harness.rehearsal import rehearse
     from harness.results.publish import finish
 
     loaded = load_maintenance(config_file, uri, options)

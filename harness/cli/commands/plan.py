@@ -40,7 +40,7 @@ def command(
 
     What cannot be done safely is refused here already, with the reason.
     """
-    from harness.survey import survey
+    from harness.api import survey
 
     config = load_maintenance(config_file, uri, options).config
     update = make_update(config, state_dir())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.api import announcement
 from harness.cli.commands.common import (
     duration_option,
     err,
@@ -30,7 +31,6 @@ from harness.core.paths import state_dir
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan
-from harness.rehearsal import announcement
 from harness.results.report.spoken import printable
 from harness.updates.protocol import HostUpdate
 
@@ -113,7 +113,7 @@ def maintain(
     report: bool = True,
 ) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
-    from harness.survey import survey
+    from harness.api import survey
 
     config = loaded.config
     update = make_update(config, state_dir())
@@ -151,9 +151,9 @@ def _carry_out(
     notice: Notice | None,
     as_json: bool,
 ) -> Finished:
+    from harness.cli.live import watching
     from harness.maintenance.recover import dead_runs
     from harness.maintenance.run import run
-    from harness.results.report.live import watching
     from harness.results.report.table import print_run
 
     for dead in dead_runs(state_dir()):

@@ -2,7 +2,7 @@
 
 ``<state folder>/experiments/<name>/`` holds ``sweep.toml``, ``seed``, ``cells.jsonl`` (a line for
 each cell that is done, on the disk before the next begins), ``runs/`` (links to the run folders,
-which stay where ``harness recover`` looks for them), and what :mod:`harness.cli.experiment.tidy` makes.
+which stay where ``harness recover`` looks for them), and what :mod:`.tidy` makes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """THE critical section: pause → update → resume, always.
 
 1. Before: the intent is journalled and on disk, and the guardian has acknowledged it. Everything
-   else that can fail has been done by :mod:`harness.maintenance.run` already: preflight, logins, baselines,
-   the update's own preparation.
+   else that can fail has been done by :mod:`harness.maintenance.run` already: preflight, logins,
+   baselines, the update's own preparation.
 2. ``t0``, the first call that pauses. All guests of the update domain are paused, concurrently.
    A guest that was paused already is not ours and is never resumed by us.
 3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, the

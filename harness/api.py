@@ -11,7 +11,9 @@ from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
+from harness.maintenance.plan import Plan, make_plan
 from harness.maintenance.progress import Observer, silent
+from harness.updates.command import check_program
 from harness.updates.expected import learn
 from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
 from harness.updates.registry import make
@@ -51,6 +53,25 @@ def make_update(config: Config, folder: Path) -> HostUpdate:
             said |= {"expected_s": learnt.expected_s, "expected_from": learnt.source}
     scope = Scope(section.scope) if section.scope else None
     return make(UpdateSettings(**said, scope=scope, uri=config.uri, state_dir=folder))
+
+
+def survey(
+    config: Config, names: Sequence[str], hypervisor: Hypervisor, update: HostUpdate
+) -> Plan:
+    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
+
+    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
+    or HypervisorError for everything that can be known to be wrong by now.
+    """
+    update.check()
+    for own in config.checks.own:
+        check_program(own.command, f"checks.own[{own.name}].command")
+    deadline = Deadline.after(config.prepare_timeout_s)
+    wanted = list(names) or [guest.name for guest in config.guest]
+    chosen = [hypervisor.find(name, deadline) for name in wanted]
+    uuids = {guest.uuid for guest in chosen}
+    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
+    return make_plan(config, chosen, update, others=others)
 
 
 @contextmanager
@@ -107,7 +128,6 @@ def rehearse(
     the result.
     """
     from harness.maintenance.run import run
-    from harness.survey import survey
 
     update = make_update(config, state_dir)
     with connect(config) as hypervisor:

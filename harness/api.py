@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.settings import Config
+from harness.core.settings import Config, Scope, UpdateSettings
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
@@ -15,7 +15,7 @@ from harness.maintenance.plan import Plan, make_plan
 from harness.maintenance.progress import Observer, silent
 from harness.updates.command import check_program
 from harness.updates.expected import learn
-from harness.updates.protocol import HostUpdate, Scope, UpdateSettings
+from harness.updates.protocol import HostUpdate
 from harness.updates.registry import make
 
 if TYPE_CHECKING:

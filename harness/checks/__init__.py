@@ -74,7 +74,7 @@ CHECKS: Mapping[str, Check] = {
 def judge_all(
     evidence: Evidence, names: Collection[str] = tuple(CHECKS)
 ) -> tuple[CheckRecord, ...]:
-    """The verdicts of the checks called ``names`` on one guest, and of the user's custom.
+    """The verdicts of the checks called ``names`` on one guest, and of the user's own.
 
     The watch is a promise only where it was asked for.
     """

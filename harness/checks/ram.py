@@ -9,22 +9,13 @@ from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing, unknown
 from harness.core.records import CheckRecord, Outcome
+from harness.host.qemu_memory import Resident
 
 NAME = "ram"
 #: QEMU's own code and heap come and go; a guest that lost its RAM is far beyond that.
 ALLOWED_BYTES = 1 << 20
 #: How much VmRSS may shrink while the guest stands still: QEMU hands freed heap back.
 ALLOWED_SHRINK_BYTES = 8 << 20
-
-
-@dataclass(frozen=True)
-class Resident:
-    """One look at the memory of the QEMU process; all in bytes."""
-
-    rss_bytes: int
-    swap_bytes: int
-    major_fault_bytes: int
-    """Major faults since its start × the size of a page."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.recover import dead_runs
 from harness.maintenance.session import GuestSession
 from harness.results.folder import FREE_BYTES_WANTED
+from harness.results.unfinished import dead_runs
 
 _MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
 _MEND_OFF = "start it, or leave it out"

@@ -7,23 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, get_args
 
 from harness.clock.arithmetic import describe, judge_offset
 from harness.core.records import ClockReading, Outcome
-
-#: In the order in which they are tried; one that does not fit a guest is passed over.
-MethodName = Literal[
-    "slew",
-    "chronyd",
-    "timesyncd",
-    "ntpd",
-    "relative-step",
-    "ptp-kvm",
-    "date-at-second",
-    "guest-agent",
-]
-DEFAULT_METHODS: tuple[MethodName, ...] = get_args(MethodName)
+from harness.core.settings import DEFAULT_METHODS
 
 
 class Remedy(StrEnum):

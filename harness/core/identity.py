@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.host.qemu_process import start_ticks
+_START_TICKS = 19  # field 22 of /proc/PID/stat, counted after the command's ")"
+
+
+def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
+    """When a process was started, in clock ticks since boot. Raises OSError if it is gone.
+
+    The command name may itself hold spaces and parentheses, so count from the last one.
+    """
+    stat = (proc / str(pid) / "stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[_START_TICKS])
 
 
 def who_am_i() -> dict[str, Any]:

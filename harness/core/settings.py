@@ -6,6 +6,9 @@ Every key is a field here, and its docstring what it means; :mod:`harness.core.c
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
@@ -13,8 +16,85 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.checks import CHECKS
-from harness.clock.policy import DEFAULT_METHODS, MethodName
 from harness.core.durations import parse_hours
+
+#: In the order in which they are tried; one that does not fit a guest is passed over.
+MethodName = Literal[
+    "slew",
+    "chronyd",
+    "timesyncd",
+    "ntpd",
+    "relative-step",
+    "ptp-kvm",
+    "date-at-second",
+    "guest-agent",
+]
+
+
+DEFAULT_METHODS: tuple[MethodName, ...] = get_args(MethodName)
+
+
+class Scope(StrEnum):
+    """Which guests must be paused together for an update."""
+
+    HOST = "host"  # all guests of the host
+    GUEST = "guest"  # each guest can be an update domain of its own
+
+
+_APT_KEYS = frozenset({"packages", "repository", "previous", "hold", "reinstall", "simulate"})
+
+
+#: The keys of ``[update]`` that only some kinds have; every other key is for all kinds.
+KEYS_OF_KIND: Mapping[str, frozenset[str]] = {
+    "stand-in": frozenset({"duration_s"}),
+    "command": frozenset({"command", "verify", "rollback"}),
+    "packages": _APT_KEYS,
+    "libvirt": _APT_KEYS,
+    "kernel-module": frozenset({"module", "action", "parameters"}),
+    "sysctl": frozenset({"sysctl"}),
+    "hold": frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """The ``[update]`` section; None and empty mean: the kind's own default."""
+
+    kind: str = "stand-in"
+    command: tuple[str, ...] = ()
+    expected_s: float | None = None
+    expected_from: str = "update.expected_s"
+    """Where ``expected_s`` comes from, for people."""
+    scope: Scope | None = None
+    preserves_memory: bool = True
+    duration_s: float = 5.0
+    verify: tuple[str, ...] = ()
+    rollback: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    repository: Path | None = None
+    previous: Path | None = None
+    hold: tuple[str, ...] = ()
+    reinstall: bool = False
+    simulate: bool = False
+    module: str | None = None
+    action: str = "load"
+    parameters: tuple[str, ...] = ()
+    sysctl: tuple[str, ...] = ()
+    uri: str = "qemu:///system"
+    """The libvirt connection of the run: whose host is updated."""
+    state_dir: Path | None = None
+    """Where a kind may keep what it needs at plan time already."""
+
+    def expectation(self, default_s: float) -> tuple[float, str]:
+        """How long it should take (seconds), and where that comes from."""
+        if self.expected_s is not None:
+            return self.expected_s, self.expected_from
+        return default_s, f"the default of kind {self.kind}"
+
+
+#: Where guests look for Scheduled Events.
+METADATA_ADDRESS = "169.254.169.254"
+
 
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
 LONGEST_S = 1e7
@@ -32,7 +112,7 @@ class _Section(BaseModel):
 class UpdateSection(_Section):
     """``[update]``: what is applied to the host while its guests are paused.
 
-    Which keys belong to which kind: ``harness.updates.protocol.KEYS_OF_KIND``.
+    Which keys belong to which kind: ``harness.core.settings.KEYS_OF_KIND``.
     """
 
     kind: Name = "stand-in"

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.core.errors import HarnessError
+from harness.core.files import write_atomically
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.host.protocol import GuestInfo
-from harness.results.folder import write_atomically
 
 _log = logging.getLogger("harness.events")
 

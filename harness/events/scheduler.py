@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import EventError, JournalError
+from harness.core.identity import start_ticks
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.store import Store
-from harness.host.qemu_process import start_ticks
-from harness.maintenance.recover import dead_runs
 from harness.results.journal import FILE_NAME, in_use
+from harness.results.unfinished import dead_runs
 
 #: A run logs in and takes baselines before it announces.
 LEAD_S = 30.0

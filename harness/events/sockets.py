@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import EventError, UsageError
+from harness.core.settings import METADATA_ADDRESS
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.lab.network import METADATA_ADDRESS
 
 _BACKLOG = 2048
 _IP_S = 10.0

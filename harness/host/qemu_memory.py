@@ -6,11 +6,22 @@ Only files in ``/proc`` that never block, because they are read at the edges of 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.checks.ram import Resident
+from harness.core.identity import start_ticks
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_process import start_ticks
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One look at the memory of the QEMU process; all in bytes."""
+
+    rss_bytes: int
+    swap_bytes: int
+    major_fault_bytes: int
+    """Major faults since its start × the size of a page."""
+
 
 PROC = Path("/proc")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

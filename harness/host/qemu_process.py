@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.core.identity import start_ticks
 from harness.host.protocol import ProcessIdentity
-
-_START_TICKS = 19  # field 22 of /proc/PID/stat, counted after the command's ")"
 
 
 def find_process(uuid: str, proc: Path = Path("/proc")) -> ProcessIdentity | None:
@@ -23,12 +22,3 @@ def find_process(uuid: str, proc: Path = Path("/proc")) -> ProcessIdentity | Non
         except (OSError, IndexError):
             continue  # it ended while we looked, or is not ours to look at
     return None
-
-
-def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
-    """When a process was started, in clock ticks since boot. Raises OSError if it is gone.
-
-    The command name may itself hold spaces and parentheses, so count from the last one.
-    """
-    stat = (proc / str(pid) / "stat").read_bytes()
-    return int(stat.rpartition(b")")[2].split()[_START_TICKS])

@@ -23,10 +23,10 @@ from harness.core.errors import (
     LabError,
     MissingCapability,
 )
+from harness.core.identity import start_ticks
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor
-from harness.host.qemu_process import start_ticks
 
 Progress = Callable[[str], None]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ConnectionLost, HarnessError, LabError, UsageError
+from harness.core.settings import METADATA_ADDRESS
 from harness.core.timebase import Deadline, Stopwatch
 from harness.host.accelerator import resolve
 from harness.host.driver import LibvirtHypervisor
@@ -24,13 +25,7 @@ from harness.lab import daemon, state
 from harness.lab.domain import domain_xml
 from harness.lab.files import prepare
 from harness.lab.images import Image, ensure
-from harness.lab.network import (
-    METADATA_ADDRESS,
-    destinations,
-    free_subnet,
-    host_address,
-    network_xml,
-)
+from harness.lab.network import destinations, free_subnet, host_address, network_xml
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
 from harness.lab.wait_ssh import wait_for_ssh

@@ -9,11 +9,10 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from harness.core.errors import LabError
+from harness.core.settings import METADATA_ADDRESS
 
 Network = ipaddress.IPv4Network
 
-#: Where guests look for Scheduled Events.
-METADATA_ADDRESS = "169.254.169.254"
 #: libvirt passes options of this namespace on to dnsmasq.
 _DNSMASQ = "http://libvirt.org/schemas/network/dnsmasq/1.0"
 #: Where the lab looks for a free /24.

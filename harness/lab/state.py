@@ -15,10 +15,10 @@ from typing import Any
 import tomli_w
 
 from harness.core.errors import LabError, UsageError
+from harness.core.files import write_atomically
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.daemon import Daemon
-from harness.results.folder import write_atomically
 
 USER = "root"
 

@@ -20,6 +20,7 @@ from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.host.protocol import Hypervisor
+from harness.maintenance.before_pause import Baseline
 from harness.maintenance.correction_queue import Turns
 from harness.maintenance.guest_clock import Mended, look_closer, mend
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
@@ -31,15 +32,6 @@ from harness.results.journal import Journal
 _SLACK_S = 2.0
 #: For logging in again to a guest whose connection broke.
 _AGAIN_S = 10.0
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """One guest before the pause."""
-
-    clock: ClockReading
-    seen: Observed
-    kernel_log: KernelLog
 
 
 @dataclass(frozen=True)

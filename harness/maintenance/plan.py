@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.errors import MissingCapability, PlanError, WrongState
-from harness.core.settings import Config, GuestSection
+from harness.core.settings import Config, GuestSection, Scope
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
-from harness.updates.protocol import HostUpdate, Scope
+from harness.updates.protocol import HostUpdate
 
 #: The one update domain of a host whose guests must all pause together.
 WHOLE_HOST = "host"

@@ -8,12 +8,11 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.clock.arithmetic import judge_offset
-from harness.core.errors import HarnessError, JournalError, UsageError
+from harness.core.errors import HarnessError
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
@@ -25,38 +24,11 @@ from harness.maintenance.pause.ownership import Member, held, unmended
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.recovery_record import Action, Entries, Recovered, Treated, completed
 from harness.maintenance.session import GuestSession
-from harness.results.folder import RunFolder, all_runs
-from harness.results.journal import FILE_NAME, Journal, in_use, read
+from harness.results.folder import RunFolder
+from harness.results.journal import FILE_NAME, Journal, read
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0
-_ENDINGS = frozenset({"run finished", "recovered"})
-
-
-def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
-    """Runs whose process is gone before their end; newest first.
-
-    One whose journal cannot be read is among them unless its record says that it ended well: it
-    may have left guests paused, and a person has to look.
-    """
-    for folder in all_runs(state_dir):
-        journal = folder.path / FILE_NAME
-        try:
-            if not journal.exists() or in_use(journal):
-                continue
-            ended = any(entry["event"] in _ENDINGS for entry in read(journal))
-        except JournalError:
-            ended = _ended_well(folder)
-        if not ended:
-            yield folder
-
-
-def _ended_well(folder: RunFolder) -> bool:
-    try:
-        record = folder.record()
-    except UsageError:
-        return False
-    return record.finished_at is not None and not any(g.still_paused for g in record.guests)
 
 
 def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> list[Treated]:

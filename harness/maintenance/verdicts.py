@@ -17,7 +17,8 @@ from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
-from harness.maintenance.after_resume import Aftermath, Baseline
+from harness.maintenance.after_resume import Aftermath
+from harness.maintenance.before_pause import Baseline
 from harness.maintenance.guest_clock import Mended, second_opinion_fields
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain

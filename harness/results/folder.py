@@ -7,7 +7,6 @@ Guest names are data: as file names they are percent-quoted, so ``../x`` is a fi
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
+from harness.core.files import write_atomically
 from harness.core.records import RunRecord
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, utc_now
@@ -118,20 +118,6 @@ def _expect_room(folder: Path) -> None:
 def _file_name(name: str) -> str:
     quoted = quote(name, safe="")
     return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` with ``text``, mode 0600. Raises InfrastructureError."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InfrastructureError(f"cannot write {path}: {error.strerror}") from error
 
 
 def all_runs(state_dir: Path) -> Iterator[RunFolder]:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.results.folder import RunFolder, write_atomically
+from harness.core.files import write_atomically
+from harness.results.folder import RunFolder
 
 #: A hundred guests take five seconds.
 LIMIT_S = 60.0

@@ -13,9 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.core.errors import ConfigError, PlanError, UpdateFailed
+from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
-from harness.updates.protocol import UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 from harness.updates.requirements import ASK_S, ask, require_program
 from harness.updates.runner import Runner
 from harness.updates.transaction import Change, parse, refusal, remarks

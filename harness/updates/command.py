@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import ConfigError
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 from harness.updates.runner import Runner
 
 DEFAULT_EXPECTED_S = 10.0

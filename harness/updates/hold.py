@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 
 from harness.core.errors import UpdateFailed
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 
 #: How long before its deadline it lets go.
 _SPARE_S = 0.25

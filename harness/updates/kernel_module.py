@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 from harness.updates.requirements import (
     ASK_S,
     ask,

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping
 
 from harness.core.errors import ConfigError
-from harness.updates.protocol import KEYS_OF_KIND, UpdateSettings
+from harness.core.settings import KEYS_OF_KIND, UpdateSettings
 
 _KIND = "update.kind"
 

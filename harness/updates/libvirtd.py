@@ -19,11 +19,12 @@ from harness.core.errors import (
     MissingCapability,
     UpdateFailed,
 )
+from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.updates.apt import QUIET, AptTransaction
-from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 from harness.updates.requirements import (
     ASK_S,
     ask,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.core.errors import ConfigError
+from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline
 from harness.updates.apt import AptTransaction
-from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 from harness.updates.requirements import host_scope, require_this_host
 from harness.updates.runner import Runner
 

@@ -6,12 +6,13 @@ import difflib
 from collections.abc import Callable, Mapping
 
 from harness.core.errors import ConfigError
+from harness.core.settings import UpdateSettings
 from harness.updates.command import CommandUpdate
 from harness.updates.hold import HoldUpdate
 from harness.updates.kernel_module import KernelModuleUpdate
 from harness.updates.libvirtd import LibvirtUpdate
 from harness.updates.packages import PackagesUpdate
-from harness.updates.protocol import HostUpdate, UpdateSettings
+from harness.updates.protocol import HostUpdate
 from harness.updates.stand_in import StandInUpdate
 from harness.updates.sysctl import SysctlUpdate
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from harness.core.errors import ConfigError, MissingCapability, UpdateFailed
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Scope, UpdateSettings
 
 #: For questions at plan time; apt's on a slow machine takes seconds.
 ASK_S = 60.0

@@ -19,8 +19,9 @@ import threading
 from pathlib import Path
 
 from harness.core.errors import UpdateFailed, UpdateOverran
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
-from harness.updates.protocol import Applied, Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 
 CHUNK_BYTES = 256 * 1024
 CHUNKS = 16

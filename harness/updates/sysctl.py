@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 
 from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
+from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext, UpdateSettings
+from harness.updates.protocol import Applied, UpdateContext
 from harness.updates.requirements import assignments, host_scope, require_this_host
 
 PROC_SYS = Path("/proc/sys")

@@ -117,7 +117,7 @@ def publish(store, guest, *, scope=None, domain="0", in_s=900):
 
 
 def _ticks():
-    from harness.host.qemu_process import start_ticks
+    from harness.core.identity import start_ticks
 
     return start_ticks(os.getpid())
 

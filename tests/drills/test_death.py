@@ -20,7 +20,7 @@ import pytest
 
 from harness.core.records import RunRecord
 from harness.core.timebase import Deadline, Stopwatch
-from harness.maintenance.recover import dead_runs
+from harness.results.unfinished import dead_runs
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
 #: Lines of the journal, in the order in which they are written.

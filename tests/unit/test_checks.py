@@ -13,13 +13,14 @@ from harness.checks.downtime import Downtime
 from harness.checks.evidence import Evidence, Missing, Observed
 from harness.checks.frozen import monotonic_deficit
 from harness.checks.guest_life import Life, Look
-from harness.checks.ram import Residency, Resident
+from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.core.records import CheckRecord, ClockReading, Outcome, WatchRecord
 from harness.guest.kernel_log import KernelLog
 from harness.host.protocol import ProcessIdentity
+from harness.host.qemu_memory import Resident
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 STALL = "[  99.1] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [swapper/0:0]"

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock.methods import METHODS
-from harness.clock.policy import DEFAULT_METHODS, CorrectionPolicy, Remedy, decide
+from harness.clock.policy import CorrectionPolicy, Remedy, decide
 from harness.core.records import ClockReading, Outcome
-from harness.core.settings import ClockSection
+from harness.core.settings import DEFAULT_METHODS, ClockSection
 
 readings = st.builds(
     ClockReading,

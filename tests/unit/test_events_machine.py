@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from harness.core.errors import EventError
-from harness.core.settings import Config, EventsSection, GuestSection
+from harness.core.settings import Config, EventsSection, GuestSection, Scope
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
 from harness.events.cache import Desk
@@ -25,7 +25,6 @@ from harness.events.document import State
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.maintenance.plan import make_plan
-from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

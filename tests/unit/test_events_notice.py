@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.core.errors import EventError, Interrupted
-from harness.core.settings import AvailabilitySetSection, Config, EventsSection
+from harness.core.settings import AvailabilitySetSection, Config, EventsSection, Scope
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
@@ -17,7 +17,6 @@ from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.maintenance.notice import Unannounced
 from harness.maintenance.plan import make_plan
-from harness.updates.protocol import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.hypervisor import FakeHypervisor
 

@@ -23,10 +23,9 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.core.records import Outcome
-from harness.core.settings import Config
+from harness.core.settings import Config, UpdateSettings
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.updates.hold import HoldUpdate
-from harness.updates.protocol import UpdateSettings
 from tests.fakes.runs import HOSTILE, a_folder, a_guest, a_run
 
 SWEEP = """

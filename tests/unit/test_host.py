@@ -22,11 +22,12 @@ from harness.core.errors import (
     MissingCapability,
     WrongState,
 )
+from harness.core.identity import start_ticks
 from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_process import find_process, start_ticks
+from harness.host.qemu_process import find_process
 from harness.host.states import REASONS, STATES, reading
 from harness.host.translate import translate, translated
 

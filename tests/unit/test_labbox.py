@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import LabError, UsageError
-from harness.core.identity import boot_id
-from harness.host.qemu_process import start_ticks
+from harness.core.identity import boot_id, start_ticks
 from harness.lab import images, inputs
 from harness.lab.box import machine as boxes
 from harness.lab.box import qemu, ssh, state

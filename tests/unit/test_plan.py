@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import PlanError, WrongState
-from harness.core.settings import Config, GuestSection
+from harness.core.settings import Config, GuestSection, Scope
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import GuestInfo
 from harness.maintenance.plan import make_plan
-from harness.updates.protocol import Scope
 
 RUNNING = StateReading(GuestState.RUNNING, "booted")
 

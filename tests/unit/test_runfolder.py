@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.results.folder import RunFolder, find_run, new_run_id, write_atomically
+from harness.core.files import write_atomically
+from harness.results.folder import RunFolder, find_run, new_run_id
 
 
 def test_a_run_folder_is_private(tmp_path):

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.updates import family, process
 from harness.updates.command import CommandUpdate
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 
 EVIL = "a; touch x"
 #: Every wait in here ends by then; none of them should come near it.

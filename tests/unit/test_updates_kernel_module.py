@@ -8,9 +8,10 @@ import os
 import pytest
 
 from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
 from harness.updates.kernel_module import KernelModuleUpdate
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 
 #: $SYS is /sys/module; `helper` is what module `agent` depends on.
 PROGRAMS = {

@@ -15,10 +15,9 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.core.settings import Config, UpdateSection
+from harness.core.settings import KEYS_OF_KIND, Config, UpdateSection, UpdateSettings
 from harness.results.folder import RunFolder
 from harness.updates.expected import learn
-from harness.updates.protocol import KEYS_OF_KIND, UpdateSettings
 from harness.updates.registry import KINDS
 
 SYSCTL = UpdateSection(kind="sysctl", sysctl=("vm.swappiness=10",))

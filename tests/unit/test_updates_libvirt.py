@@ -13,10 +13,11 @@ from harness.core.errors import (
     MissingCapability,
     UpdateFailed,
 )
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline, Stopwatch
 from harness.host.lifecycle import GuestState
 from harness.updates.libvirtd import LibvirtUpdate
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 from tests.fakes.hypervisor import FakeHypervisor
 
 #: $FAKE/SERVICE holds the pid of a service; a restart adds one to it, unless it is `stuck`. What

@@ -17,10 +17,11 @@ from harness.core.errors import (
     UpdateOverran,
     UsageError,
 )
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
 from harness.updates.packages import PackagesUpdate
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 from harness.updates.transaction import Change, parse, refusal, remarks
 
 #: They live in $FAKE: what apt would do is in `simulation`, what dpkg has in `installed`, and

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.core.errors import ConfigError, HarnessError, UpdateFailed, UpdateOverran
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.updates.command import CommandUpdate
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 from harness.updates.registry import make
 from harness.updates.stand_in import CHUNK_BYTES, CHUNKS, StandInUpdate
 

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from harness.core.errors import ConfigError, MissingCapability, UpdateFailed, UpdateOverran
+from harness.core.settings import Scope, UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Scope, UpdateContext, UpdateSettings
+from harness.updates.protocol import UpdateContext
 from harness.updates.sysctl import SysctlUpdate
 
 

@@ -30,14 +30,13 @@ from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
-from harness.core.settings import ChecksSection, Config, OwnCheckSection
+from harness.core.identity import start_ticks
+from harness.core.settings import ChecksSection, Config, OwnCheckSection, UpdateSettings
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
-from harness.host.qemu_process import start_ticks
-from harness.updates.protocol import UpdateSettings
 from harness.updates.stand_in import StandInUpdate
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.local_shell import LocalShell

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from harness.checks.probes.protocol import Scene, Witness
-from harness.checks.ram import Residency, Resident
+from harness.checks.ram import Residency
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_memory import is_alive, resident
+from harness.host.qemu_memory import Resident, is_alive, resident
 
 
 class ResidencyWitness(Witness):

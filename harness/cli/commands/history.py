@@ -292,7 +292,7 @@ def _print_bars(found: Sequence[tuple[Run, float]]) -> None:
 
 
 def _draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
-    from harness.results.folder import write_atomically
+    from harness.core.files import write_atomically
     from harness.results.history.figures import KINDS
     from harness.results.report.figures import alone, line
 

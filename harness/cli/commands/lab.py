@@ -181,7 +181,7 @@ def build(images: tuple[str, ...]) -> None:
 @json_option
 @click.pass_context
 def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Boot a guests, run a whole maintenance on it, take it down."""
+    """Boot a lab, run a whole maintenance on it, take it down."""
     from harness.cli.commands.run import maintain
     from harness.lab import guests, state
 

@@ -22,10 +22,11 @@ from harness.core.errors import GuestStranded, HarnessError
 from harness.core.paths import state_dir
 from harness.core.records import EXIT_CODES, Outcome
 from harness.core.timebase import Deadline
-from harness.maintenance.recover import assess, dead_runs, recover
+from harness.maintenance.recover import assess, recover
 from harness.maintenance.recovery_record import Action, Recovered, Treated
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
+from harness.results.unfinished import dead_runs
 
 
 @click.command(

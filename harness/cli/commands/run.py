@@ -152,9 +152,9 @@ def _carry_out(
     as_json: bool,
 ) -> Finished:
     from harness.cli.live import watching
-    from harness.maintenance.recover import dead_runs
     from harness.maintenance.run import run
     from harness.results.report.table import print_run
+    from harness.results.unfinished import dead_runs
 
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} came to no good end; finish it with: harness recover")

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.experiment.sweep import Cell, Sweep, new_seed
 from harness.core.durations import spoken
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
+from harness.core.files import write_atomically
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
-from harness.results.folder import RunFolder, write_atomically
+from harness.results.folder import RunFolder
 
 if TYPE_CHECKING:
     from harness.maintenance.run import Finished

@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.cli.experiment.conduct import Done, Experiment
 from harness.core.errors import UsageError
+from harness.core.files import write_atomically
 from harness.core.records import GuestRecord, RunRecord
-from harness.results.folder import write_atomically
 
 Row = dict[str, Any]
 #: A picture each: file name, how runs are grouped, the variable, its unit, rows of a guest or run.

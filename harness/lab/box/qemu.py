@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from harness.core.errors import DeadlineExpired, LabError, MissingCapability
+from harness.core.identity import start_ticks
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.qemu_process import start_ticks
 from harness.lab.box.state import HOST, BoxState
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
-from harness.core.identity import boot_id
+from harness.core.files import write_atomically
+from harness.core.identity import boot_id, start_ticks
 from harness.core.paths import state_dir
-from harness.host.qemu_process import start_ticks
-from harness.results.folder import write_atomically
 
 USER = "root"
 HOST = "127.0.0.1"

@@ -13,8 +13,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from datetime import UTC
 
+from harness.core.files import write_atomically
 from harness.core.records import CheckRecord, GuestRecord, Outcome, RunRecord
-from harness.results.folder import RunFolder, write_atomically
+from harness.results.folder import RunFolder
 from harness.results.report.words import measured, printable
 
 FILE_NAME = "junit.xml"

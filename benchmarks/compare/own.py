@@ -15,8 +15,8 @@ from harness.host.driver import LibvirtHypervisor
 from harness.maintenance.pause.ownership import Member
 from harness.maintenance.pause.window import UpdateCalls, hold_window
 from harness.results.journal import Journal
+from harness.testing.guard import FakeGuard
 from harness.updates.protocol import Applied
-from tests.fakes.guard import FakeGuard
 
 _GUEST = """<domain type='test'><name>g{number}</name><memory>1024</memory>
 <os><type>hvm</type></os></domain>"""

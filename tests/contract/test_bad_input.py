@@ -18,7 +18,7 @@ import pytest
 from harness.cli.main import run_command_line
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from tests.fakes.sshd import make_key, private_sshd
+from harness.testing.sshd import make_key, private_sshd
 
 NODE = """
 <node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>

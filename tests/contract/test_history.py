@@ -22,7 +22,7 @@ from harness.core.records import Outcome
 from harness.results.folder import RunFolder, all_runs
 from harness.results.history import schema
 from harness.results.history.store import History, import_all
-from tests.fakes.runs import HOSTILE, START, a_folder, a_guest, a_run
+from harness.testing.runs import HOSTILE, START, a_folder, a_guest, a_run
 from tests.required import required
 
 

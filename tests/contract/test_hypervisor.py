@@ -21,7 +21,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import EventKind, Hypervisor
-from tests.fakes.hypervisor import FakeHypervisor
+from harness.testing.hypervisor import FakeHypervisor
 
 TEST_DRIVER = """
 <node>

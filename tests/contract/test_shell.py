@@ -30,7 +30,7 @@ from harness.core.settings import SshSection
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.guest.access import SshSettings
 from harness.guest.shell import SshShell
-from tests.fakes.sshd import NONSENSE, make_key, peer, private_sshd
+from harness.testing.sshd import NONSENSE, make_key, peer, private_sshd
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -20,7 +20,7 @@ from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.access import SshSettings
 from harness.guest.shell import SshShell
-from tests.fakes.slow_way import slow_way
+from harness.testing.slow_way import slow_way
 
 WRONG = [
     *(("debian-1", "python3", wrong_s) for wrong_s in (-3.0, 3.0, 3600.0)),

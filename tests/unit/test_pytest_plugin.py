@@ -13,7 +13,7 @@ from harness.results import publish
 from harness.core.errors import ConnectionLost, GuestNotFound, GuestStranded, MissingCapability
 from harness.core.records import Outcome
 from types import SimpleNamespace
-from tests.fakes.runs import a_folder, a_guest, a_run
+from harness.testing.runs import a_folder, a_guest, a_run
 
 @pytest.fixture(autouse=True)
 def faked(tmp_path, monkeypatch):
@@ -29,7 +29,7 @@ def faked(tmp_path, monkeypatch):
         error = GuestStranded(["stuck"]) if guests == ("stuck",) else None
         rehearse.config = config
         return SimpleNamespace(record=record, folder=a_folder(tmp_path, record), error=error)
-    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(api, "rehearse", rehearse)
     monkeypatch.setattr(publish, "finish", lambda folder: ["a warning"])
     return rehearse
 """

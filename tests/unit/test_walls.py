@@ -107,7 +107,7 @@ WALLS = {
     "report/ and history/ read files, never guests": Wall(
         banned=("harness.host", "harness.guest", "libvirt", "paramiko"),
         within=("harness.results.report", "harness.results.history"),
-        breach="from ..guest import shell",
+        breach="from ...guest import shell",
     ),
 }
 

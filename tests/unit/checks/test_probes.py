@@ -1,0 +1,458 @@
+"""Witnesses on this machine: the programs for guests are real, and so is what is done to them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from harness.api import survey
+from harness.checks import CHECKS
+from harness.checks.canary import Canary
+from harness.checks.custom import Ended, OwnChecks
+from harness.checks.disk import DiskWriter
+from harness.checks.downtime import Downtime
+from harness.checks.evidence import Missing
+from harness.checks.guest_life import Life
+from harness.checks.probes import WITNESSES, witnesses_for
+from harness.checks.probes.downtime import ProberWitness, Way, _checksum
+from harness.checks.probes.group import Witnesses, with_edges
+from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.timers import parse_units
+from harness.checks.ram import Residency
+from harness.checks.tcp_session import TcpSession
+from harness.checks.timers import Timers
+from harness.checks.vcpus import VcpuTime
+from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
+from harness.core.identity import start_ticks
+from harness.core.settings import ChecksSection, Config, OwnCheckSection, UpdateSettings
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
+from harness.guest.facts import GuestFacts
+from harness.host.lifecycle import GuestState
+from harness.host.protocol import ProcessIdentity
+from harness.host.qemu_memory import is_alive, resident, vcpu_threads
+from harness.testing.hypervisor import FakeHypervisor
+from harness.testing.local_shell import LocalShell
+from harness.updates.stand_in import StandInUpdate
+
+ME = ProcessIdentity(os.getpid(), start_ticks(os.getpid()))
+FACTS = GuestFacts("boot", "6.1", "tsc", 0, ("python3", "sh"), None)
+BARE = replace(FACTS, interpreters=("sh",))
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """``scene(disk_folder="/x")``: this machine as a guest; everything is closed afterwards."""
+    made = []
+
+    def make(facts=FACTS, own=(), **settings):
+        here = {"disk_folder": str(tmp_path), "long_running_s": 0.0, **settings}
+        made.append(
+            Scene(
+                name="here",
+                uuid="uuid-here",
+                address="127.0.0.1",
+                remote=LocalShell(),
+                facts=facts,
+                process=ME,
+                settings=ChecksSection(**here),
+                folder=tmp_path / "kept",
+                update_domain=("here", "there"),
+                own=own,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remote.close()
+
+
+def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> dict[type, object]:
+    """A pause that is none: start, both edges, what is done meanwhile, stop."""
+    watch = Witnesses(scene, witnesses_for(names))
+    watch.start(process, Deadline.after(30))
+    watch.mark(Deadline.after(30))
+    watch.paused()
+    SYSTEM_CLOCK.sleep(0.25)
+    watch.resuming()
+    meanwhile()
+    return dict(watch.stop(Deadline.after(30)))
+
+
+def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
+    """All witnesses at once, as in a run; the vCPU threads are the one thing we lack here."""
+    here = scene()
+    told = through(here, *CHECKS)
+    assert told.keys() == {witness.tells for witness in WITNESSES}
+    assert isinstance(told[VcpuTime], Missing)
+    del told[VcpuTime]
+    for kind, testimony in told.items():
+        assert isinstance(testimony, kind), testimony
+    assert told[Canary].before == told[Canary].after
+    assert told[Canary].size_bytes == 1 << 20
+    disk = told[DiskWriter]
+    assert (disk.lost, disk.torn, disk.problem) == (0, 0, None)
+    assert disk.acknowledged > disk.at_first_look >= 2
+    session = told[TcpSession]
+    assert (session.over, session.wrong, session.broken) == ("tcp", 0, None)
+    assert session.sent == session.answered > session.sent_while_paused >= 1
+    assert told[Downtime].kind in ("icmp", "udp")
+    assert told[Downtime].silent_s < 5
+    assert told[Timers].fired > 0
+    assert (os.getpid(), ME.start_ticks) in told[Life].long_running()
+    assert told[Residency].after.rss_bytes > 1 << 20
+    assert not list(tmp_path.glob(".harness*"))
+    assert [stream.process.returncode for stream in here.remote.streams] == [0]
+
+
+def test_a_guest_with_only_a_shell_is_watched_as_far_as_it_goes(scene):
+    """The rest is skipped with the reason, known before the pause."""
+    told = through(scene(BARE), *CHECKS)
+    assert told[Canary].before == told[Canary].after
+    assert told[TcpSession].over == "ssh"
+    assert told[TcpSession].sent == told[TcpSession].answered > 0
+    assert isinstance(told[Life], Life)
+    for kind in (DiskWriter, Timers):
+        assert told[kind] == Missing("the guest has no python3", known_before=True)
+
+
+def test_only_those_who_are_needed_watch():
+    """And one for two checks watches once; the user's own are always asked."""
+    kinds = {witness.tells for witness in witnesses_for(("mounts", "processes", "clock"))}
+    assert kinds == {Life, OwnChecks}
+
+
+def test_an_interpreter_that_dies_is_an_error_and_not_a_pass(scene):
+    """Killed in the pause; whoever does not need it tells all the same."""
+    here = scene()
+    kill = lambda: here.remote.streams[0].process.kill()  # noqa: E731
+    told = through(here, "canary", "ram", meanwhile=kill)
+    assert not told[Canary].known_before
+    assert isinstance(told[Residency], Residency)
+
+
+def test_a_process_that_cannot_be_seen_is_a_reason_to_skip(scene):
+    """A remote host, or no right."""
+    told = through(scene(), "ram", "vcpus", process=None)
+    assert told[Residency] == told[VcpuTime]
+    assert told[Residency].known_before
+
+
+def test_a_disk_that_is_ram_is_not_written_to(scene):
+    """A RAM disk proves nothing about disks."""
+    told = through(scene(disk_folder="/dev/shm"), "disk")
+    assert told[DiskWriter] == Missing("/dev/shm is in RAM (tmpfs)", known_before=True)
+    told = through(scene(disk_folder="/no such folder"), "disk")
+    assert "FileNotFoundError" in told[DiskWriter].reason
+
+
+def test_a_block_that_changes_is_torn_and_one_of_zeros_is_lost(scene, tmp_path):
+    """What the disk returns is compared with what was written."""
+
+    def hurt():
+        (file,) = tmp_path.glob(".harness-disk-*")
+        with open(file, "r+b") as disk:
+            disk.write(bytes(4096))
+            disk.seek(4096 + 100)
+            disk.write(b"?")
+
+    told = through(scene(), "disk", meanwhile=hurt)[DiskWriter]
+    assert (told.lost, told.torn) == (1, 1)
+
+
+def test_a_disk_that_takes_no_more_is_a_broken_promise(scene):
+    """The error of the write is told, as the guest told it."""
+    here = scene()
+
+    def fill():
+        pid = here.remote.streams[0].process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))
+
+    told = through(here, "disk", meanwhile=fill)[DiskWriter]
+    assert told.problem == "[Errno 27] File too large"
+
+
+def test_after_a_question_without_an_answer_nothing_more_is_asked(scene):
+    """An answer that comes late would be taken for that to the next question."""
+    here = scene()
+    here.parts = frozenset({"canary"})
+    assert here.ask("fill 00 4096", Deadline.after(20)) == "ok"
+    stream = here.remote.streams[0]
+    stream.ask = lambda question, deadline: (_ for _ in ()).throw(DeadlineExpired("asking", 1.0))
+    with pytest.raises(DeadlineExpired):
+        here.ask("digest", Deadline.after(1))
+    del stream.ask
+    with pytest.raises(DeadlineExpired):
+        here.ask("digest", Deadline.after(20))
+    here.close()
+
+
+class Wrong(Witness):
+    """A witness that raises what it is told to, where it is told to."""
+
+    tells = Canary
+
+    def __init__(self, where: str, error: Exception) -> None:
+        self.where, self.error, self.closed = where, error, 0
+
+    def _maybe(self, where: str) -> None:
+        if where == self.where:
+            raise self.error
+
+    def start(self, scene, deadline):
+        self._maybe("start")
+
+    def mark(self, deadline):
+        self._maybe("mark")
+
+    def paused(self):
+        self._maybe("paused")
+
+    def resuming(self):
+        self._maybe("resuming")
+
+    def stop(self, deadline):
+        self._maybe("stop")
+        return Canary(1, "a", "a")
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("where", "known_before"), [("start", True), ("mark", True), ("stop", False)]
+)
+@pytest.mark.parametrize("error", [ProbeError("no"), ValueError("no"), OSError("no")])
+def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before, error):
+    """Before the pause it is a reason to skip, after it one for an error; nonsense is one, too."""
+    wrong = Wrong(where, error)
+    watch = Witnesses(scene(), [wrong])
+    watch.start(None, Deadline.after(5))
+    watch.mark(Deadline.after(5))
+    told = watch.stop(Deadline.after(5))
+    assert told[Canary].known_before is known_before
+    assert told[Canary].reason.endswith("no")
+    assert wrong.closed
+
+
+@pytest.mark.parametrize("edge", ["paused", "resuming"])
+def test_nothing_that_a_witness_does_keeps_a_guest_from_its_resume(scene, edge):
+    """Not even a bug of ours: it costs the testimony at most."""
+    watch = Witnesses(scene(), [Wrong(edge, ZeroDivisionError("a bug"))])
+    hypervisor = FakeHypervisor({"here": GuestState.RUNNING})
+    edged = with_edges(hypervisor, {"uuid-here": watch})
+    edged.pause("uuid-here", Deadline.after(5))
+    edged.resume("uuid-here", Deadline.after(5))
+    assert hypervisor.calls == [("pause", "here"), ("resume", "here")]
+
+
+def test_the_edges_lie_within_the_pause_and_other_calls_pass_through(scene):
+    """Told after the guest was paused, and before it is resumed; other guests are not told."""
+    hypervisor = FakeHypervisor({"here": GuestState.RUNNING, "other": GuestState.RUNNING})
+    seen = []
+    wrong = Wrong("", ProbeError(""))
+    wrong.paused = lambda: seen.append(hypervisor.states["here"])
+    wrong.resuming = lambda: seen.append(hypervisor.states["here"])
+    edged = with_edges(hypervisor, {"uuid-here": Witnesses(scene(), [wrong])})
+    for name in ("here", "other"):
+        edged.pause(f"uuid-{name}", Deadline.after(5))
+        edged.resume(f"uuid-{name}", Deadline.after(5))
+    assert seen == [GuestState.PAUSED] * 2
+    assert edged.find("here", Deadline.after(5)).name == "here"
+
+
+def test_witnesses_that_were_never_asked_are_silent_and_not_absent(scene):
+    """The guest was not resumed by us, or fell silent for good."""
+    watch = Witnesses(scene(BARE), witnesses_for(("disk", "canary")))
+    watch.start(None, Deadline.after(20))
+    watch.mark(Deadline.after(20))
+    told = watch.silence()
+    watch.close()
+    assert (told[DiskWriter].known_before, told[Canary].known_before) == (True, False)
+
+
+def own(tmp_path, body: str, **settings) -> OwnCheckSection:
+    program = tmp_path / "own.sh"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    return OwnCheckSection(name="a/b", command=(str(program), "an argument; $x"), **settings)
+
+
+def test_the_users_own_is_run_before_during_and_after(scene, tmp_path):
+    """No shell, its environment, its output kept; the name is data."""
+    mine = own(tmp_path, 'echo "$1|$HARNESS_STAGE|$HARNESS_GUEST|$HARNESS_GUESTS"')
+    told = through(scene(own=(mine,)))[OwnChecks]
+    assert told.ended == {"a/b": (Ended("before", 0), Ended("during", 0), Ended("after", 0))}
+    for stage in ("before", "during", "after"):
+        text = (tmp_path / "kept" / f"own-a%2Fb-{stage}.log").read_text()
+        assert text == f'an argument; $x|{stage}|here|["here", "there"]\n'
+
+
+def test_one_that_does_not_end_is_ended_and_could_not_judge(scene, tmp_path):
+    """With what it has started."""
+    mine = own(tmp_path, "sleep 600 & wait", timeout_s=0.3, stages=("after",))
+    (ended,) = through(scene(own=(mine,)))[OwnChecks].ended["a/b"]
+    assert (ended.status, "did not end within" in ended.problem) == (None, True)
+
+
+def test_one_that_skips_before_is_not_run_again(scene, tmp_path):
+    """77, as test programs have it; and one that cannot be started could not judge."""
+    told = through(scene(own=(own(tmp_path, "exit 77"),)))[OwnChecks]
+    assert told.ended == {"a/b": (Ended("before", 77),)}
+    gone = OwnCheckSection(name="x", command=("/no/such/program",), stages=("before",))
+    (ended,) = through(scene(own=(gone,)))[OwnChecks].ended["x"]
+    assert ended.status is None
+
+
+def fake_proc(tmp_path: Path, threads: dict[str, str]) -> Path:
+    for thread, name in threads.items():
+        folder = tmp_path / "7" / "task" / thread
+        folder.mkdir(parents=True)
+        (folder / "comm").write_text(name + "\n")
+    fields = " ".join(str(number) for number in range(3, 53))
+    (tmp_path / "7" / "stat").write_text(f"7 (qemu (x) y) {fields}\n")
+    (tmp_path / "7" / "status").write_text("Name:\tqemu\nVmRSS:\t  300 kB\nVmSwap:\t  8 kB\n")
+    return tmp_path
+
+
+def test_the_memory_and_the_threads_of_qemu_are_read_from_proc(tmp_path):
+    """Field 12 of stat is the major faults; the threads are known by QEMU's names for them."""
+    names = {"7": "qemu-system-x86", "8": "CPU 0/TCG", "9": "CPU 1/KVM", "10": "IO mon_iothread"}
+    proc = fake_proc(tmp_path, names)
+    seen = resident(7, proc)
+    assert (seen.rss_bytes, seen.swap_bytes) == (300 * 1024, 8 * 1024)
+    assert seen.major_fault_bytes == 12 * os.sysconf("SC_PAGE_SIZE")
+    assert vcpu_threads(7, proc) == (8, 9)
+    assert is_alive(ProcessIdentity(7, 22), proc)
+    assert not is_alive(ProcessIdentity(7, 23), proc)
+    assert not is_alive(ProcessIdentity(6, 22), proc)
+
+
+def test_what_systemctl_prints_is_taken_apart():
+    """Blocks with an empty line between; nothing is no unit."""
+    text = "Id=a.timer\nActiveState=active\nLastTriggerUSec=x\n\nId=b.timer\nActiveState=failed\n"
+    assert parse_units(text).found == {"a.timer": ("active", "x"), "b.timer": ("failed", "")}
+    assert parse_units("") is None
+
+
+def test_the_checksum_of_an_echo_request_is_that_of_the_internet():
+    """The example of RFC 1071, and a message with its checksum in it sums up to zero."""
+    data = bytes([0x00, 0x01, 0xF2, 0x03, 0xF4, 0xF5, 0xF6, 0xF7])
+    assert _checksum(data) == 0x220D
+    assert _checksum(data + (0x220D).to_bytes(2, "big")) == 0
+
+
+def test_no_thread_is_left(scene):
+    """Of those who watch from a thread of their own."""
+    before = set(threading.enumerate())
+    through(scene(), "downtime", "tcp-session")
+    SYSTEM_CLOCK.sleep(0.2)
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_answer_counts_from_when_the_kernel_had_it():
+    """However late we come to read it: a busy host is no guest that answers in its pause."""
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.bind(("127.0.0.1", 0))
+        ours.connect(theirs.getsockname())
+        way = Way("udp", ours, b"token")
+
+        def read_late():
+            theirs.sendto(b"token", ours.getsockname())
+            sent_ns = SYSTEM_CLOCK.monotonic_ns()
+            SYSTEM_CLOCK.sleep(0.2)
+            if way.answer_ns(1.0) > sent_ns + NS_PER_S // 10:
+                raise NotYet("the answer counted from when it was read")
+
+        # Linux begins to stamp packets a moment after the first socket asked for it.
+        wait_for(read_late, what="a stamp by the kernel", deadline=Deadline.after(10))
+        theirs.sendto(b"somebody else's", ours.getsockname())
+        assert way.answer_ns(0.1) is None
+        assert way.answer_ns(0.01) is None
+
+
+class Echo:
+    """A way to a guest that answers at once, unless it is paused; what was asked, and when."""
+
+    kind = "icmp"
+
+    def __init__(self) -> None:
+        self.silent, self.sent_ns, self.waiting = False, [], 0
+
+    def works(self) -> bool:
+        return True
+
+    def send(self, number: int) -> None:
+        self.sent_ns.append(SYSTEM_CLOCK.monotonic_ns())
+        self.waiting += 1
+
+    def answer_ns(self, wait_s: float) -> int | None:
+        if self.silent or not self.waiting:
+            SYSTEM_CLOCK.sleep(wait_s)
+            return None
+        self.waiting -= 1
+        return SYSTEM_CLOCK.monotonic_ns()
+
+    def close(self) -> None:
+        pass
+
+    def asked_every_s(self) -> float:
+        """How long it is between two questions from now on: the median of some."""
+        before = len(self.sent_ns)
+        wait_for(
+            lambda: self._more_than(before + 10), what="questions", deadline=Deadline.after(20)
+        )
+        asked = self.sent_ns[before : before + 11]
+        return median(b - a for a, b in zip(asked, asked[1:], strict=False)) / NS_PER_S
+
+    def _more_than(self, count: int) -> None:
+        if len(self.sent_ns) <= count:
+            raise NotYet(f"{len(self.sent_ns)} questions")
+
+
+def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
+    """What is asked in its pause waits for its resume, and is work for it just then."""
+    way, watch = Echo(), ProberWitness()
+    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: way)
+    watch.start(scene(), Deadline.after(5))
+    before_s = way.asked_every_s()
+    watch.pausing()
+    edge_s = way.asked_every_s()
+    way.silent = True
+    watch.paused()
+    paused_s = way.asked_every_s()
+    way.silent = False
+    watch.resuming()
+    after_s = way.asked_every_s()
+    told = watch.stop(Deadline.after(5))
+    watch.close()
+    # A busy machine asks less often than it should, never more.
+    assert min(before_s, paused_s) > 0.09
+    assert max(edge_s, after_s) < min(before_s, paused_s) / 2
+    assert told.silent_s > 1.0
+
+
+def test_without_icmp_a_process_of_the_guest_is_asked(scene, monkeypatch):
+    """No right to send it, or a firewall."""
+    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: None)
+    told = through(scene(), "downtime")[Downtime]
+    assert told.kind == "udp"
+    assert told.answered > 0
+
+
+def test_an_own_check_that_cannot_be_started_is_known_at_plan_time(tmp_path):
+    """Like an update's command: before anybody logs in."""
+    own = OwnCheckSection(name="db", command=("/no/such/program",))
+    config = Config(checks=ChecksSection(own=(own,)))
+    with pytest.raises(ConfigError) as caught:
+        survey(config, ["here"], FakeHypervisor({}), StandInUpdate(UpdateSettings()))
+    assert caught.value.key == "checks.own[db].command"

@@ -1,0 +1,237 @@
+"""Experiments: the grid, its order, going on after an interruption, tidy results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.cli.experiment import hold as holding
+from harness.cli.experiment.conduct import DONE, Experiment
+from harness.cli.experiment.sweep import load
+from harness.cli.experiment.tidy import write
+from harness.core.errors import (
+    ConfigError,
+    GuestStranded,
+    InfrastructureError,
+    Interrupted,
+    PlanError,
+    UpdateFailed,
+)
+from harness.core.records import Outcome
+from harness.core.settings import Config, UpdateSettings
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.testing.runs import HOSTILE, a_folder, a_guest, a_run
+from harness.updates.hold import HoldUpdate
+
+SWEEP = """
+repeats = 2
+seed = 7
+[settings]
+budget_s = 20.0
+[grid]
+guests = [["a"], ["a", "b"]]
+update.duration_s = [1.0, 2.0]
+clock.correct = [true, false]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(SWEEP)
+    return path
+
+
+class Box:
+    """Maintenances that are only written down."""
+
+    def __init__(self, state_dir, *, stop_after: int = 1000, error: Exception | None = None):
+        self.state_dir, self.stop_after, self.error = state_dir, stop_after, error
+        self.configs: list[Config] = []
+
+    def rehearse(self, config, guests):
+        if len(self.configs) == self.stop_after and isinstance(self.error, PlanError):
+            raise self.error
+        self.configs.append(config)
+        outcome = Outcome.PASS if config.clock.correct else Outcome.FAIL
+        record = a_run(*(a_guest(name, outcome) for name in guests), outcome=outcome,
+                       run_id=f"run-{len(list(self.state_dir.glob('runs/*')))}")  # fmt: skip
+        error = self.error if len(self.configs) == self.stop_after else None
+        return SimpleNamespace(record=record, folder=a_folder(self.state_dir, record), error=error)
+
+
+def conduct(experiment: Experiment, box: Box):
+    said: list[str] = []
+    return experiment.conduct(Config(), box.rehearse, said.append), said
+
+
+def test_the_grid_is_every_combination_in_an_order_that_can_be_had_again(file):
+    """Shuffled by the seed: the same for the same seed, another for another."""
+    sweep = load(file)
+    cells = sweep.cells(7)
+    assert len(cells) == 2 * 2 * 2 * 2
+    assert len({(c.repeat, c.guests, tuple(c.settings.items())) for c in cells}) == 16
+    assert cells == sweep.cells(7)
+    assert cells != sweep.cells(8)
+    assert [c.repeat for c in cells] != sorted(c.repeat for c in cells)
+
+
+def test_each_cell_is_run_with_its_settings(file, tmp_path):
+    """Over those of the file, over those of harness.toml."""
+    experiment = Experiment(load(file), tmp_path)
+    box = Box(tmp_path)
+    error, said = conduct(experiment, box)
+    assert error is None
+    assert {c.budget_s for c in box.configs} == {20.0}
+    assert [(c.update.duration_s, c.clock.correct) for c in box.configs] == [
+        tuple(cell.settings.values()) for cell in experiment.cells
+    ]
+    assert said[0].startswith("0 of 16 done: guests=")
+    assert "left" in said[1]
+    links = sorted((experiment.folder / "runs").iterdir())
+    assert len(links) == 16
+    assert all((link / "run.json").exists() for link in links)
+
+
+@pytest.mark.parametrize("error", [Interrupted("SIGINT"), GuestStranded(["a"]), PlanError("no")])
+def test_an_interrupted_experiment_goes_on_where_it_was(file, tmp_path, error):
+    """No cell is done twice, none is left out, the order stays."""
+    first = Box(tmp_path, stop_after=5, error=error)
+    ended, _ = conduct(Experiment(load(file), tmp_path), first)
+    assert ended is error
+    again = Experiment(load(file), tmp_path)
+    kept = 5 if isinstance(error, PlanError) else 4  # a run that was interrupted is no result
+    assert len(again.done) == kept
+    assert conduct(again, Box(tmp_path))[0] is None
+    assert sorted(one.cell.number for one in again.done) == list(range(16))
+    assert Experiment(load(file), tmp_path).left == []
+
+
+def test_a_seed_that_was_drawn_is_kept(file, tmp_path):
+    """Otherwise the order would be another after an interruption."""
+    file.write_text(SWEEP.replace("seed = 7", ""))
+    assert Experiment(load(file), tmp_path).seed == Experiment(load(file), tmp_path).seed
+
+
+def test_a_torn_line_costs_one_cell(file, tmp_path):
+    """A power cut while a line was written."""
+    experiment = Experiment(load(file), tmp_path)
+    conduct(experiment, Box(tmp_path))
+    done = experiment.folder / DONE
+    done.write_text("{}\n" + done.read_text()[:-9])
+    again = Experiment(load(file), tmp_path)
+    assert len(again.left) == 1
+    conduct(again, Box(tmp_path))
+    assert Experiment(load(file), tmp_path).left == []
+
+
+def test_another_sweep_is_another_experiment(file, tmp_path):
+    """What was done for one content is no result of another."""
+    conduct(Experiment(load(file), tmp_path), Box(tmp_path))
+    file.write_text(SWEEP.replace("2.0", "3.0"))
+    assert len(Experiment(load(file), tmp_path).left) == 16
+
+
+def test_results_are_tidy_in_csv_and_parquet(file, tmp_path):
+    """One row a guest and run, one column a variable; hostile names too."""
+    file.write_text(SWEEP.replace('["a"]', json.dumps([HOSTILE])))
+    experiment = Experiment(load(file), tmp_path)
+    conduct(experiment, Box(tmp_path))
+    files, warnings = write(experiment)
+    assert warnings == []
+    with open(files[0], newline="") as source:
+        rows = list(csv.DictReader(source))
+    assert len(rows) == 8 * 1 + 8 * 2
+    assert {row["clock.correct"] for row in rows} == {"True", "False"}
+    table = pq.read_table(files[1])
+    assert table.num_rows == 24
+    assert {"guest", "residual_s", "method", "update.duration_s"} <= set(table.column_names)
+    assert {f.name for f in files[2:]} >= {"residual-by-method.svg", "overhead-by-guests.svg"}
+    assert all(f.read_text().startswith("<svg") for f in files[2:])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[grid]\nupdate.duratio_s = [1.0]", "unknown axis"),
+        ("[grid]\nclock.correct = true", "list of values"),
+        ('[grid]\nguests = ["a"]', "list of lists"),
+        ('[grid]\nupdate.command = ["a"]', "list of lists"),
+        ("repeats = 0", "greater than or equal to 1"),
+        ("repeat = 1", "not permitted"),
+        ("[grid", "not valid TOML"),
+    ],
+)
+def test_a_mistake_in_the_sweep_is_named(file, text, said):
+    """With the file and the key, before anything is paused."""
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load(file)
+
+
+def test_a_value_that_makes_no_sense_is_found_before_the_first_run(file, tmp_path):
+    """Not after an hour."""
+    file.write_text("[grid]\nbudget_s = [20.0, 1.0]")
+    box = Box(tmp_path)
+    with pytest.raises(ConfigError, match="leaves nothing"):
+        conduct(Experiment(load(file), tmp_path), box)
+    assert box.configs == []
+
+
+def test_a_hold_ends_before_its_deadline_or_when_it_is_abandoned():
+    """Guests are resumed in time either way."""
+    update = HoldUpdate(UpdateSettings())
+    update.prepare(None, None)
+    deadline = Deadline.after(0.4)
+    assert update.apply(None, deadline).detail == "held"
+    assert deadline.remaining_s() > 0
+    threading.Timer(0.1, update.abandon).start()
+    with pytest.raises(UpdateFailed):
+        update.apply(None, Deadline.after(30))
+
+
+#: A ``harness run`` that only writes a journal, as far as it gets.
+PRETENDER = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1]) / "runs" / "r1"
+folder.mkdir(parents=True)
+(folder / "run.json").write_text("{}")
+events = [{"event": "pausing", "guests": [{"name": "a", "uuid": "u"}]},
+          {"event": "paused", "guest": "a", "uuid": "u"}]
+for event in events[: int(sys.argv[2])]:
+    with open(folder / "journal.jsonl", "a") as file:
+        file.write(json.dumps({**event, "pid": os.getpid()}) + "\\n")
+print("harness: it ended", flush=True)
+time.sleep(float(sys.argv[3]))
+"""
+
+
+def _pretend(monkeypatch, tmp_path, events: int, seconds: float) -> None:
+    real = holding.subprocess.Popen
+
+    def start(command, **about):
+        assert command[1:6] == ["-m", "harness", "run", "--kind", "hold"]
+        return real([command[0], "-c", PRETENDER, tmp_path, str(events), str(seconds)], **about)
+
+    monkeypatch.setattr(holding.subprocess, "Popen", start)
+
+
+def test_the_shell_comes_back_when_everybody_is_paused(monkeypatch, tmp_path):
+    """And the run goes on in the background."""
+    _pretend(monkeypatch, tmp_path, 2, 60)
+    held = holding.hold(["--", "a"], tmp_path, Deadline.after(30, SYSTEM_CLOCK))
+    assert held.guests == ("a",)
+    held.process.kill()
+    held.process.wait()
+
+
+def test_a_hold_that_pauses_nobody_says_why(monkeypatch, tmp_path):
+    """With the last words of the run."""
+    _pretend(monkeypatch, tmp_path, 1, 0)
+    with pytest.raises(InfrastructureError, match="it ended"):
+        holding.hold([], tmp_path, Deadline.after(30, SYSTEM_CLOCK))

@@ -1,0 +1,413 @@
+"""Putting a clock right: what is tried, in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.clock.agents import Ability, agent
+from harness.clock.correction import correct
+from harness.clock.methods import METHODS
+from harness.clock.methods.protocol import Change
+from harness.clock.methods.relative import slew_plan
+from harness.clock.policy import CorrectionPolicy
+from harness.clock.sampling import Sampler
+from harness.clock.target import AgentTime, Reach
+from harness.core.errors import CommandFailed, HypervisorError
+from harness.core.timebase import NS_PER_S, Deadline
+from harness.guest.protocol import Completed
+from harness.testing.agent import FakeAgent
+from harness.testing.clock import FakeClock
+
+POLICY = CorrectionPolicy(tolerance_s=0.010)
+BACKWARD = CorrectionPolicy(tolerance_s=0.010, allow_backward=True)
+SHELL = "date rtc"
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+class Chronyc:
+    """A shell in which chronyc says what it is told to; counts what it was asked."""
+
+    guest = "web1"
+
+    def __init__(self, says: str = "200 OK", returncode: int = 0, then=lambda: None) -> None:
+        self.commands: list[str] = []
+        self.says, self.returncode, self.then = says, returncode, then
+
+    def run(self, command, deadline, *, check=True):
+        self.commands.append(command)
+        self.then()
+        if self.returncode:
+            raise CommandFailed("failed", returncode=self.returncode, stdout=self.says)
+        return Completed(0, self.says, "")
+
+
+class QemuAgent:
+    """A guest agent whose clock is the fake guest's, and whose calls take their time."""
+
+    def __init__(self, fake: FakeAgent, late_s: float = 0.2, refuses: bool = False) -> None:
+        self.fake, self.late_s, self.refuses, self.calls = fake, late_s, refuses, 0
+
+    def get(self, deadline):
+        sent = self.fake.clock.realtime_ns()
+        return AgentTime(sent, self.fake.now_ns(), self.fake.clock.realtime_ns())
+
+    def set(self, realtime_ns, deadline):
+        self.calls += 1
+        if self.refuses:
+            raise HypervisorError("agent not connected", operation="setting", guest="web1")
+        self.fake.clock.advance(self.late_s)
+        self.fake.offset_s = (realtime_ns - self.fake.clock.realtime_ns()) / NS_PER_S
+
+
+def reach(fake: FakeAgent, interpreter: str = "python3", **more) -> Reach:
+    sampler = Sampler("web1", fake, agent(interpreter), fake.clock)
+    sampler._greet(later(fake.clock))
+    return Reach(sampler, clock=fake.clock, **more)
+
+
+def later(clock: FakeClock) -> Deadline:
+    return Deadline.after(120, clock)
+
+
+def steps(fake: FakeAgent, what: str = "s") -> int:
+    return len([line for line in fake.asked if line.startswith(f"{what} ")])
+
+
+@pytest.mark.parametrize("offset_s", [-5.003, -3600.0])
+def test_a_slow_clock_is_stepped_forward_once(clock, offset_s):
+    """One relative step, verified."""
+    fake = FakeAgent(clock, offset_s)
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert (correction.method, correction.refused) == ("relative-step", None)
+    assert abs(fake.offset_s) < 0.001
+    assert steps(fake) == 1
+    assert correction.verified_ns is not None
+
+
+def test_it_says_when_the_clock_is_right_before_it_does_what_is_less_urgent(clock):
+    """Others wait for their turn while a daemon is told and the last look is taken."""
+    fake, asked = FakeAgent(clock, -5.0), []
+    correct(reach(fake), POLICY, later(clock), when_right=lambda: asked.append(len(fake.asked)))
+    assert len(asked) == 1
+    assert abs(fake.offset_s) < 0.001
+    assert len(fake.asked) > asked[0]
+    right, told = FakeAgent(clock), []
+    correct(reach(right), POLICY, later(clock), when_right=lambda: told.append(True))
+    assert told == [True]
+    refused = FakeAgent(clock, 3.0)
+    correct(reach(refused), POLICY, later(clock), when_right=lambda: told.append(False))
+    assert told == [True]
+
+
+def test_a_clock_within_tolerance_is_left_alone(clock):
+    """Nothing is done where nothing is wrong."""
+    fake = FakeAgent(clock, 0.004)
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert (correction.method, correction.refused, fake.offset_s) == (None, None, 0.004)
+
+
+@pytest.mark.parametrize("offset_s", [0.030, -0.030])
+def test_a_small_offset_is_slewed_also_where_stepping_back_is_not_allowed(clock, offset_s):
+    """A slew never lets a clock go backwards."""
+    fake = FakeAgent(clock, offset_s)
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert (correction.method, correction.refused) == ("slew", None)
+    assert abs(fake.offset_s) < 0.001
+    assert steps(fake) == 0
+
+
+def test_a_guest_that_cannot_be_slewed_is_stepped_if_that_is_allowed(clock):
+    """Forwards always, back only if allowed, and said."""
+    slow = FakeAgent(clock, -0.030, abilities="step")
+    assert correct(reach(slow), POLICY, later(clock)).method == "relative-step"
+    fast = FakeAgent(clock, 0.030, abilities="step")
+    assert "--allow-backward" in correct(reach(fast), POLICY, later(clock)).refused
+    assert fast.offset_s == 0.030
+    assert correct(reach(fast), BACKWARD, later(clock)).method == "relative-step"
+
+
+def test_a_fast_clock_is_set_back_only_if_that_is_allowed(clock):
+    """Forward only, unless told otherwise; the refusal says so."""
+    fake = FakeAgent(clock, 3.0)
+    refused = correct(reach(fake), POLICY, later(clock))
+    assert "--allow-backward" in refused.refused
+    assert (fake.offset_s, refused.verified_ns) == (3.0, None)
+    assert correct(reach(fake), BACKWARD, later(clock)).method == "relative-step"
+    assert abs(fake.offset_s) < 0.001
+
+
+def test_a_second_attempt_does_not_step_back_what_the_first_did_too_much(clock):
+    """The refusal is for every attempt, not for the first only."""
+    fake = FakeAgent(clock, -5.0)
+
+    def overshoots(line):
+        answer = fake._answer(line)
+        if line.startswith("s "):
+            fake.offset_s += 1.0
+        return answer
+
+    fake.answer = overshoots
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert fake.offset_s == pytest.approx(1.0, abs=0.001)
+    assert "not allowed" in correction.refused
+    assert "relative-step: 1.000" in correction.refused
+    assert steps(fake) == 1
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(-100, 100),
+    st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    st.floats(0.0005, 0.004),
+)
+def test_no_sequence_of_attempts_ever_steps_back(offset_s, errors, way_s):
+    """Whatever each step does wrong: without permission none goes backwards."""
+    clock = FakeClock()
+    fake = FakeAgent(clock, offset_s, way_s, way_s)
+    wrong = iter(errors)
+
+    def clumsy(line):
+        if line.startswith("s "):
+            assert int(line.split(" ")[2]) >= 0
+            fake.offset_s += next(wrong, 0.0)
+        return fake._answer(line)
+
+    fake.answer = clumsy
+    correction = correct(reach(fake), POLICY, later(clock))
+    right = abs(fake.offset_s) <= POLICY.tolerance_s
+    assert (correction.refused is None) <= right
+
+
+def test_a_clock_is_put_back_to_the_offset_it_had(clock):
+    """Slow by 2 s before the pause, slow by 7 s after it: 5 s are taken off."""
+    fake = FakeAgent(clock, -7.0)
+    policy = CorrectionPolicy(tolerance_s=0.010, target_s=-2.0, target_uncertainty_s=0.001)
+    assert correct(reach(fake), policy, later(clock)).refused is None
+    assert fake.offset_s == pytest.approx(-2.0, abs=0.001)
+
+
+def test_beyond_the_ceiling_a_person_is_asked(clock):
+    """A guest that is years off has another problem than a pause."""
+    fake = FakeAgent(clock, -10 * 365 * 86_400.0)
+    assert "a person should look" in correct(reach(fake), POLICY, later(clock)).refused
+    assert steps(fake) == 0
+
+
+def test_nothing_is_corrected_on_a_reading_worse_than_the_tolerance(clock):
+    """300 ms of latency cannot justify a step to 10 ms."""
+    fake = FakeAgent(clock, -1.0, there_s=0.3, back_s=0.3)
+    assert "only known to" in correct(reach(fake), POLICY, later(clock)).refused
+    assert fake.offset_s == -1.0
+
+
+@pytest.mark.parametrize("answer", ["1", "failed date: cannot set date: Operation not permitted"])
+def test_a_step_that_is_refused_names_the_missing_right_and_the_mend(clock, answer):
+    """EPERM in the guest; the words reach the person."""
+    fake = FakeAgent(clock, -5.0, abilities="step")
+
+    def refuses(line):
+        what, number = line.split(" ")[:2]
+        return f"{number} {answer}" if what == "s" else fake._answer(line)
+
+    fake.answer = refuses
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert correction.method is None
+    assert "permitted" in correction.refused or "EPERM" in correction.refused
+    assert "CAP_SYS_TIME" in correction.refused
+    assert "sudo = true" in correction.refused
+    assert correction.attempts[0].startswith("relative-step: ")
+
+
+def test_each_failure_is_named_before_the_next_method_is_tried(clock):
+    """The step is refused, PTP is not there, the guest agent does it."""
+    fake = FakeAgent(clock, -5.0)
+
+    def poor(line):
+        what, number = line.split(" ")[:2]
+        return {"s": f"{number} 1", "p": f"{number} 19"}.get(what) or fake._answer(line)
+
+    fake.answer = poor
+    qga = QemuAgent(fake)
+    correction = correct(reach(fake, agent=qga), BACKWARD, later(clock))
+    assert (correction.method, correction.refused) == ("guest-agent", None)
+    names = [attempt.partition(":")[0] for attempt in correction.attempts]
+    assert names == ["relative-step", "ptp-kvm", "guest-agent", "guest-agent"]
+    assert "EPERM" in correction.attempts[0]
+    assert "ENODEV" in correction.attempts[1]
+    assert abs(fake.offset_s) < 0.010, "the second attempt knows how late the first was"
+
+
+def test_the_order_of_methods_is_a_setting_and_nothing_else_is_tried(clock):
+    """--method guest-agent, whose agent is not there."""
+    fake = FakeAgent(clock, -5.0)
+    policy = CorrectionPolicy(tolerance_s=0.010, methods=("guest-agent",))
+    qga = QemuAgent(fake, refuses=True)
+    correction = correct(reach(fake, agent=qga), policy, later(clock))
+    assert correction.refused == "not corrected: guest-agent: agent not connected"
+    assert (qga.calls, steps(fake)) == (1, 0)
+
+
+def test_where_no_method_fits_each_one_says_why(clock):
+    """A shell without date, and no agent."""
+    fake = FakeAgent(clock, -5.0, abilities="rtc")
+    refused = correct(reach(fake, "sh"), POLICY, later(clock)).refused
+    assert refused.startswith("no method works in this guest: ")
+    for words in ("chronyd does not run", "no way to a guest agent", "relative-step: "):
+        assert words in refused
+
+
+def test_a_clock_that_does_not_stay_put_is_not_called_corrected(clock):
+    """Somebody in the guest undoes every step."""
+    fake = FakeAgent(clock, -5.0, abilities="step")
+    fake.answer = lambda line: (
+        f"{line.split(' ')[1]} ok" if line.startswith("s ") else fake._answer(line)
+    )
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert correction.method is None
+    assert correction.refused.startswith("not corrected: relative-step")
+    assert len(correction.attempts) == 3
+
+
+def test_chronyd_is_told_once_the_clock_is_right(clock):
+    """End its slew, forget what it measured; and the clock is looked at again after that."""
+    fake = FakeAgent(clock, -5.0)
+    shell = Chronyc(then=lambda: fake.asked.append("told"))
+    correction = correct(reach(fake, shell=shell, time_daemon="chronyd"), POLICY, later(clock))
+    assert (correction.method, correction.doubt) == ("chronyd", None)
+    assert shell.commands == ["chronyc -n -m makestep 'reset sources' 2>&1 </dev/null"]
+    told = fake.asked.index("told")
+    assert any(line.startswith("r ") for line in fake.asked[told:])
+
+
+def test_a_slew_that_chronyd_was_at_is_stepped_away_again(clock):
+    """makestep jumps by what was left of it; the next reading sees that."""
+    fake = FakeAgent(clock, -5.0)
+    left = iter([-0.5])
+    shell = Chronyc()
+    shell.then = lambda: setattr(fake, "offset_s", fake.offset_s + next(left, 0.0))
+    correction = correct(reach(fake, shell=shell, time_daemon="chronyd"), POLICY, later(clock))
+    assert (correction.method, correction.refused, correction.doubt) == ("chronyd", None, None)
+    assert abs(fake.offset_s) < 0.001
+    assert len(shell.commands) == 2
+
+
+@pytest.mark.parametrize("sudo", [False, True])
+def test_a_chronyc_that_is_refused_leaves_a_doubt(clock, sudo):
+    """The clock is right now; for how long is not known, and is said."""
+    fake = FakeAgent(clock, -5.0)
+    shell = Chronyc("501 Not authorised", returncode=1)
+    found = reach(fake, shell=shell, time_daemon="chronyd", sudo=sudo)
+    correction = correct(found, POLICY, later(clock))
+    assert (correction.method, correction.refused) == ("chronyd", None)
+    assert "chronyc: 501 Not authorised" in correction.doubt
+    assert "may undo it" in correction.doubt
+    assert shell.commands[0].startswith("sudo -n chronyc" if sudo else "chronyc")
+
+
+@pytest.mark.parametrize(
+    ("daemon", "method"),
+    [("systemd-timesyncd", "timesyncd"), ("ntpd", "ntpd"), ("openntpd", "ntpd")],
+)
+def test_other_daemons_are_corrected_with_as_well(clock, daemon, method):
+    """They take no word; the kernel drops the slew that they had asked for."""
+    fake = FakeAgent(clock, -5.0)
+    correction = correct(reach(fake, time_daemon=daemon), POLICY, later(clock))
+    assert (correction.method, correction.doubt) == (method, None)
+
+
+@given(st.integers(-50_000_000, 50_000_000).filter(bool), st.floats(0.05, 1))
+def test_a_slew_shifts_the_clock_by_what_it_should(shift_ns, least_s):
+    """Neither too fast nor too short to be exact."""
+    ppm, duration_ns = slew_plan(shift_ns, least_s)
+    assert abs(ppm) <= 50_000
+    assert abs(ppm * duration_ns / 1_000_000 - shift_ns) <= 1 + abs(ppm) / 1_000_000
+    assert duration_ns <= 2e9
+
+
+def test_with_a_time_daemon_the_tick_is_left_alone(clock):
+    """It is the daemon's; a small offset is stepped."""
+    fake = FakeAgent(clock, -0.030)
+    found = reach(fake, shell=Chronyc(), time_daemon="chronyd")
+    assert correct(found, POLICY, later(clock)).method == "chronyd"
+    assert steps(fake, "t") == 0
+
+
+def test_date_is_sent_so_that_it_takes_effect_at_the_second(clock):
+    """Half the round trip early; what is left is the asymmetry."""
+    fake = FakeAgent(clock, -5.0, there_s=0.004, back_s=0.002, abilities=SHELL)
+    found = reach(fake, "sh")
+    reading = found.sampler.read(4, later(clock))
+    METHODS["date-at-second"].apply(found, Change(reading), later(clock))
+    assert abs(fake.offset_s) <= reading.uncertainty_s
+
+
+@pytest.mark.parametrize("target_s", [0.0, -2.25, 0.4])
+def test_a_shell_that_knows_whole_seconds_only_gets_close_and_is_slewed_the_rest(clock, target_s):
+    """``date`` takes 15 ms longer than it was thought to."""
+    fake = FakeAgent(clock, -5.0, abilities="date slew")
+    fake.answer = lambda line: (
+        (fake.clock.advance(0.015) if line.startswith("d ") else None) or fake._answer(line)
+    )
+    policy = CorrectionPolicy(tolerance_s=0.010, target_s=target_s)
+    correction = correct(reach(fake, "sh"), policy, later(clock))
+    assert correction.refused is None
+    assert abs(fake.offset_s - target_s) <= 0.010
+    assert [a.partition(":")[0] for a in correction.attempts] == ["date-at-second", "slew"]
+
+
+def test_without_a_slew_the_next_date_is_sent_that_much_earlier(clock):
+    """The latency that was measured is compensated."""
+    fake = FakeAgent(clock, -5.0, abilities="date")
+    fake.answer = lambda line: (
+        (fake.clock.advance(0.030) if line.startswith("d ") else None) or fake._answer(line)
+    )
+    correction = correct(reach(fake, "sh"), BACKWARD, later(clock))
+    assert (correction.method, correction.refused) == ("date-at-second", None)
+    assert len(correction.attempts) == 2
+
+
+def test_the_ptp_clock_is_refused_where_there_is_none(clock):
+    """As under software emulation: the refusal has the kernel's word for it."""
+    fake = FakeAgent(clock, -5.0)
+    fake.answer = lambda line: (
+        f"{line.split(' ')[1]} 19" if line.startswith("p ") else fake._answer(line)
+    )
+    policy = CorrectionPolicy(tolerance_s=0.010, methods=("ptp-kvm",))
+    assert "ENODEV" in correct(reach(fake), policy, later(clock)).refused
+
+
+def test_abilities_that_nobody_knows_are_no_abilities(clock):
+    """A newer or a lying agent."""
+    found = reach(FakeAgent(clock, abilities="step fly latency=5000000"))
+    assert found.sampler.abilities == {Ability.STEP}
+    assert found.sampler.date_latency_s == 0.005
+
+
+def test_while_a_clock_is_wrong_no_time_is_spent_on_looking_closely(clock):
+    """Two samples before the step and two after it; then it is right, and all of them are taken."""
+    fake = FakeAgent(clock, -5.0, there_s=0.0004, back_s=0.0004)
+    correction = correct(reach(fake), POLICY, later(clock))
+    asked = [line[0] for line in fake.asked]
+    assert asked == ["h", "r", "r", "s", "r", "r", *["r"] * POLICY.samples]
+    assert correction.verified_ns == clock.monotonic_ns() - POLICY.samples * 800_000
+
+
+def test_a_clock_that_moves_after_it_was_right_is_not_called_corrected(clock):
+    """The close look has the last word."""
+    fake = FakeAgent(clock, -5.0, there_s=0.0004, back_s=0.0004)
+
+    def undone(line):
+        if len(fake.asked) == 7:
+            fake.offset_s = 0.5
+        return fake._answer(line)
+
+    fake.answer = undone
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert correction.refused is not None
+    assert correction.verified_ns is None

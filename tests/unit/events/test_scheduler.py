@@ -1,0 +1,156 @@
+"""What the server does beside answering: what is due begins, what is dead goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from harness.core.timebase import NS_PER_S
+from harness.events import scheduler
+from harness.events.document import Event, EventType, State
+from harness.events.scheduler import (
+    Caretaker,
+    clear_dead,
+    move,
+    owner_of_process,
+    schedule,
+    scheduled,
+)
+from harness.events.store import Store
+from harness.results.journal import Journal
+from harness.testing.clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    with Store(tmp_path, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The commands that were started; each ends when it is given a code."""
+    found = []
+
+    def popen(command, **more):
+        found.append(SimpleNamespace(command=command, code=None, more=more))
+        return SimpleNamespace(poll=lambda one=found[-1]: one.code)
+
+    monkeypatch.setattr(scheduler.subprocess, "Popen", popen)
+    return found
+
+
+def later(store, clock, seconds, notice_s=60.0):
+    start_ns = clock.realtime_ns() + seconds * NS_PER_S
+    return schedule(store, start_ns, notice_s, ["--budget", "9", "--", "a; b"], "alice")
+
+
+def state(store):
+    return [(one.state, one.detail) for one in scheduled(store)]
+
+
+def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
+    store, clock, tmp_path, begun
+):
+    """Not earlier; not twice; by the command line that anybody could have typed."""
+    later(store, clock, 1000)
+    care = Caretaker(tmp_path, tmp_path / "harness.toml", clock)
+    care.tick()
+    assert begun == []
+    clock.advance(1000 - 60 - scheduler.LEAD_S)
+    care.tick()
+    care.tick()
+    (one,) = begun
+    start_ns = scheduled(store)[0].start_ns
+    assert one.command == [
+        *(sys.executable, "-m", "harness", "run"),
+        *("--config", str(tmp_path / "harness.toml")),
+        *("--notify", "60.0s", "--not-before", str(start_ns)),
+        *("--budget", "9", "--", "a; b"),
+    ]
+    assert state(store) == [("running", "")]
+    one.code = 3
+    care.tick()
+    assert state(store) == [("failed", "exit code 3")]
+
+
+def test_what_was_missed_is_not_begun_behind_peoples_backs(store, clock, tmp_path, begun):
+    """No server was there for an hour; a few minutes late is still in time."""
+    later(store, clock, 100)
+    clock.advance(3600)
+    later(store, clock, -300)
+    Caretaker(tmp_path, None, clock).tick()
+    assert [found[0] for found in state(store)] == ["missed", "running"]
+    assert len(begun) == 1
+
+
+def test_what_is_cancelled_does_not_begin(store, clock, tmp_path, begun):
+    """And what has begun cannot be cancelled here."""
+    number = later(store, clock, 10)
+    assert move(store, number, "waiting", "cancelled")
+    assert not move(store, number, "waiting", "cancelled")
+    clock.advance(10)
+    Caretaker(tmp_path, None, clock).tick()
+    assert begun == []
+
+
+def an_event(store, owner, *, start=False):
+    event = Event("", EventType.FREEZE, ("web1",), State.PLANNED, 0)
+    ids = [store.plan("guest:u", "0", event, owner=owner)]
+    store.announce(ids, NS_PER_S)
+    if start:
+        store.start(ids)
+    return ids[0]
+
+
+def test_events_of_the_living_stay(store, tmp_path):
+    """A run that holds its journal, a rehearsal that is this process."""
+    run_dir = tmp_path / "runs" / "r1"
+    run_dir.mkdir(parents=True)
+    with Journal(run_dir, "r1"):
+        ids = [
+            an_event(store, f"run {run_dir}"),
+            an_event(store, owner_of_process(os.getpid(), "test")),
+        ]
+        clear_dead(store, tmp_path)
+        assert [store.find(e).state for e in ids] == [State.SCHEDULED] * 2
+    clear_dead(store, tmp_path)
+    assert [store.find(e).state for e in ids] == [State.CANCELLED, State.SCHEDULED]
+
+
+@pytest.mark.parametrize("owner", ["process 1 0 x", "process x", "run /nowhere", "", "what ever"])
+def test_events_of_the_dead_go_started_or_not(store, tmp_path, owner):
+    """Whatever the owner says of itself."""
+    event = an_event(store, owner, start=True)
+    clear_dead(store, tmp_path)
+    assert store.find(event).state is State.ENDED
+
+
+def test_a_dead_run_that_had_started_keeps_its_event_until_it_is_recovered(store, tmp_path):
+    """Its guests may be paused still, and their clocks are wrong: they must not go on yet."""
+    run_dir = tmp_path / "runs" / "r1"
+    run_dir.mkdir(parents=True)
+    (run_dir / "run.json").write_text("{}")
+    with Journal(run_dir, "r1") as journal:
+        journal.intend("run started")
+        event = an_event(store, f"run {run_dir}", start=True)
+    clear_dead(store, tmp_path)
+    assert store.find(event).state is State.STARTED
+    with Journal(run_dir, "r1") as journal:
+        journal.note("recovered")
+    clear_dead(store, tmp_path)
+    assert store.find(event).state is State.ENDED
+
+
+def test_the_fake_clock_is_where_we_think():
+    """So that the times above mean something."""
+    assert datetime.fromtimestamp(FakeClock().realtime_ns() / NS_PER_S, tz=UTC).year == 2027

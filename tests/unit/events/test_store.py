@@ -1,0 +1,241 @@
+"""The events' store: every change once, whatever crashes, however many look."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from harness.core.errors import EventError, InfrastructureError
+from harness.events.document import Event, EventType, State
+from harness.events.schema import Member, Sighting
+from harness.events.store import Store
+from harness.testing.clock import FakeClock
+
+SCOPE = "set:web"
+
+
+def an_event(*resources, event_id=""):
+    return Event(event_id, EventType.FREEZE, resources or ("web1",), State.PLANNED, 0)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    with Store(tmp_path, clock) as opened:
+        yield opened
+
+
+def plan(store, domain="0", scope=SCOPE, *resources):
+    return store.plan(scope, domain, an_event(*resources), owner="run x")
+
+
+def incarnation(store, scope=SCOPE):
+    return store.snapshot(scope).incarnation
+
+
+def test_every_change_that_guests_can_see_counts_one(store):
+    """A plan is none; announced, started and removed are; other scopes do not notice."""
+    assert incarnation(store) == 1
+    event = plan(store)
+    assert incarnation(store) == 1
+    seen = []
+    for change in (lambda: store.announce([event], 10**9), lambda: store.start([event]),
+                   lambda: store.end([event])):  # fmt: skip
+        change()
+        seen.append((incarnation(store), len(store.snapshot(SCOPE).events)))
+    assert seen == [(2, 1), (3, 1), (4, 0)]
+    assert incarnation(store, "set:db") == 1
+
+
+def test_one_id_for_life_upper_case(store):
+    """Clients match what they approved with what starts."""
+    event = plan(store)
+    assert event == event.upper() and len(event) == 36
+    store.announce([event], 10**9)
+    store.start([event])
+    assert [e.event_id for e in store.snapshot(SCOPE).events] == [event]
+    assert store.find(event.lower()).event.event_id == event
+
+
+def test_cancelled_before_it_starts_and_not_after(store):
+    """What is started ends; what never showed changes nothing for anybody."""
+    quiet, shown, started = plan(store), plan(store), plan(store)
+    store.announce([shown, started], 10**9)
+    store.start([started])
+    before = incarnation(store)
+    assert store.cancel([quiet, shown, started]) == [quiet, shown]
+    assert incarnation(store) == before + 1
+    assert store.find(started).state is State.STARTED
+    store.end([quiet, shown, started])
+    assert [store.find(e).state for e in (quiet, shown, started)] == [
+        State.CANCELLED,
+        State.CANCELLED,
+        State.ENDED,
+    ]
+    store.end([started])
+    assert incarnation(store) == before + 2
+
+
+def test_a_cancelled_event_cannot_start_and_takes_the_others_of_its_pause_with_it(store):
+    """All sets of a host or none."""
+    web, db = plan(store), plan(store, "0", "set:db")
+    store.announce([web, db], 10**9)
+    store.cancel([db])
+    with pytest.raises(EventError, match="cancelled"):
+        store.start([web, db])
+    assert store.find(web).state is State.SCHEDULED
+
+
+def test_two_update_domains_of_a_set_are_never_told_at_once(store):
+    """Nor started; another set may."""
+    first, second, other = plan(store, "0"), plan(store, "1"), plan(store, "1", "set:db")
+    store.announce([first], 10**9)
+    for refused in (store.announce, lambda ids, _: store.start(ids)):
+        with pytest.raises(EventError, match="one at a time"):
+            refused([second], 10**9)
+    store.announce([other], 10**9)
+    store.start([first])
+    store.end([first])
+    store.announce([second], 10**9)
+
+
+def test_the_first_approval_is_kept_and_repeating_is_no_error(store, clock):
+    """Also when it has started, or is over."""
+    event = plan(store)
+    store.announce([event], 10**9)
+    at_ns = clock.realtime_ns()
+    store.approve([event], "web1", scope=SCOPE)
+    clock.advance(1)
+    store.approve([event.lower()], "web2", scope=SCOPE)
+    store.start([event])
+    store.approve([event], "web2", scope=SCOPE)
+    store.end([event])
+    store.approve([event], "web2", scope=SCOPE)
+    found = store.find(event)
+    assert (found.approved_by, found.approved_ns) == ("web1", at_ns)
+
+
+def test_an_event_of_another_scope_is_as_unknown_as_none(store):
+    """And the approval of the others in the same request does not count either."""
+    mine, hers = plan(store), plan(store, "0", "set:db")
+    store.announce([mine, hers], 10**9)
+    messages = set()
+    for unknown in (hers, "NO-SUCH-ID"):
+        with pytest.raises(EventError) as caught:
+            store.approve([mine, unknown], "web1", scope=SCOPE)
+        messages.add(caught.value.message.replace(unknown, "ID"))
+    assert len(messages) == 1
+    assert store.find(mine).approved_ns is None
+
+
+def test_what_is_only_planned_cannot_be_approved(store):
+    """No guest can know its id."""
+    with pytest.raises(EventError):
+        store.approve([plan(store)], "web1", scope=SCOPE)
+
+
+def test_a_guest_may_move_to_another_set(store):
+    """The last word counts."""
+    store.enrol([Member("u", "web1", "guest:u"), Member("v", "web2", SCOPE, "1")])
+    store.enrol([Member("u", "web1", SCOPE, "0")])
+    assert store.members() == [Member("u", "web1", SCOPE, "0"), Member("v", "web2", SCOPE, "1")]
+
+
+def test_the_first_sight_of_an_incarnation_is_kept(store):
+    """Later polls of the same add nothing; those from before are another run's."""
+    first = Sighting("u", "web1", SCOPE, 2, 100)
+    store.note_seen([first, Sighting("u", "web1", SCOPE, 2, 200)])
+    store.note_seen([Sighting("u", "web1", SCOPE, 2, 300), Sighting("u", "web1", "set:db", 2, 1)])
+    assert store.seen(SCOPE, 0) == [first]
+    assert store.seen(SCOPE, 101) == []
+
+
+def test_another_connection_sees_a_change_and_knows_that_there_was_one(store, tmp_path):
+    """That is how server and run notice each other."""
+    with Store(tmp_path) as other:
+        before = other.version()
+        event = plan(store)
+        store.announce([event], 10**9)
+        assert other.version() != before
+        assert other.snapshot(SCOPE) == store.snapshot(SCOPE)
+
+
+def test_a_process_that_is_killed_leaves_all_of_a_change_or_nothing(store, tmp_path):
+    """It announces and ends events as fast as it can until it is killed."""
+    code = f"""
+from harness.events.store import Store
+from harness.events.document import *
+from pathlib import Path
+store = Store(Path({str(tmp_path)!r}))
+print("ready", flush=True)
+while True:
+    event = Event("", EventType.FREEZE, ("web1",), State.PLANNED, 0)
+    ids = [store.plan({SCOPE!r}, "0", event, owner="o")]
+    store.announce(ids, 10**9); store.start(ids); store.end(ids)
+"""
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            before = incarnation(store)
+            while incarnation(store) < before + 10:
+                pass
+            process.kill()
+        changes = sum(
+            {State.SCHEDULED: 1, State.STARTED: 2, State.ENDED: 3, State.CANCELLED: 2}.get(
+                e.state, 0
+            )
+            for e in store.events()
+        )
+        assert incarnation(store) == 1 + changes
+        for event in store.events(State.SCHEDULED, State.STARTED):
+            store.cancel([event.event.event_id])
+            store.end([event.event.event_id])
+
+
+def test_many_may_open_it_at_once_and_none_loses_a_change(tmp_path):
+    """The first to come makes the tables."""
+    failures = []
+
+    def work(number):
+        try:
+            with Store(tmp_path) as mine:
+                event = plan(mine, "0", f"guest:{number}")
+                mine.announce([event], 10**9)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Store(tmp_path) as store:
+        assert failures == []
+        assert [incarnation(store, f"guest:{number}") for number in range(8)] == [2] * 8
+
+
+def test_it_is_nobody_elses_business(store):
+    """Mode 0600."""
+    assert store.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_database_is_our_error(tmp_path):
+    """And so is one of another version."""
+    (tmp_path / "events.db").write_text("hello " * 1000)
+    with pytest.raises(InfrastructureError, match="cannot use"):
+        Store(tmp_path)
+    (tmp_path / "events.db").unlink()
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "events.db") as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(InfrastructureError, match="version 99"):
+        Store(tmp_path)

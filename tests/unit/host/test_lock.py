@@ -1,0 +1,123 @@
+"""One maintenance of a host at a time, and durations as people write them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from harness.core.durations import parse, spoken
+from harness.core.errors import HostBusy, InfrastructureError
+from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.host.lock import holder, host_lock, lock_file
+from harness.testing.clock import FakeClock
+
+URI = "test:///default"
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+
+
+def test_the_second_is_told_who_what_and_since_when():
+    """Name, run id and age of the holder."""
+    clock = FakeClock()
+    with host_lock(URI, "a maintenance", "run-7", clock=clock):
+        clock.advance(300)
+        with pytest.raises(HostBusy, match=r"has held it for 5 min: a maintenance, run run-7"):
+            with host_lock(URI, "another", clock=clock):
+                pass
+    assert holder(URI) is None
+    with host_lock(URI, "another"):
+        assert holder(URI).purpose == "another"
+
+
+def test_the_kernel_releases_it_when_the_holder_dies():
+    """SIGKILL."""
+    code = f"""
+from harness.host.lock import host_lock
+with host_lock({URI!r}, "x"):
+    print("held", flush=True)
+    input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    assert holder(URI).pid == process.pid
+    process.kill()
+    process.communicate()
+
+    def free():
+        if holder(URI) is not None:
+            raise NotYet("still held")
+
+    wait_for(free, what="the release", deadline=Deadline.after(5), interval_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("qemu:///system", "qemu:///session", True),
+        ("qemu:///system", "qemu+unix:///system?socket=/x", True),
+        ("qemu:///system", "qemu+ssh://root@box/system", False),
+        ("qemu+ssh://a@box/system", "qemu+tls://box/system", True),
+        ("qemu:///system", "test:///default", False),
+    ],
+)
+def test_every_way_to_one_host_has_the_same_lock(one, other, same):
+    """Whatever the transport and the user."""
+    assert (lock_file(one) == lock_file(other)) is same
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"user": 3}', "\x00", "[" * 4000])
+def test_what_the_file_says_is_only_data(text):
+    """Anybody may write it."""
+    with host_lock(URI, "x"):
+        lock_file(URI).write_text(text)
+        with pytest.raises(HostBusy, match="its holder has not said"):
+            with host_lock(URI, "y"):
+                pass
+
+
+def test_a_link_that_somebody_laid_is_not_followed(tmp_path):
+    """What it points to is not truncated."""
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    os.symlink(precious, lock_file(URI))
+    with pytest.raises(InfrastructureError, match="cannot open the lock"):
+        with host_lock(URI, "x"):
+            pass
+    assert precious.read_text() == "x"
+
+
+def test_everybody_may_lock_it():
+    """Whatever the umask of the first one says."""
+    before = os.umask(0o077)
+    try:
+        with host_lock(URI, "x"):
+            assert lock_file(URI).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_durations_as_people_write_them():
+    """A bare number is seconds."""
+    assert [parse(text) for text in ("90", "90s", "15m", "2h", "1d", "1.5h", " 5min ")] == [
+        90, 90, 900, 7200, 86400, 5400, 300,
+    ]  # fmt: skip
+    for bad in ("", "soon", "-1", "1w", "1h30", "nan", "1e3"):
+        with pytest.raises(ValueError, match="no duration"):
+            parse(bad)
+
+
+@given(some.floats(min_value=0, max_value=1e9))
+def test_spoken_durations_can_be_read_back_roughly(seconds):
+    """Within half of the unit that was said."""
+    back = parse(spoken(seconds))
+    assert abs(back - seconds) <= max(1, 0.5 * seconds)

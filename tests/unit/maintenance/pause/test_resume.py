@@ -1,0 +1,89 @@
+"""Resuming what may be paused, may be about to be paused, or may never have been."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from harness.core.errors import ConnectionLost, DeadlineExpired
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.host.lifecycle import GuestState
+from harness.host.pauses_in_flight import UnderWay
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.resume import resume_all, still_paused
+from harness.results.journal import Journal
+from harness.testing.clock import FakeClock
+from harness.testing.hypervisor import FakeHypervisor
+
+RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+
+
+def resume(folder, hypervisor, clock):
+    with Journal(folder, "run", clock) as journal:
+        since_ns = clock.monotonic_ns()
+        return resume_all([Member("a", "uuid-a")], hypervisor, journal, by="guardian",
+                          patience_s=60, since_ns=since_ns, clock=clock)["a"].get()  # fmt: skip
+
+
+def test_a_paused_guest_is_resumed_by_one_call(tmp_path):
+    """What is known of it is when that call began and returned."""
+    hypervisor = FakeHypervisor({"a": PAUSED})
+    resumed = resume(tmp_path, hypervisor, SYSTEM_CLOCK)
+    assert resumed.paused_until_ns <= resumed.running_since_ns
+    assert hypervisor.calls == [("resume", "a")]
+
+
+def test_a_pause_that_comes_after_its_resume_is_resumed_too(tmp_path):
+    """The run died with a pause on its way: its guardian finds a guest that runs, for now."""
+    clock = FakeClock()
+    hypervisor = FakeHypervisor({"a": RUNNING}, clock)
+    pauses = iter([None, None, PAUSED])
+    hypervisor.before["resume", "a"] = lambda: hypervisor.states.update(
+        a=next(pauses, None) or hypervisor.states["a"]
+    )
+    assert resume(tmp_path, hypervisor, clock).paused_until_ns is not None
+    assert hypervisor.states == {"a": RUNNING}
+
+
+def test_a_guest_that_goes_on_running_is_believed_after_a_while(tmp_path):
+    """Its pause never came; the while is no part of a pause."""
+    clock = FakeClock()
+    began_ns = clock.monotonic_ns()
+    resumed = resume(tmp_path, FakeHypervisor({"a": RUNNING}, clock), clock)
+    assert resumed.paused_until_ns is None
+    assert resumed.running_since_ns == began_ns
+    assert clock.monotonic_ns() - began_ns >= 1_000_000_000
+
+
+def test_a_call_under_way_is_waited_for():
+    """By the guest: another guest's call is not."""
+    calls, release = UnderWay(), threading.Event()
+
+    def one():
+        with calls.one("a"):
+            began.set()
+            release.wait(30)
+
+    began = threading.Event()
+    threading.Thread(target=one, daemon=True).start()
+    began.wait(30)
+    calls.wait("b", Deadline.after(0))
+    with pytest.raises(DeadlineExpired, match="earlier pause"):
+        calls.wait("a", Deadline.after(0.01))
+    release.set()
+    calls.wait("a", Deadline.after(30))
+
+
+@pytest.mark.parametrize("if_silent", [True, False])
+def test_who_is_still_paused_is_asked_anew(if_silent):
+    """Of one that libvirt says nothing of, what was last known of it counts."""
+    hypervisor = FakeHypervisor({"a": PAUSED, "b": RUNNING, "c": RUNNING})
+
+    def silent():
+        raise ConnectionLost("libvirt is gone", operation="asking")
+
+    hypervisor.before["state", "c"] = silent
+    members = [Member(name, f"uuid-{name}") for name in ("a", "b", "c", "gone")]
+    found = still_paused(members, hypervisor, Deadline.after(5), if_silent=if_silent)
+    assert found == (("a", "c") if if_silent else ("a",))

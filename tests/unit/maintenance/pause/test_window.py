@@ -1,0 +1,423 @@
+"""The critical section: whatever happens in it, every guest of ours runs again afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from harness.core.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    GuardianLost,
+    Interrupted,
+    JournalError,
+    ResumeFailed,
+    TakenOver,
+    UpdateFailed,
+    UpdateOverran,
+    WrongState,
+)
+from harness.core.signals import Interruption
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.host.lifecycle import GuestState
+from harness.maintenance.pause.ownership import Member, held
+from harness.maintenance.pause.window import UpdateCalls, hold_window, resume_late
+from harness.results.journal import Journal, read
+from harness.testing.clock import FakeClock
+from harness.testing.guard import FakeGuard
+from harness.testing.hypervisor import FakeHypervisor, pause_failure
+from harness.updates.protocol import Applied
+
+RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+
+
+class Bench:
+    """A hypervisor, a journal and an update that a test can bend."""
+
+    def __init__(self, folder, *names: str, clock=SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.hypervisor = FakeHypervisor(dict.fromkeys(names, RUNNING), clock)
+        self.members = [Member(name, f"uuid-{name}") for name in names]
+        self.journal = Journal(folder, "run", clock)
+        self.folder = folder
+        self.guard = FakeGuard()
+        self.abandoned = threading.Event()
+        self.apply = lambda deadline: Applied(0)
+        self.patience_s = 60.0
+
+    def hold(self, budget_s: float = 30.0, reserve_s: float = 2.0):
+        with Interruption() as self.interruption, self.journal:
+            return hold_window(
+                self.members,
+                UpdateCalls(lambda deadline: self.apply(deadline), self.abandoned.set, "mark"),
+                hypervisor=self.hypervisor,
+                journal=self.journal,
+                interruption=self.interruption,
+                guard=self.guard,
+                budget_s=budget_s,
+                resume_reserve_s=reserve_s,
+                resume_patience_s=self.patience_s,
+                clock=self.clock,
+            )
+
+    def calls(self, operation: str) -> list[str]:
+        return sorted(name for what, name in self.hypervisor.calls if what == operation)
+
+    @property
+    def states(self):
+        return self.hypervisor.states
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path, "a", "b")
+
+
+def test_all_are_paused_then_updated_then_resumed(bench):
+    """The order of things, and the figures that come of it."""
+    seen = {}
+    bench.apply = lambda deadline: seen.update(bench.states) or Applied(0)
+    window = bench.hold()
+    assert seen == {"a": PAUSED, "b": PAUSED}
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert window.applied == Applied(0)
+    assert 0 < window.update_s <= window.duration_s
+    for pause in window.guests.values():
+        assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
+    events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
+    assert events == ["pausing", "armed", "paused", "paused", "resuming", "resumed", "resumed"]
+
+
+def test_the_intent_is_on_disk_before_the_first_pause(bench):
+    """Whoever comes after a crash finds who was about to be paused."""
+    found = []
+    bench.hypervisor.before["pause", "a"] = lambda: found.extend(
+        read(bench.folder / "journal.jsonl")
+    )
+    bench.hold()
+    assert found[0]["event"] == "pausing"
+    assert [guest["uuid"] for guest in found[0]["guests"]] == ["uuid-a", "uuid-b"]
+
+
+def test_no_journal_no_pause(bench, monkeypatch):
+    """A full disk ends it before anything is paused."""
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(JournalError):
+        bench.hold()
+    assert bench.calls("pause") == []
+
+
+def test_a_disk_that_fills_up_while_guests_are_paused_holds_nothing_up(bench, monkeypatch):
+    """Notes are lost, guests are not."""
+
+    def fill_up(deadline):
+        monkeypatch.setattr(os, "write", lambda fd, data: 0)
+        return Applied(0)
+
+    bench.apply = fill_up
+    bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert bench.journal.lost
+
+
+def test_an_update_that_fails_does_not_keep_guests_paused(bench):
+    """The error is part of the result."""
+
+    def fail(deadline):
+        raise UpdateFailed("no", returncode=3)
+
+    bench.apply = fail
+    window = bench.hold()
+    assert isinstance(window.update_error, UpdateFailed)
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_an_update_that_overruns_is_abandoned_and_not_waited_for(bench):
+    """It is still running when the guests are."""
+    release = threading.Event()
+    until: list[Deadline] = []
+
+    def hang(deadline):
+        until.append(deadline)
+        release.wait(30)
+
+    bench.apply = hang
+    window = bench.hold(budget_s=0.5, reserve_s=0.3)
+    assert isinstance(window.update_error, UpdateOverran)
+    assert bench.abandoned.is_set()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert until[0].at_ns <= window.t1_ns, "it was given all of its time"
+    assert window.duration_s < 10
+    release.set()
+
+
+def test_the_update_is_given_the_budget_less_the_reserve(bench):
+    """The deadline handed down leaves time for resuming."""
+    limits = []
+    bench.apply = lambda deadline: limits.append(deadline.limit_s)
+    bench.hold(budget_s=30.0, reserve_s=2.0)
+    assert limits == [28.0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_abandons_the_update_and_resumes_the_guests(bench, number):
+    """Repeated signals change nothing."""
+    release, sent = threading.Event(), threading.Event()
+
+    def interrupt(deadline):
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        sent.set()
+        release.wait(30)
+
+    bench.apply = interrupt
+    bench.hypervisor.before["resume", "a"] = lambda: sent.wait(30)  # else they might come too late
+    window = bench.hold()
+    assert isinstance(window.update_error, Interrupted)
+    assert window.update_error.signal_name == number.name
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    release.set()
+
+
+def test_a_signal_before_the_first_pause_pauses_nobody(bench):
+    """Where nothing is paused yet, stopping is simple."""
+    real = Interruption.check
+
+    def asked(interruption):
+        interruption.request("SIGINT")
+        real(interruption)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interruption, "check", asked)
+        with pytest.raises(Interrupted):
+            bench.hold()
+    assert bench.calls("pause") == []
+
+
+def test_a_guest_paused_by_somebody_else_is_never_resumed_by_us(bench):
+    """It was paused between preflight and window; the update does not run."""
+    bench.states["b"] = PAUSED
+    ran = []
+    bench.apply = lambda deadline: ran.append(1)
+    window = bench.hold()
+    assert bench.states == {"a": RUNNING, "b": PAUSED}
+    assert bench.calls("resume") == ["a"]
+    assert isinstance(window.guests["b"].pause_error, WrongState)
+    assert not ran
+
+
+def test_if_one_cannot_be_paused_the_update_does_not_run_and_the_others_resume(bench):
+    """A guest that never paused must not be measured as if it had."""
+    ran = []
+    bench.apply = lambda deadline: ran.append(1)
+    bench.hypervisor.before["pause", "b"] = pause_failure("b")
+    window = bench.hold()
+    assert not ran
+    assert window.applied is None
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_a_guest_whose_pause_gave_no_clear_answer_is_resumed(bench):
+    """The connection broke after the pause had been carried out."""
+
+    def pause_and_lose_the_answer():
+        bench.states["b"] = PAUSED
+        raise ConnectionLost("gone", operation="pausing", guest="b")
+
+    bench.hypervisor.before["pause", "b"] = pause_and_lose_the_answer
+    bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_resume_is_tried_again_until_it_succeeds(bench):
+    """libvirtd comes back after a while."""
+    failures = iter([ConnectionLost("gone", operation="resuming")] * 3)
+
+    def fail_three_times():
+        for error in failures:
+            raise error
+
+    bench.hypervisor.before["resume", "a"] = fail_three_times
+    window = bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert window.guests["a"].resume_error is None
+
+
+def test_a_guest_that_died_does_not_keep_the_others_paused(bench):
+    """Dead is dead, at once, and says so."""
+    bench.apply = lambda deadline: bench.states.update(a=GuestState.SHUT_OFF)
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, WrongState)
+    assert window.guests["a"].outer_s is None
+    assert bench.states["b"] is RUNNING
+
+
+def test_a_guest_that_cannot_be_resumed_is_given_up_only_after_patience(bench, monkeypatch):
+    """The other one is not held up, and the error says what the last answer was."""
+    bench.patience_s = 0.3
+
+    def refuse():
+        raise ResumeFailed("is paused after resuming", operation="resuming", guest="a")
+
+    bench.hypervisor.before["resume", "a"] = refuse
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, DeadlineExpired)
+    assert bench.states == {"a": PAUSED, "b": RUNNING}
+    assert "disarm" not in bench.guard.calls  # the guardian goes on trying
+    bench.states["a"] = RUNNING
+
+
+def test_who_could_not_be_resumed_is_resumed_late(bench):
+    """What kept it from that has been done away with; the window tells of it as of the others."""
+    bench.patience_s = 0.2
+    resume = bench.hypervisor.resume
+
+    def resume_if_late(uuid, deadline):
+        if deadline.limit_s <= bench.patience_s:  # a call that was given up may be under way still
+            raise ConnectionLost("gone", operation="resuming")
+        return resume(uuid, deadline)
+
+    bench.hypervisor.resume = resume_if_late
+    window = bench.hold()
+    assert window.guests["a"].stuck and window.guests["b"].stuck
+    with Journal(bench.folder, "run") as journal:
+        resume_late(
+            bench.members,
+            window,
+            hypervisor=bench.hypervisor,
+            journal=journal,
+            guard=bench.guard,
+            patience_s=5,
+        )
+    assert bench.guard.calls[-1] == "disarm"
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert not held(read(bench.journal.path))
+    for pause in window.guests.values():
+        assert not pause.stuck
+        assert 0.2 < pause.inner_s <= pause.outer_s <= window.duration_s
+
+
+@pytest.mark.parametrize(("b_too", "nobody_runs"), [(False, True), (True, False)])
+def test_a_guest_that_has_ended_is_not_waited_for(bench, b_too, nobody_runs):
+    """One that is dead and one that is stuck: nobody runs. Both dead: nobody is paused either."""
+    bench.patience_s = 0.2
+
+    def end(name):
+        bench.states[name] = GuestState.SHUT_OFF
+
+    def refuse():
+        raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = lambda: end("a")
+    bench.hypervisor.before["resume", "b"] = (lambda: end("b")) if b_too else refuse
+    window = bench.hold()
+    assert not window.guests["a"].stuck
+    assert window.nobody_runs is window.stuck is nobody_runs
+    assert ("disarm" in bench.guard.calls) is not nobody_runs
+
+
+def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):
+    """An exception that is not ours comes out, after the resume."""
+    bench.apply = lambda deadline: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_deadlines_count_from_the_first_pause(bench):
+    """A slow pause leaves less for the update, never a longer window."""
+    seen = []
+    bench.hypervisor.before["pause", "a"] = lambda: threading.Event().wait(0.2)
+
+    def apply(deadline: Deadline):
+        seen.append(deadline.remaining_s())
+
+    bench.apply = apply
+    bench.hold(budget_s=1.0, reserve_s=0.1)
+    assert seen[0] <= 0.7
+
+
+@pytest.mark.parametrize("full_from", range(12))
+def test_a_disk_that_is_full_from_any_write_on_strands_nobody(bench, monkeypatch, full_from):
+    """Either nothing is paused, or everybody runs again."""
+    written = []
+    really = os.write
+
+    def write(fd, data):
+        written.append(data)
+        return really(fd, data) if len(written) <= full_from else 0
+
+    monkeypatch.setattr(os, "write", write)
+    try:
+        bench.hold()
+    except JournalError:
+        assert bench.calls("pause") == []
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_without_a_guardian_nobody_is_paused(bench):
+    """It must answer first; and the journal says that these guests never became ours."""
+    bench.guard.silent = True
+    with pytest.raises(GuardianLost, match="nothing was paused"):
+        bench.hold()
+    assert bench.calls("pause") == []
+    assert held(read(bench.folder / "journal.jsonl")) == ()
+
+
+def test_the_guardian_is_armed_before_the_first_pause_and_disarmed_after_the_last_resume(bench):
+    """Its limit lies half-way between when we resume and the end of the budget."""
+    during = []
+    bench.hypervisor.before["pause", "a"] = lambda: during.extend(bench.guard.calls)
+    bench.hypervisor.before["resume", "a"] = lambda: during.extend(bench.guard.calls)
+    bench.hold(budget_s=30, reserve_s=2)
+    assert during == ["arm 29 mark"] * 2
+    assert bench.guard.calls == ["arm 29 mark", "disarm"]
+
+
+def test_when_the_guardian_dies_the_guests_are_resumed_at_once(bench):
+    """The update is abandoned: nobody would resume them if we died too."""
+
+    def die(deadline):
+        bench.guard.die()
+        bench.abandoned.wait(10)
+        return Applied(0)
+
+    bench.apply = die
+    window = bench.hold()
+    assert isinstance(window.update_error, GuardianLost)
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_a_guest_that_somebody_else_resumed_and_paused_again_is_theirs(bench):
+    """It is left paused; the other one is resumed."""
+
+    def meddle(deadline):
+        bench.hypervisor.resume("uuid-a", Deadline.after(1))
+        bench.hypervisor.pause("uuid-a", Deadline.after(1))
+        return Applied(0)
+
+    bench.apply = meddle
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, TakenOver)
+    assert window.guests["b"].resume_error is None
+    assert bench.states == {"a": PAUSED, "b": RUNNING}
+    assert held(read(bench.folder / "journal.jsonl")) == ()
+
+
+def test_a_step_of_the_hosts_clock_does_not_change_a_pause(tmp_path):
+    """Durations are measured on the monotonic clock."""
+    clock = FakeClock()
+    bench = Bench(tmp_path, "a", clock=clock)
+
+    def update(deadline):
+        clock.advance(3.0)
+        clock.step_realtime(-3600.0)
+        return Applied(0)
+
+    bench.apply = update
+    window = bench.hold()
+    assert window.duration_s == pytest.approx(3.0)
+    assert window.update_s == pytest.approx(3.0)

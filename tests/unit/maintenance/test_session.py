@@ -1,0 +1,89 @@
+"""Logging in: the next address after one that leads nowhere, and whose tolerance counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.core.config import load
+from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
+from harness.core.settings import Config
+from harness.core.timebase import Deadline
+from harness.host.lifecycle import GuestState
+from harness.maintenance import session
+from harness.testing.clock import FakeClock
+from harness.testing.hypervisor import FakeHypervisor
+
+
+class Addresses(FakeHypervisor):
+    """A guest that may be at several addresses."""
+
+    def addresses(self, uuid, deadline):
+        return ["10.0.0.1", "10.0.0.2"]
+
+
+@pytest.fixture
+def log_in(monkeypatch):
+    """``log_in({address: what happens there})``; returns the address that it got in by."""
+    clock = FakeClock()
+
+    def attempt(answers, limit_s=60.0, each_s=15.0):
+        class Shell:
+            @staticmethod
+            def open(name, address, settings, deadline):
+                clock.advance(each_s)
+                if isinstance(answers[address], Exception):
+                    raise answers[address]
+                return answers[address]
+
+        monkeypatch.setattr(session, "SshShell", Shell)
+        host = Addresses({"web1": GuestState.RUNNING}, clock)
+        deadline = Deadline.after(limit_s, clock)
+        info = host.find("web1", deadline)
+        config = Config()
+        return session._log_in(info, config.for_guest("web1"), config, host, deadline)[0]
+
+    return attempt
+
+
+TIMED_OUT = DeadlineExpired("connecting to 10.0.0.1 port 22", 15.0, guest="web1")
+
+
+@pytest.mark.parametrize(
+    "first", [TIMED_OUT, ShellUnreachable("refused"), HostKeyRejected("unknown")]
+)
+def test_after_an_address_that_leads_nowhere_the_next_is_tried(log_in, first):
+    """A stale lease times out: it is not the guest's last word."""
+    assert log_in({"10.0.0.1": first, "10.0.0.2": "shell"}) == "10.0.0.2"
+
+
+def test_when_all_the_time_is_over_no_other_address_is_tried(log_in):
+    """The deadline is one for all."""
+    with pytest.raises(DeadlineExpired):
+        log_in({"10.0.0.1": TIMED_OUT, "10.0.0.2": "shell"}, limit_s=10.0)
+
+
+def test_a_refused_host_key_says_more_than_silence(log_in):
+    """Whichever came first."""
+    with pytest.raises(HostKeyRejected):
+        log_in({"10.0.0.1": TIMED_OUT, "10.0.0.2": HostKeyRejected("unknown")})
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "tolerance_s"),
+    [
+        ({}, {}, 0.5),
+        ({}, {"clock.tolerance_s": 0.001}, None),
+        ({"HARNESS_CLOCK_TOLERANCE_S": "0.002"}, {}, None),
+        ({}, {"clock.allow_backward": True}, 0.5),
+    ],
+)
+def test_a_tolerance_by_flag_goes_before_a_guests_own_in_the_file(
+    tmp_path, environment, flags, tolerance_s
+):
+    """Flag > environment > file, also where the file speaks of one guest."""
+    file = tmp_path / "harness.toml"
+    text = '[clock]\ntolerance_s = 0.3\n[[guest]]\nname = "web1"\ntolerance_s = 0.5\n'
+    file.write_text(text + 'address = "10.0.0.9"\n[guest.ssh]\nsudo = true\n')
+    guest = load(file, environment=environment, flags=flags).config.for_guest("web1")
+    assert guest.tolerance_s == tolerance_s
+    assert (guest.address, guest.ssh.sudo) == ("10.0.0.9", True)

@@ -1,0 +1,92 @@
+"""What is made of a finished run: by a process of its own, and never at the run's expense."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from harness.cli.main import run_command_line
+from harness.core.records import Outcome
+from harness.results import publish
+from harness.results.folder import RunFolder
+from harness.results.history.store import History
+from harness.testing.runs import a_folder, a_guest, a_run
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("HARNESS_HISTORY_URL", raising=False)
+    return tmp_path
+
+
+def test_a_finished_run_gets_its_page_and_its_row(state_dir):
+    """Private, as everything in a run folder."""
+    folder = a_folder(state_dir, a_run())
+    assert publish.finish(folder) == []
+    page = folder.path / "report.html"
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert page.stat().st_mode & 0o777 == 0o600
+    with History.open() as history:
+        assert history.find(None).run_id == folder.run_id
+
+
+def test_one_that_fails_is_a_warning_and_does_not_cost_the_other(state_dir, monkeypatch):
+    """No history: the page is there. No record: both say so, and nothing is raised."""
+    monkeypatch.setenv("HARNESS_HISTORY_URL", "sqlite:////nonexistent/x.db")
+    folder = a_folder(state_dir, a_run())
+    [warning] = publish.finish(folder)
+    assert warning.startswith("the run is not in the history: ")
+    assert (folder.path / "report.html").exists()
+    (folder.path / "run.json").write_text("{}")
+    assert len(publish.finish(folder)) == 2
+
+
+@pytest.mark.parametrize("error", [OSError("no process"), subprocess.TimeoutExpired("x", 60)])
+def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypatch, error):
+    """The run is over, and was what it was."""
+
+    def fail(*arguments, **about):
+        raise error
+
+    monkeypatch.setattr(publish.subprocess, "run", fail)
+    assert len(publish.finish(RunFolder(state_dir))) == 1
+
+
+def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
+    """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
+    from harness.cli.commands.run import _make_reports
+    from harness.core.errors import GuestStranded
+    from harness.maintenance.run import Finished
+
+    def interrupted(folder):
+        assert "STILL PAUSED: web1" in capsys.readouterr().err
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publish, "finish", interrupted)
+    folder = a_folder(state_dir, a_run())
+    _make_reports(Finished(a_run(), folder, GuestStranded(["web1"])))
+    assert "no report was written: interrupted" in capsys.readouterr().err
+
+
+def _said(capsys, *words: str) -> tuple[int, str]:
+    return run_command_line(["report", *words]), capsys.readouterr().out
+
+
+def test_a_run_is_redrawn_in_every_form(state_dir, capsys, monkeypatch):
+    """The files are written anew and named; --open shows the page."""
+    folder = a_folder(state_dir, a_run(a_guest(outcome=Outcome.FAIL), outcome=Outcome.FAIL))
+    shown: list[str] = []
+    monkeypatch.setattr("click.launch", shown.append)
+    assert _said(capsys, "--format", "html") == (0, f"{folder.path / 'report.html'}\n")
+    assert _said(capsys, "--format", "junit") == (0, f"{folder.path / 'junit.xml'}\n")
+    assert "<failure" in (folder.path / "junit.xml").read_text()
+    assert '"outcome": "fail"' in _said(capsys, "--format", "json")[1]
+    assert _said(capsys, "--format", "json") == _said(capsys, "--json")
+    assert "web1: clock FAIL" in _said(capsys, "--format", "table")[1]
+    assert shown == []
+    _said(capsys, "--open")
+    assert shown == [(folder.path / "report.html").as_uri()]
+    assert _said(capsys, "--json", "--format", "html")[0] == 2
+    assert _said(capsys, "--open", "--format", "junit")[0] == 2

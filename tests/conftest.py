@@ -29,8 +29,8 @@ from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession
+from harness.testing.required import required
 from tests.clocks import set_right
-from tests.required import required
 
 #: A name is data: libvirt takes this one, and so must everything of ours.
 HOSTILE = "a; touch x <&>'\""

@@ -22,28 +22,30 @@ class LocalStream:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        assert self.process.stdin and self.process.stdout
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
         sent_ns = SYSTEM_CLOCK.monotonic_ns()
         try:
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
+            self._stdin.write(line + "\n")
+            self._stdin.flush()
         except (BrokenPipeError, ValueError) as error:
             raise ProbeError("the remote loop ended", guest=self.guest) from error
         return sent_ns, *self.listen(deadline)
 
     def listen(self, deadline: Deadline) -> tuple[str, int]:
-        answer = self.process.stdout.readline()
+        answer = self._stdout.readline()
         if not answer:
             raise ProbeError("the remote loop ended", guest=self.guest)
         return answer.removesuffix("\n"), SYSTEM_CLOCK.monotonic_ns()
 
     def close(self) -> None:
-        if not self.process.stdin.closed:
+        if not self._stdin.closed:
             with suppress(BrokenPipeError):  # it was killed before it read everything
-                self.process.stdin.close()
+                self._stdin.close()
             self.process.wait(10)
-            self.process.stdout.close()
+            self._stdout.close()
 
 
 class LocalShell:

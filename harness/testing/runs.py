@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def a_run(
 def a_journal(record: RunRecord) -> list[dict[str, object]]:
     """What such a run wrote down on its way."""
     members = [{"name": guest.name, "uuid": guest.uuid} for guest in record.guests]
-    told: list[tuple[float, dict[str, object]]] = [
+    told: list[tuple[float, Mapping[str, object]]] = [
         (0.0, {"event": "run started", "guests": [guest.name for guest in record.guests]}),
         (1.0, {"event": "update domain", "name": "0"}),
         (2.0, {"event": "pausing", "guests": members}),

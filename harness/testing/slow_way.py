@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -14,10 +17,11 @@ def slow_way(address: str, port: int, there_s: float, back_s: float) -> Iterator
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    handlers: set[asyncio.Task] = set()
+    handlers: set[asyncio.Task[Any]] = set()
 
-    async def serve(reader, writer) -> None:
-        handlers.add(asyncio.current_task())
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            handlers.add(task)
         onward_reader, onward_writer = await asyncio.open_connection(address, port)
         try:
             await asyncio.gather(
@@ -36,12 +40,13 @@ def slow_way(address: str, port: int, there_s: float, back_s: float) -> Iterator
         await asyncio.gather(*handlers, return_exceptions=True)
         await server.wait_closed()
 
-    def here(coroutine):
+    def here(coroutine: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
 
     server = here(asyncio.start_server(serve, "127.0.0.1", 0))
     try:
-        yield server.sockets[0].getsockname()[1]
+        forwarded: int = server.sockets[0].getsockname()[1]
+        yield forwarded
     finally:
         here(stop())
         loop.call_soon_threadsafe(loop.stop)
@@ -49,7 +54,9 @@ def slow_way(address: str, port: int, there_s: float, back_s: float) -> Iterator
         loop.close()
 
 
-async def _forward(reader, writer, delay_s: float) -> None:
+async def _forward(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float
+) -> None:
     """Every piece arrives ``delay_s`` late; pieces do not wait for one another."""
     loop = asyncio.get_running_loop()
     while piece := await reader.read(65536):

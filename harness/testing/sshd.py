@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.guest.access import SshSettings
-from tests.required import required
+from harness.testing.required import required
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 _CONFIG = """
@@ -61,7 +62,7 @@ def missing() -> str | None:
 
 def make_key(file: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
     """A new private key, with its ``.pub`` beside it."""
-    make = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "", "-f", file]
+    make = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "", "-f", str(file)]
     subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
     return file
 
@@ -88,18 +89,18 @@ class Sshd:
     @property
     def fingerprint(self) -> str:
         """``SHA256:…`` of its host key."""
-        show = ["ssh-keygen", "-l", "-f", self.folder / "host_key.pub"]
+        show = ["ssh-keygen", "-l", "-f", str(self.folder / "host_key.pub")]
         return subprocess.run(show, check=True, capture_output=True, text=True).stdout.split()[1]
 
     def known(self, name: str = "127.0.0.1", key: Path | None = None) -> str:
         """A line for known_hosts: its host key (or ``key``) under ``name``."""
         return f"[{name}]:{self.port} {public(key or self.folder / 'host_key')}\n"
 
-    def settings(self, **changes) -> SshSettings:
+    def settings(self, **changes: Any) -> SshSettings:
         """What lets a login succeed, but for ``changes``."""
         known_hosts = self.folder / "known_hosts"
         known_hosts.write_text(self.known())
-        right = {
+        right: dict[str, Any] = {
             "user": getpass.getuser(),
             "port": self.port,
             "identity_files": (self.client_key,),
@@ -110,7 +111,8 @@ class Sshd:
 
     def connections(self) -> list[int]:
         """The processes that serve connections, and what they have started."""
-        found, parents = [], [self.process.pid]
+        found: list[int] = []
+        parents = [self.process.pid]
         while parents:
             with suppress(FileNotFoundError, ProcessLookupError):
                 pid = parents.pop()
@@ -203,7 +205,8 @@ def peer(says: bytes, *, stays: bool) -> Iterator[int]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield server.getsockname()[1]
+        port: int = server.getsockname()[1]
+        yield port
         server.shutdown(socket.SHUT_RDWR)
         thread.join(10)
 

@@ -22,8 +22,8 @@ from harness.core.records import Outcome
 from harness.results.folder import RunFolder, all_runs
 from harness.results.history import schema
 from harness.results.history.store import History, import_all
+from harness.testing.required import required
 from harness.testing.runs import HOSTILE, START, a_folder, a_guest, a_run
-from tests.required import required
 
 
 def _as_postgres(*words: str | Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.required import required
+from harness.testing.required import required
 
 ROOT = Path(__file__).resolve().parents[2]
 

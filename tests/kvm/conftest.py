@@ -29,8 +29,8 @@ from inspect import signature
 import pytest
 
 from harness.lab.box import ssh, state
+from harness.testing.required import required
 from tests.kvm import losses
-from tests.required import required
 
 CONFIG = "/root/.local/state/harness/lab/kvm.toml"
 #: What ssh ends with when it has no connection (any more).

@@ -20,7 +20,7 @@ import pytest
 
 from harness.host.accelerator import probe
 from harness.lab import daemon
-from tests.required import required
+from harness.testing.required import required
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = "labbox"

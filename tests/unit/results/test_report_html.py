@@ -12,8 +12,8 @@ import pytest
 from harness.core.records import CheckRecord, GuestRecord, Outcome
 from harness.results.report.html import page, render
 from harness.results.report.story import Stretch, tell
+from harness.testing.required import required
 from harness.testing.runs import HOSTILE, a_folder, a_guest, a_journal, a_run
-from tests.required import required
 
 
 class Seen(HTMLParser):

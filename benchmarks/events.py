@@ -139,13 +139,12 @@ def neighbour(port: int, seconds: float) -> list[float]:
 
 
 def under_load(table: Table) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with server(Path(folder), 0, "0") as (pid, port):
-            publish(Path(folder))
-            before_s = cpu_s(pid)
-            answers = load(port, "1")
-            used_s = cpu_s(pid) - before_s
-            mib = memory_mib(pid)
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), 0, "0") as (pid, port):
+        publish(Path(folder))
+        before_s = cpu_s(pid)
+        answers = load(port, "1")
+        used_s = cpu_s(pid) - before_s
+        mib = memory_mib(pid)
     times = [seconds for seconds, _ in answers]
     good = sum(status == 200 for _, status in answers)
     table.add_row("requests a second, all answered 200", f"{good / SECONDS:.0f}", f"{GUESTS}")
@@ -157,18 +156,17 @@ def under_load(table: Table) -> None:
 
 
 def beside_a_flood(table: Table) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with server(Path(folder), 5, "0") as (_, port):
-            quiet = neighbour(port, 5)
-            with subprocess.Popen(
-                ["taskset", "-c", "1", "hey", "-z", f"{SECONDS}s", "-c", str(CONNECTIONS)]
-                + ["-H", "Metadata: true", f"http://127.0.0.1:{port}{PATH}"],
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as flood:
-                SYSTEM_CLOCK.sleep(1)
-                beside = neighbour(port, SECONDS - 2)
-                said = flood.communicate()[0]
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), 5, "0") as (_, port):
+        quiet = neighbour(port, 5)
+        with subprocess.Popen(
+            ["taskset", "-c", "1", "hey", "-z", f"{SECONDS}s", "-c", str(CONNECTIONS)]
+            + ["-H", "Metadata: true", f"http://127.0.0.1:{port}{PATH}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as flood:
+            SYSTEM_CLOCK.sleep(1)
+            beside = neighbour(port, SECONDS - 2)
+            said = flood.communicate()[0]
     statuses = dict(re.findall(r"\[(\d{3})\]\s+(\d+) responses", said))
     table.add_row("a neighbour's answer, alone, worst", f"{max(quiet) * 1e3:.1f} ms", "")
     flooded = f"{max(beside) * 1e3:.1f} ms ({len(beside)} polls)"

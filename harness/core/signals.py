@@ -69,8 +69,11 @@ class Interruption:
         select.select([self._fd], [], [], seconds)
 
     def finished(self, job: Job, deadline: Deadline, *alarms: int) -> bool:
-        """Wait for ``job``; False if the deadline passes, we are asked to stop, or one of the
-        ``alarms`` (descriptors) becomes readable first."""
+        """Wait for ``job``; return False if something else ends the wait first.
+
+        That is the deadline, a signal that asks us to stop, or one of the ``alarms`` (descriptors)
+        that becomes readable.
+        """
         poll = select.poll()
         poll.register(job.done_fd, select.POLLIN)
         for alarm in (self._fd, *alarms):

@@ -40,15 +40,19 @@ class SystemClock:
     """The host's real clocks."""
 
     def monotonic_ns(self) -> int:
+        """See :class:`Clock`."""
         return time.monotonic_ns()
 
     def realtime_ns(self) -> int:
+        """See :class:`Clock`."""
         return time.time_ns()
 
     def boottime_ns(self) -> int:
+        """See :class:`Clock`."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
+        """See :class:`Clock`."""
         time.sleep(seconds)
 
 

@@ -51,8 +51,11 @@ class EventNotice:
         keep_served: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the
-        first domain is not paused earlier (CLOCK_REALTIME), however short the notice."""
+        """Announce by ``store``; nothing is written yet.
+
+        ``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the first
+        domain is not paused earlier (CLOCK_REALTIME), however short the notice.
+        """
         self._store = store
         self._config = config
         self._hypervisor = hypervisor

@@ -80,6 +80,7 @@ class MetadataService:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI); an error of ours answers 503, a bug 500."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -92,7 +93,7 @@ class MetadataService:
         except HarnessError as error:
             _log.error("%s", error)
             response = Response(status_code=503)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one request; the next guest is answered
             _log.exception("a request failed")
             response = Response(status_code=500)
         await response(scope, receive, send)

@@ -54,6 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuse a connection beyond what one address may hold."""
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         self.app_state = {**self.app_state, "connected_ns": SYSTEM_CLOCK.monotonic_ns()}
@@ -67,6 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection out."""
         self._stop_waiting()
         self._connected[self._address] -= 1
         if self._connected[self._address] <= 0:
@@ -74,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Cut off a head that is too long."""
         if self._late is None:
             self._await_request()  # blank lines before a request begin none
         if self._head_bytes is not None:
@@ -83,15 +86,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def on_message_begin(self) -> None:
+        """Expect the whole request within the time limit."""
         super().on_message_begin()
         if self._late is None:
             self._await_request()
 
     def on_headers_complete(self) -> None:
+        """Stop counting the head."""
         self._head_bytes = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """The request has come in time."""
         super().on_message_complete()
         self._stop_waiting()
         self._head_bytes = 0

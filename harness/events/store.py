@@ -154,8 +154,11 @@ class Store:
             self._move(db, event_ids, State.SCHEDULED)
 
     def start(self, event_ids: Sequence[str]) -> None:
-        """From now on the guests may be paused. All of them or none: raises EventError if one
-        was cancelled, or if another update domain of the same scope has started."""
+        """Mark events as started: from now on the guests may be paused.
+
+        All of them or none: raises EventError if one was cancelled, or if another update domain of
+        the same scope has started.
+        """
         with self.changing() as db:
             self._move(db, event_ids, State.STARTED)
 

@@ -37,8 +37,11 @@ class SshSettings:
 
     @classmethod
     def resolve(cls, guest: str, address: str, common: SshSection, own: SshSection) -> SshSettings:
-        """Merge the guest's ``ssh``, ``[ssh]`` and the user's ``~/.ssh/config`` (by guest name,
-        then by address). Raises ConfigError for what paramiko cannot do."""
+        """Merge the guest's ``ssh``, ``[ssh]`` and the user's ``~/.ssh/config``.
+
+        The last is looked up by guest name, then by address. Raises ConfigError for what paramiko
+        cannot do.
+        """
         user_config = _lookup(guest) or _lookup(address)
         if user_config.get("proxycommand"):  # paramiko says None for "none"
             raise ConfigError(
@@ -91,6 +94,6 @@ def _lookup(name: str) -> dict[str, Any]:
         return {}
     try:
         found = dict(paramiko.SSHConfig.from_path(str(file)).lookup(name))
-    except Exception as error:  # noqa: BLE001  also ValueError, KeyError, … as the text has it
+    except Exception as error:
         raise ConfigError(f"cannot be used: {error}", file=file) from error
     return {} if found == {"hostname": name} else found

@@ -22,7 +22,7 @@ def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
         raise
     except TimeoutError as error:
         raise DeadlineExpired(doing, deadline.limit_s, guest=guest) from error
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # Of any class: paramiko raises here what its reader thread died of, and a peer that sends
         # nonsense kills it by a KeyError, UnicodeDecodeError, struct.error, …
         if deadline.expired:

@@ -156,8 +156,10 @@ class Connections:
 
 
 def _keep_alive(connection: libvirt.virConnect) -> bool:
-    """False for a driver in this process: it cannot go away, and each connection has guests of
-    its own."""
+    """Return False for a driver in this process.
+
+    It cannot go away, and each of its connections has guests of its own.
+    """
     try:
         with translated("connecting"):
             connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)

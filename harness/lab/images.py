@@ -50,8 +50,11 @@ def recipes() -> dict[str, Path]:
 
 
 def recipe_key(recipe: Path) -> str:
-    """What the image depends on: every file's name, content and executable bit, the machine, and
-    what the recipe's ``inputs`` name."""
+    """Return a digest of everything that the image depends on.
+
+    That is every file's name, content and executable bit, the machine, and what the recipe's
+    ``inputs`` name.
+    """
     digest = hashlib.sha256(platform.machine().encode())
     for file in sorted(path for path in recipe.rglob("*") if path.is_file()):
         if file.name != "README.md":

@@ -5,6 +5,7 @@ What is not urgent comes after that: a second opinion by the guest agent, the RT
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -140,10 +141,8 @@ def second_opinion(
             agent = session.reach.agent.get(until).reading
     except HarnessError:
         pass  # no agent, or one that does not answer: it is an extra
-    try:
+    with contextlib.suppress(HarnessError):
         rtc_s = session.sampler.rtc_s(until)
-    except HarnessError:
-        pass
     return agent, rtc_s
 
 

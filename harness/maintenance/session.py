@@ -1,5 +1,6 @@
-"""One guest of a run, with everything that must be open before the pause and stay open after it:
-its shell, what is known about it, and the sampler of its clock.
+"""One guest of a run, with everything that must be open before the pause and stay open after it.
+
+That is its shell, what is known about it, and the sampler of its clock.
 """
 
 from __future__ import annotations
@@ -118,8 +119,10 @@ class GuestSession:
     def boot_id_anew(
         self, config: Config, hypervisor: Hypervisor, deadline: Deadline
     ) -> str | None:
-        """The boot id over a new connection, where the old one is dead: the guest may have been
-        reset. None if it does not answer; never raises a HarnessError."""
+        """Return the boot id over a new connection, where the old one is dead.
+
+        The guest may have been reset. None if it does not answer; never raises a HarnessError.
+        """
         logged_in = partial(_log_in, self.info, self.section, config, hypervisor)
         try:
             shell = wait_for(

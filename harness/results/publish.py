@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         except HarnessError as error:
             failures += 1
             sys.stderr.write(f"{failed}: {error}\n")
-        except Exception as error:  # one must not cost the other
+        except Exception as error:  # noqa: BLE001 - one must not cost the other
             failures += 1
             sys.stderr.write(f"{failed}: {type(error).__name__}: {error}\n")
     return 1 if failures else 0

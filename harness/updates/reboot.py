@@ -1,5 +1,6 @@
-"""What takes a reboot of the host, by the facts that needrestart goes by: packages' names, the
-files they bring, and what the host itself says of being booted anew.
+"""What takes a reboot of the host, by the facts that needrestart goes by.
+
+These are packages' names, the files they bring, and what the host itself says of a reboot.
 
 A name can be anything, so the files are what counts where they can be seen; the name alone where a
 package is not here yet, or goes.

@@ -1,5 +1,7 @@
-"""What the kinds that change this host itself ask of it before anything is paused, and how they ask
-its programs questions."""
+"""What the kinds that change this host itself ask of it before anything is paused.
+
+And how they ask its programs questions.
+"""
 
 from __future__ import annotations
 

@@ -77,8 +77,11 @@ class Runner:
             self._running.end()
 
     def settle(self, deadline: Deadline) -> None:
-        """End what is left of the update and wait until it is gone: nothing may be rolled back
-        under it. Raises UpdateFailed naming the pids of what cannot be ended."""
+        """End what is left of the update and wait until it is gone.
+
+        Nothing may be rolled back under it. Raises UpdateFailed naming the pids of what cannot be
+        ended.
+        """
         if self._running is None:
             return
         self._running.end()

@@ -1,5 +1,7 @@
-"""What a package transaction would change, read from apt's simulation, and what that means for
-paused guests. Pure."""
+"""What a package transaction would change, and what that means for paused guests.
+
+Read from apt's simulation. Pure.
+"""
 
 from __future__ import annotations
 

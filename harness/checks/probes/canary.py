@@ -18,8 +18,11 @@ _PAGE_BYTES = 4096
 
 
 class CanaryWitness(Witness):
-    """With python3 the pattern is made from a random key that the host knows, so the host also
-    knows what its digest must be; a shell makes up its own, and its first digest counts."""
+    """Watches a pattern in the guest's memory.
+
+    With python3 the pattern is made from a random key that the host knows, so the host also knows
+    what its digest must be; a shell makes up its own, and its first digest counts.
+    """
 
     tells = Canary
     part = "canary"

@@ -93,8 +93,10 @@ def say(line: str) -> None:
 
 @contextmanager
 def whoever_listens() -> Iterator[None]:
-    """For results: a reader or a terminal that went away changes neither what was done nor the
-    exit code."""
+    """Print results: a reader or a terminal that went away raises nothing.
+
+    It changes neither what was done nor the exit code.
+    """
     try:
         yield
         sys.stdout.flush()

@@ -1,5 +1,7 @@
-"""The methods of correction, by name. To add one: a class, a line here, its name in
-``policy.MethodName``, and a test."""
+"""The methods of correction, by name.
+
+To add one: a class, a line here, its name in ``harness.core.settings.MethodName``, and a test.
+"""
 
 from __future__ import annotations
 

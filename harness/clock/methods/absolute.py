@@ -28,11 +28,13 @@ class DateAtSecond(Method):
     name = "date-at-second"
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         if Ability.DATE in reach.sampler.abilities:
             return None
         return f"{reach.sampler.interpreter} has better"
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         clock = reach.clock
         starting_s = min(_MOST_LATENCY_S, _SET_AFTER * reach.sampler.date_latency_s)
         way_s = change.reading.uncertainty_s + starting_s
@@ -51,9 +53,11 @@ class GuestAgent(Method):
     name = "guest-agent"
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         return None if reach.agent is not None else "there is no way to a guest agent here"
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         assert reach.agent is not None
         ahead_ns = round((_AGENT_S + change.late_s + change.target_s) * NS_PER_S)
         reach.agent.set(reach.clock.realtime_ns() + ahead_ns, deadline)

@@ -22,24 +22,30 @@ class _StepAndTell(Method):
     daemons: ClassVar[tuple[str, ...]]
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         if reach.time_daemon not in self.daemons:
             return f"{self.daemons[0]} does not run"
         obstacles = [step.obstacle(reach) for step in _STEPS]
         return None if None in obstacles else obstacles[0]
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         step = next(step for step in _STEPS if step.obstacle(reach) is None)
         step.apply(reach, change, deadline)
 
 
 class Chronyd(_StepAndTell):
-    """``makestep`` ends a slew that chronyd is at; ``reset sources`` makes it forget what it had
-    measured against the clock as it was."""
+    """Steps the clock together with chronyd.
+
+    ``makestep`` ends a slew that chronyd is at; ``reset sources`` makes it forget what it had
+    measured against the clock as it was.
+    """
 
     name = "chronyd"
     daemons = ("chronyd",)
 
     def settle(self, reach: Reach, deadline: Deadline) -> bool:
+        """See :class:`Method`."""
         words = ("chronyc", "-n", "-m", "makestep", "reset sources")
         try:
             reach.run(words, deadline.sooner(_TELL_S))
@@ -54,16 +60,22 @@ class Chronyd(_StepAndTell):
 
 
 class Timesyncd(_StepAndTell):
-    """The kernel tells systemd-timesyncd of a step (TFD_TIMER_CANCEL_ON_SET), and drops a slew
-    that it had asked for (ADJ_OFFSET); it then asks its server anew."""
+    """Steps the clock under systemd-timesyncd.
+
+    The kernel tells the daemon of a step (TFD_TIMER_CANCEL_ON_SET), and drops a slew that it had
+    asked for (ADJ_OFFSET); the daemon then asks its server again.
+    """
 
     name = "timesyncd"
     daemons = ("systemd-timesyncd",)
 
 
 class Ntpd(_StepAndTell):
-    """ntpd takes no word of a step, but its next measurements are of the clock as it is; the
-    kernel drops the slew that it had asked for."""
+    """Steps the clock under ntpd.
+
+    ntpd takes no word of a step, but its next measurements are of the clock as it is; the kernel
+    drops the slew that it had asked for.
+    """
 
     name = "ntpd"
     daemons = ("ntpd", "openntpd")

@@ -25,11 +25,13 @@ class RelativeStep(Method):
     name = "relative-step"
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         if Ability.STEP in reach.sampler.abilities:
             return None
         return f"the guest's {reach.sampler.interpreter} cannot make one"
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         reach.sampler.step(change.shift_ns, deadline)
 
 
@@ -40,6 +42,7 @@ class Slew(Method):
     remedy = Remedy.SLEW
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         if Ability.SLEW not in reach.sampler.abilities:
             return f"the guest's {reach.sampler.interpreter} cannot do it"
         if reach.time_daemon is not None:
@@ -47,6 +50,7 @@ class Slew(Method):
         return None
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         least_s = _SHELL_SLEW_S if reach.sampler.interpreter == "sh" else _SLEW_S
         ppm, duration_ns = slew_plan(change.shift_ns, least_s)
         reach.sampler.slew(ppm, duration_ns, deadline)
@@ -66,9 +70,11 @@ class PtpKvm(Method):
     name = "ptp-kvm"
 
     def obstacle(self, reach: Reach) -> str | None:
+        """See :class:`Method`."""
         if Ability.PTP in reach.sampler.abilities:
             return None
         return f"the guest's {reach.sampler.interpreter} cannot read it"
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
+        """See :class:`Method`."""
         reach.sampler.step_to_ptp(round(change.target_s * NS_PER_S), deadline)

@@ -33,7 +33,7 @@ def execute(box: BoxState, remote: str, deadline: Deadline, feed: Path | None = 
 
     ``feed`` is what it reads. Raises LabError if it fails or is not done in time.
     """
-    source = open(feed, "rb") if feed else None
+    source = open(feed, "rb") if feed else None  # noqa: SIM115 - closed below, with the process
     try:
         done = subprocess.run(
             command(box, [remote], ["-o", "BatchMode=yes"]),

@@ -39,8 +39,10 @@ class Guard(Protocol):
         """Whether it has died."""
 
     def arm(self, limit_s: float, mark: str) -> None:
-        """From now on it resumes every guest that the journal says we hold: as soon as we are
-        gone, or in ``limit_s`` seconds. Raises GuardianLost."""
+        """Have the guardian resume every guest that the journal says we hold.
+
+        It does so as soon as this process is gone, or in ``limit_s`` seconds. Raises GuardianLost.
+        """
 
     def disarm(self) -> None:
         """None of our guests is paused any more. Never raises."""

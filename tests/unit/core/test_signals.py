@@ -68,11 +68,10 @@ def test_outside_everything_is_as_it_was_before():
     """The handlers that were there come back, also after an exception, and no descriptor leaks."""
     before = [signal.getsignal(number) for number in SIGNALS]
     open_before, opened = descriptors(), set()
-    with pytest.raises(UpdateFailed):
-        with Interruption():
-            opened |= descriptors() - open_before
-            assert all(signal.getsignal(n) not in before for n in SIGNALS)
-            raise UpdateFailed("no")
+    with pytest.raises(UpdateFailed), Interruption():
+        opened |= descriptors() - open_before
+        assert all(signal.getsignal(n) not in before for n in SIGNALS)
+        raise UpdateFailed("no")
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert opened and not opened & descriptors()
 

@@ -22,17 +22,17 @@ class Foreign:
         self.alive, self.closed = True, False
         self.events = self.pings = 0
 
-    def isAlive(self) -> bool:  # noqa: N802  libvirt's name
+    def isAlive(self) -> bool:
         return self.alive
 
     def close(self) -> None:
         self.closed = True
 
-    def domainEventRegisterAny(self, *_) -> int:  # noqa: N802
+    def domainEventRegisterAny(self, *_) -> int:
         self.events += 1
         return 1
 
-    def setKeepAlive(self, *_) -> None:  # noqa: N802
+    def setKeepAlive(self, *_) -> None:
         if self.in_process:
             error = libvirt.libvirtError("no")
             error.err = (libvirt.VIR_ERR_NO_SUPPORT, 0, "no", 0, "", "", "", 0, 0)

@@ -38,7 +38,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802  the library's name
+    def do_GET(self):
         self.server.requests.append(self.path)
         if self.path == "/missing":
             self.send_error(404)

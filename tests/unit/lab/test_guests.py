@@ -684,14 +684,12 @@ def test_keys_are_kept_for_their_owner_and_hosts_by_address():
 def test_only_one_harness_at_a_time_brings_a_lab_up():
     """The lock is seen by everybody, and is free again afterwards, also after a failure."""
     assert not state.is_held()
-    with pytest.raises(ZeroDivisionError):
-        with state.claimed():
-            assert state.is_held()
-            with pytest.raises(UsageError, match="another harness"):
-                with state.claimed():
-                    pytest.fail("claimed twice")
-            assert state.is_held(), "asking does not take it away"
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), state.claimed():
+        assert state.is_held()
+        with pytest.raises(UsageError, match="another harness"), state.claimed():
+            pytest.fail("claimed twice")
+        assert state.is_held(), "asking does not take it away"
+        raise ZeroDivisionError
     assert not state.is_held()
 
 
@@ -712,9 +710,8 @@ def test_a_lab_of_another_namespace_is_left_alone_while_it_may_live(borrowed):
     """Its libvirtd holds the lock; of one on a borrowed libvirtd nobody can tell."""
     elsewhere = replace(STATE, place=f"{state.this_place().split()[0]} net:[1]", borrowed=borrowed)
     state.save(elsewhere)
-    with state.claimed():
-        with pytest.raises(LabError, match="another namespace"):
-            guests.existing()
+    with state.claimed(), pytest.raises(LabError, match="another namespace"):
+        guests.existing()
     if borrowed:
         with pytest.raises(LabError, match="another namespace"):
             guests.existing()

@@ -26,6 +26,7 @@ from harness.clock.policy import CorrectionPolicy
 from harness.core.config import load
 from harness.core.fanout import fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
+from harness.guest.connector import SshConnector
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
@@ -93,7 +94,9 @@ class Guest:
             config = load(self._lab.config_file, environment={}, flags=flags).config
             deadline = Deadline.after(60)
             info = self._host.find(self._name, deadline)
-            self._sessions[interpreter] = GuestSession.open(info, config, self._host, deadline)
+            self._sessions[interpreter] = GuestSession.open(
+                info, config, self._host, SshConnector(), deadline
+            )
         return self._sessions[interpreter]
 
     def choose(self, daemon: str) -> None:

@@ -26,6 +26,7 @@ from harness.core.config import load
 from harness.core.fanout import fan_out
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
+from harness.guest.connector import SshConnector
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
@@ -75,7 +76,7 @@ class Bench:
         deadline = Deadline.after(90)
         info = self._host.find(name, deadline)
         config = self.config(interpreters=[interpreter])
-        return GuestSession.open(info, config, self._host, deadline)
+        return GuestSession.open(info, config, self._host, SshConnector(), deadline)
 
     def corrections(self, name: str, interpreter: str, count: int, witness: str | None) -> Figures:
         """Set the clock wrong, correct it, and have another program look at it."""

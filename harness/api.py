@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.settings import Config, Scope, UpdateSettings
 from harness.core.timebase import Deadline
+from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan, make_plan
@@ -38,6 +39,13 @@ def connected(config: Config) -> Iterator[Hypervisor]:
         yield hypervisor
     finally:
         hypervisor.close()
+
+
+def ssh() -> Connector:
+    """Return what opens the shells of real guests: SSH, as harness.toml and the user say."""
+    from harness.guest.connector import SshConnector  # loads paramiko, which no --help should
+
+    return SshConnector()
 
 
 def make_update(config: Config, folder: Path) -> HostUpdate:
@@ -121,6 +129,7 @@ def rehearse(
     label: str = "run",
     observer: Observer = silent,
     connect: Connect = connected,
+    connector: Connector | None = None,
 ) -> Finished:
     """Carry out one maintenance of ``guests`` (none: those of the configuration).
 
@@ -141,6 +150,7 @@ def rehearse(
                 plan,
                 update,
                 hypervisor,
+                connector or ssh(),
                 state_dir=state_dir,
                 observer=observer,
                 notice=notice,

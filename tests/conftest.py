@@ -24,6 +24,7 @@ import pytest
 
 from harness.core.config import load
 from harness.core.timebase import Deadline
+from harness.guest.connector import SshConnector
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
@@ -94,7 +95,9 @@ def session(lab, libvirt):
         deadline = Deadline.after(30)
         flags = {f"clock.{key}": value for key, value in clock.items()}
         config = load(lab.config_file, environment={}, flags=flags).config
-        found = GuestSession.open(libvirt.find(name, deadline), config, libvirt, deadline)
+        found = GuestSession.open(
+            libvirt.find(name, deadline), config, libvirt, SshConnector(), deadline
+        )
         opened.append(found)
         return found
 

@@ -14,6 +14,7 @@ import libvirt
 
 from harness.core.config import load
 from harness.core.timebase import NS_PER_S, Deadline, NotYet, wait_for
+from harness.guest.connector import SshConnector
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
@@ -81,9 +82,10 @@ def _log_in(
     hypervisor = LibvirtHypervisor.open(state.uri, Deadline.after(30))
     stack.callback(hypervisor.close)
     sessions = {}
+    ssh = SshConnector()
     for spec in specs:
         info = hypervisor.find(spec.name, Deadline.after(30))
-        sessions[spec.name] = GuestSession.open(info, config, hypervisor, Deadline.after(60))
+        sessions[spec.name] = GuestSession.open(info, config, hypervisor, ssh, Deadline.after(60))
         stack.callback(sessions[spec.name].close)
     return sessions
 

@@ -15,6 +15,7 @@ from harness.core.fanout import fan_out
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.events.sockets import carriers, how_to_add
+from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
@@ -45,7 +46,7 @@ class Finding:
     mend: str = ""
 
 
-def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
+def examine(config: Config, state_dir: Path, connector: Connector) -> Iterator[Finding]:
     """Look at this box and at the configured guests; never raises for what it finds."""
     deadline = Deadline.after(config.prepare_timeout_s)
     yield from _accelerator(config)
@@ -59,7 +60,7 @@ def examine(config: Config, state_dir: Path) -> Iterator[Finding]:
         yield _problem("libvirt", error)
         return
     try:
-        yield from _guests(config, hypervisor, deadline)
+        yield from _guests(config, hypervisor, connector, deadline)
     finally:
         hypervisor.close()
 
@@ -108,7 +109,9 @@ def _state_folder(state_dir: Path) -> Finding:
     return Finding("state folder", Level.OK, detail)
 
 
-def _guests(config: Config, hypervisor: Hypervisor, deadline: Deadline) -> Iterator[Finding]:
+def _guests(
+    config: Config, hypervisor: Hypervisor, connector: Connector, deadline: Deadline
+) -> Iterator[Finding]:
     host = hypervisor.host(deadline)
     detail = f"{hypervisor.uri}: libvirt {host.libvirt}, {host.hypervisor}"
     yield Finding("libvirt", Level.OK, detail)
@@ -125,7 +128,7 @@ def _guests(config: Config, hypervisor: Hypervisor, deadline: Deadline) -> Itera
             mend = _MEND_PAUSED if info.state.state is GuestState.PAUSED else _MEND_OFF
             yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", mend)
     yield _metadata_address(config.events.address)
-    yield from _logins(running, config, hypervisor, deadline)
+    yield from _logins(running, config, hypervisor, connector, deadline)
 
 
 def _metadata_address(address: str) -> Finding:
@@ -138,10 +141,14 @@ def _metadata_address(address: str) -> Finding:
 
 
 def _logins(
-    guests: Sequence[GuestInfo], config: Config, hypervisor: Hypervisor, deadline: Deadline
+    guests: Sequence[GuestInfo],
+    config: Config,
+    hypervisor: Hypervisor,
+    connector: Connector,
+    deadline: Deadline,
 ) -> Iterator[Finding]:
     def look(info: GuestInfo) -> Finding:
-        session = GuestSession.open(info, config, hypervisor, deadline)
+        session = GuestSession.open(info, config, hypervisor, connector, deadline)
         try:
             facts = session.facts
             detail = (

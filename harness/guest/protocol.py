@@ -1,7 +1,8 @@
-"""What the rest of the program may ask of a guest's shell.
+"""What the rest of the program may ask of a guest's shell, and how it is opened.
 
-The real one is :class:`harness.guest.shell.SshShell`; unit tests use a fake that passes the same
-contract suite (``tests/contract/test_shell.py``).
+The real ones are :class:`harness.guest.shell.SshShell` and
+:class:`harness.guest.connector.SshConnector`; tests use fakes that pass the same contract suites
+(``tests/contract/test_shell.py``, ``tests/contract/test_connector.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 
 
@@ -57,6 +59,25 @@ class GuestShell(Protocol):
 
     def close(self) -> None:
         """Close the connection. Idempotent, never raises."""
+
+
+class Connector(Protocol):
+    """How a guest's shell is opened. Any thread may call it; handed down from ``harness.api``."""
+
+    def configured_address(self, guest: str) -> str | None:
+        """Return the address that the user's own SSH configuration gives for ``guest``, if any.
+
+        Raises ConfigError if that configuration cannot be read.
+        """
+
+    def open(
+        self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
+    ) -> GuestShell:
+        """Return a new, authenticated connection to ``guest`` at ``address``; the caller closes it.
+
+        ``common`` is ``[ssh]``, ``own`` the guest's section laid over it. Raises ShellUnreachable,
+        HostKeyRejected, ConfigError or DeadlineExpired.
+        """
 
 
 def posix(script: str) -> str:

@@ -19,6 +19,7 @@ from harness.core.records import ClockReading
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.kernel_log import KernelLog, look_again, mark
+from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
 from harness.maintenance.before_pause import Baseline
 from harness.maintenance.correction_queue import Turns
@@ -51,6 +52,7 @@ class Care:
 
     config: Config
     hypervisor: Hypervisor
+    connector: Connector
     journal: Journal
     clock: Clock = SYSTEM_CLOCK
 
@@ -156,7 +158,8 @@ class Care:
             boot_id, log = look_again(session.shell, before.kernel_log, deadline)
         except HarnessError:  # silent; its process can be seen all the same
             again = deadline.sooner(_AGAIN_S)
-            boot_id, log = session.boot_id_anew(self.config, self.hypervisor, again), None
+            boot_id = session.boot_id_anew(self.config, self.hypervisor, self.connector, again)
+            log = None
         seen = session.observe(boot_id, self.hypervisor, deadline)
         told = session.witnesses.stop(deadline) if session.witnesses is not None else None
         return Aftermath(mended, seen, log, told)

@@ -12,6 +12,7 @@ from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, Care
 from harness.maintenance.notice import Notice, Unannounced
@@ -42,6 +43,7 @@ class Tools:
 
     config: Config
     hypervisor: Hypervisor
+    connector: Connector
     update: HostUpdate
     folder: RunFolder
     journal: Journal
@@ -74,7 +76,7 @@ def maintain(
     names = tuple(guest.name for guest in domain.guests)
     tell = partial(_tell, tools.observer, domain.name, names)
     mine = {name: sessions[name] for name in names}
-    care = Care(tools.config, tools.hypervisor, tools.journal, tools.clock)
+    care = Care(tools.config, tools.hypervisor, tools.connector, tools.journal, tools.clock)
     before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
 
     tell(Phase.PREPARING, "preparing the update, taking baselines")

@@ -16,6 +16,7 @@ from harness.core.errors import HarnessError, WrongState
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.guest.protocol import Connector
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
@@ -159,7 +160,13 @@ def second_opinion_fields(agent: ClockReading | None, ours: ClockReading | None)
 
 
 def tend(
-    info: GuestInfo, config: Config, hypervisor: Hypervisor, deadline: Deadline, *, mend: bool
+    info: GuestInfo,
+    config: Config,
+    hypervisor: Hypervisor,
+    connector: Connector,
+    deadline: Deadline,
+    *,
+    mend: bool,
 ) -> Row:
     """Measure one guest's clock, correct it if asked to, watch it if configured; as JSON.
 
@@ -168,7 +175,7 @@ def tend(
     if info.state.state is not GuestState.RUNNING:
         said = f"is {info.state}, so its clock stands still"
         raise WrongState(said, operation="measuring", guest=info.name)
-    session = GuestSession.open(info, config, hypervisor, deadline)
+    session = GuestSession.open(info, config, hypervisor, connector, deadline)
     try:
         return _tend(session, config, deadline, mend=mend)
     finally:

@@ -17,6 +17,7 @@ from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.guest_clock import look_closer, mend
@@ -70,6 +71,7 @@ def _assess(
 def recover(
     folder: RunFolder,
     hypervisor: Hypervisor,
+    connector: Connector,
     *,
     config: Config,
     clock: Clock = SYSTEM_CLOCK,
@@ -83,7 +85,7 @@ def recover(
         wanted = {member.uuid for member in unmended(entries)}
         for treated in recovered.guests:
             if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
-                _mend(treated, config, hypervisor, deadline, clock)
+                _mend(treated, config, hypervisor, connector, deadline, clock)
         folder.write_record(completed(folder.record(), recovered, read(journal.path), clock))
         if not recovered.stranded:
             journal.intend("recovered", guests={g.member.name: g.action for g in recovered.guests})
@@ -133,12 +135,17 @@ def _has_ended(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> bo
 
 
 def _mend(
-    treated: Treated, config: Config, hypervisor: Hypervisor, deadline: Deadline, clock: Clock
+    treated: Treated,
+    config: Config,
+    hypervisor: Hypervisor,
+    connector: Connector,
+    deadline: Deadline,
+    clock: Clock,
 ) -> None:
     try:
         info = hypervisor.find(treated.member.uuid, deadline)
         treated.accelerator = info.accelerator
-        session = GuestSession.open(info, config, hypervisor, deadline)
+        session = GuestSession.open(info, config, hypervisor, connector, deadline, clock)
     except HarnessError as error:
         treated.problem, treated.clock_outcome = str(error), Outcome.ERROR
         return

@@ -29,6 +29,7 @@ from harness.core.records import (
 from harness.core.settings import Config
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
+from harness.guest.protocol import Connector
 from harness.host.clock_sync import synchronised
 from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
@@ -70,6 +71,7 @@ def run(
     plan: Plan,
     update: HostUpdate,
     hypervisor: Hypervisor,
+    connector: Connector,
     *,
     state_dir: Path,
     observer: Observer = silent,
@@ -98,6 +100,7 @@ def run(
         tools = Tools(
             config,
             hypervisor,
+            connector,
             update,
             folder,
             journal,
@@ -171,10 +174,8 @@ def _log_in_everywhere(plan: Plan, tools: Tools, stack: ExitStack) -> dict[str, 
     names = tuple(guest.name for guest in plan.guests)
     tools.observer(Step(Phase.PREPARING, "logging in", guests=names))
     deadline = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
-    calls = {
-        guest.name: partial(GuestSession.open, guest.info, tools.config, tools.hypervisor, deadline)
-        for guest in plan.guests
-    }
+    reach = (tools.config, tools.hypervisor, tools.connector, deadline, tools.clock)
+    calls = {guest.name: partial(GuestSession.open, guest.info, *reach) for guest in plan.guests}
     answers = fan_out(calls, deadline, what="logging in", clock=tools.clock)
     for answer in answers.values():
         if answer.value is not None:

@@ -18,10 +18,8 @@ from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, 
 from harness.core.records import ClockReading
 from harness.core.settings import Config, GuestSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
-from harness.guest.access import SshSettings
 from harness.guest.facts import GuestFacts, gather
-from harness.guest.protocol import GuestShell
-from harness.guest.shell import SshShell
+from harness.guest.protocol import Connector, GuestShell
 from harness.host.protocol import GuestInfo, Hypervisor
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
@@ -75,26 +73,30 @@ class GuestSession:
         info: GuestInfo,
         config: Config,
         hypervisor: Hypervisor,
+        connector: Connector,
         deadline: Deadline,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> GuestSession:
         """Find the guest's address, log in, look around, start the clock sampler.
 
         Raises ShellUnreachable, HostKeyRejected, ProbeError or DeadlineExpired.
         """
         section = config.for_guest(info.name, info.uuid)
-        address, shell = _log_in(info, section, config, hypervisor, deadline)
+        address, shell = _log_in(info, section, config, hypervisor, connector, deadline)
         try:
             facts = gather(shell, deadline)
             own = section.ssh
             sudo = own.sudo if "sudo" in own.model_fields_set else config.ssh.sudo
             sudo = sudo and facts.uid != 0
             interpreters = config.clock.interpreters
-            sampler = Sampler.open(shell, facts, deadline, interpreters=interpreters, sudo=sudo)
+            sampler = Sampler.open(
+                shell, facts, deadline, clock, interpreters=interpreters, sudo=sudo
+            )
         except HarnessError:
             shell.close()
             raise
         tolerance_s = section.tolerance_s or config.clock.tolerance_s or default_tolerance(sampler)
-        agent = GuestAgentClock(hypervisor, info.uuid)
+        agent = GuestAgentClock(hypervisor, info.uuid, clock)
         reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
         return cls(info, section, address, shell, facts, sampler, tolerance_s, reach)
 
@@ -117,13 +119,13 @@ class GuestSession:
         return Observed(boot_id, hypervisor.process(self.info.uuid, deadline))
 
     def boot_id_anew(
-        self, config: Config, hypervisor: Hypervisor, deadline: Deadline
+        self, config: Config, hypervisor: Hypervisor, connector: Connector, deadline: Deadline
     ) -> str | None:
         """Return the boot id over a new connection, where the old one is dead.
 
         The guest may have been reset. None if it does not answer; never raises a HarnessError.
         """
-        logged_in = partial(_log_in, self.info, self.section, config, hypervisor)
+        logged_in = partial(_log_in, self.info, self.section, config, hypervisor, connector)
         try:
             shell = wait_for(
                 lambda: logged_in(deadline)[1],
@@ -158,14 +160,15 @@ def _log_in(
     section: GuestSection,
     config: Config,
     hypervisor: Hypervisor,
+    connector: Connector,
     deadline: Deadline,
 ) -> tuple[str, GuestShell]:
     """Try the guest's addresses in order: configuration, guest agent, DHCP lease, ARP."""
     refusals: list[HarnessError] = []
-    for address in _addresses(info, section, config, hypervisor, deadline):
-        settings = SshSettings.resolve(info.name, address, config.ssh, section.ssh)
+    for address in _addresses(info, section, hypervisor, connector, deadline):
         try:
-            return address, SshShell.open(info.name, address, settings, deadline)
+            opened = connector.open(info.name, address, config.ssh, section.ssh, deadline)
+            return address, opened
         except (ShellUnreachable, HostKeyRejected) as error:
             refusals.append(error)
         except DeadlineExpired as error:
@@ -180,11 +183,11 @@ def _log_in(
 def _addresses(
     info: GuestInfo,
     section: GuestSection,
-    config: Config,
     hypervisor: Hypervisor,
+    connector: Connector,
     deadline: Deadline,
 ) -> Sequence[str]:
-    configured = section.address or SshSettings.configured_address(info.name)
+    configured = section.address or connector.configured_address(info.name)
     if configured:
         return [configured]
     found = hypervisor.addresses(info.uuid, deadline)

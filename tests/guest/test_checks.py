@@ -32,6 +32,7 @@ from harness.core.config import load
 from harness.core.paths import state_dir
 from harness.core.settings import ChecksSection
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
+from harness.guest.connector import SshConnector
 from harness.guest.kernel_log import look_again, mark
 from harness.guest.protocol import posix
 from harness.lab import guests as labs
@@ -112,7 +113,9 @@ def guest_of(lab, libvirt):
     @cache
     def log_in(name):
         deadline = Deadline.after(30)
-        guest = GuestSession.open(libvirt.find(name, deadline), config, libvirt, deadline)
+        guest = GuestSession.open(
+            libvirt.find(name, deadline), config, libvirt, SshConnector(), deadline
+        )
         opened.append(guest)
         return guest
 

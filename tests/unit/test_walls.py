@@ -96,6 +96,11 @@ WALLS = {
         within=("harness.maintenance.pause.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
+    "how a guest's shell is opened is handed down from api.py": Wall(
+        banned=("harness.guest.shell", "harness.guest.connector", "harness.guest.access"),
+        but=("harness.api", "harness.guest", "harness.testing"),
+        breach="from harness.guest.shell import SshShell",
+    ),
     "only timebase reads a clock or sleeps": Wall(
         banned=("time", *TODAY),
         but=("harness.core.timebase",),

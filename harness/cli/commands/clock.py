@@ -105,6 +105,7 @@ def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
 
 def _rows(config: Config, names: tuple[str, ...], *, mend: bool) -> list[Row]:
     """A row for every guest, also for one that could not be read. Raises GuestNotFound."""
+    from harness.api import ssh
     from harness.core.fanout import errors, fan_out
     from harness.maintenance.guest_clock import lost, tend
 
@@ -112,7 +113,8 @@ def _rows(config: Config, names: tuple[str, ...], *, mend: bool) -> list[Row]:
     with hypervisor(config) as host:
         infos = [host.find(name, deadline) for name in names]
         calls = {
-            info.name: partial(tend, info, config, host, deadline, mend=mend) for info in infos
+            info.name: partial(tend, info, config, host, ssh(), deadline, mend=mend)
+            for info in infos
         }
         until = Deadline.after(deadline.limit_s + _SLACK_S)
         answers = fan_out(calls, until, what="measuring the clock")

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from harness.api import ssh
 from harness.cli.commands.common import (
     connection_options,
     hypervisor,
@@ -93,7 +94,7 @@ def _finish(
             if dry_run:
                 deadline = Deadline.after(config.prepare_timeout_s)
                 return Recovered(folder, assess(folder, host, deadline))
-            return recover(folder, host, config=config)
+            return recover(folder, host, ssh(), config=config)
     except HarnessError as error:
         return Recovered(folder, error=error)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.api import announcement
+from harness.api import announcement, ssh
 from harness.cli.commands.common import (
     duration_option,
     err,
@@ -164,6 +164,7 @@ def _carry_out(
             plan,
             update,
             host,
+            ssh(),
             state_dir=state_dir(),
             observer=observer,
             notice=notice,

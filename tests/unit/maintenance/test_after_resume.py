@@ -32,7 +32,7 @@ def test_baselines_taken_anew_let_the_earlier_witnesses_go(monkeypatch):
         Care, "_look_before", lambda self, session, deadline: (session.witnesses, None)
     )
     monkeypatch.setattr(Care, "_look_last", lambda self, session, deadline: None)
-    care = Care(Config(), hypervisor=None, journal=None)
+    care = Care(Config(), hypervisor=None, connector=None, journal=None)
     sessions = {"web1": SimpleNamespace(witnesses=None)}
     first = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
     second = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
@@ -64,7 +64,7 @@ def care(monkeypatch):
         baselines = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
         window = SimpleNamespace(guests={**guests, "c": GuestPause(0, 1)})
-        Care(Config(), None, None).look_after(sessions, baselines, window)
+        Care(Config(), None, None, None).look_after(sessions, baselines, window)
         return done
 
     return make

@@ -10,7 +10,9 @@ from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
 from harness.maintenance import session
+from harness.maintenance.session import GuestSession
 from harness.testing.clock import FakeClock
+from harness.testing.connector import FakeConnector, FakeGuest
 from harness.testing.hypervisor import FakeHypervisor
 
 
@@ -21,26 +23,33 @@ class Addresses(FakeHypervisor):
         return ["10.0.0.1", "10.0.0.2"]
 
 
+class Answers(FakeConnector):
+    """Logins that take ``each_s`` seconds and end as the address says."""
+
+    def __init__(self, clock, answers, each_s):
+        super().__init__({})
+        self.clock, self.answers, self.each_s = clock, answers, each_s
+
+    def open(self, guest, address, common, own, deadline):
+        self.clock.advance(self.each_s)
+        if isinstance(self.answers[address], Exception):
+            raise self.answers[address]
+        return self.answers[address]
+
+
 @pytest.fixture
-def log_in(monkeypatch):
+def log_in():
     """``log_in({address: what happens there})``; returns the address that it got in by."""
     clock = FakeClock()
 
     def attempt(answers, limit_s=60.0, each_s=15.0):
-        class Shell:
-            @staticmethod
-            def open(name, address, settings, deadline):
-                clock.advance(each_s)
-                if isinstance(answers[address], Exception):
-                    raise answers[address]
-                return answers[address]
-
-        monkeypatch.setattr(session, "SshShell", Shell)
         host = Addresses({"web1": GuestState.RUNNING}, clock)
         deadline = Deadline.after(limit_s, clock)
         info = host.find("web1", deadline)
         config = Config()
-        return session._log_in(info, config.for_guest("web1"), config, host, deadline)[0]
+        connector = Answers(clock, answers, each_s)
+        section = config.for_guest("web1")
+        return session._log_in(info, section, config, host, connector, deadline)[0]
 
     return attempt
 
@@ -87,3 +96,19 @@ def test_a_tolerance_by_flag_goes_before_a_guests_own_in_the_file(
     guest = load(file, environment=environment, flags=flags).config.for_guest("web1")
     assert guest.tolerance_s == tolerance_s
     assert (guest.address, guest.ssh.sudo) == ("10.0.0.9", True)
+
+
+def test_a_session_is_opened_through_the_connector_that_is_handed_down():
+    """Facts, sampler and second logins all come by it; no guest and no SSH is needed."""
+    clock = FakeClock()
+    connector = FakeConnector({"web1": FakeGuest(clock, offset_s=-5.0)})
+    host = FakeHypervisor({"web1": GuestState.RUNNING}, clock)
+    deadline = Deadline.after(30, clock)
+    opened = GuestSession.open(
+        host.find("web1", deadline), Config(), host, connector, deadline, clock
+    )
+    reading = opened.sampler.read(1, deadline)
+    assert abs(reading.offset_s + 5.0) <= reading.uncertainty_s
+    assert opened.boot_id_anew(Config(), host, connector, deadline) == opened.facts.boot_id
+    opened.close()
+    assert [shell.closed for shell in connector.opened] == [True, True]

@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test test-kvm test-vagrant test-unit lint bench bench-checks bench-clocks bench-compare \
+.PHONY: help setup run test mutants test-kvm test-vagrant test-unit lint bench bench-checks bench-clocks bench-compare \
 	bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,3 +59,7 @@ bench-reports: ## what reports and the history cost; needs no guests
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody
 	@$(ISOLATED) $(BIN)/python -m benchmarks.soak $(N)
+
+mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
+	@$(BIN)/mutmut run --max-children 2
+	@$(BIN)/mutmut results

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.extras import require
 from harness.core.settings import Config, Scope, UpdateSettings
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector
@@ -100,6 +101,7 @@ def announcement(
     if settings.notice_s is None:
         yield None
         return
+    require("events", "telling guests of a pause")
     from harness.events.announcer import EventNotice
     from harness.events.service import served
     from harness.events.store import Store

@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
+from harness.core.extras import require
 from harness.core.records import Outcome, RunRecord
 from harness.results.folder import RunFolder
 from harness.results.history.figures import RUN, figures_of
@@ -140,12 +141,13 @@ def _problems(findings: Iterable[Finding]) -> list[str]:
 
 def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
     """See that the runs are in the history, judge the night. A history that fails is a warning."""
-    from harness.results.history.store import History
-    from harness.results.history.verdict import judge
-
     if not night.runs:
         return
     try:
+        require("history", "the verdict on the night")
+        from harness.results.history.store import History
+        from harness.results.history.verdict import judge
+
         with History.open() as history:
             for folder in night.folders:
                 history.add(folder)

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from harness.core.errors import LabError, UsageError
 from harness.core.files import write_atomically
 from harness.core.identity import boot_id
@@ -155,6 +153,8 @@ def load() -> LabState | None:
 
 def write_config(state: LabState) -> None:
     """The lab's harness.toml: `harness run` works on it as on anybody's guests."""
+    import tomli_w  # here, so that a configuration is found without the extra [lab]
+
     guests = [
         {
             "name": guest.name,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core.errors import HarnessError
+from harness.core.extras import require
 from harness.core.files import write_atomically
 from harness.results.folder import RunFolder
 
@@ -22,6 +23,7 @@ LIMIT_S = 60.0
 
 def write_html(folder: RunFolder) -> Path:
     """Write ``report.html`` and return where it is. Raises HarnessError."""
+    require("reports", "report.html")
     from harness.results.report.html import FILE_NAME, render
 
     write_atomically(folder.path / FILE_NAME, render(folder))
@@ -30,6 +32,7 @@ def write_html(folder: RunFolder) -> Path:
 
 def remember(folder: RunFolder) -> None:
     """Put the run into the history. Raises HarnessError."""
+    require("history", "the history of runs")
     from harness.results.history.store import History
 
     with History.open() as history:

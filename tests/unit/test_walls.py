@@ -109,6 +109,26 @@ WALLS = {
     "nobody uses a shell": Wall(
         banned=(*SHELLS, SHELL_TRUE), breach="import subprocess as s\ns.run('ls', shell=yes)"
     ),
+    "only its room knows the libraries of an extra: events": Wall(
+        banned=("starlette", "uvicorn", "httptools"),
+        but=("harness.events",),
+        breach="from starlette.requests import Request",
+    ),
+    "only its room knows the libraries of an extra: reports": Wall(
+        banned=("jinja2", "matplotlib"),
+        but=("harness.results.report",),
+        breach="import matplotlib.pyplot",
+    ),
+    "only its room knows the libraries of an extra: history": Wall(
+        banned=("sqlalchemy", "alembic"),
+        but=("harness.results.history",),
+        breach="def f():\n    from alembic import command",
+    ),
+    "only its room knows the libraries of an extra: lab": Wall(
+        banned=("cryptography", "pycdlib", "tomli_w"),
+        but=("harness.lab",),
+        breach="import tomli_w",
+    ),
     "report/ and history/ read files, never guests": Wall(
         banned=("harness.host", "harness.guest", "libvirt", "paramiko"),
         within=("harness.results.report", "harness.results.history"),

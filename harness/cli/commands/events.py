@@ -13,6 +13,7 @@ from harness.cli.commands.common import json_option, out, print_json
 from harness.cli.commands.events_schedule import schedule
 from harness.cli.commands.events_serve import rehearse, serve
 from harness.core.errors import UsageError
+from harness.core.extras import require
 from harness.core.paths import state_dir
 from harness.core.timebase import SYSTEM_CLOCK
 from harness.results.report.words import printable
@@ -27,6 +28,7 @@ _WATCH_S = 0.2
 @click.group()
 def command() -> None:
     """Tell guests of a pause beforehand, as Azure's Scheduled Events do."""
+    require("events", "harness events")
 
 
 command.add_command(serve)

@@ -13,6 +13,7 @@ import click
 
 from harness.cli.commands.common import json_option, print_json, whoever_listens
 from harness.core.errors import UsageError
+from harness.core.extras import require
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ Examples:
 @click.pass_context
 def command(ctx: click.Context, url: str | None) -> None:
     """Runs over time: list, show, compare, trend, verdict. Each run adds itself."""
+    require("history", "the history of runs")
     from harness.results.history.store import History
 
     ctx.obj = ctx.with_resource(History.open(url))
@@ -292,6 +294,7 @@ def _print_bars(found: Sequence[tuple[Run, float]]) -> None:
 
 
 def _draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
+    require("reports", "a plot")
     from harness.core.files import write_atomically
     from harness.results.history.figures import KINDS
     from harness.results.report.figures import alone, line

@@ -15,6 +15,7 @@ from rich.text import Text
 from harness.cli.commands import lab_box
 from harness.cli.commands.common import json_option, load_config, out, print_json, say
 from harness.core.errors import HarnessError, UsageError
+from harness.core.extras import require
 from harness.core.timebase import Deadline
 from harness.results.report.words import printable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Real guests to try it on; nobody else's guests are touched."""
+    require("lab", "harness lab")
 
 
 command.add_command(lab_box.command)

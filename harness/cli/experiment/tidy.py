@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.experiment.conduct import Done, Experiment
-from harness.core.errors import UsageError
+from harness.core.errors import MissingCapability, UsageError
+from harness.core.extras import require
 from harness.core.files import write_atomically
 from harness.core.records import GuestRecord, RunRecord
 
@@ -92,7 +93,10 @@ def write(experiment: Experiment) -> tuple[list[Path], list[str]]:
         files.append(_parquet(experiment.folder / "results.parquet", found))
     except ImportError:
         warnings.append("no results.parquet: pip install 'harness[parquet]'")
-    files += _pictures(experiment.folder, found)
+    try:
+        files += _pictures(experiment.folder, found)
+    except MissingCapability as error:
+        warnings.append(f"no pictures: {error}")
     return files, warnings
 
 
@@ -121,6 +125,7 @@ def _unicode(value: Any) -> Any:
 
 
 def _pictures(folder: Path, found: Sequence[Row]) -> list[Path]:
+    require("reports", "a picture of the results")
     from harness.results.report.figures import alone, dots
 
     files = []

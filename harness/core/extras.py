@@ -1,0 +1,42 @@
+"""The optional parts of the installation: which libraries each brings, and whether they are here.
+
+``pip install harness`` brings what pausing guests and correcting clocks need. Everything else is
+an extra. A command calls :func:`require` before it imports a room whose libraries may be missing.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from harness.core.errors import MissingCapability
+
+#: Extra → the modules of the libraries it brings, as in ``pyproject.toml`` (a test compares them).
+LIBRARIES = {
+    "events": ("httptools", "starlette", "uvicorn"),
+    "reports": ("jinja2", "matplotlib"),
+    "history": ("alembic", "sqlalchemy"),
+    "lab": ("cryptography", "pycdlib", "tomli_w"),
+    "parquet": ("pyarrow",),
+    "postgresql": ("psycopg",),
+}
+
+
+def missing(extra: str) -> list[str]:
+    """Return the libraries of ``extra`` that are not installed; nothing is imported."""
+    return [name for name in LIBRARIES[extra] if find_spec(name) is None]
+
+
+def require(extra: str, what: str) -> None:
+    """Raise MissingCapability if a library of ``extra`` is not installed.
+
+    Args:
+        extra: a key of ``LIBRARIES``.
+        what: what needs it, as the subject of a sentence: ``the history of runs``.
+    """
+    absent = missing(extra)
+    if absent:
+        raise MissingCapability(
+            f"extra-{extra}",
+            f"{what} needs the extra [{extra}] (not installed: {', '.join(absent)})",
+            hint=f"pip install 'harness[{extra}]'",
+        )

@@ -8,7 +8,6 @@ request makes the window abandon its update; it never skips a resume, however of
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 from collections.abc import Callable
@@ -16,12 +15,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from harness.core.errors import Interrupted
+from harness.core.polling import readable
 from harness.core.timebase import Deadline
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-#: What fits into poll()'s C int: 24 days. Beyond it poll() raises, while guests are paused.
-_LONGEST_POLL_MS = 2**31 - 1
 
 
 class Interruption:
@@ -66,7 +63,7 @@ class Interruption:
 
     def pause(self, seconds: float) -> None:
         """Wait ``seconds``, or until we are asked to stop."""
-        select.select([self._fd], [], [], seconds)
+        readable([self._fd], Deadline.after(seconds))
 
     def finished(self, job: Job, deadline: Deadline, *alarms: int) -> bool:
         """Wait for ``job``; return False if something else ends the wait first.
@@ -74,14 +71,7 @@ class Interruption:
         That is the deadline, a signal that asks us to stop, or one of the ``alarms`` (descriptors)
         that becomes readable.
         """
-        poll = select.poll()
-        poll.register(job.done_fd, select.POLLIN)
-        for alarm in (self._fd, *alarms):
-            poll.register(alarm, select.POLLIN)
-        # Rounded up: poll() counts whole milliseconds and 0 would not wait at all.
-        timeout_ms = int(deadline.remaining_s() * 1000) + 1
-        ready = dict(poll.poll(min(timeout_ms, _LONGEST_POLL_MS)))
-        return job.done_fd in ready
+        return job.done_fd in readable((job.done_fd, self._fd, *alarms), deadline)
 
 
 class Job:

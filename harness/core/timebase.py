@@ -16,6 +16,9 @@ from typing import Protocol, TypeVar
 from harness.core.errors import DeadlineExpired, InfrastructureError
 
 NS_PER_S = 1_000_000_000
+#: What a foreign ``timeout=`` can take at most. Sockets and subprocesses wait with poll(), which
+#: counts milliseconds in a C int: OverflowError after 24.8 days.
+LONGEST_TIMEOUT_S = 24 * 86_400.0
 
 T = TypeVar("T")
 
@@ -81,8 +84,16 @@ class Deadline:
         return cls(clock.monotonic_ns() + round(seconds * NS_PER_S), seconds, clock)
 
     def remaining_s(self) -> float:
-        """Seconds left, never negative: fit to be handed to a foreign ``timeout=``."""
+        """Return the seconds left, never negative."""
         return max(0.0, (self.at_ns - self.clock.monotonic_ns()) / NS_PER_S)
+
+    def timeout_s(self) -> float:
+        """Return the seconds left for the ``timeout=`` of a socket or a subprocess.
+
+        At most LONGEST_TIMEOUT_S: what is given that much gives up after 24 days, and not at once
+        with an OverflowError.
+        """
+        return min(self.remaining_s(), LONGEST_TIMEOUT_S)
 
     @property
     def expired(self) -> bool:

@@ -72,7 +72,7 @@ class SshShell:
             with translated(guest, doing, deadline):
                 transport = _connect(address, settings.port, jump, deadline)
                 prefer_known(transport, known)
-                transport.start_client(timeout=deadline.remaining_s())
+                transport.start_client(timeout=deadline.timeout_s())
                 key = transport.get_remote_server_key()
             check(guest, address, key, known, settings)
             with translated(guest, f"logging in as {settings.user}", deadline):
@@ -87,7 +87,7 @@ class SshShell:
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run a command and collect what it prints."""
         with translated(self.guest, "running a command", deadline):
-            channel = self._transport.open_session(timeout=deadline.remaining_s())
+            channel = self._transport.open_session(timeout=deadline.timeout_s())
             try:
                 _start(self.guest, channel, command, deadline)
                 channel.shutdown_write()
@@ -108,7 +108,7 @@ class SshShell:
     def stream(self, command: str, deadline: Deadline) -> SshLineStream:
         """Start a long-lived line server."""
         with translated(self.guest, "starting a remote loop", deadline):
-            channel = self._transport.open_session(timeout=deadline.remaining_s())
+            channel = self._transport.open_session(timeout=deadline.timeout_s())
             try:
                 _start(self.guest, channel, command, deadline)
             except BaseException:
@@ -136,7 +136,7 @@ class SshLineStream:
         """Send a line, wait for one line."""
         data = line.encode() + b"\n"
         with translated(self._guest, "asking the remote loop", deadline):
-            self._channel.settimeout(deadline.remaining_s())
+            self._channel.settimeout(deadline.timeout_s())
             sent_ns = self._clock.monotonic_ns()
             try:
                 self._channel.sendall(data)
@@ -160,7 +160,7 @@ class SshLineStream:
 
     def _line(self, deadline: Deadline) -> tuple[bytes, int]:
         while b"\n" not in self._received:
-            self._channel.settimeout(deadline.remaining_s())
+            self._channel.settimeout(deadline.timeout_s())
             chunk = self._channel.recv(_CHUNK_BYTES)
             received_ns = self._clock.monotonic_ns()
             if not chunk:
@@ -186,16 +186,16 @@ def _connect(
 ) -> paramiko.Transport:
     if jump is not None:
         channel = jump._transport.open_channel(
-            "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=deadline.remaining_s()
+            "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=deadline.timeout_s()
         )
         transport = paramiko.Transport(channel)
     else:
-        connection = socket.create_connection((address, port), timeout=deadline.remaining_s())
+        connection = socket.create_connection((address, port), timeout=deadline.timeout_s())
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(connection)
     transport.daemon = True
     for name in ("banner_timeout", "handshake_timeout", "auth_timeout", "channel_timeout"):
-        setattr(transport, name, deadline.remaining_s())
+        setattr(transport, name, deadline.timeout_s())
     return transport
 
 
@@ -235,7 +235,7 @@ def _authenticate(transport: paramiko.Transport, settings: SshSettings, deadline
     """Offer keys one by one until one is taken. Raises paramiko.AuthenticationException."""
     refused: paramiko.AuthenticationException | None = None
     for key in _keys(settings, deadline):
-        transport.auth_timeout = deadline.remaining_s()
+        transport.auth_timeout = deadline.timeout_s()
         try:
             transport.auth_publickey(settings.user, key)
         except paramiko.AuthenticationException as error:
@@ -289,7 +289,7 @@ def _collect(channel: paramiko.Channel, deadline: Deadline) -> Completed:
     out = bytearray()
     errors = bytearray()
     while True:
-        channel.settimeout(deadline.remaining_s())
+        channel.settimeout(deadline.timeout_s())
         chunk = channel.recv(_CHUNK_BYTES)
         while channel.recv_stderr_ready():
             errors += channel.recv_stderr(_CHUNK_BYTES)
@@ -298,7 +298,7 @@ def _collect(channel: paramiko.Channel, deadline: Deadline) -> Completed:
         out += chunk
         if len(out) + len(errors) > OUTPUT_LIMIT_BYTES:
             raise paramiko.SSHException(f"more than {OUTPUT_LIMIT_BYTES} bytes of output")
-    if not channel.status_event.wait(deadline.remaining_s()):
+    if not channel.status_event.wait(deadline.timeout_s()):
         raise TimeoutError
     if channel.exit_status < 0:
         _check_connected(channel)

@@ -8,7 +8,6 @@ full disk holds the update, or us, up. Ending it ends its
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from harness.core.polling import readable
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import MARK, Family
 
@@ -58,10 +58,7 @@ class UpdateProcess:
 
     def wait(self, deadline: Deadline) -> int | None:
         """The return code, noticed at once; None if the deadline passes first."""
-        poll = select.poll()
-        poll.register(self._exit_fd, select.POLLIN)
-        # Rounded up: poll() counts whole milliseconds and 0 would not wait at all.
-        if not poll.poll(int(deadline.remaining_s() * 1000) + 1):
+        if not readable([self._exit_fd], deadline):
             return None
         # The last output may still be in the pipe; a daemon that holds it open is not waited for.
         self._reader.join(timeout=min(0.2, deadline.remaining_s()))

@@ -64,7 +64,7 @@ def ask(words: Sequence[str], deadline: Deadline, *, refusal_is: str | None = No
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=deadline.remaining_s(),
+            timeout=deadline.timeout_s(),
             env=environment,
         )
     except OSError as error:

@@ -92,6 +92,12 @@ def test_a_command_returns_its_output_and_status(shell):
     assert shell.run("kill -9 $$", soon(), check=False).returncode != 0
 
 
+def test_a_limit_of_many_days_is_no_error(log_in):
+    """A socket's timeout is milliseconds in a C int; the longest that harness.toml may say fits."""
+    shell = log_in(Deadline.after(1e7), connect_timeout_s=1e7)
+    assert shell.run("echo out", Deadline.after(1e7)).stdout == "out\n"
+
+
 def test_a_command_that_fails_raises_with_everything_it_said(shell):
     """Status, both outputs, and its last words in the message; the connection lives on."""
     with pytest.raises(CommandFailed, match="web1: .*status 3: bye") as caught:

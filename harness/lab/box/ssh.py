@@ -41,7 +41,7 @@ def execute(box: BoxState, remote: str, deadline: Deadline, feed: Path | None = 
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=max(1.0, deadline.remaining_s()),
+            timeout=max(1.0, deadline.timeout_s()),
         )
     except FileNotFoundError as error:
         raise LabError("ssh is not installed", hint="make setup") from error

@@ -7,7 +7,6 @@ the other side has died, which the kernel delivers whatever killed it.
 from __future__ import annotations
 
 import json
-import select
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from harness.core.errors import GuardianLost
+from harness.core.polling import readable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
 #: Starting it includes a Python interpreter and a connection to libvirt.
@@ -97,7 +97,8 @@ class Guardian:
     @property
     def lost(self) -> bool:
         """See :class:`Guard`."""
-        return self._readable(0.0) and not self._received(socket.MSG_PEEK)
+        now = Deadline.after(0.0, self._clock)
+        return self._readable(now) and not self._received(socket.MSG_PEEK)
 
     def arm(self, limit_s: float, mark: str) -> None:
         """See :class:`Guard`."""
@@ -120,7 +121,7 @@ class Guardian:
         deadline = Deadline.after(seconds, self._clock)
         with suppress(OSError):  # it has died; so the next read says
             self._socket.send(json.dumps(request).encode())
-        while self._readable(deadline.remaining_s()):
+        while self._readable(deadline):
             packet = self._received()
             if not packet:
                 return None
@@ -129,11 +130,9 @@ class Guardian:
                 return answer
         return None
 
-    def _readable(self, seconds: float) -> bool:
+    def _readable(self, deadline: Deadline) -> bool:
         # Not by the socket's own timeout: Python waits for that even with MSG_DONTWAIT.
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(readable([self._socket.fileno()], deadline))
 
     def _received(self, flags: int = 0) -> bytes:
         try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError
+from harness.core.polling import readable
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
@@ -78,10 +78,8 @@ class Watch:
 
     def _hear(self) -> bool:
         """Wait for the run; False if the limit is reached first."""
-        poll = select.poll()
-        poll.register(self._run, select.POLLIN)
-        timeout_ms = int(self._armed.until.remaining_s() * 1000) + 1 if self._armed else None
-        return bool(poll.poll(timeout_ms))
+        until = self._armed.until if self._armed else None
+        return bool(readable([self._run.fileno()], until))
 
     def _packet(self) -> bytes:
         try:

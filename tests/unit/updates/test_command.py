@@ -87,6 +87,11 @@ def test_a_command_that_succeeds_is_applied_and_its_output_kept(context, script)
     assert applied.output.stat().st_mode & 0o077 == 0
 
 
+def test_a_budget_of_many_days_is_waited_for(context, script):
+    """poll() counts milliseconds in a C int; guests are paused when a command is waited for."""
+    assert command(script("exit 0")).apply(context, Deadline.after(3e6)).returncode == 0
+
+
 def test_the_command_sees_its_environment_and_no_input(context, script, monkeypatch):
     """HARNESS_* says what is updated, guest names are JSON data, and stdin is empty."""
     monkeypatch.setenv("INHERITED", "yes")

@@ -83,6 +83,14 @@ def test_it_resumes_what_the_run_held_when_the_run_dies(bench):
     assert {e["by"] for e in entries if e["event"] == "resumed"} == {"guardian"}
 
 
+def test_a_budget_of_many_days_can_be_guarded(bench):
+    """poll() counts milliseconds in a C int; a guardian that fails on that guards nobody."""
+    assert bench.arm(limit_s=3e6) == {"to": "arm"}
+    bench.pause("a")
+    bench.die()
+    assert bench.hypervisor.states["a"] is RUNNING
+
+
 def test_it_resumes_at_the_limit_though_the_run_lives(bench):
     """A run that is stopped or stuck; and it goes on serving."""
     bench.arm(limit_s=0.2)

@@ -1,0 +1,34 @@
+"""Waiting on descriptors until a deadline: the only module that calls poll().
+
+poll() counts milliseconds in a C int, which overflows after 24 days. A budget may be longer.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Sequence
+
+from harness.core.timebase import LONGEST_TIMEOUT_S, Deadline
+
+
+def readable(descriptors: Sequence[int], deadline: Deadline | None) -> frozenset[int]:
+    """Wait until at least one of ``descriptors`` is readable, has ended or is broken.
+
+    Args:
+        descriptors: open file descriptors.
+        deadline: when to give up; None waits without a limit.
+
+    Returns:
+        The descriptors that are; empty if the deadline passed first. What is readable already is
+        returned even if no time is left. May be called from any thread.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        left_s = None if deadline is None else deadline.timeout_s()
+        # Rounded up: 0 would not wait at all while there is time left.
+        found = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
+        if found or left_s != LONGEST_TIMEOUT_S:
+            return frozenset(descriptor for descriptor, _ in found)

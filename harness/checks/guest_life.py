@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.core.process_stat import parse_stat
+
 
 @dataclass(frozen=True)
 class Look:
@@ -84,14 +86,13 @@ def _uptime(draft: _Draft, line: str) -> None:
 
 
 def _stat(draft: _Draft, line: str) -> None:
-    """A line of /proc/PID/stat; the name may hold spaces and parentheses."""
-    head, _, rest = line.rpartition(")")
-    pid, _, name = head.partition(" (")
-    fields = rest.split()
-    if not pid.isdecimal() or len(fields) < 20:
+    """A line of /proc/PID/stat."""
+    try:
+        stat = parse_stat(line)
+    except ValueError:
         return  # a name with a newline in it: this is the half of a line
-    if int(fields[1]) != _KTHREADD and int(pid) != _KTHREADD:
-        draft.processes[int(pid), int(fields[19])] = name
+    if stat.parent != _KTHREADD and stat.pid != _KTHREADD:
+        draft.processes[stat.pid, stat.start_ticks] = stat.name
 
 
 def _mount(draft: _Draft, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the last lines of those that others write."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise InfrastructureError(f"cannot write {path}: {error.strerror}") from error
+
+
+def last_lines(log: Path, count: int = 1) -> str:
+    """Return the last ``count`` lines of a log that are not blank, joined by `` / ``.
+
+    "" if there is no such line or no such file.
+    """
+    said = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return " / ".join([line.strip() for line in said if line.strip()][-count:])

@@ -7,16 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-_START_TICKS = 19  # field 22 of /proc/PID/stat, counted after the command's ")"
-
-
-def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
-    """When a process was started, in clock ticks since boot. Raises OSError if it is gone.
-
-    The command name may itself hold spaces and parentheses, so count from the last one.
-    """
-    stat = (proc / str(pid) / "stat").read_bytes()
-    return int(stat.rpartition(b")")[2].split()[_START_TICKS])
+from harness.core.process_stat import start_ticks
 
 
 def who_am_i() -> dict[str, Any]:

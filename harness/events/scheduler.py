@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import EventError, JournalError
-from harness.core.identity import start_ticks
+from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.store import Store
@@ -151,8 +151,8 @@ def _lives(owner: str) -> bool:
             return False  # its folder is gone
     try:
         pid, ticks, *_ = rest.split(" ")
-        return start_ticks(int(pid)) == int(ticks)
-    except (OSError, ValueError):
+        return is_same_process(int(pid), int(ticks))
+    except ValueError:
         return False
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import EventError
+from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.server import is_served
 
@@ -59,8 +60,7 @@ class Service:
             except BlockingIOError as error:
                 raise NotYet("it has not said so") from error
             if not answer:
-                lines = self._log.read_text(errors="replace").strip().splitlines()
-                why = lines[-1].removeprefix("harness: ") if lines else "it said nothing"
+                why = last_lines(self._log).removeprefix("harness: ") or "it said nothing"
                 raise EventError(f"events cannot be served: {why}")
 
         wait_for(look, what="starting the events server", deadline=Deadline.after(_START_S))

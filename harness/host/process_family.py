@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+from harness.core.process_stat import PROC, read_stat
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 
 #: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
@@ -31,7 +31,7 @@ class Family:
 
     def pids(self) -> frozenset[int]:
         """Everybody of it that lives now."""
-        living = {kin.pid: kin for kin in map(_read, os.listdir("/proc")) if kin}
+        living = {kin.pid: kin for kin in map(_read, os.listdir(PROC)) if kin}
         family = {
             pid
             for pid, kin in living.items()
@@ -78,15 +78,13 @@ def _read(pid: str) -> _Kin | None:
     """A living process as /proc shows it; None if it has ended, or is a zombie, or no process."""
     if not pid.isdecimal():
         return None
-    folder = Path("/proc", pid)
     try:
-        # After the last ")" come state, ppid, pgrp, session; the name may hold anything.
-        state, parent, _, session = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:4]
+        stat = read_stat(int(pid))
     except OSError:
         return None
     environment = b""
     with suppress(OSError):  # another user's: known by its session or its parent, if at all
-        environment = (folder / "environ").read_bytes()
-    if state in (b"Z", b"X"):
+        environment = (PROC / pid / "environ").read_bytes()
+    if stat.state in "ZX":
         return None
-    return _Kin(int(pid), int(parent), int(session), frozenset(environment.split(b"\0")))
+    return _Kin(stat.pid, stat.parent, stat.session, frozenset(environment.split(b"\0")))

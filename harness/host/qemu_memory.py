@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.identity import start_ticks
+from harness.core.process_stat import PROC, is_same_process, read_stat
 from harness.host.protocol import ProcessIdentity
 
 
@@ -23,17 +23,12 @@ class Resident:
     """Major faults since its start × the size of a page."""
 
 
-PROC = Path("/proc")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_MAJOR_FAULTS = 9  # field 12 of /proc/PID/stat, counted after the command's ")"
 
 
 def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
     """Whether that very process is still there, and not another of the same pid."""
-    try:
-        return start_ticks(process.pid, proc) == process.start_ticks
-    except OSError:
-        return False
+    return is_same_process(process.pid, process.start_ticks, proc)
 
 
 def resident(pid: int, proc: Path = PROC) -> Resident:
@@ -44,8 +39,7 @@ def resident(pid: int, proc: Path = PROC) -> Resident:
         name, _, value = line.partition(":")
         if name in sizes:
             sizes[name] = int(value.split()[0]) * 1024
-    fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
-    faults = int(fields[_MAJOR_FAULTS])
+    faults = read_stat(pid, proc).major_faults
     return Resident(sizes["VmRSS"], sizes["VmSwap"], faults * _PAGE_BYTES)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.core.identity import start_ticks
+from harness.core.process_stat import start_ticks
 from harness.host.protocol import ProcessIdentity
 
 

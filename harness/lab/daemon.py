@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import (
     ConnectionLost,
-    DeadlineExpired,
     HypervisorError,
     LabError,
     MissingCapability,
 )
-from harness.core.identity import start_ticks
+from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor
+from harness.lab import detached
+from harness.lab.detached import Detached
 
 Progress = Callable[[str], None]
 
 #: In the order in which they are started; ended in reverse.
 _DAEMONS = ("virtlogd", "libvirtd")
 _START_S = 30.0
-_STOP_S = 10.0
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 #: A constant, given to a shell because bind-mounting and becoming the daemon are two steps.
 _MASK_KVM = 'mount --bind "$1" /dev/kvm && exec "$0"'
 
@@ -48,12 +45,9 @@ class Daemon:
     start_ticks: int
 
     @property
-    def alive(self) -> bool:
-        """Whether that very process is still there."""
-        try:
-            return start_ticks(self.pid) == self.start_ticks
-        except OSError:
-            return False
+    def process(self) -> Detached:
+        """The process, whether it lives or not."""
+        return Detached(self.pid, self.start_ticks)
 
 
 def answers(uri: str) -> bool:
@@ -102,24 +96,8 @@ def _start(name: str, logs: Path, keep_open: int | None) -> Daemon:
     if Path("/dev/kvm").exists() and probe().accelerator != "kvm":
         mask = _device_nobody_may_open(logs / "no-kvm")
         command = ["unshare", "--mount", "sh", "-c", _MASK_KVM, program, str(mask)]
-    output = os.open(logs / f"{name}.log", _LOG_FLAGS, 0o600)
-    try:
-        # Not subprocess: the daemon is meant to outlive this process, which would complain.
-        pid = os.posix_spawnp(
-            command[0],
-            command,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-                *([] if keep_open is None else [(os.POSIX_SPAWN_DUP2, keep_open, 3)]),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(output)
-    return Daemon(name, pid, start_ticks(pid))
+    started = detached.start(command, logs / f"{name}.log", keep_open=keep_open)
+    return Daemon(name, started.pid, started.start_ticks)
 
 
 def _device_nobody_may_open(path: Path) -> Path:
@@ -131,9 +109,9 @@ def _device_nobody_may_open(path: Path) -> Path:
 
 def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:
     def probe_it() -> None:
-        if not _lives(daemon):
-            tail = (logs / f"{daemon.name}.log").read_text(errors="replace").splitlines()[-1:]
-            raise LabError(f"{daemon.name} ended at once: {' '.join(tail) or 'no message'}")
+        if not daemon.process.lives():
+            said = last_lines(logs / f"{daemon.name}.log") or "no message"
+            raise LabError(f"{daemon.name} ended at once: {said}")
         try:
             LibvirtHypervisor.open(uri, Deadline.after(_START_S)).close()
         except HypervisorError as error:
@@ -145,26 +123,4 @@ def _wait_until_it_answers(uri: str, daemon: Daemon, logs: Path) -> None:
 def stop(daemons: Sequence[Daemon]) -> None:
     """End what ``ensure`` started, last first. Raises DeadlineExpired if one cannot be ended."""
     for daemon in reversed(daemons):
-        try:
-            _end(daemon, signal.SIGTERM)
-        except DeadlineExpired:
-            _end(daemon, signal.SIGKILL)
-
-
-def _end(daemon: Daemon, sign: signal.Signals) -> None:
-    if not _lives(daemon):
-        return
-    os.kill(daemon.pid, sign)
-
-    def look() -> None:
-        if _lives(daemon):
-            raise NotYet(f"pid {daemon.pid} is still there")
-
-    what, deadline = f"stopping {daemon.name}", Deadline.after(_STOP_S)
-    wait_for(look, what=what, deadline=deadline, interval_s=0.05)
-
-
-def _lives(daemon: Daemon) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(daemon.pid, os.WNOHANG)  # ours to reap if we are its parent
-    return daemon.alive
+        daemon.process.end(f"stopping {daemon.name}")

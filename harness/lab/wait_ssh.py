@@ -5,22 +5,17 @@ Our images and cloud-init install the guest's keys before they start the SSH ser
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from harness.core.errors import HarnessError, LabError
 from harness.core.fanout import errors, fan_out
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.lab.ssh_banner import SSH_PORT, console_hint, expect_ssh_banner
 from harness.lab.state import LabGuest
 
-_SSH_PORT = 22
-_BANNER = b"SSH-"
-#: Under emulation sshd may take seconds to say hello; asking again would only slow it down.
 _ATTEMPT_S = 10.0
-_CONSOLE_LINES = 3
 
 
 def wait_for_ssh(
@@ -49,31 +44,17 @@ def wait_for_ssh(
 
 
 def _unanswered(guest: LabGuest, error: HarnessError) -> LabError:
-    log = Path(guest.serial_log)
-    said = log.read_text(errors="replace").split("\n") if log.exists() else []
-    last = [line.strip() for line in said if line.strip()][-_CONSOLE_LINES:]
-    console = " / ".join(last) or "nothing"
     return LabError(
         f"does not answer SSH: {error.message}",
         guest=guest.name,
-        hint=f"its console said last: {console}",
+        hint=console_hint(Path(guest.serial_log)),
     )
 
 
 def _look(guest: LabGuest, lives: Callable[[str], bool]) -> None:
     try:
-        _banner(guest.address)
+        expect_ssh_banner(guest.address, SSH_PORT, _ATTEMPT_S)
     except NotYet:
         if not lives(guest.uuid):
             raise LabError("has ended while it booted") from None
         raise
-
-
-def _banner(address: str) -> None:
-    """Raises NotYet until an SSH server introduces itself."""
-    try:
-        with closing(socket.create_connection((address, _SSH_PORT), _ATTEMPT_S)) as connection:
-            if connection.recv(len(_BANNER)) != _BANNER:
-                raise NotYet(f"{address}: port {_SSH_PORT} is not SSH yet")
-    except OSError as error:
-        raise NotYet(f"{address}: {error.strerror or error}") from error

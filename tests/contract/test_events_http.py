@@ -118,7 +118,7 @@ def publish(store, guest, *, scope=None, domain="0", in_s=900):
 
 
 def _ticks():
-    from harness.core.identity import start_ticks
+    from harness.core.process_stat import start_ticks
 
     return start_ticks(os.getpid())
 

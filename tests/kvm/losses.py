@@ -15,12 +15,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core.errors import DeadlineExpired
+from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.lab.box import qemu, ssh, state
 
@@ -101,13 +101,11 @@ def look_for_stall(record: dict[str, Any]) -> None:
 
 
 def _last_words() -> str:
-    said = [f"{log.name}: {_tail(log)}" for log in (state.serial_log(), state.qemu_log())]
+    said = [
+        f"{log.name}: {last_lines(log, _LAST_LINES) or 'nothing'}"
+        for log in (state.serial_log(), state.qemu_log())
+    ]
     return "; ".join(said)
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return " / ".join([line.strip() for line in lines if line.strip()][-_LAST_LINES:]) or "nothing"
 
 
 class Losses:

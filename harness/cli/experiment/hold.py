@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, JournalError
+from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.folder import RunFolder, all_runs
 from harness.results.journal import FILE_NAME, read
@@ -49,8 +50,7 @@ def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
 
     def look() -> Held:
         if process.poll() is not None:
-            said = log.read_text(errors="replace").strip().splitlines()
-            last = said[-1] if said else f"status {process.returncode}"
+            last = last_lines(log) or f"status {process.returncode}"
             raise InfrastructureError(f"nothing is held: {last}", hint=f"all of it is in {log}")
         return _found(process, state_dir)
 

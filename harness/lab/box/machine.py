@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from harness.core.errors import (
     MissingCapability,
     UsageError,
 )
+from harness.core.files import last_lines
 from harness.core.identity import boot_id
-from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.core.timebase import Deadline, Stopwatch, wait_for
 from harness.host.accelerator import resolve
+from harness.lab import detached
 from harness.lab.box import qemu, ssh, state
 from harness.lab.box.checkout import pack
 from harness.lab.box.state import BoxState, box_dir
@@ -26,14 +27,12 @@ from harness.lab.images import Image, ensure
 from harness.lab.inputs import checkout
 from harness.lab.keys import new_key
 from harness.lab.seed import Seed, append_to_initrd
+from harness.lab.ssh_banner import console_hint, expect_ssh_banner
 
 Progress = Callable[[str], None]
 
 IMAGE = "labbox"
-#: Under emulation sshd may take long to say hello; asking again would only slow it down.
 _ATTEMPT_S = 20.0
-_BANNER = b"SSH-"
-_CONSOLE_LINES = 3
 #: What was in the checkout and is no longer must not be found in the box either.
 _UNPACK = (
     "cd /opt/harness && rm -rf harness vm-images scripts tests benchmarks && tar -xf -"
@@ -125,8 +124,8 @@ def _boot(box: BoxState, deadline: Deadline, progress: Progress) -> BoxState:
     state.known_hosts().write_text(f"{name} {(folder / 'host_key.pub').read_text()}\n")
     progress(f"booting the box ({box.accelerator}, {box.cpus} CPUs, {box.memory_mib} MiB)")
     words = qemu.command(box, Path(box.image, "kernel"), folder)
-    pid, ticks = qemu.start(words, state.qemu_log())
-    box = replace(box, pid=pid, start_ticks=ticks, boot_id=boot_id())
+    started = detached.start(words, state.qemu_log(), truncate=True)
+    box = replace(box, pid=started.pid, start_ticks=started.start_ticks, boot_id=boot_id())
     state.save(box)
     _wait_for_ssh(box, deadline)
     progress(f"the box answers SSH after {watch.elapsed_s():.0f} s")
@@ -145,30 +144,14 @@ def bring_checkout(box: BoxState, deadline: Deadline) -> None:
 def _wait_for_ssh(box: BoxState, deadline: Deadline) -> None:
     def look() -> None:
         if not qemu.lives(box):
-            said = _last_words(state.qemu_log())
+            said = last_lines(state.qemu_log(), 3) or "nothing"
             raise LabError(f"the box's QEMU has ended: {said}", hint="is its memory available?")
-        try:
-            with closing(socket.create_connection((state.HOST, box.port), _ATTEMPT_S)) as there:
-                there.settimeout(_ATTEMPT_S)
-                if there.recv(len(_BANNER)) != _BANNER:
-                    raise NotYet("port 22 is not SSH yet")
-        except OSError as error:
-            raise NotYet(str(error)) from error
+        expect_ssh_banner(state.HOST, box.port, _ATTEMPT_S)
 
     try:
         wait_for(look, what="booting the box", deadline=deadline, interval_s=0.5)
     except DeadlineExpired as error:
-        console = _last_words(state.serial_log())
-        raise LabError(
-            f"the box {error.message}", hint=f"its console said last: {console}"
-        ) from error
-
-
-def _last_words(log: Path) -> str:
-    said = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return (
-        " / ".join([line.strip() for line in said if line.strip()][-_CONSOLE_LINES:]) or "nothing"
-    )
+        raise LabError(f"the box {error.message}", hint=console_hint(state.serial_log())) from error
 
 
 def running() -> BoxState:

@@ -1,17 +1,12 @@
-"""The QEMU of the box: its command line, its start, its end."""
+"""The QEMU of the box: its command line, whether it runs, its end."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import socket
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
-from harness.core.errors import DeadlineExpired, LabError, MissingCapability
-from harness.core.identity import start_ticks
-from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.core.errors import DeadlineExpired, LabError
 from harness.lab.box.state import HOST, BoxState
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in
@@ -23,8 +18,6 @@ _CPU = {
 #: How many CPUs a box gets unless somebody says. With two of them QEMU's emulated SVM loses
 #: guests and whole boxes now and then (docs/lab-box.md); with one it has not, and is as quick.
 CPUS = {"kvm": 2, "tcg": 1}
-_STOP_S = 10.0
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 def free_port() -> int:
@@ -54,36 +47,9 @@ def command(box: BoxState, kernel: Path, folder: Path) -> list[str]:
     ]
 
 
-def start(words: list[str], log: Path) -> tuple[int, int]:
-    """Start QEMU so that it outlives us; its pid and start time."""
-    program = shutil.which(words[0])
-    if program is None:
-        raise MissingCapability("qemu", f"{words[0]} is not installed", hint="make setup")
-    output = os.open(log, _LOG_FLAGS, 0o600)
-    try:
-        # Not subprocess: QEMU is meant to outlive this process, which would complain.
-        pid = os.posix_spawn(
-            program,
-            words,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(output)
-    return pid, start_ticks(pid)
-
-
 def lives(box: BoxState) -> bool:
-    """Whether its QEMU runs; one that has ended and is our child is reaped."""
-    if box.pid is not None:
-        with suppress(ChildProcessError):
-            os.waitpid(box.pid, os.WNOHANG)
-    return box.alive
+    """Return True if its QEMU runs; one that has ended and is our child is reaped."""
+    return box.process is not None and box.process.lives()
 
 
 def end(box: BoxState, at_once: bool = False) -> None:
@@ -91,20 +57,8 @@ def end(box: BoxState, at_once: bool = False) -> None:
 
     Raises LabError if it cannot be ended.
     """
-    for sign in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
-        with suppress(DeadlineExpired):
-            return _signal(box, sign)
-    raise LabError(f"the box's QEMU (pid {box.pid}) cannot be ended")
-
-
-def _signal(box: BoxState, sign: signal.Signals) -> None:
-    if box.pid is None or not lives(box):
-        return
-    with suppress(ProcessLookupError):
-        os.kill(box.pid, sign)
-
-    def look() -> None:
-        if lives(box):
-            raise NotYet(f"pid {box.pid} is still there")
-
-    wait_for(look, what="stopping the box", deadline=Deadline.after(_STOP_S), interval_s=0.05)
+    try:
+        if box.process is not None:
+            box.process.end("stopping the box", at_once=at_once)
+    except DeadlineExpired as error:
+        raise LabError(f"the box's QEMU (pid {box.pid}) cannot be ended") from error

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
 from harness.core.files import write_atomically
-from harness.core.identity import boot_id, start_ticks
+from harness.core.identity import boot_id
 from harness.core.paths import state_dir
+from harness.lab.detached import Detached
 
 USER = "root"
 HOST = "127.0.0.1"
@@ -36,14 +37,11 @@ class BoxState:
     start_ticks: int | None = None
 
     @property
-    def alive(self) -> bool:
-        """Whether its very QEMU is still there."""
-        if self.pid is None or self.boot_id != boot_id():
-            return False
-        try:
-            return start_ticks(self.pid) == self.start_ticks
-        except OSError:
-            return False
+    def process(self) -> Detached | None:
+        """Its QEMU, whether it lives or not; None if this boot of the machine has none."""
+        if self.pid is None or self.start_ticks is None or self.boot_id != boot_id():
+            return None
+        return Detached(self.pid, self.start_ticks)
 
 
 def box_dir() -> Path:

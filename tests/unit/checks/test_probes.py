@@ -30,7 +30,7 @@ from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
-from harness.core.identity import start_ticks
+from harness.core.process_stat import start_ticks
 from harness.core.settings import ChecksSection, Config, OwnCheckSection, UpdateSettings
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts

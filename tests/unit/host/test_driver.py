@@ -22,7 +22,7 @@ from harness.core.errors import (
     MissingCapability,
     WrongState,
 )
-from harness.core.identity import start_ticks
+from harness.core.process_stat import start_ticks
 from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
 from harness.host.lifecycle import GuestState, StateReading

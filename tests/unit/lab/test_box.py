@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import LabError, UsageError
-from harness.core.identity import boot_id, start_ticks
+from harness.core.identity import boot_id
+from harness.core.process_stat import start_ticks
 from harness.lab import images, inputs
 from harness.lab.box import machine as boxes
 from harness.lab.box import qemu, ssh, state

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.core.identity import boot_id, start_ticks
+from harness.core.identity import boot_id
+from harness.core.process_stat import start_ticks
 from harness.lab.box import state
 from tests.kvm import losses
 from tests.kvm.losses import BoxLost, GuestEnded, GuestStalled, Losses

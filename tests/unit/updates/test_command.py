@@ -32,7 +32,8 @@ def context(tmp_path):
     """
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    return UpdateContext(f"run-{tmp_path.name}", run_dir, "../0", (EVIL, "web1"), tmp_path, 30.0)
+    run_id = f"run-{tmp_path.name}-{os.getpid()}"  # other sessions run this too
+    return UpdateContext(run_id, run_dir, "../0", (EVIL, "web1"), tmp_path, 30.0)
 
 
 @pytest.fixture

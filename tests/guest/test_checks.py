@@ -40,7 +40,7 @@ from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
-from tests.unit.checks.test_judges import GOOD
+from harness.testing.evidence import GOOD
 
 AGENT = "[c]ommands, endings"
 

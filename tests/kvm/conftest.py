@@ -12,7 +12,7 @@ over all boxes and says nothing, pytest-xdist issue 1386.)
 
 Requires: HARNESS_REQUIRE=kvm, as `make test-kvm` sets it; else the tests are skipped, because the
 box takes a machine of two cores for itself. HARNESS_KVM_BOX names the state folder of a box that
-is up already: it is used, and left up. What emulation does now and then: tests/kvm/losses.py.
+is up already: it is used, and left up. What emulation does now and then: tests/losses.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import pytest
 
 from harness.lab.box import ssh, state
 from harness.testing.required import required
-from tests.kvm import losses
+from tests import losses
 
 CONFIG = "/root/.local/state/harness/lab/kvm.toml"
 #: What ssh ends with when it has no connection (any more).

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 import tomli_w
 
 from harness.lab.box import state
-from tests.kvm import losses
+from tests import losses
 from tests.kvm.test_maintenance import checks
 
 #: The lab in the box.

@@ -17,18 +17,8 @@ from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers, Units
 from harness.checks.vcpus import VcpuTime
-from tests.unit.checks.test_judges import (
-    ERROR,
-    FAIL,
-    GOOD,
-    LOOK,
-    PASS,
-    RESIDENT,
-    SKIP,
-    TESTIMONY,
-    told,
-    verdict,
-)
+from harness.testing.evidence import GOOD, LOOK, RESIDENT, TESTIMONY, told
+from tests.unit.checks.test_judges import ERROR, FAIL, PASS, SKIP, verdict
 
 MIB = 1 << 20
 WATCHED = [name for name, check in CHECKS.items() if check.needs]

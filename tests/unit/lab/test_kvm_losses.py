@@ -11,8 +11,8 @@ import pytest
 from harness.core.identity import boot_id
 from harness.core.process_stat import start_ticks
 from harness.lab.box import state
-from tests.kvm import losses
-from tests.kvm.losses import BoxLost, GuestEnded, GuestStalled, Losses
+from tests import losses
+from tests.losses import BoxLost, GuestEnded, GuestStalled, Losses
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.core.errors import GuestNotFound, HypervisorError, WrongState
 from harness.core.records import HostRecord
@@ -97,7 +97,7 @@ class FakeHypervisor:
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         return ProcessIdentity(1, 1)
 
-    def addresses(self, uuid: str, deadline: Deadline) -> list[str]:
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         return []
 
     def leases(self, deadline: Deadline) -> dict[str, str]:

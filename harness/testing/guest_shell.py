@@ -1,0 +1,205 @@
+"""The shell of a guest in memory: the commands and programs that a maintenance runs in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from harness.checks.probes.canary import pattern
+from harness.checks.probes.programs import sh_canary
+from harness.clock.agents import agent
+from harness.core.errors import CommandFailed, ProbeError
+from harness.core.timebase import NS_PER_S, Deadline
+from harness.guest.protocol import Completed, LineStream, posix
+from harness.testing.guest import FakeGuest
+
+_DISK_BLOCK_S = 0.02
+_LIFE = """=== uptime
+{uptime_s:.2f} 0.00
+=== stat
+1 (init) S 0{zeros} 5 0
+=== mounts
+/dev/vda1 / ext4 rw,relatime 0 0
+=== tcp
+=== snmp
+"""
+_Answer = Callable[[str], str]
+
+
+class InMemoryShell:
+    """A GuestShell of a :class:`FakeGuest`; it runs only what harness runs in guests."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self.guest = guest.name
+        self._guest = guest
+        self._closed = False
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
+        """Run one of the known commands; any other ends with status 127."""
+        self._guest.asked.append(command)
+        with self._guest.answering("running a command", deadline):
+            done = self._run(command)
+        if check and done.returncode:
+            raise CommandFailed(
+                f"status {done.returncode}: {done.stderr}",
+                returncode=done.returncode,
+                stdout=done.stdout,
+                stderr=done.stderr,
+                guest=self.guest,
+            )
+        return done
+
+    def _run(self, command: str) -> Completed:
+        guest = self._guest
+        if "say boot_id" in command:
+            return Completed(0, _facts(guest), "")
+        if "/dev/kmsg" in command:
+            guest.kernel_log.append(command.partition("echo ")[2].partition(">")[0].strip(" '\"\\"))
+            return Completed(0, "", "")
+        if "=== uptime" in command:
+            return Completed(0, _life(guest), "")
+        log = "\n".join(guest.kernel_log) + "\n"
+        if "boot_id" in command:
+            return Completed(0, f"{guest.boot_id}\n{log}", "")
+        if "dmesg" in command:
+            return Completed(0, log, "")
+        if command.startswith("chronyc") and guest.time_daemon == "chronyd":
+            return Completed(0, "200 OK\n", "")
+        return Completed(127, "", "not found")
+
+    def stream(self, command: str, deadline: Deadline) -> LineStream:
+        """Start a clock agent, a witness's program or ``cat``."""
+        guest = self._guest
+        guest.asked.append(command)
+        with guest.answering("starting a program", deadline):
+            for interpreter in guest.interpreters:
+                for sudo in (False, True):
+                    if command == agent(interpreter, sudo=sudo).command:
+                        return InMemoryStream(guest, ClockAgent(guest).answer)
+            if command == posix("exec cat"):
+                return InMemoryStream(guest, lambda line: line)
+            if command == sh_canary() or "python3" in command:
+                return InMemoryStream(guest, WitnessProgram(guest).answer, greeting="ready")
+        return InMemoryStream(guest, None)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class InMemoryStream:
+    """A LineStream to a program of a :class:`FakeGuest`; ``answer`` None: it has ended."""
+
+    def __init__(self, guest: FakeGuest, answer: _Answer | None, greeting: str = "") -> None:
+        self._guest = guest
+        self._answer = answer
+        self._said = [greeting] if greeting else []
+
+    def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
+        """Answer when the guest runs; stamped as a real exchange is."""
+        self._guest.asked.append(line)
+        sent_ns = self._guest.clock.monotonic_ns()
+        with self._guest.answering("asking the remote loop", deadline):
+            if self._answer is None:
+                raise ProbeError("the remote loop ended: not found", guest=self._guest.name)
+            answer = self._answer(line)
+        return sent_ns, answer, self._guest.clock.monotonic_ns()
+
+    def listen(self, deadline: Deadline) -> tuple[str, int]:
+        """The greeting of a program that has one."""
+        with self._guest.answering("listening to the remote loop", deadline):
+            if not self._said:
+                raise ProbeError("the remote loop ended", guest=self._guest.name)
+            return self._said.pop(0), self._guest.clock.monotonic_ns()
+
+    def close(self) -> None:
+        """End the program."""
+        self._answer = None
+
+
+class ClockAgent:
+    """The clock agent's protocol (:mod:`harness.clock.agents`)."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self._guest = guest
+
+    def answer(self, line: str) -> str:
+        """One answer, numbered as its question."""
+        what, number, *values = line.split(" ")
+        guest, said = self._guest, "ok"
+        if what == "h":
+            said = f"hello {guest.abilities}"
+        elif what == "r":
+            now_ns, monotonic_ns = guest.realtime_ns(), guest.monotonic_ns()
+            said = f"{now_ns} {now_ns + 1} {monotonic_ns} {monotonic_ns}"
+            said = "what?" if guest.agent_nonsense else said
+        elif what == "c":
+            said = str(guest.realtime_ns() // NS_PER_S)
+        elif what == "w":
+            said = "3 0 0 0 0 0 50000000"
+        elif guest.step_refusal is not None:
+            said = guest.step_refusal
+        else:
+            self._set(what, [int(value) for value in values])
+        return f"{number} {said}"
+
+    def _set(self, what: str, values: list[int]) -> None:
+        guest = self._guest
+        if what == "s":
+            guest.step(values[0])
+        elif what == "t":
+            guest.clock.sleep(values[1] / NS_PER_S)
+            guest.step(values[0] * values[1] // 1_000_000)
+        elif what == "p":
+            guest.offset_s = values[0] / NS_PER_S
+        elif what == "d":
+            guest.offset_s = (values[0] * NS_PER_S - guest.clock.realtime_ns()) / NS_PER_S
+
+
+class WitnessProgram:
+    """The program that watches from inside (:mod:`harness.checks.probes.programs`)."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self._guest = guest
+        self._canary = ""
+        self._disk_ns = self._timers_ns = guest.monotonic_ns()
+
+    def answer(self, line: str) -> str:
+        """What the guest's program would say; ``error …`` for what this one cannot do."""
+        what, *words = line.split()
+        if what == "fill":
+            held = pattern(bytes.fromhex(words[0]), int(words[1]))
+            self._canary = hashlib.sha256(held).hexdigest()
+        known: dict[str, Callable[[], str]] = {
+            "fill": lambda: "ok",
+            "digest": lambda: self._canary,
+            "life": lambda: _life(self._guest).encode().hex(),
+            "timers-start": lambda: "ok",
+            "timers-mark": lambda: "ok",
+            "timers-read": lambda: f"{self._since(self._timers_ns, 0.25) + 1} 1000000 1 1",
+            "units-ask": lambda: "none",
+            "units": lambda: "none",
+            "disk-start": lambda: "ok",
+            "disk-count": lambda: str(self._since(self._disk_ns, _DISK_BLOCK_S)),
+            "disk-wait": lambda: self._wait_for_disk(int(words[0])),
+            "disk-stop": lambda: f"{self._since(self._disk_ns, _DISK_BLOCK_S)} 0 0 1000000 -",
+        }
+        return known.get(what, lambda: f"error: no {what} in memory")()
+
+    def _since(self, start_ns: int, each_s: float) -> int:
+        return int((self._guest.monotonic_ns() - start_ns) / NS_PER_S / each_s)
+
+    def _wait_for_disk(self, wanted: int) -> str:
+        missing = wanted - self._since(self._disk_ns, _DISK_BLOCK_S)
+        self._guest.clock.sleep(max(0, missing) * _DISK_BLOCK_S)
+        return str(self._since(self._disk_ns, _DISK_BLOCK_S))
+
+
+def _facts(guest: FakeGuest) -> str:
+    lines = [f"boot_id={guest.boot_id}", "kernel=6.1.0", "clocksource=tsc", f"uid={guest.uid}"]
+    lines += [f"has={name}" for name in guest.interpreters]
+    lines += [f"runs={name}" for name in ("init", guest.time_daemon) if name]
+    return "\n".join(lines) + "\n"
+
+
+def _life(guest: FakeGuest) -> str:
+    return _LIFE.format(uptime_s=guest.monotonic_ns() / NS_PER_S, zeros=" 0" * 17)

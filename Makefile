@@ -4,10 +4,10 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test mutants test-kvm test-vagrant test-unit lint bench bench-checks bench-clocks bench-compare \
+.PHONY: help setup run test mutants test-kvm test-vagrant test-unit test-maintenance lint bench bench-checks bench-clocks bench-compare \
 	bench-events bench-reports soak
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## install what is missing, build the guest images once
 	@scripts/setup
@@ -22,6 +22,9 @@ lint: ## ruff and mypy
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
+
+test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
+	@$(BIN)/pytest tests/maintenance
 
 test: setup lint ## every test, on real guests too
 	@HARNESS_REQUIRE=guest,browser,postgresql,vagrant $(ISOLATED) $(BIN)/pytest

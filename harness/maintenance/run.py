@@ -7,8 +7,8 @@ record. After the first domain that is not healthy the others are left alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -35,7 +35,7 @@ from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.domain import DomainResult, Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
-from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.pause.guard import Guard, Guardian
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.session import GuestSession
@@ -43,6 +43,9 @@ from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal
 from harness.results.report import junit
 from harness.updates.protocol import HostUpdate, UpdateContext
+
+#: Starts a guardian for (URI, run folder, clock).
+Guarding = Callable[[str, Path, Clock], AbstractContextManager[Guard]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,12 @@ def run(
     notice: Notice | None = None,
     label: str = "run",
     clock: Clock = SYSTEM_CLOCK,
+    guardian: Guarding = Guardian,
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
 
     ``notice`` tells the guests beforehand; None: nobody is told. ``label``: how the run came
-    about, for the history.
+    about, for the history. ``guardian`` starts the second process.
 
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
@@ -96,7 +100,7 @@ def run(
         folder = RunFolder.create(state_dir, run_id)
         interruption = stack.enter_context(Interruption())
         journal = stack.enter_context(Journal(folder.path, run_id, clock))
-        guard = stack.enter_context(Guardian(hypervisor.uri, folder.path, clock))
+        guard = stack.enter_context(guardian(hypervisor.uri, folder.path, clock))
         tools = Tools(
             config,
             hypervisor,

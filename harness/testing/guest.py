@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable
+from harness.core.errors import DeadlineExpired, ShellUnreachable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS
 
@@ -17,9 +17,9 @@ _ABILITIES = "step slew ptp rtc witness"
 class FakeGuest:
     """One guest; every field may be changed at any time, by any thread.
 
-    ``offset_s`` is the guest's true offset. What is to go wrong: ``refuses`` is raised by a log-in,
-    ``silent`` answers nothing until the deadline, ``unreachable`` breaks every connection; each of
-    ``after_resume`` ("silent", "unreachable", "rebooted") begins with the next resume.
+    ``offset_s`` is the guest's true offset. What is to go wrong: ``silent`` answers nothing until
+    the deadline, ``unreachable`` breaks every connection; each of ``after_resume`` ("silent",
+    "unreachable", "rebooted") begins with the next resume.
     """
 
     def __init__(
@@ -40,7 +40,6 @@ class FakeGuest:
         self.says_on_resume: tuple[str, ...] = ()
         """What its kernel logs when it is resumed."""
         self.after_resume: str | None = None
-        self.refuses: HarnessError | None = None
         self.silent = False
         self.unreachable = False
         self.ticks_on = False
@@ -51,7 +50,6 @@ class FakeGuest:
         """The clock agent answers what is no reading."""
         self.asked: list[str] = []
         """Every command and question, in order."""
-        self.logins = 0
         self._state = threading.Condition()
         self._frozen_ns: int | None = None
         self._lost_ns = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from harness.checks.probes.canary import pattern
 from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
-from harness.core.errors import CommandFailed, ProbeError
+from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed, LineStream, posix
 from harness.testing.guest import FakeGuest
@@ -32,10 +32,11 @@ class InMemoryShell:
     def __init__(self, guest: FakeGuest) -> None:
         self.guest = guest.name
         self._guest = guest
-        self._closed = False
+        self.closed = False
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run one of the known commands; any other ends with status 127."""
+        self._expect_open()
         self._guest.asked.append(command)
         with self._guest.answering("running a command", deadline):
             done = self._run(command)
@@ -69,6 +70,7 @@ class InMemoryShell:
 
     def stream(self, command: str, deadline: Deadline) -> LineStream:
         """Start a clock agent, a witness's program or ``cat``."""
+        self._expect_open()
         guest = self._guest
         guest.asked.append(command)
         with guest.answering("starting a program", deadline):
@@ -83,7 +85,12 @@ class InMemoryShell:
         return InMemoryStream(guest, None)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Answer no more."""
+        self.closed = True
+
+    def _expect_open(self) -> None:
+        if self.closed:
+            raise ShellUnreachable("the connection was closed", guest=self.guest)
 
 
 class InMemoryStream:

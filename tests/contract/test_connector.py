@@ -15,7 +15,8 @@ from harness.guest.facts import gather
 from harness.guest.kernel_log import look_again, mark
 from harness.guest.protocol import Connector
 from harness.testing.clock import FakeClock
-from harness.testing.connector import FakeConnector, FakeGuest
+from harness.testing.connector import FakeConnector
+from harness.testing.guest import FakeGuest
 from harness.testing.sshd import private_sshd
 
 pytestmark = pytest.mark.timeout(60)
@@ -44,7 +45,8 @@ def subject(request, tmp_path, monkeypatch):
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / ".ssh").mkdir()
     if request.param == "memory":
-        guests = {"web1": FakeGuest(FakeClock()), "web2": FakeGuest(FakeClock(), reachable=False)}
+        guests = {name: FakeGuest(name, clock=FakeClock()) for name in ("web1", "web2")}
+        guests["web2"].unreachable = True
         yield Subject(FakeConnector(guests), SshSection(), SshSection())
         return
     with private_sshd(tmp_path / "sshd") as server:

@@ -1,5 +1,6 @@
-"""One contract, three hypervisors: the fake of the unit tests, libvirt's own test driver, and
-libvirt with real QEMU guests. What holds for one holds for all.
+"""One contract, four hypervisors: the fake of the unit tests, the host in memory of whole
+maintenances, libvirt's own test driver, and libvirt with real QEMU guests. What holds for one holds
+for all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import EventKind, Hypervisor
+from harness.testing.guest import FakeGuest
+from harness.testing.host import FakeHost
 from harness.testing.hypervisor import FakeHypervisor
 
 TEST_DRIVER = """
@@ -67,12 +70,17 @@ def test_driver(tmp_path):
     hypervisor.close()
 
 
-@pytest.fixture(params=["fake", "test-driver", pytest.param("qemu", marks=pytest.mark.guest)])
+@pytest.fixture(
+    params=["fake", "memory", "test-driver", pytest.param("qemu", marks=pytest.mark.guest)]
+)
 def subject(request):
     """Each implementation in turn; whatever a test paused runs again afterwards."""
     if request.param == "fake":
         states = {"tiny-1": GuestState.RUNNING, "tiny-2": GuestState.RUNNING}
         found = Subject(FakeHypervisor(states), ("tiny-1", "tiny-2"))
+    elif request.param == "memory":
+        names = ("tiny-1", "tiny-2")
+        found = Subject(FakeHost(*(FakeGuest(name) for name in names)), names)
     elif request.param == "test-driver":
         found = Subject(request.getfixturevalue("test_driver"), ("tiny-1", "a; touch x"))
     else:

@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,12 @@ _ANSWER_S = 15.0
 _DISARM_S = 2.0
 _PACKET_BYTES = 65536
 LOG = "guardian.log"
+
+Launch = Callable[[str, Path, socket.socket], Callable[[float], object]]
+"""Starts a guardian for (URI, run folder, its end of the socket); returns what waits for its end.
+
+It takes its own copy of the socket. Raises OSError.
+"""
 
 
 class Guard(Protocol):
@@ -48,32 +55,39 @@ class Guard(Protocol):
         """None of our guests is paused any more. Never raises."""
 
 
+def _as_process(uri: str, folder: Path, theirs: socket.socket) -> Callable[[float], object]:
+    """Start the guardian in a process of its own; its messages go to the log in ``folder``."""
+    words = ["-m", "harness.maintenance.pause.guardian", uri, str(folder), str(theirs.fileno())]
+    with open(folder / LOG, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    return process.wait
+
+
 class Guardian:
     """A guardian process for one run; a context manager."""
 
-    def __init__(self, uri: str, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        uri: str,
+        folder: Path,
+        clock: Clock = SYSTEM_CLOCK,
+        launch: Launch = _as_process,
+    ) -> None:
         """Start it; it gets ready while the run goes on. Raises GuardianLost."""
         self._clock = clock
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [
-            sys.executable,
-            "-m",
-            "harness.maintenance.pause.guardian",
-            uri,
-            str(folder),
-            str(theirs.fileno()),
-        ]
         try:
-            with theirs, open(folder / LOG, "ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
+            with theirs:
+                self._wait = launch(uri, folder, theirs)
         except OSError as error:
+            self._socket.close()
             raise GuardianLost(f"the guardian cannot be started: {error.strerror}") from error
 
     def __enter__(self) -> Guardian:
@@ -87,7 +101,7 @@ class Guardian:
     ) -> None:
         self._socket.close()
         with suppress(subprocess.TimeoutExpired):  # it is still trying to resume somebody
-            self._process.wait(_DISARM_S)
+            self._wait(_DISARM_S)
 
     @property
     def fd(self) -> int:

@@ -12,7 +12,9 @@ from harness.host.lifecycle import GuestState
 from harness.maintenance import session
 from harness.maintenance.session import GuestSession
 from harness.testing.clock import FakeClock
-from harness.testing.connector import FakeConnector, FakeGuest
+from harness.testing.connector import FakeConnector
+from harness.testing.guest import FakeGuest
+from harness.testing.host import FakeHost
 from harness.testing.hypervisor import FakeHypervisor
 
 
@@ -101,8 +103,8 @@ def test_a_tolerance_by_flag_goes_before_a_guests_own_in_the_file(
 def test_a_session_is_opened_through_the_connector_that_is_handed_down():
     """Facts, sampler and second logins all come by it; no guest and no SSH is needed."""
     clock = FakeClock()
-    connector = FakeConnector({"web1": FakeGuest(clock, offset_s=-5.0)})
-    host = FakeHypervisor({"web1": GuestState.RUNNING}, clock)
+    guest = FakeGuest("web1", offset_s=-5.0, clock=clock)
+    connector, host = FakeConnector({"web1": guest}), FakeHost(guest, clock=clock)
     deadline = Deadline.after(30, clock)
     opened = GuestSession.open(
         host.find("web1", deadline), Config(), host, connector, deadline, clock

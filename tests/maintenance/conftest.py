@@ -1,0 +1,111 @@
+"""A host in memory, and whole maintenances on it: real run, real clocks, no root, no guests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import api
+from harness.core.config import load
+from harness.core.records import GuestRecord, RunRecord
+from harness.core.settings import Config
+from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.progress import Step
+from harness.maintenance.run import Finished, run
+from harness.results.journal import FILE_NAME, read
+from harness.testing.connector import FakeConnector
+from harness.testing.guard import FakeGuard, guardian_thread
+from harness.testing.guest import FakeGuest
+from harness.testing.host import FakeHost
+
+#: Checks that need nothing but clocks, boot ids, kernel logs and processes: they take no time.
+QUICK = ("pause-window", "frozen", "lag", "clock", "same-boot", "same-process", "kernel-log")
+
+
+@dataclass
+class House:
+    """A host with guests web1, web2 …, and what is needed to maintain it."""
+
+    state_dir: Path
+    guests: tuple[FakeGuest, ...]
+    host: FakeHost
+    connector: FakeConnector
+    guard: FakeGuard = field(default_factory=FakeGuard)
+    steps: list[Step] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, **changes: Any) -> Config:
+        """A configuration for tests that take no time; keys as ``clock__watch_s``."""
+        quick = {
+            "update.duration_s": 0.05,
+            "budget_s": 3.0,
+            "resume_reserve_s": 0.5,
+            "resume_patience_s": 1.0,
+            "prepare_timeout_s": 5.0,
+            "mend_timeout_s": 3.0,
+            "checks.enable": list(QUICK),
+            "clock.slew_below_s": 0.0,
+        }
+        flags = {key.replace("__", "."): value for key, value in changes.items()}
+        return load(None, environment={}, flags={**quick, **self.settings, **flags}).config
+
+    def maintain(self, *names: str, update=None, notice=None, guardian=None, **changes) -> Finished:
+        """A whole maintenance of all guests, or of ``names``."""
+        config = self.config(**changes)
+        update = update or api.make_update(config, self.state_dir)
+        names = names or tuple(guest.name for guest in self.guests)
+        plan = api.survey(config, names, self.host, update)
+        return run(
+            config,
+            plan,
+            update,
+            self.host,
+            self.connector,
+            state_dir=self.state_dir,
+            observer=self.steps.append,
+            notice=notice,
+            guardian=guardian or (lambda *_: self.guard),
+        )
+
+    @property
+    def guarded(self):
+        """The real guardian's loop, in a thread, on the same host."""
+        return partial(Guardian, launch=guardian_thread(self.host))
+
+    @property
+    def running(self) -> list[str]:
+        """Who runs."""
+        return [guest.name for guest in self.guests if not guest.paused]
+
+
+def events(finished: Finished) -> list[str]:
+    """What the journal tells, in order."""
+    return [entry["event"] for entry in read(finished.folder.path / FILE_NAME)]
+
+
+def of(record: RunRecord, name: str) -> GuestRecord:
+    """One guest's record."""
+    return next(guest for guest in record.guests if guest.name == name)
+
+
+def verdicts(guest: GuestRecord) -> dict[str, str]:
+    """Check → outcome."""
+    return {check.name: check.outcome.value for check in guest.checks}
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """``house()``: two guests; ``house("a", "b", "c")``: those. The lock is the test's own."""
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+
+    def build(*names: str, **settings: Any) -> House:
+        guests = tuple(FakeGuest(name) for name in names or ("web1", "web2"))
+        connector = FakeConnector({guest.name: guest for guest in guests})
+        flags = {key.replace("__", "."): value for key, value in settings.items()}
+        return House(tmp_path / "state", guests, FakeHost(*guests), connector, settings=flags)
+
+    return build

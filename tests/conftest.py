@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -64,7 +65,7 @@ def _missing() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory) -> LabState:
+def lab(tmp_path_factory) -> Iterator[LabState]:
     """Boot the session's lab; afterwards remove it."""
     why = _missing()
     if why and required("guest"):
@@ -79,7 +80,7 @@ def lab(tmp_path_factory) -> LabState:
 
 
 @pytest.fixture(scope="session")
-def libvirt(lab) -> LibvirtHypervisor:
+def libvirt(lab) -> Iterator[LibvirtHypervisor]:
     """The driver, connected to the lab's libvirt."""
     hypervisor = LibvirtHypervisor.open(lab.uri, Deadline.after(10))
     yield hypervisor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from harness.checks.canary import Canary
 from harness.checks.disk import DiskWriter
@@ -43,7 +44,7 @@ LOOK = Look(
     resets=3,
 )
 #: What every witness tells of a pause that did no harm.
-TESTIMONY: dict[type, object] = {
+TESTIMONY: dict[type, Any] = {
     Residency: Residency(RESIDENT, RESIDENT, RESIDENT, RESIDENT),
     VcpuTime: VcpuTime({11: 500}, {11: 500}),
     Canary: Canary(4096, "a" * 64, "a" * 64),
@@ -93,6 +94,6 @@ NOTHING = replace(
 )
 
 
-def told(testimony: object) -> dict[str, dict[type, object]]:
+def told(testimony: object) -> dict[str, Any]:
     """Return GOOD's testimony with one of them changed, as a field of an Evidence."""
     return {"testimony": {**TESTIMONY, type(testimony): testimony}}

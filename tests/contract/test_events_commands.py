@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,8 @@ def rehearse(server):
     started = []
 
     def play(scenario, guest, time_scale=1.0, fault=None):
-        stop, said = Stop(), []
+        said: list[str] = []
+        stop: Any = Stop()
 
         def work():
             with Store(server.folder) as store, suppress(Interrupted):
@@ -113,7 +115,7 @@ def until(look, what):
 
 def story(server, guest, wanted):
     """The states that a guest sees, one after the other, until as many as wanted are seen."""
-    seen = []
+    seen: list[Any] = []
 
     def look():
         answer = server.ask(guest)

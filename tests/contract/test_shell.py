@@ -228,7 +228,7 @@ def test_keys_that_cannot_be_used_are_passed_over_without_a_question(log_in, ssh
     """One with a passphrase (new and old format), one that is none, one that is not there."""
     locked = make_key(home / "locked", passphrase="secret")
     old = make_key(home / "old", "ecdsa")
-    change = ["ssh-keygen", "-q", "-p", "-m", "PEM", "-P", "", "-N", "secret", "-f", old]
+    change = ["ssh-keygen", "-q", "-p", "-m", "PEM", "-P", "", "-N", "secret", "-f", str(old)]
     subprocess.run(change, check=True, capture_output=True)
     none = home / "none"
     none.write_text("no key")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ def guest_of(lab, libvirt):
         opened.append(guest)
         return guest
 
-    opened = []
+    opened: list[Any] = []
     yield log_in
     for guest in opened:
         guest.close()

@@ -22,9 +22,11 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import pytest
 
@@ -83,11 +85,12 @@ def pytest_pyfunc_call(pyfuncitem):
 
 def _fault(error: Exception, test: pytest.Function, names: list[str]) -> losses.Fault | None:
     """What emulation did, if a test failed for that."""
+    arguments: dict[str, Any] = test.funcargs
     if isinstance(error, losses.Fault):
         return error
     if names and not test.get_closest_marker("ends_guests"):
         try:
-            losses.look_for_end(names, test.funcargs["box"].sh)
+            losses.look_for_end(names, arguments["box"].sh)
         except losses.Fault as found:
             return found
     return None
@@ -167,7 +170,7 @@ class Box:
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory) -> Box:
+def box(tmp_path_factory) -> Iterator[Box]:
     """Boot the box; afterwards remove it."""
     if not required("kvm"):
         pytest.skip("no KVM host: `make test-kvm` boots one")

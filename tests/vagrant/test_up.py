@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ Vagrant = Callable[..., str]
 
 
 @pytest.fixture
-def vagrant(tmp_path) -> Vagrant:
+def vagrant(tmp_path) -> Iterator[Vagrant]:
     """``vagrant("up")`` in this checkout, with a home and a libvirt of its own; then no machine."""
     if not required("vagrant-up"):
         pytest.skip("takes minutes of a whole machine: make test-vagrant")

@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def scene(tmp_path):
         one.remote.close()
 
 
-def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> dict[type, object]:
+def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> dict[type, Any]:
     """A pause that is none: start, both edges, what is done meanwhile, stop."""
     watch = Witnesses(scene, witnesses_for(names))
     watch.start(process, Deadline.after(30))
@@ -236,7 +237,7 @@ def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before,
     watch = Witnesses(scene(), [wrong])
     watch.start(None, Deadline.after(5))
     watch.mark(Deadline.after(5))
-    told = watch.stop(Deadline.after(5))
+    told: dict[Any, Any] = dict(watch.stop(Deadline.after(5)))
     assert told[Canary].known_before is known_before
     assert told[Canary].reason.endswith("no")
     assert wrong.closed
@@ -273,7 +274,7 @@ def test_witnesses_that_were_never_asked_are_silent_and_not_absent(scene):
     watch = Witnesses(scene(BARE), witnesses_for(("disk", "canary")))
     watch.start(None, Deadline.after(20))
     watch.mark(Deadline.after(20))
-    told = watch.silence()
+    told: dict[Any, Any] = dict(watch.silence())
     watch.close()
     assert (told[DiskWriter].known_before, told[Canary].known_before) == (True, False)
 
@@ -386,7 +387,8 @@ class Echo:
     kind = "icmp"
 
     def __init__(self) -> None:
-        self.silent, self.sent_ns, self.waiting = False, [], 0
+        self.sent_ns: list[int] = []
+        self.silent, self.waiting = False, 0
 
     def works(self) -> bool:
         return True
@@ -433,7 +435,7 @@ def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
     way.silent = False
     watch.resuming()
     after_s = way.asked_every_s()
-    told = watch.stop(Deadline.after(5))
+    told: Any = watch.stop(Deadline.after(5))
     watch.close()
     # A busy machine asks less often than it should, never more.
     assert min(before_s, paused_s) > 0.09

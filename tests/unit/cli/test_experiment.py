@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import threading
 from types import SimpleNamespace
 
@@ -212,13 +213,13 @@ time.sleep(float(sys.argv[3]))
 
 
 def _pretend(monkeypatch, tmp_path, events: int, seconds: float) -> None:
-    real = holding.subprocess.Popen
+    real = subprocess.Popen
 
     def start(command, **about):
         assert command[1:6] == ["-m", "harness", "run", "--kind", "hold"]
         return real([command[0], "-c", PRETENDER, tmp_path, str(events), str(seconds)], **about)
 
-    monkeypatch.setattr(holding.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
 
 
 def test_the_shell_comes_back_when_everybody_is_paused(monkeypatch, tmp_path):

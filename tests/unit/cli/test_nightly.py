@@ -37,7 +37,7 @@ class Box:
         error = end if isinstance(end, GuestStranded) else None
         if isinstance(end, Exception) and error is None:
             raise end
-        outcome = Outcome.ERROR if error else end
+        outcome = end if isinstance(end, Outcome) else Outcome.ERROR
         started_at = START + timedelta(days=self.day, minutes=self.runs)
         record = a_run(
             a_guest(outcome=outcome),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def start():
         name = SHELLS.get(program, program)
         if shutil.which(name.split()[0]) is None:
             pytest.skip(f"no {name} on this machine")
-        shell = Local(name)
+        shell: Any = Local(name)
         opened.append(shell)
         interpreter = program if program in ("python3", "perl") else "sh"
         return Sampler.open(shell, FACTS, Deadline.after(30), interpreters=(interpreter,))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from harness.clock.agents import Ability, agent
@@ -156,7 +159,7 @@ def test_sudo_is_asked_for_no_password_and_only_if_configured(interpreter):
 
 def test_a_login_shell_that_talks_first_is_passed_over(clock):
     """A .bashrc that greets is common; the agent's answer comes after it."""
-    fake = FakeAgent(clock)
+    fake: Any = FakeAgent(clock)
     greeting = iter(["Welcome!", "", "*** 3 updates ***"])
     fake.answer = lambda line: next(greeting, None) if fake.greets else fake._answer(line)
     fake.greets = True
@@ -172,6 +175,10 @@ def test_a_login_shell_that_talks_first_is_passed_over(clock):
     assert Ability.STEP in sampler.abilities
 
 
+def _always(answer: str, line: str) -> str:
+    return answer
+
+
 def test_the_shell_agents_readings_are_understood(clock):
     """timer_list, busybox adjtimex, GNU date and whole seconds, each with its resolution."""
     fake = FakeAgent(clock, there_s=0.0, back_s=0.0)
@@ -183,7 +190,7 @@ def test_the_shell_agents_readings_are_understood(clock):
     }
     start_s = clock.realtime_ns() / 1e9
     for number, (text, (expected_s, uncertainty_s)) in enumerate(readings.items(), start=1):
-        fake.answer = lambda line, number=number, text=text: f"{number} {text}"
+        fake.answer = partial(_always, f"{number} {text}")
         sampler = sampler_for(fake, "sh")
         sampler._asked = number - 1
         reading = sampler.read(1, later(clock))

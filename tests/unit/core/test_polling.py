@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 
 import pytest
 
-from harness.core import polling
 from harness.core.polling import readable
 from harness.core.timebase import LONGEST_TIMEOUT_S, Deadline, Stopwatch
 from harness.testing.clock import FakeClock
@@ -59,6 +59,6 @@ def test_a_limit_of_many_days_does_not_end_with_the_first_poll(pipes, monkeypatc
             clock.advance(timeout_ms / 1000)
             return []
 
-    monkeypatch.setattr(polling.select, "poll", Poll)
+    monkeypatch.setattr(select, "poll", Poll)
     assert readable([pipes[0][0]], Deadline.after(LONGEST_TIMEOUT_S + 5, clock)) == frozenset()
     assert limits_ms == [LONGEST_TIMEOUT_S * 1000, 5000]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -151,10 +152,17 @@ def test_waiting_asks_again_after_each_interval(clock):
     assert (probe.asked, watch.elapsed_s()) == (4, 1.5)
 
 
+def _given(answer: object) -> object:
+    return answer
+
+
 def test_an_answer_that_is_false_is_an_answer(clock):
     """Only NotYet means not yet."""
-    for answer in (None, False, 0, ""):
-        assert wait_for(lambda a=answer: a, what="x", deadline=Deadline.after(1, clock)) == answer
+    answers: tuple[object, ...] = (None, False, 0, "")
+    for answer in answers:
+        assert (
+            wait_for(partial(_given, answer), what="x", deadline=Deadline.after(1, clock)) == answer
+        )
 
 
 def test_waiting_ends_at_the_deadline_with_the_last_reason(clock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,8 @@ def make(store, clock, tmp_path):
         )
         plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
         notice = EventNotice(store, config, hypervisor, duration_s=4.2, clock=clock, **more)
-        notice.begin(plan, tmp_path, SimpleNamespace(note=lambda *_, **__: None))
+        journal: Any = SimpleNamespace(note=lambda *_, **__: None)
+        notice.begin(plan, tmp_path, journal)
         return notice, plan.domains[0]
 
     return build

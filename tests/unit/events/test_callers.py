@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -67,7 +68,7 @@ class Host:
             SimpleNamespace(uuid=f"uuid-{name}", name=name, taps=taps)
             for name, taps in self.taps.items()
         ]
-        return Known(guests, self.leases)
+        return Known(cast(Any, guests), self.leases)
 
     def learn(self):
         self.clock.advance(3)

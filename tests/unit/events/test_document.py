@@ -6,6 +6,7 @@ import contextlib
 import json
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ OLD = {
 }
 DESCRIBED = {**OLD, "Description": "Host server is undergoing maintenance."}
 SOURCED = {**DESCRIBED, "EventSource": "Platform"}
-GOLDEN = {
+GOLDEN: dict[str, dict[str, Any]] = {
     "2017-03-01": {**OLD, "Resources": ["_web1", "_web2"]},
     "2017-08-01": OLD,
     "2017-11-01": OLD,

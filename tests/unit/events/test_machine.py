@@ -11,6 +11,7 @@ import tempfile
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -66,7 +67,7 @@ class Events(RuleBasedStateMachine):
         self.plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
         self.store = Store(self.path, self.clock)
         self.notice = EventNotice(self.store, config, hypervisor, duration_s=1.0, clock=self.clock)
-        journal = SimpleNamespace(note=lambda *_, **__: None)
+        journal: Any = SimpleNamespace(note=lambda *_, **__: None)
         self.notice.begin(self.plan, self.path, journal)
         self.runner = asyncio.Runner()
         self.desk = Desk(self.path, self.clock)
@@ -162,7 +163,7 @@ class Events(RuleBasedStateMachine):
     def ask_for_permission(self):
         cancelled = State.CANCELLED in self.states()
         try:
-            given = self.notice.wait(self.current, 0, FakeInterruption(self.clock))
+            given = self.notice.wait(self.current, 0, cast(Any, FakeInterruption(self.clock)))
         except EventError:
             assert cancelled
             return

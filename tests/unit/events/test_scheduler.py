@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -45,7 +46,7 @@ def begun(monkeypatch):
         found.append(SimpleNamespace(command=command, code=None, more=more))
         return SimpleNamespace(poll=lambda one=found[-1]: one.code)
 
-    monkeypatch.setattr(scheduler.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     return found
 
 

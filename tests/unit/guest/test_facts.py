@@ -14,14 +14,24 @@ from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.kernel_log import KernelLog, look_again, mark
-from harness.guest.protocol import Completed
+from harness.guest.protocol import Completed, LineStream
 from harness.testing.clock import FakeClock
 
 BOOT_ID = "0f1e2d3c-0000-4000-8000-000000000001"
 PLAIN = f"boot_id={BOOT_ID}\nkernel=6.1.0\nclocksource=kvm-clock\nuid=0\n"
 
 
-class Shell:
+class _Unasked:
+    """What these tests never ask of a shell."""
+
+    def stream(self, command: str, deadline: Deadline) -> LineStream:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Shell(_Unasked):
     """A GuestShell whose every command ends as ``answer`` says."""
 
     guest = "web1"

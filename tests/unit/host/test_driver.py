@@ -7,6 +7,7 @@ import fcntl
 import gc
 import os
 import platform
+import socket
 import subprocess
 from pathlib import Path
 from uuid import uuid4
@@ -449,7 +450,7 @@ def test_a_guest_that_vanishes_while_it_is_read_is_not_found():
 
 def test_the_host_is_described_with_versions_people_know(monkeypatch):
     """libvirt packs versions into one number; a remote host's kernel is not ours."""
-    monkeypatch.setattr(facts.socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
     capabilities = "<capabilities><host><cpu><model>EPYC</model></cpu></host></capabilities>"
     record = facts.host_record(Connection("here", capabilities), "kvm")
     assert (record.libvirt, record.hypervisor) == ("9.0.5", "QEMU 7.2.17")

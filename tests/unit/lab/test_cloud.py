@@ -6,6 +6,7 @@ import hashlib
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.requests.append(self.path)
+        server: Any = self.server
+        server.requests.append(self.path)
         if self.path == "/missing":
             self.send_error(404)
             return

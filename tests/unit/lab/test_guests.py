@@ -11,10 +11,12 @@ import io
 import ipaddress
 import json
 import os
+import platform
 import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import libvirt
@@ -198,11 +200,11 @@ def test_a_name_that_is_taken_is_refused(wanted, taken):
     """By somebody's guest, or twice by the same lab: it is never replaced."""
     specs = [GuestSpec(name, "tiny") for name in wanted]
     with pytest.raises(UsageError) as caught:
-        guests._refuse_taken_names(Host(*taken), specs)
+        guests._refuse_taken_names(cast(Any, Host(*taken)), specs)
     assert "already a guest called" in str(caught.value)
     assert wanted[-1] in str(caught.value)
     assert caught.value.exit_code == 2
-    guests._refuse_taken_names(Host("other", "A"), [GuestSpec("a", "tiny")])
+    guests._refuse_taken_names(cast(Any, Host("other", "A")), [GuestSpec("a", "tiny")])
 
 
 # -- network
@@ -308,7 +310,8 @@ def seed():
 
 def unpack(archive: bytes) -> dict[str, tuple[int, int, bytes]]:
     """A cpio archive in the kernel's format: name → mode, uid, content."""
-    found, at = {}, 0
+    found: dict[str, tuple[int, int, bytes]] = {}
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         header = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
@@ -485,7 +488,7 @@ def test_what_is_no_plain_file_is_no_part_of_a_recipe(recipe):
 def test_another_kind_of_machine_needs_another_image(recipe, monkeypatch):
     """A cache that is shared between machines is not mixed up."""
     before = recipe_key(recipe)
-    monkeypatch.setattr(images.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     assert recipe_key(recipe) != before
 
 
@@ -536,7 +539,7 @@ def test_a_build_that_works_is_there_under_its_key(recipe, folders, monkeypatch)
     left = folders / "cache" / "images" / f".small-{key}.building"
     left.mkdir(parents=True)
     (left / "kernel").touch()
-    said = []
+    said: list[str] = []
     found = ensure("small", said.append)
     assert (found.kernel, found.disk.read_text()) == (None, "new\n")
     assert found.disk.parent.name == f"small-{key}"

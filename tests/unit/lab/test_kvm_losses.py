@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -73,12 +74,13 @@ def test_a_box_that_answers_is_not_lost(qemu, monkeypatch):
 def attempts(*outcomes: BaseException | None):
     """A test that ends like this, one time after another; how often is in ``.done``."""
 
-    def attempt() -> None:
+    def run() -> None:
         outcome = outcomes[attempt.done]
         attempt.done += 1
         if outcome is not None:
             raise outcome
 
+    attempt: Any = run
     attempt.done = 0
     return attempt
 

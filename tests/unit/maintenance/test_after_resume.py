@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,9 @@ def test_baselines_taken_anew_let_the_earlier_witnesses_go(monkeypatch):
     )
     monkeypatch.setattr(Care, "_look_last", lambda self, session, deadline: None)
     care = Care(Config(), hypervisor=None, connector=None, journal=None)
-    sessions = {"web1": SimpleNamespace(witnesses=None)}
-    first = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
-    second = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
+    sessions: dict[str, Any] = {"web1": SimpleNamespace(witnesses=None)}
+    first: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
+    second: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
     assert (first.closed, second.closed) == (True, False)
 
 
@@ -60,10 +61,10 @@ def care(monkeypatch):
         monkeypatch.setattr(after_resume, "mend", mend)
         monkeypatch.setattr(after_resume, "look_closer", look_closer)
         monkeypatch.setattr(correction_queue, "_TOGETHER_S", patience_s)
-        sessions = {name: SimpleNamespace(name=name) for name in "ab"}
-        baselines = dict.fromkeys(sessions, SimpleNamespace(clock=None))
+        sessions: dict[str, Any] = {name: SimpleNamespace(name=name) for name in "ab"}
+        baselines: dict[str, Any] = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
-        window = SimpleNamespace(guests={**guests, "c": GuestPause(0, 1)})
+        window: Any = SimpleNamespace(guests={**guests, "c": GuestPause(0, 1)})
         Care(Config(), None, None, None).look_after(sessions, baselines, window)
         return done
 

@@ -50,7 +50,7 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
     def fail(*arguments, **about):
         raise error
 
-    monkeypatch.setattr(publish.subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
     assert len(publish.finish(RunFolder(state_dir))) == 1
 
 

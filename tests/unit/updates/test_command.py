@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +150,7 @@ def test_what_cannot_be_started_is_refused_before_any_pause(context, script, tmp
         "NUL": "up\0date",
     }
     for reason, program in bad.items():
-        settings = {"command": (good,), key: (program,)}
+        settings: dict[str, Any] = {"command": (good,), key: (program,)}
         update = CommandUpdate(UpdateSettings(kind="command", **settings))
         with pytest.raises(ConfigError, match=reason) as caught:
             update.prepare(context, patience())
@@ -307,7 +309,7 @@ def test_what_cannot_be_ended_is_named_and_nothing_is_rolled_back(context, scrip
     (pid,) = kin.pids()
     with pytest.raises(UpdateFailed, match=f"nothing was rolled back: {pid}"):
         update.rollback(context, patience())
-    really_signal(9)
+    really_signal(signal.SIGKILL)
 
 
 def test_a_flood_of_output_neither_blocks_the_update_nor_fills_the_disk(

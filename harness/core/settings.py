@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.checks import CHECKS
 from harness.core.durations import parse_hours
 
 #: In the order in which they are tried; one that does not fit a guest is passed over.
@@ -32,6 +31,29 @@ MethodName = Literal[
 
 
 DEFAULT_METHODS: tuple[MethodName, ...] = get_args(MethodName)
+
+#: In the order in which people read them. Names, not the checks: configuration imports no check.
+CheckName = Literal[
+    "pause-window",
+    "downtime",
+    "clock",
+    "watch",
+    "lag",
+    "frozen",
+    "vcpus",
+    "same-boot",
+    "same-process",
+    "ram",
+    "canary",
+    "processes",
+    "connections",
+    "mounts",
+    "tcp-session",
+    "disk",
+    "timers",
+    "kernel-log",
+]
+CHECK_NAMES: tuple[CheckName, ...] = get_args(CheckName)
 
 
 class Scope(StrEnum):
@@ -222,9 +244,9 @@ class ChecksSection(_Section):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in CHECKS:
-                near = difflib.get_close_matches(name, CHECKS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(CHECKS)}"
+            if name not in CHECK_NAMES:
+                near = difflib.get_close_matches(name, CHECK_NAMES, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(CHECK_NAMES)}"
                 raise ValueError(f"no such check: {name!r}; {hint}")
         return names
 
@@ -254,8 +276,8 @@ class ChecksSection(_Section):
     @property
     def chosen(self) -> tuple[str, ...]:
         """The names of the checks to judge, in the order in which people read them."""
-        wanted = self.enable or tuple(CHECKS)
-        return tuple(name for name in CHECKS if name in wanted and name not in self.disable)
+        wanted = self.enable or CHECK_NAMES
+        return tuple(name for name in CHECK_NAMES if name in wanted and name not in self.disable)
 
 
 class GuestSection(_Section):

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from harness.core.records import HostRecord
 from harness.core.timebase import Deadline
-from harness.host.lifecycle import StateReading
+from harness.host.lifecycle import GuestState as GuestState
+from harness.host.lifecycle import StateReading as StateReading
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from harness.core.errors import (
 )
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
-from harness.host.lifecycle import GuestState
-from harness.host.protocol import Hypervisor
+from harness.host.protocol import GuestState, Hypervisor
 from harness.maintenance.pause.ownership import NOT_OURS, Member, announced, resumed_since
 from harness.results.journal import Journal, read
 

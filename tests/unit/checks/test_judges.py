@@ -10,6 +10,7 @@ from harness.checks import CHECKS, judge_all
 from harness.checks.evidence import Observed
 from harness.checks.frozen import monotonic_deficit
 from harness.core.records import CheckRecord, Outcome
+from harness.core.settings import CHECK_NAMES, ChecksSection
 from harness.guest.kernel_log import KernelLog
 from harness.host.protocol import ProcessIdentity
 from harness.testing.evidence import (
@@ -25,6 +26,12 @@ PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKI
 
 def verdict(name: str, **changes) -> CheckRecord:
     return CHECKS[name](replace(GOOD, **changes))
+
+
+def test_every_check_has_one_name_everywhere():
+    """In the registry and in the configuration, in the order in which people read them."""
+    assert tuple(CHECKS) == CHECK_NAMES
+    assert ChecksSection().chosen == CHECK_NAMES
 
 
 def test_a_good_run_passes_every_check_in_the_order_people_read():

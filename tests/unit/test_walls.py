@@ -203,7 +203,11 @@ def _read(path: Path) -> Source:
     return parse(path.read_text(encoding="utf-8"), name, is_package)
 
 
-SOURCES = {source.name: source for source in map(_read, sorted(ROOT.rglob("*.py")))}
+ALL = {source.name: source for source in map(_read, sorted(ROOT.rglob("*.py")))}
+#: Below these are programs that guests run, as text that is sent to them.
+FOR_GUESTS = ("harness.checks.probes.programs", "harness.clock.agents")
+PROGRAMS = {name: ALL[name] for name in ALL if below(name, FOR_GUESTS) and name not in FOR_GUESTS}
+SOURCES = {name: source for name, source in ALL.items() if name not in PROGRAMS}
 
 
 def reached_from(names: tuple[str, ...], sources: dict[str, Source]) -> set[str]:
@@ -216,6 +220,27 @@ def reached_from(names: tuple[str, ...], sources: dict[str, Source]) -> set[str]
             found.add(name)
             to_do += [name.rpartition(".")[0], *sources[name].uses]
     return found
+
+
+def test_programs_for_guests_are_never_imported():
+    """They set clocks and write to disks as soon as they are run, and a guest runs them."""
+    assert PROGRAMS
+    found = {name: source.uses & PROGRAMS.keys() for name, source in SOURCES.items()}
+    assert {name: uses for name, uses in found.items() if uses} == {}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_for_guests_need_nothing_but_python(name):
+    """Its standard library, and what an earlier part of the same text defines."""
+    text = (ROOT.parent / name.replace(".", "/")).with_suffix(".py").read_text()
+    imported = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(ast.parse(text, feature_version=(3, 7)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    later = {"_sha2"}  # of the standard library since Python 3.12
+    assert imported <= {*sys.stdlib_module_names, *later, "__main__"}
 
 
 @pytest.mark.parametrize("title", WALLS)

@@ -1,7 +1,8 @@
 """The programs that read (and set) a guest's clock from inside; one an interpreter.
 
 Each answers a line to a line on its standard input and output until that is closed. It is passed
-as an argument, so no file is left in the guest, and nothing is ever put into its text.
+as an argument, so no file is left in the guest, and nothing is ever put into its text. Not even the
+one in Python is imported here.
 
 Questions are numbered, and an answer begins with its question's number N:
 
@@ -57,9 +58,9 @@ def agent(interpreter: str, *, sudo: bool = False) -> Agent:
     """The agent for ``python3``, ``perl`` or ``sh``; with ``sudo``, run by ``sudo -n``."""
     if interpreter == "python3":
         # -I -S -B: no user site, no site, no .pyc; starts faster and touches nothing.
-        command = f"exec python3 -ISB -c {shlex.quote(_source('python3_agent.py.txt'))}"
+        command = f"exec python3 -ISB -c {shlex.quote(_source('python3_agent.py'))}"
     elif interpreter == "perl":
-        command = f"exec perl -e {shlex.quote(_source('perl_agent.pl.txt'))}"
+        command = f"exec perl -e {shlex.quote(_source('perl_agent.pl'))}"
     else:
         command = posix(_source("sh_agent.sh"))
     if sudo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -123,6 +124,27 @@ def test_without_kvm_there_is_no_ptp_clock_to_step_by(start, program, tmp_path):
         pytest.skip("this machine has one, and its clock is not ours to set")
     with pytest.raises(ProbeError, match="no step by KVM's PTP clock: ENODEV"):
         start(program).step_to_ptp(0, Deadline.after(30))
+
+
+@pytest.mark.parametrize(
+    ("command", "programs"),
+    [
+        (("perl", "-wc"), ("clock/agents/perl_agent.pl",)),
+        (("sh", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/canary.sh")),
+        (("bash", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/canary.sh")),
+    ],
+)
+def test_programs_in_other_languages_are_sound(command, programs):
+    """Every line of them, also those that no test comes to."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]}")
+    for program in programs:
+        file = resources.files("harness").joinpath(program)
+        done = subprocess.run(
+            [*command, str(file)], capture_output=True, text=True, timeout=30, check=False
+        )
+        said = done.stderr.removesuffix(f"{file} syntax OK\n")
+        assert (done.returncode, said) == (0, ""), program
 
 
 def test_an_agent_ends_with_its_input():

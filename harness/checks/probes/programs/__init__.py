@@ -3,6 +3,10 @@
 One process for all of them, because starting a python3 is slow under emulation. It answers a line
 to a line until its input is closed, and then tidies up. It is passed as an argument, so no file
 is left in the guest; only words that it takes apart itself are ever sent to it.
+
+The parts are ``.py`` files for the sake of linters and are never imported here: in the guest they
+are one text, which Python runs as ``__main__``. What an earlier part defines a later one imports
+from there.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ PARTS = ("canary", "echo", "disk", "life", "timers")
 def python3_program(parts: Collection[str]) -> str:
     """The command that starts the loop with ``parts`` of ``PARTS``."""
     names = ("start", *(part for part in PARTS if part in parts), "loop")
-    text = "\n".join(_source(f"{name}.py.txt") for name in names)
+    text = "\n".join(_source(f"{name}.py") for name in names)
     return f"exec python3 -ISB -c {shlex.quote(text)}"
 
 

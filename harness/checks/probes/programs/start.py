@@ -1,5 +1,7 @@
 # A line in, a line out: "COMMAND ARGUMENTS". Each part adds its commands, and what ends it.
-import os, sys, threading, time
+import os
+import threading
+
 try:  # hashlib loads OpenSSL, which is slow under emulation; this is the same function
     from _sha256 import sha256
 except ImportError:
@@ -12,9 +14,13 @@ try:
     os.nice(5)  # the clock is read first
 except OSError:
     pass
+
+
 def background(work, *arguments):
     thread = threading.Thread(target=work, args=arguments)
     thread.daemon = True
     thread.start()
+
+
 def pattern(key, number, size):  # 4096 bytes at most, the same 32 over and over
     return (sha256(key + b"%d" % number).digest() * 128)[:size]

@@ -1,10 +1,16 @@
 # echo 4|6 TOKEN: send back what comes in with TOKEN in front, by UDP and over one TCP connection.
 import socket
+
+from __main__ import background, commands
+
+
 def udp_echo(server, token):
     while True:
         data, peer = server.recvfrom(2048)
         if data.startswith(token):
             server.sendto(data, peer)
+
+
 def tcp_echo(server, token):
     while True:
         peer = server.accept()[0]
@@ -33,6 +39,8 @@ def tcp_echo(server, token):
     except OSError:
         pass
     peer.close()
+
+
 def echo(version, token):
     family = socket.AF_INET6 if version == "6" else socket.AF_INET
     ports = []
@@ -44,4 +52,6 @@ def echo(version, token):
         ports.append(str(server.getsockname()[1]))
         background(work, server, token.encode())
     return " ".join(ports)
+
+
 commands["echo"] = echo

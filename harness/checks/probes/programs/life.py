@@ -1,6 +1,12 @@
 # life: uptime, every process's stat, mounts, TCP connections and counters; in hexadecimal.
+import os
+
+from __main__ import commands
+
+
 def life():
     lines = []
+
     def say(section, *paths):
         lines.append(b"=== " + section)
         for path in paths:
@@ -9,10 +15,13 @@ def life():
                     lines.append(file.read().rstrip(b"\n"))
             except OSError:  # it has ended meanwhile
                 pass
+
     say(b"uptime", "/proc/uptime")
     say(b"stat", *("/proc/%s/stat" % name for name in os.listdir("/proc") if name.isdigit()))
     say(b"mounts", "/proc/mounts")
     say(b"tcp", "/proc/net/tcp", "/proc/net/tcp6")
     say(b"snmp", "/proc/net/snmp")
     return b"\n".join(lines).hex()
+
+
 commands["life"] = life

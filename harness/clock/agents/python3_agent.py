@@ -1,23 +1,45 @@
 # Questions and answers are described in __init__.py beside this file.
-import ctypes, os, select, time
+import ctypes
+import os
+import select
+import time
+
 REAL, MONO, BOOT = time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME
 now = time.clock_gettime_ns
 long = ctypes.c_long
+
+
 class Timex(ctypes.Structure):  # struct timex of adjtimex(2)
-    _fields_ = [("modes", ctypes.c_uint), ("offset", long), ("freq", long), ("maxerror", long),
-                ("esterror", long), ("status", ctypes.c_int), ("constant", long),
-                ("precision", long), ("tolerance", long), ("seconds", long), ("fraction", long),
-                ("tick", long), ("rest", long * 31)]
+    _fields_ = [
+        ("modes", ctypes.c_uint),
+        ("offset", long),
+        ("freq", long),
+        ("maxerror", long),
+        ("esterror", long),
+        ("status", ctypes.c_int),
+        ("constant", long),
+        ("precision", long),
+        ("tolerance", long),
+        ("seconds", long),
+        ("fraction", long),
+        ("tick", long),
+        ("rest", long * 31),
+    ]
+
+
 libc = ctypes.CDLL(None, use_errno=True)
+
 
 def adjust(t):
     if libc.clock_adjtime(0, ctypes.byref(t)) < 0:
         raise OSError(ctypes.get_errno(), "")
 
+
 def step(ns):  # ADJ_SETOFFSET | ADJ_NANO: the fraction is in nanoseconds and never negative
     t = Timex(modes=0x0100 | 0x2000)
     t.seconds, t.fraction = divmod(ns, 1000000000)
     adjust(t)
+
 
 def slew(ppm, ns):  # ADJ_TICK: a microsecond a tick is 100 ppm
     old = Timex()
@@ -27,6 +49,7 @@ def slew(ppm, ns):  # ADJ_TICK: a microsecond a tick is 100 ppm
         time.sleep(ns / 1e9)
     finally:
         adjust(Timex(modes=0x4000, tick=old.tick))
+
 
 def ptp(target):  # the host's clock, handed in by KVM: no way, no asymmetry
     for number in range(8):
@@ -46,6 +69,7 @@ def ptp(target):  # the host's clock, handed in by KVM: no way, no asymmetry
             return
     raise OSError(19, "")
 
+
 def rtc():
     for number in range(4):
         try:
@@ -55,16 +79,20 @@ def rtc():
             pass
     return "none"
 
+
 class Witness:
     watching, marks = False, [0] * 7
+
     def start(self):
         # looks, times REAL went back, by how much at most, jumps of REAL, the last one,
         # times MONO went back, longest time between two looks
         self.marks, self.watching = [0] * 7, True
         self.forget()
+
     def forget(self):
         self.real, self.mono = now(REAL), now(MONO)
         self.ahead = self.real - self.mono
+
     def look(self):
         mono, real, again, w = now(MONO), now(REAL), now(MONO), self.marks
         w[0] += 1
@@ -81,7 +109,10 @@ class Witness:
             self.ahead = real - mono
         self.real, self.mono = real, mono
 
+
 witness, pending = Witness(), b""
+
+
 def answer(what, value, received):
     if what == "r":
         m, b = now(MONO), now(BOOT)
@@ -98,6 +129,10 @@ def answer(what, value, received):
         shown = " ".join(map(str, witness.marks))
         witness.watching = witness.watching and value != "0"
         return shown
+    return change(what, value)
+
+
+def change(what, value):
     try:
         if witness.watching:
             witness.look()
@@ -114,6 +149,7 @@ def answer(what, value, received):
     finally:
         witness.forget()
     return "ok"
+
 
 while True:
     while b"\n" not in pending:

@@ -1,13 +1,23 @@
 # disk-start KEY HEX(FOLDER): write blocks with fsync, a few a second: others need the disk too.
 # disk-count: how many so far.  disk-wait COUNT SECONDS: the same, when there are so many, or later.
 # disk-stop: "COUNT LOST TORN STALLED_NS PROBLEM" after reading them back.
+import os
+import threading
+import time
+
+from __main__ import background, commands, endings, pattern
+
 BLOCK, MOST = 4096, 16384
 disk = {"run": False, "count": 0, "stalled": 0, "problem": "-", "file": None}
 done, hurry = threading.Event(), threading.Event()
 written = threading.Condition()
+
+
 def block(number):
     head = b"%016d " % number
     return head + pattern(disk["key"], number, BLOCK - len(head))
+
+
 def disk_write():
     try:
         while disk["run"] and disk["count"] < MOST:
@@ -26,6 +36,8 @@ def disk_write():
     done.set()
     with written:
         written.notify()
+
+
 def disk_type(folder):
     best, kind, folder = "", "", os.path.realpath(folder) + "/"
     with open("/proc/mounts") as mounts:
@@ -35,6 +47,8 @@ def disk_type(folder):
             if folder.startswith(point) and len(point) >= len(best):
                 best, kind = point, its
     return kind
+
+
 def disk_start(key, folder):
     folder = bytes.fromhex(folder).decode()
     kind = disk_type(folder)
@@ -48,13 +62,16 @@ def disk_start(key, folder):
     disk["run"] = True
     background(disk_write)
     return "ok"
+
+
 def disk_wait(count, seconds):
     hurry.set()
     with written:
-        enough = lambda: disk["count"] >= int(count) or done.is_set()
-        written.wait_for(enough, float(seconds))
+        written.wait_for(lambda: disk["count"] >= int(count) or done.is_set(), float(seconds))
     hurry.clear()
     return disk["count"]
+
+
 def disk_remove():
     if disk["file"] is not None:
         disk["run"] = False
@@ -63,6 +80,8 @@ def disk_remove():
         os.unlink(disk["path"])
         os.close(disk["file"])
         disk["file"] = None
+
+
 def disk_stop():
     disk["run"] = False
     hurry.set()
@@ -81,6 +100,8 @@ def disk_stop():
     count, problem = disk["count"], disk["problem"]
     disk_remove()
     return "%d %d %d %d %s" % (count, lost, torn, stalled, problem)
+
+
 commands["disk-start"] = disk_start
 commands["disk-count"] = lambda: disk["count"]
 commands["disk-wait"] = disk_wait

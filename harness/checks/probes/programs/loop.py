@@ -1,3 +1,9 @@
+# The last part: a line in, a line out, until the input is closed.
+import os
+import sys
+
+from __main__ import commands, endings
+
 print("ready", flush=True)
 try:
     for line in iter(sys.stdin.readline, ""):

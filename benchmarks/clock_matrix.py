@@ -32,6 +32,7 @@ from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession
+from harness.updates.registry import FULL_CONFIG
 
 INTERPRETERS = ("python3", "perl", "sh")
 #: The daemon's unit, under the name that it has in the table.
@@ -91,7 +92,9 @@ class Guest:
         """An open login whose clock agent runs in this interpreter."""
         if interpreter not in self._sessions:
             flags = {"clock.interpreters": [interpreter]}
-            config = load(self._lab.config_file, environment={}, flags=flags).config
+            config = load(
+                self._lab.config_file, environment={}, flags=flags, model=FULL_CONFIG
+            ).config
             deadline = Deadline.after(60)
             info = self._host.find(self._name, deadline)
             self._sessions[interpreter] = GuestSession.open(

@@ -34,6 +34,7 @@ from harness.lab.state import LabState
 from harness.maintenance.correction_queue import Turns
 from harness.maintenance.guest_clock import Mended, mend
 from harness.maintenance.session import GuestSession
+from harness.updates.registry import FULL_CONFIG
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6
 EIGHT = 8
@@ -69,7 +70,7 @@ class Bench:
     def config(self, **clock: object) -> Config:
         """The lab's configuration with settings of [clock]."""
         flags = {f"clock.{key}": value for key, value in clock.items()}
-        return load(self._lab.config_file, environment={}, flags=flags).config
+        return load(self._lab.config_file, environment={}, flags=flags, model=FULL_CONFIG).config
 
     def session(self, name: str, interpreter: str) -> GuestSession:
         """A login whose clock agent runs in this interpreter."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.extras import require
-from harness.core.settings import Config, Scope, UpdateSettings
+from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
@@ -17,14 +17,11 @@ from harness.maintenance.plan import Plan, make_plan
 from harness.maintenance.progress import Observer, silent
 from harness.updates.command import check_program
 from harness.updates.expected import learn
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import HostUpdate, Site
 from harness.updates.registry import make
 
 if TYPE_CHECKING:
     from harness.maintenance.run import Finished
-
-#: Kinds whose settings say how long they take.
-_TELL_THEMSELVES = ("stand-in", "hold")
 
 Connect = Callable[[Config], AbstractContextManager[Hypervisor]]
 
@@ -55,13 +52,8 @@ def make_update(config: Config, folder: Path) -> HostUpdate:
     Where nothing says how long it should take, earlier runs in ``folder`` (the state folder) do.
     """
     section = config.update
-    said = section.model_dump(exclude={"scope"})
-    if section.expected_s is None and section.kind not in _TELL_THEMSELVES:
-        learnt = learn(folder, section)
-        if learnt is not None:
-            said |= {"expected_s": learnt.expected_s, "expected_from": learnt.source}
-    scope = Scope(section.scope) if section.scope else None
-    return make(UpdateSettings(**said, scope=scope, uri=config.uri, state_dir=folder))
+    earlier = learn(folder, section) if section.expected_s is None else None
+    return make(section, Site(config.uri, folder, earlier))
 
 
 def survey(

@@ -181,6 +181,7 @@ def _changed(
     import shlex
 
     from harness.core.config import overlaid
+    from harness.updates.registry import FULL_CONFIG
 
     changes = dict(settings)
     if update is not None:
@@ -188,7 +189,7 @@ def _changed(
         changes["update.command"] = shlex.split(update) if isinstance(update, str) else [*update]
     if budget_s is not None:
         changes["budget_s"] = budget_s
-    return overlaid(config, changes)
+    return overlaid(config, changes, FULL_CONFIG)
 
 
 def _skip_if_missing(error: HarnessError | ImportError) -> None:

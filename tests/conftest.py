@@ -32,6 +32,7 @@ from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession
 from harness.testing.required import required
+from harness.updates.registry import FULL_CONFIG
 from tests.clocks import set_right
 
 #: A name is data: libvirt takes this one, and so must everything of ours.
@@ -95,7 +96,7 @@ def session(lab, libvirt):
     def log_in(name: str, **clock) -> GuestSession:
         deadline = Deadline.after(30)
         flags = {f"clock.{key}": value for key, value in clock.items()}
-        config = load(lab.config_file, environment={}, flags=flags).config
+        config = load(lab.config_file, environment={}, flags=flags, model=FULL_CONFIG).config
         found = GuestSession.open(
             libvirt.find(name, deadline), config, libvirt, SshConnector(), deadline
         )

@@ -20,6 +20,7 @@ from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.session import GuestSession
+from harness.updates.registry import FULL_CONFIG
 
 _MACHINES_CONFIG = "/etc/default/libvirt-guests"
 _GUESTS_CONFIG = "URIS=qemu:///system\nON_SHUTDOWN=suspend\nSYNC_TIME=1\nON_BOOT=start\n"
@@ -78,7 +79,7 @@ def bench(specs: Sequence[GuestSpec], *, persistent: bool = False) -> Iterator[B
 def _log_in(
     state: LabState, specs: Sequence[GuestSpec], stack: ExitStack
 ) -> dict[str, GuestSession]:
-    config = load(state.config_file, environment={}, flags={}).config
+    config = load(state.config_file, environment={}, flags={}, model=FULL_CONFIG).config
     hypervisor = LibvirtHypervisor.open(state.uri, Deadline.after(30))
     stack.callback(hypervisor.close)
     sessions = {}

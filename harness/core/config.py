@@ -13,13 +13,24 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from harness.core.errors import ConfigError
-from harness.core.settings import Config, GuestSection, SshSection
-from harness.updates.keys import settle
+from harness.core.keys import (
+    KIND,
+    environment_name,
+    fields_of,
+    kinds_of,
+    scalar_keys,
+    sections_of,
+    settled,
+    unknown_kind,
+    update_fields,
+)
+from harness.core.settings import Config, GuestSection
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -36,8 +47,14 @@ class Loaded:
     file: Path | None
 
     def shown(self) -> Iterator[tuple[str, Any, str]]:
-        """``(dotted key, value, origin)`` of everything in force, for ``--show-config``."""
-        for key, value in _flatten(json.loads(self.config.model_dump_json(exclude={*_NAMED}))):
+        """Yield ``(dotted key, value, origin)`` of every setting, for ``--show-config``.
+
+        A key of a kind of update that is not in force has its default.
+        """
+        tree = json.loads(self.config.model_dump_json(exclude={*_NAMED}))
+        idle = {name: info.default for name, info in update_fields(type(self.config)).items()}
+        tree["update"] = {**json.loads(json.dumps(idle)), **tree["update"]}
+        for key, value in _flatten(tree):
             yield key, value, self.origins.get(key, "default")
         for what in _NAMED:
             for entry in getattr(self.config, what):
@@ -51,15 +68,18 @@ def load(
     *,
     environment: Mapping[str, str],
     flags: Mapping[str, Any],
+    model: type[Config],
 ) -> Loaded:
     """Read ``file`` (None: none), lay ``environment`` and ``flags`` (dotted keys) over it.
 
-    Raises ConfigError naming where the wrong value came from.
+    ``model`` is the configuration with all kinds of update,
+    :data:`harness.updates.registry.FULL_CONFIG`. Raises ConfigError naming where the wrong value
+    came from.
     """
     layers = [(0, str(file), dict(_flatten(_read(file))))] if file else []
     layers += [
         (1, f"environment {name}", {key: value})
-        for key, name, value in _from_environment(environment)
+        for key, name, value in _from_environment(environment, model)
     ]
     layers += [(2, "flag", {key: value}) for key, value in flags.items() if value is not None]
     values: dict[str, Any] = {}
@@ -69,14 +89,14 @@ def load(
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
         ranks.update(dict.fromkeys(layer, rank))
-    values = settle(values, origins, ranks)
+    values = settled(values, origins, ranks, model)
     raw = _unflatten(values)
     try:
         # Through JSON, because strict JSON takes "a/b" for a Path and an array for a tuple,
         # but still refuses "30" for a number.
-        config = Config.model_validate_json(json.dumps(raw, default=str), strict=True)
+        config = model.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
-        raise _explain(error, raw, origins) from error
+        raise _explain(error, raw, origins, model) from error
     return Loaded(_anchored(_overridden(config, origins, file), file), origins, file)
 
 
@@ -91,31 +111,33 @@ def _overridden(config: Config, origins: Mapping[str, str], file: Path | None) -
     return config.model_copy(update={"guest": guests})
 
 
-def overlaid(config: Config, changes: Mapping[str, Any]) -> Config:
-    """``config`` with some dotted keys changed. Raises ConfigError."""
-    values = dict(_flatten(json.loads(config.model_dump_json())))
-    raw = _unflatten({**values, **changes})
+def overlaid(config: Config, changes: Mapping[str, Any], model: type[Config]) -> Config:
+    """Return ``config`` with some dotted keys changed, without those of a kind not in force.
+
+    ``model`` is as for :func:`load`. Raises ConfigError.
+    """
+    values = {**dict(_flatten(json.loads(config.model_dump_json()))), **changes}
+    origins = dict.fromkeys(changes, "settings")
+    ranks = {**dict.fromkeys(values, 0), KIND: 1}
+    raw = _unflatten(settled(values, origins, ranks, model))
     try:
-        return Config.model_validate_json(json.dumps(raw, default=str), strict=True)
+        return model.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
-        raise _explain(error, raw, dict.fromkeys(changes, "settings")) from error
+        raise _explain(error, raw, origins, model) from error
 
 
 def _anchored(config: Config, file: Path | None) -> Config:
     """Paths are relative to the file that names them; ``~`` is the user's home."""
     base = file.resolve().parent if file else Path.cwd()
 
-    def anchor(section: Section, *keys: str) -> Section:
-        paths = {key: getattr(section, key) for key in keys}
-        found = {key: base / path.expanduser() for key, path in paths.items() if path is not None}
+    def anchor(section: Section) -> Section:
+        paths = {key: value for key, value in section if isinstance(value, Path)}
+        found = {key: base / path.expanduser() for key, path in paths.items()}
         return section.model_copy(update=found)
 
-    def reach(ssh: SshSection) -> SshSection:
-        return anchor(ssh, "identity_file", "known_hosts")
-
-    guests = tuple(guest.model_copy(update={"ssh": reach(guest.ssh)}) for guest in config.guest)
-    update = anchor(config.update, "repository", "previous")
-    return config.model_copy(update={"ssh": reach(config.ssh), "guest": guests, "update": update})
+    guests = tuple(guest.model_copy(update={"ssh": anchor(guest.ssh)}) for guest in config.guest)
+    anchored = {"ssh": anchor(config.ssh), "guest": guests, "update": anchor(config.update)}
+    return config.model_copy(update=anchored)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -150,23 +172,10 @@ def _unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def scalar_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``(dotted key, annotation)`` of every setting that is one plain value."""
-    for name, info in model.model_fields.items():
-        annotation = info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from scalar_keys(annotation, f"{prefix}{name}.")
-        elif get_origin(annotation) is not tuple:
-            yield f"{prefix}{name}", annotation
-
-
-def environment_name(key: str) -> str:
-    """The environment variable of a dotted key: ``clock.correct`` → ``HARNESS_CLOCK_CORRECT``."""
-    return "HARNESS_" + key.replace(".", "_").upper()
-
-
-def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
-    for key, annotation in scalar_keys():
+def _from_environment(
+    environment: Mapping[str, str], model: type[Config]
+) -> Iterator[tuple[str, str, Any]]:
+    for key, annotation in scalar_keys(model):
         name = environment_name(key)
         text = environment.get(name)
         if text is None:
@@ -180,10 +189,20 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
 
 
 def _explain(
-    error: ValidationError, raw: Mapping[str, Any], origins: Mapping[str, str]
+    error: ValidationError,
+    raw: Mapping[str, Any],
+    origins: Mapping[str, str],
+    model: type[Config],
 ) -> Exception:
-    """The first thing wrong, as one line: where, what, and the nearest valid key."""
+    """Return the first thing wrong, as one line: where, what, and the nearest valid key."""
     first = error.errors()[0]
+    if first["type"] == "union_tag_invalid":
+        kind = raw["update"]["kind"]
+        if isinstance(kind, str):
+            return unknown_kind(kind, kinds_of(model), origins.get(KIND))
+        first |= {"loc": ("update", "kind"), "msg": "Input should be a valid string", "input": kind}
+    elif first["loc"][:1] == ("update",) and len(first["loc"]) > 1:
+        first["loc"] = ("update", *first["loc"][2:])  # without the name of the kind
     location = first["loc"]
     key = _spoken(location, raw)
     # The whole key, or the list or table that it is in.
@@ -192,7 +211,7 @@ def _explain(
     anywhere = next(iter(origins.values()), "configuration")
     origin = next((origins[one] for one in keys if one in origins), anywhere)
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(location)
+        valid = _valid_keys(location, model)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
         return ConfigError("unknown key", file=origin, key=key, hint=hint)
@@ -217,15 +236,13 @@ def _spoken(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
     return words
 
 
-def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Config
+def _valid_keys(location: tuple[int | str, ...], model: type[Config]) -> list[str]:
+    fields: Mapping[str, FieldInfo] = model.model_fields
     for part in location[:-1]:
         if isinstance(part, int):
             continue
-        annotation = model.model_fields[part].annotation
-        if get_origin(annotation) is tuple:
-            annotation = get_args(annotation)[0]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        sections = sections_of(fields[part].annotation)  # of a list too: its items are sections
+        if not sections:
             break
-        model = annotation
-    return sorted(model.model_fields)
+        fields = fields_of(sections)
+    return sorted(fields)

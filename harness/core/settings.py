@@ -6,14 +6,19 @@ Every key is a field here, and its docstring what it means; :mod:`harness.core.c
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 
 from harness.core.durations import parse_hours
 
@@ -63,57 +68,6 @@ class Scope(StrEnum):
     GUEST = "guest"  # each guest can be an update domain of its own
 
 
-_APT_KEYS = frozenset({"packages", "repository", "previous", "hold", "reinstall", "simulate"})
-
-
-#: The keys of ``[update]`` that only some kinds have; every other key is for all kinds.
-KEYS_OF_KIND: Mapping[str, frozenset[str]] = {
-    "stand-in": frozenset({"duration_s"}),
-    "command": frozenset({"command", "verify", "rollback"}),
-    "packages": _APT_KEYS,
-    "libvirt": _APT_KEYS,
-    "kernel-module": frozenset({"module", "action", "parameters"}),
-    "sysctl": frozenset({"sysctl"}),
-    "hold": frozenset(),
-}
-
-
-@dataclass(frozen=True)
-class UpdateSettings:
-    """The ``[update]`` section; None and empty mean: the kind's own default."""
-
-    kind: str = "stand-in"
-    command: tuple[str, ...] = ()
-    expected_s: float | None = None
-    expected_from: str = "update.expected_s"
-    """Where ``expected_s`` comes from, for people."""
-    scope: Scope | None = None
-    preserves_memory: bool = True
-    duration_s: float = 5.0
-    verify: tuple[str, ...] = ()
-    rollback: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    repository: Path | None = None
-    previous: Path | None = None
-    hold: tuple[str, ...] = ()
-    reinstall: bool = False
-    simulate: bool = False
-    module: str | None = None
-    action: str = "load"
-    parameters: tuple[str, ...] = ()
-    sysctl: tuple[str, ...] = ()
-    uri: str = "qemu:///system"
-    """The libvirt connection of the run: whose host is updated."""
-    state_dir: Path | None = None
-    """Where a kind may keep what it needs at plan time already."""
-
-    def expectation(self, default_s: float) -> tuple[float, str]:
-        """How long it should take (seconds), and where that comes from."""
-        if self.expected_s is not None:
-            return self.expected_s, self.expected_from
-        return default_s, f"the default of kind {self.kind}"
-
-
 #: Where guests look for Scheduled Events.
 METADATA_ADDRESS = "169.254.169.254"
 
@@ -134,34 +88,16 @@ class _Section(BaseModel):
 class UpdateSection(_Section):
     """``[update]``: what is applied to the host while its guests are paused.
 
-    Which keys belong to which kind: ``harness.core.settings.KEYS_OF_KIND``.
+    These keys are for every kind; each kind's own are beside it in :mod:`harness.updates`. A
+    reader that is not handed the kinds, such as one of an old run's folder, keeps theirs unread.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     kind: Name = "stand-in"
     expected_s: Positive | None = None
-    scope: Literal["host", "guest"] | None = None
+    scope: Scope | None = None
     preserves_memory: bool = True
-    duration_s: NotNegative = 5.0
-    command: tuple[str, ...] = ()
-    verify: tuple[str, ...] = ()
-    rollback: tuple[str, ...] = ()
-    packages: tuple[Name, ...] = ()
-    """Files (a word with a slash), names, or ``name=version``."""
-    repository: Path | None = None
-    """Folder of a local repository, the only one that packages then come from."""
-    previous: Path | None = None
-    """Folder with the .deb files of the versions that are replaced, for a rollback."""
-    hold: tuple[Name, ...] = ()
-    """Packages that the transaction must not change."""
-    reinstall: bool = False
-    simulate: bool = False
-    """Go through the transaction and change nothing."""
-    module: Name | None = None
-    action: Literal["load", "unload", "parameter"] = "load"
-    parameters: tuple[Name, ...] = ()
-    """``name=value``, of a kernel module."""
-    sysctl: tuple[Name, ...] = ()
-    """``key=value``."""
 
 
 InterpreterName = Literal["python3", "perl", "sh"]
@@ -347,7 +283,7 @@ class Config(_Section):
     """For everything before the pause: connecting, logging in, baselines."""
     mend_timeout_s: Positive = 60.0
     """For everything after the pause: clocks and checks."""
-    update: UpdateSection = UpdateSection()
+    update: SerializeAsAny[UpdateSection] = UpdateSection()
     clock: ClockSection = ClockSection()
     checks: ChecksSection = ChecksSection()
     ssh: SshSection = SshSection()

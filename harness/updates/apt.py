@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.core.errors import ConfigError, PlanError, UpdateFailed
-from harness.core.settings import UpdateSettings
+from harness.core.settings import Name
 from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
-from harness.updates.protocol import UpdateContext
+from harness.updates.protocol import Site, UpdateContext, UpdateSettings
 from harness.updates.requirements import ASK_S, ask, require_program
 from harness.updates.runner import Runner
 from harness.updates.transaction import Change, parse, refusal, remarks
@@ -38,11 +38,28 @@ _KEEP_CONFIGURATION = (
 _OFFLINE = ("-o", "Dir::Bin::Methods::http=false", "-o", "Dir::Bin::Methods::https=false")
 
 
+class AptSettings(UpdateSettings):
+    """What the kinds that install packages have in common."""
+
+    packages: tuple[Name, ...] = ()
+    """Files (a word with a slash), names, or ``name=version``."""
+    repository: Path | None = None
+    """Folder of a local repository, the only one that packages then come from."""
+    previous: Path | None = None
+    """Folder with the .deb files of the versions that are replaced, for a rollback."""
+    hold: tuple[Name, ...] = ()
+    """Packages that the transaction must not change."""
+    reinstall: bool = False
+    simulate: bool = False
+    """Go through the transaction and change nothing."""
+
+
 class AptTransaction:
     """The packages of one update."""
 
-    def __init__(self, settings: UpdateSettings) -> None:
+    def __init__(self, settings: AptSettings, site: Site) -> None:
         self._settings = settings
+        self._site = site
         self._words = [str(Path(w).absolute()) if "/" in w else w for w in settings.packages]
         self._repository = settings.repository.absolute() if settings.repository else None
         self._debs: Mapping[Change, Path] = {}
@@ -215,7 +232,7 @@ class AptTransaction:
 
     def _home(self, repository: Path) -> Path:
         name = hashlib.sha256(str(repository).encode()).hexdigest()[:16]
-        return (self._settings.state_dir or Path()) / "repositories" / name
+        return (self._site.state_dir or Path()) / "repositories" / name
 
     def _folders(self) -> list[Path]:
         return [f for f in (self._settings.previous, self._repository, dpkg.ARCHIVES) if f]

@@ -7,14 +7,24 @@ import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from harness.core.errors import ConfigError
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 from harness.updates.runner import Runner
 
 DEFAULT_EXPECTED_S = 10.0
+
+
+class CommandSettings(UpdateSettings):
+    """``[update]`` of kind ``command``; each command is a list of words."""
+
+    kind: Literal["command"] = "command"
+    command: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    rollback: tuple[str, ...] = ()
 
 
 class CommandUpdate:
@@ -23,7 +33,7 @@ class CommandUpdate:
     kind = "command"
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings) -> None:
+    def __init__(self, settings: CommandSettings, site: Site = THIS_HOST) -> None:
         if not settings.command:
             raise ConfigError(
                 "an update of kind command needs a command",
@@ -33,7 +43,7 @@ class CommandUpdate:
         self.command = settings.command
         self.scope = settings.scope or Scope.HOST
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S, site)
         self._verify = settings.verify
         self._rollback = settings.rollback
         self._runner = Runner()

@@ -8,12 +8,13 @@ that is expected to take too long costs a word in the configuration.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UsageError
 from harness.core.settings import UpdateSection
 from harness.results.folder import RunFolder, all_runs
+from harness.updates.protocol import ExpectedDuration
+from harness.updates.registry import settings_of
 
 #: So many durations are looked at, in so many of the newest runs.
 _DURATIONS = 10
@@ -22,28 +23,17 @@ _RUNS = 200
 _NOT_WHAT_IT_DOES = {"expected_s", "preserves_memory"}
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """What earlier runs say."""
-
-    expected_s: float
-    count: int
-
-    @property
-    def source(self) -> str:
-        """For people."""
-        return f"the longest of {self.count} earlier" if self.count > 1 else "one earlier run"
-
-
-def learn(state_dir: Path, section: UpdateSection) -> Learnt | None:
-    """What the same update took; None if it has not succeeded yet."""
+def learn(state_dir: Path, section: UpdateSection) -> ExpectedDuration | None:
+    """Return what the same update took; None if it has not succeeded yet, or needs no telling."""
+    if not settings_of(section).learns:
+        return None
     durations: list[float] = []
     wanted = _what_it_does(section)
     for number, folder in enumerate(all_runs(state_dir)):
         if number >= _RUNS or len(durations) >= _DURATIONS:
             break
         durations += _durations(folder, wanted)
-    return Learnt(max(durations), len(durations)) if durations else None
+    return ExpectedDuration(max(durations), len(durations)) if durations else None
 
 
 def _durations(folder: RunFolder, wanted: dict[str, object]) -> Iterator[float]:
@@ -60,4 +50,4 @@ def _durations(folder: RunFolder, wanted: dict[str, object]) -> Iterator[float]:
 
 
 def _what_it_does(section: UpdateSection) -> dict[str, object]:
-    return section.model_dump(exclude=_NOT_WHAT_IT_DOES)
+    return settings_of(section).model_dump(exclude=_NOT_WHAT_IT_DOES)

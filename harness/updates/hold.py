@@ -6,14 +6,23 @@ It ends by itself before the time for the resume comes, and earlier when it is a
 from __future__ import annotations
 
 import threading
+from typing import ClassVar, Literal
 
 from harness.core.errors import UpdateFailed
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 
 #: How long before its deadline it lets go.
 _SPARE_S = 0.25
+
+
+class HoldSettings(UpdateSettings):
+    """``[update]`` of kind ``hold``."""
+
+    learns: ClassVar[bool] = False
+
+    kind: Literal["hold"] = "hold"
 
 
 class HoldUpdate:
@@ -23,10 +32,10 @@ class HoldUpdate:
     command: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings) -> None:
+    def __init__(self, settings: HoldSettings, site: Site = THIS_HOST) -> None:
         self.scope = settings.scope or Scope.HOST
         self.preserves_memory = True
-        self.expected_s, self.expected_from = settings.expectation(1.0)
+        self.expected_s, self.expected_from = settings.expectation(1.0, site)
         self._abandoned = threading.Event()
 
     def check(self) -> None:

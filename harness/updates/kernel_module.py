@@ -6,11 +6,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.core.errors import ConfigError, UpdateFailed
-from harness.core.settings import UpdateSettings
+from harness.core.settings import Name
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 from harness.updates.requirements import (
     ASK_S,
     ask,
@@ -25,6 +26,16 @@ SYS_MODULE = Path("/sys/module")
 DEFAULT_EXPECTED_S = 2.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _BUILTIN = "is built into this kernel"
+
+
+class KernelModuleSettings(UpdateSettings):
+    """``[update]`` of kind ``kernel-module``."""
+
+    kind: Literal["kernel-module"] = "kernel-module"
+    module: Name | None = None
+    action: Literal["load", "unload", "parameter"] = "load"
+    parameters: tuple[Name, ...] = ()
+    """``name=value``, of the module."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ class KernelModuleUpdate:
     command: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings, root: Path = SYS_MODULE) -> None:
+    def __init__(
+        self, settings: KernelModuleSettings, site: Site = THIS_HOST, root: Path = SYS_MODULE
+    ) -> None:
         if not settings.module:
             hint = 'module = "NAME" under [update]'
             message = "an update of kind kernel-module needs a module"
@@ -50,12 +63,13 @@ class KernelModuleUpdate:
         if not _NAME.fullmatch(settings.module):
             raise ConfigError(f"{settings.module!r} is no name of a module", key="update.module")
         self._settings = settings
+        self._site = site
         self._action = settings.action
         self._module = settings.module.replace("-", "_")  # as the kernel names it
         self._wanted = assignments(settings.parameters, "update.parameters")
         self.scope = host_scope(settings)
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S, site)
         self._root = root
         self._home = root / self._module
         self._seen = _Seen(frozenset(), {})
@@ -66,7 +80,7 @@ class KernelModuleUpdate:
 
         Raises ConfigError or MissingCapability.
         """
-        require_this_host(self._settings)
+        require_this_host(self._settings.kind, self._site)
         for program in ("modprobe", "modinfo", "rmmod"):
             require_program(program, "kmod")
         checks = {

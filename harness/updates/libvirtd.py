@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from harness.core.errors import (
@@ -19,12 +20,11 @@ from harness.core.errors import (
     MissingCapability,
     UpdateFailed,
 )
-from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
-from harness.updates.apt import QUIET, AptTransaction
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.apt import QUIET, AptSettings, AptTransaction
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext
 from harness.updates.requirements import (
     ASK_S,
     ask,
@@ -49,18 +49,27 @@ def _open(uri: str, deadline: Deadline) -> Hypervisor:
     return LibvirtHypervisor.open(uri, deadline)
 
 
+class LibvirtSettings(AptSettings):
+    """``[update]`` of kind ``libvirt``; without packages the daemon is only restarted."""
+
+    kind: Literal["libvirt"] = "libvirt"
+
+
 class LibvirtUpdate:
     """Installs libvirt's packages, if any are named, and restarts the daemon."""
 
     kind = "libvirt"
     command: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings, opener: Opener = _open) -> None:
+    def __init__(
+        self, settings: LibvirtSettings, site: Site = THIS_HOST, opener: Opener = _open
+    ) -> None:
         self._settings = settings
+        self._site = site
         self.scope = host_scope(settings)
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
-        self._transaction = AptTransaction(settings) if settings.packages else None
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S, site)
+        self._transaction = AptTransaction(settings, site) if settings.packages else None
         if self._transaction is None:
             _refuse_apt_keys(settings)
         self._open = opener
@@ -79,10 +88,10 @@ class LibvirtUpdate:
 
         Raises UsageError, MissingCapability or UpdateFailed.
         """
-        require_this_host(self._settings)
+        require_this_host(self._settings.kind, self._site)
         require_program("systemctl", "systemd")
-        if urlsplit(self._settings.uri).path != "/system":
-            message = f"{self._settings.uri} is not the daemon of this host (qemu:///system)"
+        if urlsplit(self._site.uri).path != "/system":
+            message = f"{self._site.uri} is not the daemon of this host (qemu:///system)"
             raise ConfigError(message, key="update.kind")
         self._service = _active_service(Deadline.after(ASK_S))
         if self._transaction is not None:
@@ -191,7 +200,7 @@ class LibvirtUpdate:
                     _expect_a_chance(self._service, now)
                     raise NotYet("it has not been restarted yet")
             try:
-                return self._open(self._settings.uri, deadline)
+                return self._open(self._site.uri, deadline)
             except HypervisorError as error:
                 _expect_a_chance(self._service, _properties(self._service, deadline))
                 raise NotYet(str(error)) from error
@@ -199,7 +208,7 @@ class LibvirtUpdate:
         return wait_for(attempt, what="asking libvirt", deadline=deadline)
 
 
-def _refuse_apt_keys(settings: UpdateSettings) -> None:
+def _refuse_apt_keys(settings: LibvirtSettings) -> None:
     """Without packages there is no transaction; a key that would do nothing is a mistake."""
     for key in ("repository", "previous", "hold", "reinstall", "simulate"):
         if getattr(settings, key):

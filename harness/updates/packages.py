@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from harness.core.errors import ConfigError
-from harness.core.settings import UpdateSettings
 from harness.core.timebase import Deadline
-from harness.updates.apt import AptTransaction
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.apt import AptSettings, AptTransaction
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext
 from harness.updates.requirements import host_scope, require_this_host
 from harness.updates.runner import Runner
 
 DEFAULT_EXPECTED_S = 15.0
+
+
+class PackagesSettings(AptSettings):
+    """``[update]`` of kind ``packages``."""
+
+    kind: Literal["packages"] = "packages"
 
 
 class PackagesUpdate:
@@ -19,7 +26,7 @@ class PackagesUpdate:
     kind = "packages"
     command: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings) -> None:
+    def __init__(self, settings: PackagesSettings, site: Site = THIS_HOST) -> None:
         if not settings.packages:
             raise ConfigError(
                 "an update of kind packages needs packages",
@@ -27,10 +34,11 @@ class PackagesUpdate:
                 hint='packages = ["./agent_2.0_amd64.deb"] under [update]',
             )
         self._settings = settings
+        self._site = site
         self.scope = host_scope(settings)
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
-        self._transaction = AptTransaction(settings)
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S, site)
+        self._transaction = AptTransaction(settings, site)
         self._runner = Runner()
 
     @property
@@ -40,7 +48,7 @@ class PackagesUpdate:
 
     def check(self) -> None:
         """Simulate the transaction. Raises UsageError, MissingCapability or UpdateFailed."""
-        require_this_host(self._settings)
+        require_this_host(self._settings.kind, self._site)
         self._transaction.check()
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:

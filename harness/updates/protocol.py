@@ -8,10 +8,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from harness.core.settings import Scope
+from pydantic import ConfigDict
+
+from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
+
+
+@dataclass(frozen=True)
+class ExpectedDuration:
+    """How long an update is expected to take, by the records of earlier runs."""
+
+    expected_s: float
+    count: int
+    """The number of earlier updates that say so."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for people."""
+        return f"the longest of {self.count} earlier" if self.count > 1 else "one earlier run"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the update of a run is applied, as known before there is a plan."""
+
+    uri: str = "qemu:///system"
+    """The libvirt connection of the run: whose host is updated."""
+    state_dir: Path | None = None
+    """Where a kind may keep what it needs at plan time already."""
+    earlier: ExpectedDuration | None = None
+
+
+THIS_HOST = Site()
+
+
+class UpdateSettings(UpdateSection):
+    """The ``[update]`` section of one kind: its own keys are fields of a subclass."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    learns: ClassVar[bool] = True
+    """Whether earlier runs tell how long it takes; False where its settings do."""
+
+    def expectation(self, default_s: float, site: Site) -> tuple[float, str]:
+        """Return how long it should take (seconds), and where that comes from."""
+        if self.expected_s is not None:
+            return self.expected_s, "update.expected_s"
+        if site.earlier is not None:
+            return site.earlier.expected_s, site.earlier.source
+        return default_s, f"the default of kind {self.kind}"
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,88 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+from pydantic import Field, ValidationError, create_model
 
 from harness.core.errors import ConfigError
-from harness.core.settings import UpdateSettings
-from harness.updates.command import CommandUpdate
-from harness.updates.hold import HoldUpdate
-from harness.updates.kernel_module import KernelModuleUpdate
-from harness.updates.libvirtd import LibvirtUpdate
-from harness.updates.packages import PackagesUpdate
-from harness.updates.protocol import HostUpdate
-from harness.updates.stand_in import StandInUpdate
-from harness.updates.sysctl import SysctlUpdate
+from harness.core.keys import unknown_kind
+from harness.core.settings import Config, UpdateSection
+from harness.updates.command import CommandSettings, CommandUpdate
+from harness.updates.hold import HoldSettings, HoldUpdate
+from harness.updates.kernel_module import KernelModuleSettings, KernelModuleUpdate
+from harness.updates.libvirtd import LibvirtSettings, LibvirtUpdate
+from harness.updates.packages import PackagesSettings, PackagesUpdate
+from harness.updates.protocol import THIS_HOST, HostUpdate, Site, UpdateSettings
+from harness.updates.stand_in import StandInSettings, StandInUpdate
+from harness.updates.sysctl import SysctlSettings, SysctlUpdate
 
-KINDS: Mapping[str, Callable[[UpdateSettings], HostUpdate]] = {
-    StandInUpdate.kind: StandInUpdate,
-    CommandUpdate.kind: CommandUpdate,
-    HoldUpdate.kind: HoldUpdate,
-    PackagesUpdate.kind: PackagesUpdate,
-    LibvirtUpdate.kind: LibvirtUpdate,
-    KernelModuleUpdate.kind: KernelModuleUpdate,
-    SysctlUpdate.kind: SysctlUpdate,
-}
+S = TypeVar("S", bound=UpdateSettings)
 
 
-def make(settings: UpdateSettings) -> HostUpdate:
-    """The update that ``settings`` ask for. Raises ConfigError for an unknown kind."""
-    if settings.kind not in KINDS:
-        near = difflib.get_close_matches(settings.kind, KINDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"kinds: {', '.join(KINDS)}"
-        raise ConfigError(f"unknown kind {settings.kind!r}", key="update.kind", hint=hint)
-    return KINDS[settings.kind](settings)
+@dataclass(frozen=True)
+class Kind(Generic[S]):
+    """One kind: what can be set of it, and how it is made of that."""
+
+    settings: type[S]
+    make: Callable[[S, Site], HostUpdate]
+
+    @property
+    def name(self) -> str:
+        """What ``update.kind`` says."""
+        return str(self.settings.model_fields["kind"].default)
+
+
+_ALL: tuple[Kind[Any], ...] = (
+    Kind(StandInSettings, StandInUpdate),
+    Kind(CommandSettings, CommandUpdate),
+    Kind(HoldSettings, HoldUpdate),
+    Kind(PackagesSettings, PackagesUpdate),
+    Kind(LibvirtSettings, LibvirtUpdate),
+    Kind(KernelModuleSettings, KernelModuleUpdate),
+    Kind(SysctlSettings, SysctlUpdate),
+)
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
+
+#: One of them, told apart by ``kind``.
+_ANY: Any = Annotated[
+    Union[tuple(kind.settings for kind in _ALL)],  # noqa: UP007  there is no other way
+    Field(discriminator="kind"),
+]
+#: The whole configuration, with ``[update]`` as one of the kinds: what ``harness.toml`` is read by.
+#: Configuration itself imports no kind, so it is handed this.
+FULL_CONFIG: type[Config] = create_model(
+    "Config", __base__=Config, update=(_ANY, StandInSettings())
+)
+
+
+def settings_of(section: UpdateSection) -> UpdateSettings:
+    """Return ``section`` as the settings of its kind.
+
+    A stored one, which was read without knowing the kinds, may have keys of other kinds: they were
+    not in force and are left out. Raises ConfigError.
+    """
+    kind = KINDS.get(section.kind)
+    if kind is None:
+        raise unknown_kind(section.kind, KINDS)
+    if isinstance(section, UpdateSettings):
+        return section
+    others = set().union(*(one.settings.model_fields for one in _ALL))
+    others -= set(kind.settings.model_fields)
+    said = json.loads(section.model_dump_json(exclude_unset=True, exclude=others))
+    try:
+        settings: UpdateSettings = kind.settings.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["update", *map(str, first["loc"])])
+        raise ConfigError(first["msg"], key=key) from error
+    return settings
+
+
+def make(section: UpdateSection, site: Site = THIS_HOST) -> HostUpdate:
+    """Return the update that ``section`` asks for. Raises ConfigError, also for an unknown kind."""
+    settings = settings_of(section)
+    return KINDS[settings.kind].make(settings, site)

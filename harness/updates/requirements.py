@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from harness.core.errors import ConfigError, MissingCapability, UpdateFailed
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
+from harness.updates.protocol import Site
 
 #: For questions at plan time; apt's on a slow machine takes seconds.
 ASK_S = 60.0
 
 
-def host_scope(settings: UpdateSettings) -> Scope:
+def host_scope(settings: UpdateSection) -> Scope:
     """Scope host: it changes the host of every guest. Raises ConfigError for another scope."""
     if settings.scope is Scope.GUEST:
         raise ConfigError(
@@ -29,18 +30,17 @@ def host_scope(settings: UpdateSettings) -> Scope:
     return Scope.HOST
 
 
-def require_this_host(settings: UpdateSettings) -> None:
+def require_this_host(kind: str, site: Site) -> None:
     """Raises ConfigError if the guests run elsewhere, MissingCapability if we are not root."""
-    if urlsplit(settings.uri).netloc:
+    if urlsplit(site.uri).netloc:
         raise ConfigError(
-            f"an update of kind {settings.kind} changes this machine, but the guests are at "
-            f"{settings.uri}",
+            f"an update of kind {kind} changes this machine, but the guests are at {site.uri}",
             key="update.kind",
             hint="run harness on their host, or use kind command",
         )
     if os.geteuid() != 0:
         raise MissingCapability(
-            "root", f"an update of kind {settings.kind} needs root", hint="run harness as root"
+            "root", f"an update of kind {kind} needs root", hint="run harness as root"
         )
 
 

@@ -17,16 +17,26 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from harness.core.errors import UpdateFailed, UpdateOverran
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import NotNegative, Scope
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 
 CHUNK_BYTES = 256 * 1024
 CHUNKS = 16
 #: What it takes on top of its pace: the last fsyncs on a slow disk.
 MARGIN_S = 1.0
+
+
+class StandInSettings(UpdateSettings):
+    """``[update]`` of kind ``stand-in``."""
+
+    learns: ClassVar[bool] = False
+
+    kind: Literal["stand-in"] = "stand-in"
+    duration_s: NotNegative = 5.0
 
 
 class StandInUpdate:
@@ -36,10 +46,16 @@ class StandInUpdate:
     command: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        settings: StandInSettings,
+        site: Site = THIS_HOST,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.scope = settings.scope or Scope.GUEST
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(settings.duration_s + MARGIN_S)
+        expected = settings.expectation(settings.duration_s + MARGIN_S, site)
+        self.expected_s, self.expected_from = expected
         self._duration_s = settings.duration_s
         self._clock = clock
         self._abandoned = threading.Event()

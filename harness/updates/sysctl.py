@@ -8,16 +8,25 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Literal
 
 from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
-from harness.core.settings import UpdateSettings
+from harness.core.settings import Name
 from harness.core.timebase import Deadline
-from harness.updates.protocol import Applied, UpdateContext
+from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 from harness.updates.requirements import assignments, host_scope, require_this_host
 
 PROC_SYS = Path("/proc/sys")
 DEFAULT_EXPECTED_S = 1.0
 _KEY = "update.sysctl"
+
+
+class SysctlSettings(UpdateSettings):
+    """``[update]`` of kind ``sysctl``."""
+
+    kind: Literal["sysctl"] = "sysctl"
+    sysctl: tuple[Name, ...] = ()
+    """``key=value``."""
 
 
 class SysctlUpdate:
@@ -27,14 +36,17 @@ class SysctlUpdate:
     command: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, settings: UpdateSettings, root: Path = PROC_SYS) -> None:
+    def __init__(
+        self, settings: SysctlSettings, site: Site = THIS_HOST, root: Path = PROC_SYS
+    ) -> None:
         if not settings.sysctl:
             hint = 'sysctl = ["vm.swappiness=10"] under [update]'
             raise ConfigError("an update of kind sysctl needs settings", key=_KEY, hint=hint)
         self._settings = settings
+        self._site = site
         self.scope = host_scope(settings)
         self.preserves_memory = settings.preserves_memory
-        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S)
+        self.expected_s, self.expected_from = settings.expectation(DEFAULT_EXPECTED_S, site)
         wanted = assignments(settings.sysctl, _KEY)
         self._wanted = {name: _normal(value) for name, value in wanted.items()}
         self._files = {name: _file(root, name) for name in wanted}
@@ -48,7 +60,7 @@ class SysctlUpdate:
 
         Raises ConfigError, or MissingCapability if we are not root.
         """
-        require_this_host(self._settings)
+        require_this_host(self._settings.kind, self._site)
         for name, file in self._files.items():
             if not file.is_file():
                 raise ConfigError(f"{name}: this kernel has no such setting", key=_KEY)

@@ -42,6 +42,7 @@ from harness.lab.specs import GuestSpec
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
 from harness.testing.evidence import GOOD
+from harness.updates.registry import FULL_CONFIG
 
 AGENT = "[c]ommands, endings"
 
@@ -109,7 +110,7 @@ class Pause:
 @pytest.fixture(scope="module")
 def guest_of(lab, libvirt):
     """``guest_of("debian-1")``: a login for all tests of this module."""
-    config = load(lab.config_file, environment={}, flags={}).config
+    config = load(lab.config_file, environment={}, flags={}, model=FULL_CONFIG).config
 
     @cache
     def log_in(name):

@@ -16,13 +16,16 @@ from harness.core.errors import UpdateFailed, UsageError
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline
 from harness.updates.protocol import HostUpdate, UpdateContext
+from harness.updates.registry import FULL_CONFIG
 
 
 def rehearse(config: Path, run_dir: Path) -> str:
     """Check, prepare, apply, then verify or roll back; what became of it, in words."""
     context = UpdateContext("rehearsal", run_dir, config.stem, (), state_dir(), 30.0)
     try:
-        update: HostUpdate = make_update(load(config, environment={}, flags={}).config, state_dir())
+        update: HostUpdate = make_update(
+            load(config, environment={}, flags={}, model=FULL_CONFIG).config, state_dir()
+        )
         update.check()
     except UsageError as error:
         return f"refused: {error}"

@@ -21,6 +21,7 @@ from harness.testing.connector import FakeConnector
 from harness.testing.guard import FakeGuard, guardian_thread
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
+from harness.updates.registry import FULL_CONFIG
 
 #: Checks that need nothing but clocks, boot ids, kernel logs and processes: they take no time.
 QUICK = ("pause-window", "frozen", "lag", "clock", "same-boot", "same-process", "kernel-log")
@@ -51,7 +52,8 @@ class House:
             "clock.slew_below_s": 0.0,
         }
         flags = {key.replace("__", "."): value for key, value in changes.items()}
-        return load(None, environment={}, flags={**quick, **self.settings, **flags}).config
+        chosen = {**quick, **self.settings, **flags}
+        return load(None, environment={}, flags=chosen, model=FULL_CONFIG).config
 
     def maintain(self, *names: str, update=None, notice=None, guardian=None, **changes) -> Finished:
         """A whole maintenance of all guests, or of ``names``."""

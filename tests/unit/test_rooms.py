@@ -28,7 +28,6 @@ NOT_FOR_TESTING = ("api", "cli", "pytest_plugin")
 
 #: Not yet moved.
 STILL = {
-    ("harness.core.config", "harness.updates.keys"),
     ("harness.pytest_plugin", "harness.cli.commands.common"),
 }
 

@@ -25,6 +25,7 @@ PURE = (
     "harness.core.records",
     "harness.host.lifecycle",
     "harness.core.config",
+    "harness.core.keys",
     "harness.core.settings",
     "harness.maintenance.plan",
     "harness.clock.arithmetic",

@@ -117,12 +117,13 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """The configuration in force. Raises ConfigError."""
     from harness.core.config import load
     from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
+    from harness.updates.registry import FULL_CONFIG
 
     found = file or next((path for path in config_files() if _is_there(path)), None)
     if found is None and (lab := lab_config_file()) is not None:
         say(f"using the configuration of the lab that is up: {lab}")
         found = lab
-    return load(found, environment=os.environ, flags=flags)
+    return load(found, environment=os.environ, flags=flags, model=FULL_CONFIG)
 
 
 def _is_there(path: Path) -> bool:

@@ -28,9 +28,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.core.config import overlaid, scalar_keys
+from harness.core.config import overlaid
 from harness.core.errors import ConfigError
+from harness.core.keys import scalar_keys
 from harness.core.settings import Config
+from harness.updates.registry import FULL_CONFIG
 
 #: Settings of several words; an axis over them is a list of lists.
 _LISTS = ("update.command", "update.verify", "update.rollback")
@@ -89,7 +91,7 @@ class Sweep:
 
     def config(self, base: Config, cell: Cell) -> Config:
         """What that cell is run with. Raises ConfigError."""
-        return overlaid(base, {**self.settings, **cell.settings})
+        return overlaid(base, {**self.settings, **cell.settings}, FULL_CONFIG)
 
 
 def load(file: Path) -> Sweep:
@@ -130,7 +132,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check(file: Path, key: str, values: Any) -> None:
     """An axis is a list of values, of lists where one value is a list."""
-    known = [name for name, _ in scalar_keys()]
+    known = [name for name, _ in scalar_keys(FULL_CONFIG)]
     if key not in (GUESTS, *_LISTS, *known):
         hint = f"axes: {GUESTS}, or a setting of harness.toml such as update.duration_s"
         raise ConfigError("unknown axis", file=file, key=f"grid.{key}", hint=hint)

@@ -32,7 +32,7 @@ from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
 from harness.core.process_stat import start_ticks
-from harness.core.settings import ChecksSection, Config, OwnCheckSection, UpdateSettings
+from harness.core.settings import ChecksSection, Config, OwnCheckSection
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
 from harness.host.lifecycle import GuestState
@@ -40,7 +40,7 @@ from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.local_shell import LocalShell
-from harness.updates.stand_in import StandInUpdate
+from harness.updates.stand_in import StandInSettings, StandInUpdate
 
 ME = ProcessIdentity(os.getpid(), start_ticks(os.getpid()))
 FACTS = GuestFacts("boot", "6.1", "tsc", 0, ("python3", "sh"), None)
@@ -456,5 +456,5 @@ def test_an_own_check_that_cannot_be_started_is_known_at_plan_time(tmp_path):
     own = OwnCheckSection(name="db", command=("/no/such/program",))
     config = Config(checks=ChecksSection(own=(own,)))
     with pytest.raises(ConfigError) as caught:
-        survey(config, ["here"], FakeHypervisor({}), StandInUpdate(UpdateSettings()))
+        survey(config, ["here"], FakeHypervisor({}), StandInUpdate(StandInSettings()))
     assert caught.value.key == "checks.own[db].command"

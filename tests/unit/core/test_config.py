@@ -9,6 +9,7 @@ import pytest
 from harness.checks import CHECKS
 from harness.core.config import load
 from harness.core.errors import ConfigError
+from harness.updates.registry import FULL_CONFIG
 
 
 @pytest.fixture
@@ -25,7 +26,12 @@ def toml(tmp_path):
 
 def refused(file: Path | None, **layers) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(file, environment=layers.get("environment", {}), flags=layers.get("flags", {}))
+        load(
+            file,
+            environment=layers.get("environment", {}),
+            flags=layers.get("flags", {}),
+            model=FULL_CONFIG,
+        )
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -91,7 +97,9 @@ def test_flag_beats_environment_beats_file_beats_default(toml):
     """Each layer overrides the one below, and the origin of every value is known."""
     file = toml("budget_s = 10\nsoak_s = 1.0\nresume_reserve_s = 3.0")
     environment = {"HARNESS_BUDGET_S": "20", "HARNESS_SOAK_S": "2", "HARNESS_STATE_DIR": "/x"}
-    loaded = load(file, environment=environment, flags={"budget_s": 25.0, "uri": None})
+    loaded = load(
+        file, environment=environment, flags={"budget_s": 25.0, "uri": None}, model=FULL_CONFIG
+    )
     config = loaded.config
     assert (config.budget_s, config.soak_s, config.resume_reserve_s) == (25.0, 2.0, 3.0)
     shown = {key: (value, origin) for key, value, origin in loaded.shown()}
@@ -116,7 +124,10 @@ def test_a_wrong_flag_is_told_apart_from_the_file(toml):
 def test_a_guest_is_found_by_name_or_uuid_and_defaults_otherwise(toml):
     """A guest without a section of its own gets the defaults."""
     config = load(
-        toml('[[guest]]\nname = "web1"\naddress = "10.0.0.1"'), environment={}, flags={}
+        toml('[[guest]]\nname = "web1"\naddress = "10.0.0.1"'),
+        environment={},
+        flags={},
+        model=FULL_CONFIG,
     ).config
     assert config.for_guest("web1").address == "10.0.0.1"
     assert config.for_guest("other", "web1").address == "10.0.0.1"
@@ -126,14 +137,16 @@ def test_a_guest_is_found_by_name_or_uuid_and_defaults_otherwise(toml):
 def test_paths_are_relative_to_the_file_that_names_them(toml):
     """A key file beside harness.toml is found from any working directory."""
     file = toml('[ssh]\nidentity_file = "key"\nknown_hosts = "~/kh"')
-    ssh = load(file, environment={}, flags={}).config.ssh
+    ssh = load(file, environment={}, flags={}, model=FULL_CONFIG).config.ssh
     assert ssh.identity_file == file.parent / "key"
     assert ssh.known_hosts == Path.home() / "kh"
 
 
 def test_a_hostile_guest_name_is_just_a_name(toml):
     """Names are data: nothing in them is interpreted."""
-    config = load(toml("[[guest]]\nname = 'a; touch x'"), environment={}, flags={}).config
+    config = load(
+        toml("[[guest]]\nname = 'a; touch x'"), environment={}, flags={}, model=FULL_CONFIG
+    ).config
     assert config.guest[0].name == "a; touch x"
 
 
@@ -157,11 +170,15 @@ def test_a_check_that_does_not_exist_is_an_error_with_the_nearest(toml, text, sa
 
 def test_checks_are_chosen_by_name_in_the_order_people_read_them(toml):
     """All by default; only some; all but some."""
-    chosen = load(toml(""), environment={}, flags={}).config.checks.chosen
+    chosen = load(toml(""), environment={}, flags={}, model=FULL_CONFIG).config.checks.chosen
     assert (chosen[0], len(chosen)) == ("pause-window", len(CHECKS))
-    some = load(toml('[checks]\nenable = ["ram", "clock"]'), environment={}, flags={}).config
+    some = load(
+        toml('[checks]\nenable = ["ram", "clock"]'), environment={}, flags={}, model=FULL_CONFIG
+    ).config
     assert some.checks.chosen == ("clock", "ram")
-    but = load(toml('[checks]\ndisable = ["clock"]'), environment={}, flags={}).config
+    but = load(
+        toml('[checks]\ndisable = ["clock"]'), environment={}, flags={}, model=FULL_CONFIG
+    ).config
     assert but.checks.chosen == tuple(name for name in chosen if name != "clock")
 
 
@@ -177,7 +194,7 @@ def test_a_check_of_the_users_own_belongs_to_guests_or_to_the_update_domain(toml
     command = ["x"]
     scope = "host"
     """
-    checks = load(toml(text), environment={}, flags={}).config.checks
+    checks = load(toml(text), environment={}, flags={}, model=FULL_CONFIG).config.checks
     together = ("web1", "db1")
     found = {guest: [own.name for own in checks.own_of(guest, together)] for guest in together}
     assert found == {"web1": ["box"], "db1": ["db"]}

@@ -37,6 +37,7 @@ from harness.lab.seed import CLOUD_USER, Seed, append_to_initrd, cloud_files, wr
 from harness.lab.specs import MOST_GUESTS, GuestSpec, default_specs
 from harness.lab.state import LabGuest, LabState
 from harness.lab.wait_ssh import wait_for_ssh
+from harness.updates.registry import FULL_CONFIG
 
 HOSTILE = [
     "a; touch x",
@@ -645,7 +646,7 @@ def test_the_labs_configuration_is_one_for_harness(name):
     lab_state = with_guests(name, "plain")
     state.save(lab_state)
     state.write_config(lab_state)
-    loaded = config.load(lab_state.config_file, environment={}, flags={}).config
+    loaded = config.load(lab_state.config_file, environment={}, flags={}, model=FULL_CONFIG).config
     assert loaded.uri == "qemu:///system"
     assert [guest.name for guest in loaded.guest] == [name, "plain"]
     first = loaded.for_guest(name)
@@ -661,7 +662,7 @@ def test_a_guest_without_an_availability_set_is_configured_without():
     lab_state = replace(STATE, guests=(guest,))
     state.save(lab_state)
     state.write_config(lab_state)
-    loaded = config.load(lab_state.config_file, environment={}, flags={}).config
+    loaded = config.load(lab_state.config_file, environment={}, flags={}, model=FULL_CONFIG).config
     assert loaded.guest[0].availability_set is None
 
 

@@ -16,6 +16,7 @@ from harness.testing.connector import FakeConnector
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
 from harness.testing.hypervisor import FakeHypervisor
+from harness.updates.registry import FULL_CONFIG
 
 
 class Addresses(FakeHypervisor):
@@ -95,7 +96,9 @@ def test_a_tolerance_by_flag_goes_before_a_guests_own_in_the_file(
     file = tmp_path / "harness.toml"
     text = '[clock]\ntolerance_s = 0.3\n[[guest]]\nname = "web1"\ntolerance_s = 0.5\n'
     file.write_text(text + 'address = "10.0.0.9"\n[guest.ssh]\nsudo = true\n')
-    guest = load(file, environment=environment, flags=flags).config.for_guest("web1")
+    guest = load(file, environment=environment, flags=flags, model=FULL_CONFIG).config.for_guest(
+        "web1"
+    )
     assert guest.tolerance_s == tolerance_s
     assert (guest.address, guest.ssh.sudo) == ("10.0.0.9", True)
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from harness.core.errors import ConfigError, UpdateFailed, UpdateOverran
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.host import child_process, process_family
-from harness.updates.command import CommandUpdate
+from harness.updates.command import CommandSettings, CommandUpdate
 from harness.updates.protocol import UpdateContext
 
 EVIL = "a; touch x"
@@ -56,7 +56,7 @@ def patience() -> Deadline:
 
 
 def command(*words: str, **settings) -> CommandUpdate:
-    return CommandUpdate(UpdateSettings(kind="command", command=words, **settings))
+    return CommandUpdate(CommandSettings(command=words, **settings))
 
 
 def gone(pid: int) -> bool:
@@ -151,7 +151,7 @@ def test_what_cannot_be_started_is_refused_before_any_pause(context, script, tmp
     }
     for reason, program in bad.items():
         settings: dict[str, Any] = {"command": (good,), key: (program,)}
-        update = CommandUpdate(UpdateSettings(kind="command", **settings))
+        update = CommandUpdate(CommandSettings(**settings))
         with pytest.raises(ConfigError, match=reason) as caught:
             update.prepare(context, patience())
         assert caught.value.key == f"update.{key}"

@@ -4,13 +4,14 @@ for real ones."""
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
 from harness.core.errors import ConfigError, UpdateFailed
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline
-from harness.updates.kernel_module import KernelModuleUpdate
+from harness.updates.kernel_module import KernelModuleSettings, KernelModuleUpdate
 from harness.updates.protocol import UpdateContext
 
 #: $SYS is /sys/module; `helper` is what module `agent` depends on.
@@ -63,9 +64,9 @@ def context(tmp_path):
     return UpdateContext(f"run-{tmp_path.name}", tmp_path / "run", "0", (), tmp_path, 30.0)
 
 
-def update(root, module: str, action: str = "load", *parameters: str) -> KernelModuleUpdate:
-    settings = UpdateSettings("kernel-module", module=module, action=action, parameters=parameters)
-    return KernelModuleUpdate(settings, root)
+def update(root, module: str, action: Any = "load", *parameters: str) -> KernelModuleUpdate:
+    settings = KernelModuleSettings(module=module or None, action=action, parameters=parameters)
+    return KernelModuleUpdate(settings, root=root)
 
 
 def soon() -> Deadline:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
-from harness.core.config import load
+from harness.core.config import load, overlaid
 from harness.core.errors import ConfigError
+from harness.core.keys import scalar_keys
 from harness.core.records import (
     HostRecord,
     Outcome,
@@ -15,12 +18,16 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.core.settings import KEYS_OF_KIND, Config, UpdateSection, UpdateSettings
+from harness.core.settings import Scope, UpdateSection
 from harness.results.folder import RunFolder
+from harness.updates.command import CommandSettings
 from harness.updates.expected import learn
-from harness.updates.registry import KINDS
+from harness.updates.kernel_module import KernelModuleSettings
+from harness.updates.registry import FULL_CONFIG, KINDS, settings_of
+from harness.updates.stand_in import StandInSettings
+from harness.updates.sysctl import SysctlSettings
 
-SYSCTL = UpdateSection(kind="sysctl", sysctl=("vm.swappiness=10",))
+SYSCTL = SysctlSettings(sysctl=("vm.swappiness=10",))
 
 
 @pytest.fixture
@@ -52,34 +59,145 @@ def test_a_key_that_is_misplaced_or_wrong_names_file_and_key(toml, text, words):
     """What would be ignored is a mistake."""
     file = toml(text)
     with pytest.raises(ConfigError, match=f"{file}: {words}") as caught:
-        load(file, environment={}, flags={})
+        load(file, environment={}, flags={}, model=FULL_CONFIG)
     assert caught.value.exit_code == 2
 
 
 def test_another_kind_at_the_command_line_leaves_the_files_keys_out(toml):
     """Any configuration can be rehearsed; what is for all kinds stays."""
     file = toml('kind = "sysctl"\nsysctl = ["a=1"]\nscope = "host"')
-    update = load(file, environment={}, flags={"update.kind": "stand-in"}).config.update
-    assert (update.kind, update.sysctl, update.scope) == ("stand-in", (), "host")
-    update = load(file, environment={"HARNESS_UPDATE_KIND": "stand-in"}, flags={}).config.update
-    assert update.sysctl == ()
+    update = load(
+        file, environment={}, flags={"update.kind": "stand-in"}, model=FULL_CONFIG
+    ).config.update
+    assert (update.kind, getattr(update, "sysctl", None), update.scope) == (
+        "stand-in",
+        None,
+        "host",
+    )
+    update = load(
+        file, environment={"HARNESS_UPDATE_KIND": "stand-in"}, flags={}, model=FULL_CONFIG
+    ).config.update
+    assert not hasattr(update, "sysctl")
 
 
 def test_a_stronger_key_beside_a_weaker_kind_is_a_mistake(toml):
     """Whoever says --duration means a stand-in, and the file says otherwise."""
     file = toml('kind = "sysctl"\nsysctl = ["a=1"]')
     with pytest.raises(ConfigError, match="flag: update.duration_s: belongs to kind stand-in"):
-        load(file, environment={}, flags={"update.duration_s": 3.0})
+        load(file, environment={}, flags={"update.duration_s": 3.0}, model=FULL_CONFIG)
 
 
-def test_every_key_has_a_place():
-    """A kind without keys, a key that does not exist or a setting that gets lost: none of them."""
-    everybodys = {"kind", "expected_s", "scope", "preserves_memory"}
-    assert set(KEYS_OF_KIND) == set(KINDS)
-    assert set().union(*KEYS_OF_KIND.values()) | everybodys == set(UpdateSection.model_fields)
-    assert set(UpdateSection.model_fields) <= set(UpdateSettings.__dataclass_fields__)
-    for name, field in UpdateSection.model_fields.items():
-        assert field.default == getattr(UpdateSettings(), name)
+def test_every_kind_goes_by_one_name():
+    """In the registry, in its settings and in its update."""
+    for name, kind in KINDS.items():
+        assert get_args(kind.settings.model_fields["kind"].annotation) == (name,)
+        assert getattr(kind.make, "kind", None) == name
+        assert kind.settings.model_fields["scope"].annotation == Scope | None
+
+
+def test_a_key_that_several_kinds_have_is_of_one_type():
+    """An environment variable is read before the kind is known."""
+    seen: dict[str, object] = {}
+    for kind in KINDS.values():
+        for name, info in kind.settings.model_fields.items():
+            if name != "kind":
+                assert seen.setdefault(name, info.annotation) == info.annotation, name
+
+
+def test_a_kind_can_be_asked_for_by_the_environment_alone():
+    """Every plain key of every kind has its variable."""
+    environment = {"HARNESS_UPDATE_KIND": "kernel-module", "HARNESS_UPDATE_MODULE": "dummy"}
+    update = load(None, environment=environment, flags={}, model=FULL_CONFIG).config.update
+    assert update == KernelModuleSettings(module="dummy")
+    assert {"update.duration_s", "update.previous", "update.simulate", "update.action"} <= {
+        key for key, _ in scalar_keys(FULL_CONFIG)
+    }
+
+
+def test_what_is_shown_has_the_keys_of_every_kind(toml):
+    """Those of other kinds with their defaults."""
+    file = toml('kind = "sysctl"\nsysctl = ["a=1"]')
+    shown = {
+        key: (value, origin)
+        for key, value, origin in load(file, environment={}, flags={}, model=FULL_CONFIG).shown()
+        if key.startswith("update.")
+    }
+    assert shown["update.sysctl"] == (["a=1"], str(file))
+    assert shown["update.duration_s"] == (5.0, "default")
+    assert list(shown) == [f"update.{key}" for key in OLD["update"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ('"comand"', "update.kind: unknown kind 'comand' .*did you mean 'command'"),
+        ('"x"', "update.kind: unknown kind 'x' .*kinds: stand-in, command"),
+        ("5", r"update.kind: Input should be a valid string \(given: 5\)"),
+    ],
+)
+def test_an_unknown_kind_is_told_with_its_place(toml, kind, words):
+    """As any other mistake in a configuration."""
+    file = toml(f"kind = {kind}\nduration_s = 1.0")
+    with pytest.raises(ConfigError, match=f"{file}: {words}"):
+        load(file, environment={}, flags={}, model=FULL_CONFIG)
+
+
+def test_another_kind_laid_over_leaves_the_keys_of_the_old_one_out():
+    """What an experiment or a test asks for need not undo what the file says."""
+    base = FULL_CONFIG(update=SYSCTL)
+    changed = overlaid(base, {"update.kind": "command", "update.command": ["true"]}, FULL_CONFIG)
+    assert changed.update == CommandSettings(command=("true",))
+    assert overlaid(base, {"update.duration_s": 1.0}, FULL_CONFIG).update == SYSCTL
+
+
+#: What a run of version 0.1.0 kept as its ``config.json``: every key, whatever the kind.
+OLD = {
+    "update": {
+        "kind": "sysctl",
+        "expected_s": 5.0,
+        "scope": None,
+        "preserves_memory": True,
+        "duration_s": 5.0,
+        "command": [],
+        "verify": [],
+        "rollback": [],
+        "packages": [],
+        "repository": None,
+        "previous": None,
+        "hold": [],
+        "reinstall": False,
+        "simulate": False,
+        "module": None,
+        "action": "load",
+        "parameters": [],
+        "sysctl": ["vm.swappiness=10"],
+    }
+}
+
+
+def test_an_old_runs_configuration_is_read_and_teaches(tmp_path):
+    """By readers that do not know the kinds, and by those that do."""
+    folder = a_run(tmp_path, 1, SYSCTL, (2.0, 0))
+    (folder.path / "config.json").write_text(json.dumps(OLD))
+    assert folder.config().update.kind == "sysctl"
+    assert settings_of(folder.config().update) == SYSCTL.model_copy(update={"expected_s": 5.0})
+    assert learn(tmp_path, SYSCTL).expected_s == 2.0
+
+
+def test_a_stored_kind_that_is_wrong_teaches_nothing(tmp_path):
+    """One that is not known any more, or has another type of value."""
+    for section in ({"kind": "gone"}, {"kind": "sysctl", "sysctl": 5}):
+        with pytest.raises(ConfigError, match=r"update\.(kind|sysctl): "):
+            settings_of(UpdateSection(**section))
+    folder = a_run(tmp_path, 1, SYSCTL, (2.0, 0))
+    (folder.path / "config.json").write_text('{"update": {"kind": "gone"}}')
+    assert learn(tmp_path, SYSCTL) is None
+
+
+def test_what_tells_itself_how_long_it_takes_is_not_learnt(tmp_path):
+    """A stand-in takes what it is told to take."""
+    a_run(tmp_path, 1, StandInSettings(), (2.0, 0))
+    assert learn(tmp_path, StandInSettings()) is None
 
 
 def a_run(state_dir, number: int, section: UpdateSection, *updates: tuple[float, int | None]):
@@ -104,7 +222,7 @@ def a_run(state_dir, number: int, section: UpdateSection, *updates: tuple[float,
         update=UpdateRecord(kind=section.kind),
         update_domains=domains,
     )
-    folder.write_config(Config(update=section))
+    folder.write_config(FULL_CONFIG(update=section))
     folder.write_record(record)
     return folder
 

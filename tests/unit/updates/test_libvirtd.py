@@ -13,12 +13,12 @@ from harness.core.errors import (
     MissingCapability,
     UpdateFailed,
 )
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline, Stopwatch
 from harness.host.lifecycle import GuestState
 from harness.testing.hypervisor import FakeHypervisor
-from harness.updates.libvirtd import LibvirtUpdate
-from harness.updates.protocol import UpdateContext
+from harness.updates.libvirtd import LibvirtSettings, LibvirtUpdate
+from harness.updates.protocol import Site, UpdateContext
 
 #: $FAKE/SERVICE holds the pid of a service; a restart adds one to it, unless it is `stuck`. What
 #: systemd thinks of it is in `state`.
@@ -77,8 +77,8 @@ def soon() -> Deadline:
     return Deadline.after(20)
 
 
-def update(daemon, **settings) -> LibvirtUpdate:
-    return LibvirtUpdate(UpdateSettings("libvirt", **settings), daemon.open)
+def update(daemon, uri: str = Site.uri, **settings) -> LibvirtUpdate:
+    return LibvirtUpdate(LibvirtSettings(**settings), Site(uri), daemon.open)
 
 
 def prepared(daemon, context) -> LibvirtUpdate:

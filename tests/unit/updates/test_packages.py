@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +18,11 @@ from harness.core.errors import (
     UpdateOverran,
     UsageError,
 )
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.updates import dpkg, reboot
-from harness.updates.packages import PackagesUpdate
-from harness.updates.protocol import UpdateContext
+from harness.updates.packages import PackagesSettings, PackagesUpdate
+from harness.updates.protocol import Site, UpdateContext
 from harness.updates.transaction import Change, parse, refusal, remarks
 
 #: They live in $FAKE: what apt would do is in `simulation`, what dpkg has in `installed`, and
@@ -77,8 +78,11 @@ def context(tmp_path):
     return UpdateContext(f"run-{tmp_path.name}", tmp_path / "run", "0", (), tmp_path, 30.0)
 
 
-def update(*packages: str, **settings) -> PackagesUpdate:
-    return PackagesUpdate(UpdateSettings("packages", packages=packages or ("agent",), **settings))
+def update(
+    *packages: str, uri: str = Site.uri, state_dir: Path | None = None, **settings
+) -> PackagesUpdate:
+    chosen = PackagesSettings(packages=packages or ("agent",), **settings)
+    return PackagesUpdate(chosen, Site(uri, state_dir))
 
 
 def soon() -> Deadline:
@@ -339,7 +343,7 @@ def test_bad_settings_are_refused(fake, packages, settings, words):
 
 def test_packages_must_be_named():
     with pytest.raises(ConfigError, match="update.packages: .* needs packages"):
-        PackagesUpdate(UpdateSettings("packages"))
+        PackagesUpdate(PackagesSettings())
 
 
 def test_what_apt_refuses_is_refused_in_its_words(fake):

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.core.errors import ConfigError, HarnessError, UpdateFailed, UpdateOverran
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
-from harness.updates.command import CommandUpdate
+from harness.updates.command import CommandSettings, CommandUpdate
 from harness.updates.protocol import UpdateContext
 from harness.updates.registry import make
-from harness.updates.stand_in import CHUNK_BYTES, CHUNKS, StandInUpdate
+from harness.updates.stand_in import CHUNK_BYTES, CHUNKS, StandInSettings, StandInUpdate
 
 PATIENCE_S = 20.0
 
@@ -34,7 +34,7 @@ def patience() -> Deadline:
 
 
 def stand_in(duration_s: float = 0.0) -> StandInUpdate:
-    return StandInUpdate(UpdateSettings(duration_s=duration_s))
+    return StandInUpdate(StandInSettings(duration_s=duration_s))
 
 
 def in_force(home) -> str | None:
@@ -202,13 +202,13 @@ def test_what_is_declared_is_what_the_plan_sees():
     update = stand_in(5.0)
     assert (update.scope, update.preserves_memory) == (Scope.GUEST, True)
     assert 5.0 < update.expected_s <= 7.0
-    assert StandInUpdate(UpdateSettings(expected_s=2.5)).expected_s == 2.5
+    assert StandInUpdate(StandInSettings(expected_s=2.5)).expected_s == 2.5
 
 
 def test_kinds_are_made_by_name():
     """The registry knows both kinds and hands the settings on."""
-    assert isinstance(make(UpdateSettings()), StandInUpdate)
-    made = make(UpdateSettings(kind="command", command=("true",)))
+    assert isinstance(make(UpdateSection()), StandInUpdate)
+    made = make(CommandSettings(command=("true",)))
     assert isinstance(made, CommandUpdate) and made.command == ("true",)
 
 
@@ -218,5 +218,5 @@ def test_kinds_are_made_by_name():
 def test_an_unknown_kind_names_the_nearest(kind, hint):
     """A misspelt kind is a configuration error with the nearest name, or all names."""
     with pytest.raises(ConfigError, match=f"update.kind: unknown kind '{kind}' .*{hint}") as caught:
-        make(UpdateSettings(kind=kind))
+        make(UpdateSection(kind=kind))
     assert isinstance(caught.value, HarnessError)

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from harness.core.errors import ConfigError, MissingCapability, UpdateFailed, UpdateOverran
-from harness.core.settings import Scope, UpdateSettings
+from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.updates.protocol import UpdateContext
-from harness.updates.sysctl import SysctlUpdate
+from harness.updates.sysctl import SysctlSettings, SysctlUpdate
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def context(tmp_path):
 
 
 def update(root, *words: str, **settings) -> SysctlUpdate:
-    return SysctlUpdate(UpdateSettings("sysctl", sysctl=words, **settings), root)
+    return SysctlUpdate(SysctlSettings(sysctl=words, **settings), root=root)
 
 
 def soon() -> Deadline:

@@ -1,0 +1,115 @@
+"""Which keys the configuration has, and which of ``[update]`` may stand together. Pure.
+
+Read off the models: no key is written down twice. ``model`` is everywhere the configuration with
+all kinds of update, which is handed in, because configuration imports no kind.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from harness.core.errors import ConfigError
+from harness.core.settings import Config, UpdateSection
+
+KIND = "update.kind"
+
+
+def sections_of(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the section that a field is, or those of which it is one; else nothing."""
+    options = get_args(annotation) or (annotation,)
+    return tuple(one for one in options if isinstance(one, type) and issubclass(one, BaseModel))
+
+
+def fields_of(sections: Iterable[type[BaseModel]]) -> dict[str, FieldInfo]:
+    """Return all fields of ``sections``; what kinds of update share is as their base says."""
+    found: dict[str, FieldInfo] = {}
+    for section in sections:
+        shared = UpdateSection.model_fields if issubclass(section, UpdateSection) else {}
+        found = {**found, **section.model_fields, **shared}
+    return found
+
+
+def kinds_of(model: type[Config]) -> dict[str, type[BaseModel]]:
+    """Return the settings of each kind of update that ``model`` knows, by the kind's name."""
+    sections = sections_of(model.model_fields["update"].annotation)
+    return {str(section.model_fields["kind"].default): section for section in sections}
+
+
+def update_fields(model: type[Config]) -> dict[str, FieldInfo]:
+    """Return the keys of ``[update]``, those of all kinds."""
+    return fields_of(kinds_of(model).values())
+
+
+def scalar_keys(model: type[Config]) -> Iterator[tuple[str, Any]]:
+    """Yield ``(dotted key, annotation)`` of every setting that is one plain value."""
+    return _scalars(model.model_fields, "")
+
+
+def _scalars(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, info in fields.items():
+        if get_origin(info.annotation) is tuple:
+            continue
+        if sections := sections_of(info.annotation):
+            yield from _scalars(fields_of(sections), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.annotation
+
+
+def environment_name(key: str) -> str:
+    """The environment variable of a dotted key: ``clock.correct`` → ``HARNESS_CLOCK_CORRECT``."""
+    return "HARNESS_" + key.replace(".", "_").upper()
+
+
+def settled(
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    ranks: Mapping[str, int],
+    model: type[Config],
+) -> dict[str, Any]:
+    """Return ``values`` (by dotted key) without what was said of a kind that is not in force.
+
+    Some keys of ``[update]`` belong to one kind only. Beside another kind in the same place such a
+    key is a mistake. Where a stronger place (a flag, the environment) asks for another kind than
+    the file, what the file says of its own kind is left out: ``harness run --kind stand-in``
+    rehearses any configuration. ``ranks`` says how strong the place is that each value came from.
+
+    Raises ConfigError for a key that is beside another kind in the same place, or a stronger one.
+    """
+    kept = dict(values)
+    if any(key.startswith("update.") for key in values):
+        kept.setdefault(KIND, UpdateSection.model_fields["kind"].default)
+    kind, kinds = kept.get(KIND), kinds_of(model)
+    if not isinstance(kind, str) or kind not in kinds:
+        return kept  # validation knows what to say of it
+    for key in values:
+        section, _, name = key.partition(".")
+        owners = [owner for owner, settings in kinds.items() if name in settings.model_fields]
+        if section != "update" or not owners or kind in owners:
+            continue
+        if ranks[key] >= ranks.get(KIND, -1):
+            raise ConfigError(
+                f"belongs to kind {' or '.join(owners)}, not to {kind}",
+                file=origins[key],
+                key=key,
+                hint=_own_keys(kind, kinds[kind], name),
+            )
+        del kept[key]
+    return kept
+
+
+def _own_keys(kind: str, settings: type[BaseModel], name: str) -> str:
+    own = sorted(set(settings.model_fields) - set(UpdateSection.model_fields))
+    near = difflib.get_close_matches(name, own, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"keys of kind {kind}: {', '.join(own)}"
+
+
+def unknown_kind(kind: str, kinds: Iterable[str], origin: str | None = None) -> ConfigError:
+    """Return the error for ``update.kind = kind``, with the nearest of ``kinds`` as a hint."""
+    near = difflib.get_close_matches(kind, kinds, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"kinds: {', '.join(kinds)}"
+    return ConfigError(f"unknown kind {kind!r}", file=origin, key=KIND, hint=hint)

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from harness.core.errors import DeadlineExpired, HarnessError
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import Deadline
 
 T = TypeVar("T")
 
@@ -43,13 +43,13 @@ def fan_out(
     deadline: Deadline,
     *,
     what: str,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, Answer[T]]:
     """Run all ``calls`` concurrently; return an answer for each, in the order given.
 
     A call that has not returned by the deadline is answered with DeadlineExpired. Nothing is
     raised here: one failure never hides the other answers.
     """
+    clock = deadline.clock
     began_ns = clock.monotonic_ns()
     answers: dict[str, Answer[T]] = {}
 

@@ -300,9 +300,7 @@ class LibvirtHypervisor:
     def _bounded(
         self, operation: str, guest: str | None, deadline: Deadline, work: Callable[[], T]
     ) -> T:
-        return fan_out({guest or "": work}, deadline, what=operation, clock=self._clock)[
-            guest or ""
-        ].get()
+        return fan_out({guest or "": work}, deadline, what=operation)[guest or ""].get()
 
 
 def _reachable(address: str) -> bool:

@@ -68,12 +68,12 @@ class Care:
                 one.witnesses.close()
             one.witnesses = self._witnesses(one, tuple(sessions))
         looks = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
-        looked = fan_out(looks, deadline, what="taking the baseline", clock=self.clock)
+        looked = fan_out(looks, deadline, what="taking the baseline")
         seen = {name: answer.get() for name, answer in looked.items()}
         # When no guest is busy with being prepared any more. The clock is read last, so that as
         # little as possible lies between that and the pause.
         lasts = {name: partial(self._look_last, one, deadline) for name, one in sessions.items()}
-        read = fan_out(lasts, deadline, what="taking the baseline", clock=self.clock)
+        read = fan_out(lasts, deadline, what="taking the baseline")
         return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
 
     def look_after(
@@ -92,7 +92,7 @@ class Care:
             for name, one in sessions.items()
         }
         until = Deadline.after(limit_s + _SLACK_S, self.clock)
-        answers = fan_out(calls, until, what="mending the clock", clock=self.clock)
+        answers = fan_out(calls, until, what="mending the clock")
         late = errors(answers)
         return {
             name: Aftermath(Mended(None, problem=str(late[name]))) if name in late else answer.get()

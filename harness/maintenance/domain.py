@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from harness.checks.probes.group import with_edges
 from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
@@ -20,7 +19,7 @@ from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
 from harness.maintenance.pause.ownership import Member
 from harness.maintenance.pause.resume import still_paused
-from harness.maintenance.pause.window import UpdateCalls, hold_window, resume_late
+from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.session import GuestSession
@@ -92,8 +91,9 @@ def maintain(
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
     settled = None
-    if window.update_error is not None and window.nobody_runs:  # still paused: nobody is told yet
-        settled = _settle_first(domain, window, context, tools)
+    if window.update_error is not None and window.none_resumed:  # still paused: nobody is told yet
+        settled = settle_update(window, context, tools)  # the update may be why
+        window = _resume_late(domain, window, tools)
 
     tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")
     after = care.look_after(mine, baselines, window)
@@ -130,9 +130,16 @@ def _hold(
     tools: Tools,
     sessions: Mapping[str, GuestSession],
 ) -> PauseWindow:
-    watching = {
-        one.info.uuid: one.witnesses for one in sessions.values() if one.witnesses is not None
-    }
+    watching = {name: one.witnesses for name, one in sessions.items() if one.witnesses is not None}
+
+    def paused(member: Member) -> None:
+        if member.name in watching:
+            watching[member.name].paused()
+
+    def resuming(member: Member) -> None:
+        if member.name in watching:
+            watching[member.name].resuming()
+
     for witnesses in watching.values():
         witnesses.pausing()
     return hold_window(
@@ -140,13 +147,14 @@ def _hold(
         UpdateCalls(
             partial(tools.update.apply, context), tools.update.abandon, context.mark("apply")
         ),
-        hypervisor=with_edges(tools.hypervisor, watching),
+        hypervisor=tools.hypervisor,
         journal=tools.journal,
         interruption=tools.interruption,
         guard=tools.guard,
         budget_s=tools.config.budget_s,
         resume_reserve_s=tools.config.resume_reserve_s,
         resume_patience_s=tools.config.resume_patience_s,
+        edges=Edges(paused, resuming),
         clock=tools.clock,
     )
 
@@ -157,15 +165,8 @@ def _how_it_went(window: PauseWindow) -> str:
     return f"{how} after {window.duration_s:.3f} s"
 
 
-def _settle_first(
-    domain: UpdateDomain, window: PauseWindow, context: UpdateContext, tools: Tools
-) -> tuple[str, ...]:
-    """Nobody could be resumed, and the update may be why: roll it back, then try once more.
-
-    What went wrong with the update, in words.
-    """
-    problems = settle_update(window, context, tools)
-    resume_late(
+def _resume_late(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> PauseWindow:
+    return resume_late(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
         window,
         hypervisor=tools.hypervisor,
@@ -174,7 +175,6 @@ def _settle_first(
         patience_s=min(_LATE_S, tools.config.resume_patience_s),
         clock=tools.clock,
     )
-    return problems
 
 
 def find_paused(

@@ -180,7 +180,7 @@ def _log_in_everywhere(plan: Plan, tools: Tools, stack: ExitStack) -> dict[str, 
     deadline = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
     reach = (tools.config, tools.hypervisor, tools.connector, deadline, tools.clock)
     calls = {guest.name: partial(GuestSession.open, guest.info, *reach) for guest in plan.guests}
-    answers = fan_out(calls, deadline, what="logging in", clock=tools.clock)
+    answers = fan_out(calls, deadline, what="logging in")
     for answer in answers.values():
         if answer.value is not None:
             stack.callback(answer.value.close)

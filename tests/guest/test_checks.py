@@ -24,7 +24,7 @@ import pytest
 from harness.checks import CHECKS
 from harness.checks.probes import witnesses_for
 from harness.checks.probes.canary import CanaryWitness, pattern
-from harness.checks.probes.group import Witnesses, with_edges
+from harness.checks.probes.group import Witnesses
 from harness.checks.probes.protocol import Scene
 from harness.checks.probes.tcp_session import TcpWitness
 from harness.clock.correction import correct
@@ -66,7 +66,6 @@ class Pause:
             folder=folder,
         )
         self.group = Witnesses(scene, self.witnesses)
-        self.hypervisor = with_edges(libvirt, {self.uuid: self.group})
 
     def run(self, script: str) -> str:
         """A command in the guest, beside its witnesses."""
@@ -80,14 +79,16 @@ class Pause:
         clock_before = self.guest.sampler.read(4, Deadline.after(20))
         self.group.pausing()
         outer = Stopwatch()
-        self.hypervisor.pause(self.uuid, Deadline.after(20))
+        self.libvirt.pause(self.uuid, Deadline.after(20))
+        self.group.paused()
         inner = Stopwatch()
         try:
             SYSTEM_CLOCK.sleep(pause_s)
             paused()
         finally:
             at_least_s = inner.elapsed_s()
-            self.hypervisor.resume(self.uuid, Deadline.after(20))
+            self.group.resuming()
+            self.libvirt.resume(self.uuid, Deadline.after(20))
         at_most_s = outer.elapsed_s()
         try:
             clock_after = self.guest.sampler.read(4, Deadline.after(20))

@@ -6,15 +6,14 @@ started and cannot tell is a reason for an ERROR. Neither keeps a guest from any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, cast
 
 from harness.checks.evidence import Missing, Testimony
 from harness.checks.probes.protocol import Scene, Witness
 from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
-from harness.host.protocol import Call, Hypervisor, ProcessIdentity
+from harness.host.protocol import ProcessIdentity
 
 #: One that hangs must not use up what the others need.
 _START_S = 30.0
@@ -101,30 +100,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HarnessError):
         return error.message
     return f"{type(error).__name__}: {str(error)[:200]}"
-
-
-class _Edges:
-    """A hypervisor whose pauses and resumes are seen by those who watch the guest."""
-
-    def __init__(self, hypervisor: Hypervisor, watching: Mapping[str, Witnesses]) -> None:
-        self._hypervisor = hypervisor
-        self._watching = watching
-
-    def pause(self, uuid: str, deadline: Deadline) -> Call:
-        call = self._hypervisor.pause(uuid, deadline)
-        if uuid in self._watching:
-            self._watching[uuid].paused()
-        return call
-
-    def resume(self, uuid: str, deadline: Deadline) -> Call | None:
-        if uuid in self._watching:
-            self._watching[uuid].resuming()
-        return self._hypervisor.resume(uuid, deadline)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hypervisor, name)
-
-
-def with_edges(hypervisor: Hypervisor, watching: Mapping[str, Witnesses]) -> Hypervisor:
-    """``hypervisor``, telling ``watching`` (by uuid) right after a pause and before a resume."""
-    return cast(Hypervisor, _Edges(hypervisor, watching))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.timebase import NS_PER_S
@@ -48,13 +49,13 @@ def _between(start_ns: int, end_ns: int | None) -> float | None:
     return None if end_ns is None else (end_ns - start_ns) / NS_PER_S
 
 
-@dataclass
+@dataclass(frozen=True)
 class PauseWindow:
     """What happened in the critical section."""
 
     t0_ns: int
     t1_ns: int
-    guests: dict[str, GuestPause] = field(default_factory=dict)
+    guests: Mapping[str, GuestPause]
     """By guest name."""
     update_s: float | None = None
     applied: Applied | None = None
@@ -68,7 +69,7 @@ class PauseWindow:
         return (self.t1_ns - self.t0_ns) / NS_PER_S
 
     @property
-    def nobody_runs(self) -> bool:
+    def none_resumed(self) -> bool:
         """There are guests that could not be resumed, and not one that could."""
         pauses = self.guests.values()
         return self.stuck and all(pause.resume_returned_ns is None for pause in pauses)

@@ -6,7 +6,8 @@ failure never prevents the next, nothing that can block for ever is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,21 +50,22 @@ def resume_all(
     by: str,
     patience_s: float,
     since_ns: int,
+    resuming: Callable[[Member], None] = lambda member: None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
-    did it).
+    did it). ``resuming`` is called right before each attempt; what it raises is dropped.
     """
     journal.note("resuming", by=by, guests=as_data(members))
     deadline = Deadline.after(patience_s, clock)
     calls = {
-        member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline, clock)
+        member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline, resuming)
         for member in members
     }
-    return fan_out(calls, deadline, what="resuming", clock=clock)
+    return fan_out(calls, deadline, what="resuming")
 
 
 def _resume(
@@ -73,12 +75,12 @@ def _resume(
     by: str,
     since_ns: int,
     deadline: Deadline,
-    clock: Clock,
+    resuming: Callable[[Member], None],
 ) -> Resumed:
     """Try until the guest runs; give up only when it is dead, or patience is over."""
     if resumed_since(hypervisor.events(member.uuid), since_ns):
         if _announced(journal, member, by):
-            return Resumed(None, clock.monotonic_ns())  # one of ours was faster
+            return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
         journal.note("taken over", guest=member.name, uuid=member.uuid, seen_by=by)
         raise TakenOver(
             "was resumed by somebody else during the pause, and was left as it is",
@@ -90,6 +92,8 @@ def _resume(
 
     def attempt() -> Resumed:
         nonlocal ran
+        with suppress(Exception):
+            resuming(member)
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except NOT_OURS as error:
@@ -99,7 +103,7 @@ def _resume(
             raise NotYet(str(error)) from error
         if call is not None:
             return Resumed(call.began_ns, call.returned_ns)
-        now_ns = clock.monotonic_ns()
+        now_ns = deadline.clock.monotonic_ns()
         ran = ran or Resumed(None, now_ns)
         if now_ns - ran.running_since_ns < _SETTLED_S * NS_PER_S:
             raise NotYet("it runs; whether a pause is on its way is not known yet")

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -51,6 +52,32 @@ class UpdateCalls:
     """What its processes carry in their environment, for a guardian that has to end them."""
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What is told at the edges of each guest's pause, inside the window.
+
+    Both are called in the thread that pauses or resumes the guest, and have to be quick. What they
+    raise is dropped: no observer keeps a guest from its resume.
+    """
+
+    paused: Callable[[Member], None] = lambda member: None
+    """The guest has just been paused."""
+    resuming: Callable[[Member], None] = lambda member: None
+    """The guest is about to be resumed; again before each further attempt."""
+
+
+NO_EDGES = Edges()
+
+
+@dataclass(frozen=True)
+class _UpdateOutcome:
+    """How the update went; all None if it was not begun."""
+
+    took_s: float | None = None
+    applied: Applied | None = None
+    error: HarnessError | None = None
+
+
 def hold_window(
     members: Sequence[Member],
     update: UpdateCalls,
@@ -62,6 +89,7 @@ def hold_window(
     budget_s: float,
     resume_reserve_s: float,
     resume_patience_s: float,
+    edges: Edges = NO_EDGES,
     clock: Clock = SYSTEM_CLOCK,
 ) -> PauseWindow:
     """Pause ``members``, apply the update, resume them whatever happened; never raises for them.
@@ -74,13 +102,13 @@ def hold_window(
     journal.intend("pausing", guests=as_data(members))
     _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
     armed_ns = clock.monotonic_ns()
-    window = PauseWindow(armed_ns, armed_ns)
     update_until = Deadline.after(budget_s - resume_reserve_s, clock)
     pauses: dict[str, Answer[Call]] = {}
+    done = _UpdateOutcome()
     try:
-        pauses = _pause_all(members, hypervisor, journal, update_until, clock)
+        pauses = _pause_all(members, hypervisor, journal, update_until, edges)
         if not errors(pauses):
-            _apply(window, update, update_until, interruption, guard, clock)
+            done = _apply(update, update_until, interruption, guard)
     finally:
         resumes = resume_all(
             _perhaps_ours(members, pauses),
@@ -89,19 +117,26 @@ def hold_window(
             by="run",
             patience_s=resume_patience_s,
             since_ns=armed_ns,
+            resuming=edges.resuming,
             clock=clock,
         )
-        window.t1_ns = clock.monotonic_ns()
+        ended_ns = clock.monotonic_ns()
     earlier = _resumed_by_guardian(journal, armed_ns, clock)
-    window.guests = {
+    guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
     }
+    ends = (guests[name].resume_returned_ns or ended_ns for name in resumes)
+    window = PauseWindow(
+        t0_ns=min(guest.pause_began_ns for guest in guests.values()),
+        t1_ns=max(ends, default=ended_ns),
+        guests=guests,
+        update_s=done.took_s,
+        applied=done.applied,
+        update_error=done.error,
+        rescued=bool(earlier),
+    )
     if not window.stuck:
         guard.disarm()  # else it goes on trying, also when we are gone
-    window.rescued = bool(earlier)
-    window.t0_ns = min(guest.pause_began_ns for guest in window.guests.values())
-    ends = (window.guests[name].resume_returned_ns or window.t1_ns for name in resumes)
-    window.t1_ns = max(ends, default=window.t1_ns)
     return window
 
 
@@ -114,10 +149,10 @@ def resume_late(
     guard: Guard,
     patience_s: float,
     clock: Clock = SYSTEM_CLOCK,
-) -> None:
-    """Once more for guests that could not be resumed, when something was done about the reason.
+) -> PauseWindow:
+    """Resume the guests that could not be resumed, when something was done about the reason.
 
-    ``window`` then tells of them as of the others. Never raises for them.
+    Returns ``window`` with what became of them now. Never raises for them.
     """
     left = [member for member in members if window.guests[member.name].stuck]
     resumes = resume_all(
@@ -130,14 +165,18 @@ def resume_late(
         clock=clock,
     )
     earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
-    for member in left:
-        pause = window.guests[member.name]
-        again = _resumed(pause, resumes[member.name], earlier.get(member.uuid))
-        window.guests[member.name] = again
-        window.t1_ns = max(window.t1_ns, again.resume_returned_ns or 0)
-    window.rescued = window.rescued or bool(earlier)
-    if not window.stuck:
+    again = {
+        m.name: _resumed(window.guests[m.name], resumes[m.name], earlier.get(m.uuid)) for m in left
+    }
+    late = replace(
+        window,
+        t1_ns=max(window.t1_ns, *(guest.resume_returned_ns or 0 for guest in again.values())),
+        guests={**window.guests, **again},
+        rescued=window.rescued or bool(earlier),
+    )
+    if not late.stuck:
         guard.disarm()
+    return late
 
 
 def _arm(
@@ -158,7 +197,7 @@ def _pause_all(
     hypervisor: Hypervisor,
     journal: Journal,
     deadline: Deadline,
-    clock: Clock,
+    edges: Edges,
 ) -> dict[str, Answer[Call]]:
     def pause(member: Member) -> Call:
         try:
@@ -166,33 +205,32 @@ def _pause_all(
         except NOT_OURS as error:
             journal.note("refused", guest=member.name, uuid=member.uuid, why=error.message)
             raise
+        with suppress(Exception):
+            edges.paused(member)
         journal.note("paused", guest=member.name, uuid=member.uuid)
         return call
 
     calls = {member.name: partial(pause, member) for member in members}
-    return fan_out(calls, deadline, what="pausing", clock=clock)
+    return fan_out(calls, deadline, what="pausing")
 
 
 def _apply(
-    window: PauseWindow,
-    update: UpdateCalls,
-    deadline: Deadline,
-    interruption: Interruption,
-    guard: Guard,
-    clock: Clock,
-) -> None:
+    update: UpdateCalls, deadline: Deadline, interruption: Interruption, guard: Guard
+) -> _UpdateOutcome:
     """Run the update in its own thread and be done by the deadline, finished or not."""
-    watch = Stopwatch(clock)
+    watch = Stopwatch(deadline.clock)
+    applied: Applied | None = None
+    failed: HarnessError | None = None
     try:
         job = Job(partial(update.apply, deadline), name="update")
         if interruption.finished(job, deadline, guard.fd):
-            window.applied = job.result()
+            applied = job.result()
         else:
             update.abandon()
-            window.update_error = _why_abandoned(interruption, guard, deadline)
+            failed = _why_abandoned(interruption, guard, deadline)
     except HarnessError as error:
-        window.update_error = error
-    window.update_s = watch.elapsed_s()
+        failed = error
+    return _UpdateOutcome(watch.elapsed_s(), applied, failed)
 
 
 def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline) -> HarnessError:

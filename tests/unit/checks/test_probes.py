@@ -23,7 +23,7 @@ from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
 from harness.checks.probes import WITNESSES, witnesses_for
 from harness.checks.probes.downtime import ProberWitness, Way, _checksum
-from harness.checks.probes.group import Witnesses, with_edges
+from harness.checks.probes.group import Witnesses
 from harness.checks.probes.protocol import Scene, Witness
 from harness.checks.probes.timers import parse_units
 from harness.checks.ram import Residency
@@ -35,7 +35,6 @@ from harness.core.process_stat import start_ticks
 from harness.core.settings import ChecksSection, Config, OwnCheckSection
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
-from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
 from harness.testing.hypervisor import FakeHypervisor
@@ -247,26 +246,7 @@ def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before,
 def test_nothing_that_a_witness_does_keeps_a_guest_from_its_resume(scene, edge):
     """Not even a bug of ours: it costs the testimony at most."""
     watch = Witnesses(scene(), [Wrong(edge, ZeroDivisionError("a bug"))])
-    hypervisor = FakeHypervisor({"here": GuestState.RUNNING})
-    edged = with_edges(hypervisor, {"uuid-here": watch})
-    edged.pause("uuid-here", Deadline.after(5))
-    edged.resume("uuid-here", Deadline.after(5))
-    assert hypervisor.calls == [("pause", "here"), ("resume", "here")]
-
-
-def test_the_edges_lie_within_the_pause_and_other_calls_pass_through(scene):
-    """Told after the guest was paused, and before it is resumed; other guests are not told."""
-    hypervisor = FakeHypervisor({"here": GuestState.RUNNING, "other": GuestState.RUNNING})
-    seen = []
-    wrong = Wrong("", ProbeError(""))
-    wrong.paused = lambda: seen.append(hypervisor.states["here"])
-    wrong.resuming = lambda: seen.append(hypervisor.states["here"])
-    edged = with_edges(hypervisor, {"uuid-here": Witnesses(scene(), [wrong])})
-    for name in ("here", "other"):
-        edged.pause(f"uuid-{name}", Deadline.after(5))
-        edged.resume(f"uuid-{name}", Deadline.after(5))
-    assert seen == [GuestState.PAUSED] * 2
-    assert edged.find("here", Deadline.after(5)).name == "here"
+    getattr(watch, edge)()
 
 
 def test_witnesses_that_were_never_asked_are_silent_and_not_absent(scene):

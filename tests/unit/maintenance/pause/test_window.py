@@ -24,7 +24,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.maintenance.pause.ownership import Member, held
-from harness.maintenance.pause.window import UpdateCalls, hold_window, resume_late
+from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
 from harness.results.journal import Journal, read
 from harness.testing.clock import FakeClock
 from harness.testing.guard import FakeGuard
@@ -47,6 +47,7 @@ class Bench:
         self.abandoned = threading.Event()
         self.apply = lambda deadline: Applied(0)
         self.patience_s = 60.0
+        self.edges = Edges()
 
     def hold(self, budget_s: float = 30.0, reserve_s: float = 2.0):
         with Interruption() as self.interruption, self.journal:
@@ -60,6 +61,7 @@ class Bench:
                 budget_s=budget_s,
                 resume_reserve_s=reserve_s,
                 resume_patience_s=self.patience_s,
+                edges=self.edges,
                 clock=self.clock,
             )
 
@@ -89,6 +91,34 @@ def test_all_are_paused_then_updated_then_resumed(bench):
         assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
     events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
     assert events == ["pausing", "armed", "paused", "paused", "resuming", "resumed", "resumed"]
+
+
+def test_the_edges_lie_within_the_pause(bench):
+    """Told after a guest was paused, and before it is resumed: of each guest by itself."""
+    seen = []
+
+    def told(edge):
+        return lambda member: seen.append((edge, member.name, bench.states[member.name]))
+
+    bench.edges = Edges(told("paused"), told("resuming"))
+    bench.hold()
+    assert sorted(seen) == sorted(
+        (edge, name, PAUSED) for edge in ("paused", "resuming") for name in "ab"
+    )
+
+
+@pytest.mark.parametrize("edge", ["paused", "resuming"])
+def test_nothing_that_is_told_at_an_edge_keeps_a_guest_from_its_resume(bench, edge):
+    """Not even a bug in an observer, and the update goes on."""
+
+    def bug(member):
+        raise ZeroDivisionError("a bug")
+
+    bench.edges = Edges(**{edge: bug})
+    window = bench.hold()
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+    assert window.applied == Applied(0)
+    assert not window.stuck
 
 
 def test_the_intent_is_on_disk_before_the_first_pause(bench):
@@ -284,7 +314,7 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
     window = bench.hold()
     assert window.guests["a"].stuck and window.guests["b"].stuck
     with Journal(bench.folder, "run") as journal:
-        resume_late(
+        late = resume_late(
             bench.members,
             window,
             hypervisor=bench.hypervisor,
@@ -295,13 +325,14 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
     assert bench.guard.calls[-1] == "disarm"
     assert bench.states == {"a": RUNNING, "b": RUNNING}
     assert not held(read(bench.journal.path))
-    for pause in window.guests.values():
+    for pause in late.guests.values():
         assert not pause.stuck
-        assert 0.2 < pause.inner_s <= pause.outer_s <= window.duration_s
+        assert 0.2 < pause.inner_s <= pause.outer_s <= late.duration_s
+    assert window.guests["a"].stuck, "an earlier result stays what it was"
 
 
-@pytest.mark.parametrize(("b_too", "nobody_runs"), [(False, True), (True, False)])
-def test_a_guest_that_has_ended_is_not_waited_for(bench, b_too, nobody_runs):
+@pytest.mark.parametrize(("b_too", "none_resumed"), [(False, True), (True, False)])
+def test_a_guest_that_has_ended_is_not_waited_for(bench, b_too, none_resumed):
     """One that is dead and one that is stuck: nobody runs. Both dead: nobody is paused either."""
     bench.patience_s = 0.2
 
@@ -315,8 +346,8 @@ def test_a_guest_that_has_ended_is_not_waited_for(bench, b_too, nobody_runs):
     bench.hypervisor.before["resume", "b"] = (lambda: end("b")) if b_too else refuse
     window = bench.hold()
     assert not window.guests["a"].stuck
-    assert window.nobody_runs is window.stuck is nobody_runs
-    assert ("disarm" in bench.guard.calls) is not nobody_runs
+    assert window.none_resumed is window.stuck is none_resumed
+    assert ("disarm" in bench.guard.calls) is not none_resumed
 
 
 def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):

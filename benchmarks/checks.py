@@ -3,7 +3,7 @@
     make bench-checks
 
 Boots a Debian guest and a tiny one, and maintains each several times in turn, with every check
-and with only those that need no witness. Prints the medians, their difference and what is allowed;
+and with only those that need no probe. Prints the medians, their difference and what is allowed;
 ``--write`` puts them into docs/checks.md.
 """
 
@@ -79,7 +79,7 @@ def summary(samples: dict[tuple[str, str], list[Sample]]) -> str:
             rows.append([guest, title, *values, allowed])
     said = (
         f"`make bench-checks` on {document.machine()}, TCG; medians of {REPEATS}, in turn; load "
-        f"average {os.getloadavg()[0]:.1f}. *Off* are the checks that need no witness."
+        f"average {os.getloadavg()[0]:.1f}. *Off* are the checks that need no probe."
     )
     header = ["guest", "figure", "off", "all on", "added", "allowed"]
     return f"{said}\n\n{document.table(header, rows)}"

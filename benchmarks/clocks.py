@@ -79,11 +79,11 @@ class Bench:
         config = self.config(interpreters=[interpreter])
         return GuestSession.open(info, config, self._host, SshConnector(), deadline)
 
-    def corrections(self, name: str, interpreter: str, count: int, witness: str | None) -> Figures:
+    def corrections(self, name: str, interpreter: str, count: int, checker: str | None) -> Figures:
         """Set the clock wrong, correct it, and have another program look at it."""
         found = Figures()
         session = self.session(name, interpreter)
-        other = self.session(name, witness) if witness else None
+        other = self.session(name, checker) if checker else None
         policy = CorrectionPolicy(session.tolerance_s, allow_backward=True)
         deadline = Deadline.after(600)
         for _ in range(count):
@@ -232,10 +232,10 @@ def measure(bench: Bench, eight: Sequence[str]) -> str:
     rows = [
         row(
             f"{interpreter}, {abs(WRONG_S):g} s slow",
-            bench.corrections(first, interpreter, CORRECTIONS, witness),
+            bench.corrections(first, interpreter, CORRECTIONS, checker),
             CORRECTIONS,
         )
-        for interpreter, witness in (("python3", "perl"), ("perl", "python3"))
+        for interpreter, checker in (("python3", "perl"), ("perl", "python3"))
     ]
     shell = bench.corrections("tiny", "sh", SHELL_CORRECTIONS, None)
     rows.append(row(f"busybox sh, {abs(WRONG_S):g} s slow", shell, SHELL_CORRECTIONS))

@@ -220,7 +220,7 @@ TERMS = """## Where the overhead goes
 
 Medians in milliseconds, of harness and, in parentheses, of the floor. *Pausing*: the first call →
 the last guest is paused. *Resuming*: the first call → the last guest runs. *Between*: the update's
-thread, the journal, what witnesses look up in `/proc`. *Own code*: a whole window on libvirt's test
+thread, the journal, what probes look up in `/proc`. *Own code*: a whole window on libvirt's test
 driver, whose calls take no time: threads, locks, journal.
 
 | | guests | overhead | pausing | between | resuming | own code |

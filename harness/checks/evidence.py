@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Missing:
-    """Why a witness has nothing to tell."""
+    """Why a probe has nothing to tell."""
 
     reason: str
     known_before: bool
     """It could not watch, and said so before the pause; else it was to tell and fell silent."""
 
 
-#: What each witness told, by the type of what it tells.
+#: What each probe told, by the type of what it tells.
 Testimony = Mapping[type, object]
 
 
@@ -63,7 +63,7 @@ class Evidence:
     testimony: Testimony = field(default_factory=dict)
 
     def told(self, kind: type[T]) -> T | Missing:
-        """What the witness that tells ``kind`` has told, or why it did not."""
+        """What the probe that tells ``kind`` has told, or why it did not."""
         found = self.testimony.get(kind)
         if isinstance(found, kind | Missing):
             return found
@@ -84,6 +84,6 @@ def unknown(name: str, why: str) -> CheckRecord:
 
 
 def missing(name: str, gap: Missing) -> CheckRecord:
-    """SKIP where nobody could watch, known before the pause; ERROR where a witness fell silent."""
+    """SKIP where nobody could watch, known before the pause; ERROR where a probe fell silent."""
     outcome = Outcome.SKIP if gap.known_before else Outcome.ERROR
     return CheckRecord(name=name, outcome=outcome, detail=gap.reason)

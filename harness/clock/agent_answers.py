@@ -26,7 +26,7 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Witnessed:
+class ProbeCounts:
     """What the agent saw of its own clocks between two questions, looking every 50 ms."""
 
     looks: int
@@ -74,9 +74,9 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
     )
 
 
-def parse_witness(answer: str) -> Witnessed:
+def parse_probe(answer: str) -> ProbeCounts:
     """Raises ValueError or TypeError for anything else."""
-    return Witnessed(*(int(word) for word in answer.split()))
+    return ProbeCounts(*(int(word) for word in answer.split()))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.clock.agent_answers import Witnessed
+from harness.clock.agent_answers import ProbeCounts
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.stability import Point, judge_watch
@@ -22,9 +22,9 @@ def watch(
     deadline: Deadline,
     clock: Clock = SYSTEM_CLOCK,
 ) -> WatchRecord:
-    """Read again and again for ``duration_s``, with a witness in the guest where it has one.
+    """Read again and again for ``duration_s``, with a probe in the guest where it has one.
 
-    The witness may have been started before (to have the pause in its sight); else it is here.
+    The probe may have been started before (to have the pause in its sight); else it is here.
     Never raises a HarnessError: what went wrong is part of the record.
     """
     points: list[Point] = []
@@ -32,9 +32,9 @@ def watch(
     end = Deadline.after(duration_s, clock)
     interval_s = max(_INTERVAL_S, duration_s / _READINGS)
     try:
-        sampler.ensure_witness(deadline)
+        sampler.ensure_probe(deadline)
     except HarnessError as error:
-        trouble = f"no witness: {error.message}"
+        trouble = f"no probe: {error.message}"
     while True:
         try:
             reading = sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
@@ -47,11 +47,11 @@ def watch(
         if end.expired:
             break
         clock.sleep(min(interval_s, end.remaining_s()))
-    return judge_watch(points, policy, duration_s, _end_witness(sampler, deadline), trouble)
+    return judge_watch(points, policy, duration_s, _end_probe(sampler, deadline), trouble)
 
 
-def _end_witness(sampler: Sampler, deadline: Deadline) -> Witnessed | None:
+def _end_probe(sampler: Sampler, deadline: Deadline) -> ProbeCounts | None:
     try:
-        return sampler.end_witness(deadline)
+        return sampler.end_probe(deadline)
     except HarnessError:
         return None

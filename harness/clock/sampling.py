@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.clock.agent_answers import Sent, Witnessed, number_of, parse_sample, parse_witness
+from harness.clock.agent_answers import ProbeCounts, Sent, number_of, parse_probe, parse_sample
 from harness.clock.agents import Ability, Agent, agent
 from harness.clock.arithmetic import Sample, best, consistent
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
@@ -187,18 +187,18 @@ class Sampler:
             return None
         return int(answer) + 0.5 - self._clock.realtime_ns() / NS_PER_S
 
-    def ensure_witness(self, deadline: Deadline) -> None:
+    def ensure_probe(self, deadline: Deadline) -> None:
         """Let the agent watch its own clocks, where it can and does not yet. Raises ProbeError."""
-        if Ability.WITNESS in self.abilities and not self._watching:
-            self._witness(1, deadline)
+        if Ability.PROBE in self.abilities and not self._watching:
+            self._probe(1, deadline)
             self._watching = True
 
-    def end_witness(self, deadline: Deadline) -> Witnessed | None:
-        """What the witness saw; None where there is none."""
+    def end_probe(self, deadline: Deadline) -> ProbeCounts | None:
+        """What the probe saw; None where there is none."""
         if not self._watching:
             return None
         self._watching = False
-        return self._witness(0, deadline)
+        return self._probe(0, deadline)
 
     def close(self) -> None:
         """End the remote loop; never raises."""
@@ -214,10 +214,10 @@ class Sampler:
         if found := _LATENCY.search(answer):
             self.date_latency_s = int(found[1]) / NS_PER_S
 
-    def _witness(self, how: int, deadline: Deadline) -> Witnessed:
+    def _probe(self, how: int, deadline: Deadline) -> ProbeCounts:
         answer = self._ask("w", deadline, str(how)).text
         try:
-            return parse_witness(answer)
+            return parse_probe(answer)
         except (ValueError, TypeError) as error:
             raise self._nonsense(answer) from error
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.clock.agent_answers import Witnessed
+from harness.clock.agent_answers import ProbeCounts
 from harness.clock.arithmetic import describe
 from harness.clock.policy import CorrectionPolicy
-from harness.core.records import ClockReading, Jump, Outcome, WatchRecord, WitnessRecord
+from harness.core.records import ClockReading, Jump, Outcome, ProbeRecord, WatchRecord
 
 _NS = 1e-9
 _PPM = 1e6
@@ -82,7 +82,7 @@ def judge_watch(
     points: Sequence[Point],
     policy: CorrectionPolicy,
     duration_s: float,
-    witnessed: Witnessed | None,
+    counts: ProbeCounts | None,
     trouble: str = "",
 ) -> WatchRecord:
     """The record of a watch. FAIL: undone, a jump back, or a clock that went backwards."""
@@ -91,7 +91,7 @@ def judge_watch(
     outcomes = [policy.judge(point.reading) for point in points]
     undone = Outcome.FAIL in outcomes and bool(moved)
     drift = drift_ppm(points) if not moved else None
-    broken = _broken(points, policy, outcomes, undone, witnessed)
+    broken = _broken(points, policy, outcomes, undone, counts)
     outcome = Outcome.FAIL if broken else Outcome.PASS
     if not broken and (trouble or not points or outcomes[-1] is not Outcome.PASS):
         outcome = Outcome.ERROR
@@ -107,7 +107,7 @@ def judge_watch(
         jumps=moved,
         monotonic_jumps=frozen,
         undone=undone,
-        witness=_witness_record(witnessed),
+        witness=_probe_record(counts),
         detail="; ".join([*broken, *([trouble] if trouble else [])]),
     )
 
@@ -117,7 +117,7 @@ def _broken(
     policy: CorrectionPolicy,
     outcomes: Sequence[Outcome],
     undone: bool,
-    witnessed: Witnessed | None,
+    counts: ProbeCounts | None,
 ) -> list[str]:
     """Every promise that was not kept, in words."""
     broken = []
@@ -134,18 +134,18 @@ def _broken(
         f"CLOCK_MONOTONIC jumped by {jump.by_s:+.4f} s after {jump.at_s:.1f} s"
         for jump in monotonic_jumps(points)[:1]
     ]
-    if witnessed and witnessed.went_back:
-        worst_s = witnessed.worst_back_ns * _NS
-        broken.append(f"CLOCK_REALTIME went back {witnessed.went_back} times, by {worst_s:.6f} s")
-    if witnessed and witnessed.monotonic_went_back:
+    if counts and counts.went_back:
+        worst_s = counts.worst_back_ns * _NS
+        broken.append(f"CLOCK_REALTIME went back {counts.went_back} times, by {worst_s:.6f} s")
+    if counts and counts.monotonic_went_back:
         broken.append("CLOCK_MONOTONIC went back")
     return broken
 
 
-def _witness_record(seen: Witnessed | None) -> WitnessRecord | None:
+def _probe_record(seen: ProbeCounts | None) -> ProbeRecord | None:
     if seen is None:
         return None
-    return WitnessRecord(
+    return ProbeRecord(
         looks=seen.looks,
         realtime_went_back=seen.went_back,
         worst_back_s=seen.worst_back_ns * _NS,

@@ -69,7 +69,7 @@ class Jump(Record):
     """Forwards if positive."""
 
 
-class WitnessRecord(Record):
+class ProbeRecord(Record):
     """What a program in the guest saw of the guest's own clocks, looking every 50 ms."""
 
     looks: int
@@ -98,7 +98,7 @@ class WatchRecord(Record):
     monotonic_jumps: tuple[Jump, ...] = ()
     undone: bool = False
     """The clock was moved out of tolerance again: a time daemon perhaps."""
-    witness: WitnessRecord | None = None
+    witness: ProbeRecord | None = None
     """None: the guest's interpreter offers none, so that only the readings tell."""
     detail: str = ""
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed, Testimony
-from harness.checks.probes import witnesses_for
-from harness.checks.probes.group import Witnesses
+from harness.checks.probes import probes_for
+from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Scene
 from harness.core.errors import HarnessError
 from harness.core.fanout import errors, fan_out
@@ -43,7 +43,7 @@ class Aftermath:
     seen: Observed = Observed()
     kernel_log: KernelLog | None = None
     testimony: Testimony | None = None
-    """What its witnesses told."""
+    """What its probes told."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Care:
     def take_baselines(
         self, sessions: Mapping[str, GuestSession], deadline: Deadline
     ) -> dict[str, Baseline]:
-        """Every guest's witnesses, clock, kernel-log marker and identity before the pause.
+        """Every guest's probes, clock, kernel-log marker and identity before the pause.
 
-        Taken anew, the witnesses begin anew. Raises the first HarnessError.
+        Taken anew, the probes begin anew. Raises the first HarnessError.
         """
         for one in sessions.values():
-            if one.witnesses is not None:
-                one.witnesses.close()
-            one.witnesses = self._witnesses(one, tuple(sessions))
+            if one.probes is not None:
+                one.probes.close()
+            one.probes = self._probes(one, tuple(sessions))
         looks = {name: partial(self._look_before, one, deadline) for name, one in sessions.items()}
         looked = fan_out(looks, deadline, what="taking the baseline")
         seen = {name: answer.get() for name, answer in looked.items()}
@@ -99,7 +99,7 @@ class Care:
             for name, answer in answers.items()
         }
 
-    def _witnesses(self, session: GuestSession, together: tuple[str, ...]) -> Witnesses:
+    def _probes(self, session: GuestSession, together: tuple[str, ...]) -> GuestProbes:
         settings, run_dir = self.config.checks, self.journal.path.parent
         scene = Scene(
             name=session.name,
@@ -116,20 +116,20 @@ class Care:
             own=settings.own_of(session.name, together),
             clock=self.clock,
         )
-        return Witnesses(scene, witnesses_for(settings.chosen))
+        return GuestProbes(scene, probes_for(settings.chosen))
 
     def _look_before(self, session: GuestSession, deadline: Deadline) -> tuple[Observed, KernelLog]:
         seen = session.observe(session.facts.boot_id, self.hypervisor, deadline)
-        if session.witnesses is not None:
-            session.witnesses.start(seen.process, deadline)
+        if session.probes is not None:
+            session.probes.start(seen.process, deadline)
         log = mark(session.shell, session.facts, deadline)
         if self.config.clock.watch_s > 0:
-            session.sampler.ensure_witness(deadline)
+            session.sampler.ensure_probe(deadline)
         return seen, log
 
     def _look_last(self, session: GuestSession, deadline: Deadline) -> ClockReading:
-        if session.witnesses is not None:
-            session.witnesses.mark(deadline)
+        if session.probes is not None:
+            session.probes.mark(deadline)
         tolerance_s = session.policy(self.config).tolerance_s
         return session.sampler.read_well(self.config.clock.samples, tolerance_s / 2, deadline)
 
@@ -161,5 +161,5 @@ class Care:
             boot_id = session.boot_id_anew(self.config, self.hypervisor, self.connector, again)
             log = None
         seen = session.observe(boot_id, self.hypervisor, deadline)
-        told = session.witnesses.stop(deadline) if session.witnesses is not None else None
+        told = session.probes.stop(deadline) if session.probes is not None else None
         return Aftermath(mended, seen, log, told)

@@ -130,7 +130,7 @@ def _hold(
     tools: Tools,
     sessions: Mapping[str, GuestSession],
 ) -> PauseWindow:
-    watching = {name: one.witnesses for name, one in sessions.items() if one.witnesses is not None}
+    watching = {name: one.probes for name, one in sessions.items() if one.probes is not None}
 
     def paused(member: Member) -> None:
         if member.name in watching:
@@ -140,8 +140,8 @@ def _hold(
         if member.name in watching:
             watching[member.name].resuming()
 
-    for witnesses in watching.values():
-        witnesses.pausing()
+    for probes in watching.values():
+        probes.pausing()
     return hold_window(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
         UpdateCalls(

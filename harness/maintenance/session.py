@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed
-from harness.checks.probes.group import Witnesses
+from harness.checks.probes.group import GuestProbes
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
@@ -59,8 +59,8 @@ class GuestSession:
     sampler: Sampler
     tolerance_s: float
     reach: Reach
-    witnesses: Witnesses | None = None
-    """Its witnesses, from the baseline on."""
+    probes: GuestProbes | None = None
+    """Its probes, from the baseline on."""
 
     @property
     def name(self) -> str:
@@ -143,9 +143,9 @@ class GuestSession:
             shell.close()
 
     def close(self) -> None:
-        """End the witnesses, the sampler and the connection; never raises."""
-        if self.witnesses is not None:
-            self.witnesses.close()
+        """End the probes, the sampler and the connection; never raises."""
+        if self.probes is not None:
+            self.probes.close()
         self.sampler.close()
         self.shell.close()
 

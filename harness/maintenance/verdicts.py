@@ -56,9 +56,9 @@ def evidence_of(
 
 
 def _testimony(session: GuestSession, after: Aftermath) -> Testimony:
-    if after.testimony is not None or session.witnesses is None:
+    if after.testimony is not None or session.probes is None:
         return after.testimony or {}
-    return session.witnesses.silence()
+    return session.probes.silence()
 
 
 def record_guest(

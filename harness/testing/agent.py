@@ -19,7 +19,7 @@ class FakeAgent:
         offset_s: float = 0.0,
         there_s: float = 0.001,
         back_s: float = 0.001,
-        abilities: str = "step slew ptp rtc witness",
+        abilities: str = "step slew ptp rtc probe",
     ) -> None:
         self.abilities = abilities
         self.clock = clock

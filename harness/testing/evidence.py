@@ -43,7 +43,7 @@ LOOK = Look(
     connections=frozenset({"a → b"}),
     resets=3,
 )
-#: What every witness tells of a pause that did no harm.
+#: What every probe tells of a pause that did no harm.
 TESTIMONY: dict[type, Any] = {
     Residency: Residency(RESIDENT, RESIDENT, RESIDENT, RESIDENT),
     VcpuTime: VcpuTime({11: 500}, {11: 500}),

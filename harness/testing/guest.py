@@ -11,7 +11,7 @@ from harness.core.errors import DeadlineExpired, ShellUnreachable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS
 
-_ABILITIES = "step slew ptp rtc witness"
+_ABILITIES = "step slew ptp rtc probe"
 
 
 class FakeGuest:

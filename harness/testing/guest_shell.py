@@ -69,7 +69,7 @@ class InMemoryShell:
         return Completed(127, "", "not found")
 
     def stream(self, command: str, deadline: Deadline) -> LineStream:
-        """Start a clock agent, a witness's program or ``cat``."""
+        """Start a clock agent, a probe's program or ``cat``."""
         self._expect_open()
         guest = self._guest
         guest.asked.append(command)
@@ -81,7 +81,7 @@ class InMemoryShell:
             if command == posix("exec cat"):
                 return InMemoryStream(guest, lambda line: line)
             if command == sh_canary() or "python3" in command:
-                return InMemoryStream(guest, WitnessProgram(guest).answer, greeting="ready")
+                return InMemoryStream(guest, ProbeProgram(guest).answer, greeting="ready")
         return InMemoryStream(guest, None)
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class ClockAgent:
             guest.offset_s = (values[0] * NS_PER_S - guest.clock.realtime_ns()) / NS_PER_S
 
 
-class WitnessProgram:
+class ProbeProgram:
     """The program that watches from inside (:mod:`harness.checks.probes.programs`)."""
 
     def __init__(self, guest: FakeGuest) -> None:

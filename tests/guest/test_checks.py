@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 
 from harness.checks import CHECKS
-from harness.checks.probes import witnesses_for
-from harness.checks.probes.canary import CanaryWitness, pattern
-from harness.checks.probes.group import Witnesses
+from harness.checks.probes import probes_for
+from harness.checks.probes.canary import CanaryProbe, pattern
+from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Scene
-from harness.checks.probes.tcp_session import TcpWitness
+from harness.checks.probes.tcp_session import TcpProbe
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.core.config import load
@@ -48,12 +48,12 @@ AGENT = "[c]ommands, endings"
 
 
 class Pause:
-    """One guest with its witnesses, to be led through a pause and hurt on the way."""
+    """One guest with its probes, to be led through a pause and hurt on the way."""
 
     def __init__(self, guest, libvirt, folder, checks, **settings):
         self.guest, self.libvirt, self.uuid = guest, libvirt, guest.info.uuid
         self.checks = checks
-        self.witnesses = witnesses_for(checks)
+        self.probes = probes_for(checks)
         self.process = libvirt.process(self.uuid, Deadline.after(5))
         scene = Scene(
             name=guest.name,
@@ -65,14 +65,14 @@ class Pause:
             settings=ChecksSection(**settings),
             folder=folder,
         )
-        self.group = Witnesses(scene, self.witnesses)
+        self.group = GuestProbes(scene, self.probes)
 
     def run(self, script: str) -> str:
-        """A command in the guest, beside its witnesses."""
+        """A command in the guest, beside its probes."""
         return self.guest.shell.run(posix(script), Deadline.after(30)).stdout
 
-    def witness(self, kind):
-        return next(one for one in self.witnesses if isinstance(one, kind))
+    def probe(self, kind):
+        return next(one for one in self.probes if isinstance(one, kind))
 
     def through(self, *, paused=lambda: None, after=lambda: None, pause_s=0.5) -> dict:
         """Pause, ``paused``, resume, ``after``; the verdicts by name. Mends the clock."""
@@ -130,7 +130,7 @@ def guest_of(lab, libvirt):
 
 @pytest.fixture
 def pause_of(guest_of, libvirt, tmp_path):
-    """``pause_of("debian-1", "ram")``: that guest, its witnesses for these checks started."""
+    """``pause_of("debian-1", "ram")``: that guest, its probes for these checks started."""
     made = []
 
     def make(name, *checks, **settings):
@@ -300,7 +300,7 @@ with open("/proc/%s/maps" % pid) as maps, open("/proc/%s/mem" % pid, "r+b", 0) a
 def test_one_bit_of_the_guests_memory_that_changed_kills_the_canary(pause_of):
     """Flipped in the memory of the process that holds it."""
     pause = pause_of("debian-1", "canary")
-    held = pattern(bytes.fromhex(pause.witness(CanaryWitness).key), 4096)[:64]
+    held = pattern(bytes.fromhex(pause.probe(CanaryProbe).key), 4096)[:64]
 
     def corrupt():
         program = f"python3 -c {shlex.quote(CORRUPT)} $(pgrep -f '{AGENT}') {held.hex()}"
@@ -340,7 +340,7 @@ def test_a_connection_that_is_reset_is_noticed_in_the_guest(pause_of, guest_of):
 def test_a_tcp_session_that_is_cut_has_not_survived(pause_of):
     """The packet filter answers with a reset, as a firewall does that forgot the session."""
     pause = pause_of("debian-1", "tcp-session")
-    port = pause.witness(TcpWitness)._connection.getpeername()[1]
+    port = pause.probe(TcpProbe)._connection.getpeername()[1]
     cut = (
         "chain out { type filter hook output priority 0;",
         f"ip daddr {pause.guest.address} tcp dport {port} reject with tcp reset; }}",

@@ -84,7 +84,7 @@ def test_a_clock_that_is_years_off_is_for_a_person(debian):
 
 
 def test_a_step_that_somebody_undoes_is_seen_by_the_watch(debian):
-    """By the readings and by the witness in the guest."""
+    """By the readings and by the probe in the guest."""
     tell(debian, "(sleep 2; date -s '-4 seconds') >/dev/null 2>&1 &")
     seen = watch(debian.sampler, CorrectionPolicy(0.010), 5.0, soon())
     assert (seen.outcome, seen.undone) == ("fail", True), seen

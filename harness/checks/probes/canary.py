@@ -7,7 +7,7 @@ import secrets
 
 from harness.checks.canary import Canary
 from harness.checks.probes.programs import sh_canary
-from harness.checks.probes.protocol import Scene, Witness, checked, expect_ready
+from harness.checks.probes.protocol import Probe, Scene, checked, expect_ready
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.protocol import LineStream
@@ -17,7 +17,7 @@ SHELL_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
 
 
-class CanaryWitness(Witness):
+class CanaryProbe(Probe):
     """Watches a pattern in the guest's memory.
 
     With python3 the pattern is made from a random key that the host knows, so the host also knows

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from harness.checks.custom import Ended, OwnChecks
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
 from harness.host.child_process import UpdateProcess
@@ -19,7 +19,7 @@ _END_S = 3.0
 _SKIPPED = 77
 
 
-class OwnWitness(Witness):
+class OwnProbe(Probe):
     """All of one guest's; those of a stage run one after the other."""
 
     tells = OwnChecks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from harness.checks.disk import DiskWriter
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
 
@@ -16,7 +16,7 @@ _FIRST_S = 10.0
 _AGAIN_S = 5.0
 
 
-class DiskWitness(Witness):
+class DiskProbe(Probe):
     """Writes until it is stopped; the file is removed in the end."""
 
     tells = DiskWriter

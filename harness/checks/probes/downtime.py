@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 
@@ -93,7 +93,7 @@ class Way:
         self._socket.close()
 
 
-class ProberWitness(Witness):
+class DowntimeProbe(Probe):
     """ICMP to the guest's kernel; where that is not to be had, UDP to a process of the guest."""
 
     tells = Downtime

@@ -1,6 +1,6 @@
-"""All witnesses of one guest, from the first that starts to the last that tells.
+"""All probes of one guest, from the first that starts to the last that tells.
 
-A witness that cannot start is a reason to skip its checks, known before the pause; one that
+A probe that cannot start is a reason to skip its checks, known before the pause; one that
 started and cannot tell is a reason for an ERROR. Neither keeps a guest from anything.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from harness.checks.evidence import Missing, Testimony
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
@@ -22,18 +22,18 @@ _STOP_S = 30.0
 _TROUBLES = (HarnessError, OSError, ValueError)
 
 
-class Witnesses:
-    """The witnesses of one guest."""
+class GuestProbes:
+    """The probes of one guest."""
 
-    def __init__(self, scene: Scene, witnesses: Sequence[Witness]) -> None:
+    def __init__(self, scene: Scene, probes: Sequence[Probe]) -> None:
         self._scene = scene
-        self._witnesses = witnesses
+        self._probes = probes
         self._told: dict[type, object] = {}
-        scene.parts = frozenset(one.part for one in witnesses if one.part)
+        scene.parts = frozenset(one.part for one in probes if one.part)
 
     @property
-    def _watching(self) -> list[Witness]:
-        return [one for one in self._witnesses if one.tells not in self._told]
+    def _watching(self) -> list[Probe]:
+        return [one for one in self._probes if one.tells not in self._told]
 
     def start(self, process: ProcessIdentity | None, deadline: Deadline) -> None:
         """Start all; never raises a HarnessError.
@@ -41,7 +41,7 @@ class Witnesses:
         ``process`` is the guest's QEMU, if it can be seen.
         """
         self._scene.process = process
-        for one in self._witnesses:
+        for one in self._probes:
             self._attempt(one, lambda w: w.start(self._scene, deadline.sooner(_START_S)))
 
     def mark(self, deadline: Deadline) -> None:
@@ -79,16 +79,16 @@ class Witnesses:
 
     def silence(self) -> Testimony:
         """What is known when nobody could be asked after the pause."""
-        why = Missing("its witnesses could not be asked after the pause", known_before=False)
-        return {**{one.tells: why for one in self._witnesses}, **self._told}
+        why = Missing("its probes could not be asked after the pause", known_before=False)
+        return {**{one.tells: why for one in self._probes}, **self._told}
 
     def close(self) -> None:
         """Let go of everything; never raises."""
-        for one in self._witnesses:
+        for one in self._probes:
             one.close()
         self._scene.close()
 
-    def _attempt(self, one: Witness, step: Callable[[Witness], None]) -> None:
+    def _attempt(self, one: Probe, step: Callable[[Probe], None]) -> None:
         try:
             step(one)
         except _TROUBLES as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.guest_life import Life, Look, parse
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.protocol import posix
@@ -18,7 +18,7 @@ echo '=== snmp'; cat /proc/net/snmp
 """
 
 
-class LifeWitness(Witness):
+class LifeProbe(Probe):
     """Two looks before the pause, one after it."""
 
     tells = Life

@@ -1,4 +1,4 @@
-"""What a witness is, and what it may use."""
+"""What a probe is, and what it may use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START_S = 20.0
 
 @dataclass
 class Scene:
-    """One guest, as its witnesses see it."""
+    """One guest, as its probes see it."""
 
     name: str
     uuid: str
@@ -91,7 +91,7 @@ def expect_ready(program: LineStream, deadline: Deadline, guest: str) -> None:
     try:
         said = program.listen(deadline)[0]
         if said != "ready":
-            raise ProbeError(f"the witness in the guest says {said[:80]!r}", guest=guest)
+            raise ProbeError(f"the probe in the guest says {said[:80]!r}", guest=guest)
     except HarnessError:
         program.close()
         raise
@@ -104,7 +104,7 @@ def checked(answer: str, guest: str) -> str:
     return answer
 
 
-class Witness(ABC):
+class Probe(ABC):
     """One who watches one guest. ``start`` → ``mark`` → ``pausing`` → (pause) → ``stop``.
 
     Or only ``close``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.ram import Residency
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
@@ -12,7 +12,7 @@ from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import Resident, is_alive, resident
 
 
-class ResidencyWitness(Witness):
+class ResidencyProbe(Probe):
     """Looks at VmRSS, VmSwap and major faults: before, at both edges of the pause, and after."""
 
     tells = Residency
@@ -28,7 +28,7 @@ class ResidencyWitness(Witness):
         self._before = self._look()
 
     def mark(self, deadline: Deadline) -> None:
-        """Look again: what witnesses cause by starting is no fault of the pause."""
+        """Look again: what probes cause by starting is no fault of the pause."""
         self._before = self._look()
 
     def paused(self) -> None:

@@ -8,7 +8,7 @@ import struct
 import threading
 
 from harness.checks.probes.downtime import ip_version
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.tcp_session import TcpSession
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, Deadline
@@ -23,7 +23,7 @@ _ANSWER_S = 3600.0
 _TOTAL_RETRANS = 8 + 23 * 4  # tcpi_total_retrans in struct tcp_info
 
 
-class TcpWitness(Witness):
+class TcpProbe(Probe):
     """A connection of its own where the guest has python3, else a channel of our SSH connection."""
 
     tells = TcpSession

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.timers import Timers, Units
 from harness.core.errors import ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
@@ -10,7 +10,7 @@ from harness.core.timebase import NS_PER_S, Deadline
 _INTERVAL_MS = 250
 
 
-class TimersWitness(Witness):
+class TimersProbe(Probe):
     """Counts what fires in the guest, and when."""
 
     tells = Timers

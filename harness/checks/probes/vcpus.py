@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.probes.ram import visible
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import MissingCapability
@@ -12,7 +12,7 @@ from harness.core.timebase import Deadline
 from harness.host.qemu_memory import cpu_time_ns, vcpu_threads
 
 
-class VcpuWitness(Witness):
+class VcpuProbe(Probe):
     """Reads every vCPU thread's time at both edges of the pause."""
 
     tells = VcpuTime

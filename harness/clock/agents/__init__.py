@@ -16,7 +16,7 @@ question        answer after the number
 ``t N PPM NS``  ``ok`` or errno: run that much faster for so long, then as before
 ``p N NS``      ``ok`` or errno: step to KVM's PTP clock plus that much
 ``c N``         the RTC in whole seconds since 1970 UTC, or ``none``
-``w N 1|2|0``   start, show, or end the witness: looks, times CLOCK_REALTIME went back, worst of
+``w N 1|2|0``   start, show, or end the probe: looks, times CLOCK_REALTIME went back, worst of
                 it, its jumps, the last one, times CLOCK_MONOTONIC went back, longest gap; ns
 ==============  ================================================================================
 """
@@ -39,7 +39,7 @@ class Ability(StrEnum):
     DATE = "date"
     PTP = "ptp"
     RTC = "rtc"
-    WITNESS = "witness"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True)

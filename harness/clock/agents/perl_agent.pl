@@ -90,7 +90,7 @@ sub answer {
         my ($m, $b) = (now($MONO), now($BOOT));
         return join " ", $received, now($REAL), $m, $b;
     }
-    return "hello step slew ptp rtc witness" if $what eq "h";
+    return "hello step slew ptp rtc probe" if $what eq "h";
     return rtc() if $what eq "c";
     if ($what eq "w") {
         if ($value eq "1") { $watching = 1; @marks = (0) x 7; forget(); }

@@ -80,7 +80,7 @@ def rtc():
     return "none"
 
 
-class Witness:
+class Probe:
     watching, marks = False, [0] * 7
 
     def start(self):
@@ -110,7 +110,7 @@ class Witness:
         self.real, self.mono = real, mono
 
 
-witness, pending = Witness(), b""
+probe, pending = Probe(), b""
 
 
 def answer(what, value, received):
@@ -118,24 +118,24 @@ def answer(what, value, received):
         m, b = now(MONO), now(BOOT)
         return "%d %d %d %d" % (received, now(REAL), m, b)
     if what == "h":
-        return "hello step slew ptp rtc witness"
+        return "hello step slew ptp rtc probe"
     if what == "c":
         return rtc()
     if what == "w":
         if value == "1":
-            witness.start()
-        if witness.watching:
-            witness.look()
-        shown = " ".join(map(str, witness.marks))
-        witness.watching = witness.watching and value != "0"
+            probe.start()
+        if probe.watching:
+            probe.look()
+        shown = " ".join(map(str, probe.marks))
+        probe.watching = probe.watching and value != "0"
         return shown
     return change(what, value)
 
 
 def change(what, value):
     try:
-        if witness.watching:
-            witness.look()
+        if probe.watching:
+            probe.look()
         if what == "s":
             step(int(value))
         elif what == "t":
@@ -147,14 +147,14 @@ def change(what, value):
     except OSError as error:
         return str(error.errno)
     finally:
-        witness.forget()
+        probe.forget()
     return "ok"
 
 
 while True:
     while b"\n" not in pending:
-        if witness.watching and not select.select([0], [], [], 0.05)[0]:
-            witness.look()
+        if probe.watching and not select.select([0], [], [], 0.05)[0]:
+            probe.look()
             continue
         chunk = os.read(0, 4096)
         received = now(REAL)

@@ -1,4 +1,4 @@
-"""Witnesses on this machine: the programs for guests are real, and so is what is done to them."""
+"""Probes on this machine: the programs for guests are real, and so is what is done to them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
-from harness.checks.probes import WITNESSES, witnesses_for
-from harness.checks.probes.downtime import ProberWitness, Way, _checksum
-from harness.checks.probes.group import Witnesses
-from harness.checks.probes.protocol import Scene, Witness
+from harness.checks.probes import PROBES, probes_for
+from harness.checks.probes.downtime import DowntimeProbe, Way, _checksum
+from harness.checks.probes.group import GuestProbes
+from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.probes.timers import parse_units
 from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
@@ -76,7 +76,7 @@ def scene(tmp_path):
 
 def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> dict[type, Any]:
     """A pause that is none: start, both edges, what is done meanwhile, stop."""
-    watch = Witnesses(scene, witnesses_for(names))
+    watch = GuestProbes(scene, probes_for(names))
     watch.start(process, Deadline.after(30))
     watch.mark(Deadline.after(30))
     watch.paused()
@@ -87,10 +87,10 @@ def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> di
 
 
 def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
-    """All witnesses at once, as in a run; the vCPU threads are the one thing we lack here."""
+    """All probes at once, as in a run; the vCPU threads are the one thing we lack here."""
     here = scene()
     told = through(here, *CHECKS)
-    assert told.keys() == {witness.tells for witness in WITNESSES}
+    assert told.keys() == {probe.tells for probe in PROBES}
     assert isinstance(told[VcpuTime], Missing)
     del told[VcpuTime]
     for kind, testimony in told.items():
@@ -125,7 +125,7 @@ def test_a_guest_with_only_a_shell_is_watched_as_far_as_it_goes(scene):
 
 def test_only_those_who_are_needed_watch():
     """And one for two checks watches once; the user's own are always asked."""
-    kinds = {witness.tells for witness in witnesses_for(("mounts", "processes", "clock"))}
+    kinds = {probe.tells for probe in probes_for(("mounts", "processes", "clock"))}
     assert kinds == {Life, OwnChecks}
 
 
@@ -194,8 +194,8 @@ def test_after_a_question_without_an_answer_nothing_more_is_asked(scene):
     here.close()
 
 
-class Wrong(Witness):
-    """A witness that raises what it is told to, where it is told to."""
+class Wrong(Probe):
+    """A probe that raises what it is told to, where it is told to."""
 
     tells = Canary
 
@@ -230,10 +230,10 @@ class Wrong(Witness):
     ("where", "known_before"), [("start", True), ("mark", True), ("stop", False)]
 )
 @pytest.mark.parametrize("error", [ProbeError("no"), ValueError("no"), OSError("no")])
-def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before, error):
+def test_a_probe_that_fails_is_missing_and_lets_go(scene, where, known_before, error):
     """Before the pause it is a reason to skip, after it one for an error; nonsense is one, too."""
     wrong = Wrong(where, error)
-    watch = Witnesses(scene(), [wrong])
+    watch = GuestProbes(scene(), [wrong])
     watch.start(None, Deadline.after(5))
     watch.mark(Deadline.after(5))
     told: dict[Any, Any] = dict(watch.stop(Deadline.after(5)))
@@ -243,15 +243,15 @@ def test_a_witness_that_fails_is_missing_and_lets_go(scene, where, known_before,
 
 
 @pytest.mark.parametrize("edge", ["paused", "resuming"])
-def test_nothing_that_a_witness_does_keeps_a_guest_from_its_resume(scene, edge):
+def test_nothing_that_a_probe_does_keeps_a_guest_from_its_resume(scene, edge):
     """Not even a bug of ours: it costs the testimony at most."""
-    watch = Witnesses(scene(), [Wrong(edge, ZeroDivisionError("a bug"))])
+    watch = GuestProbes(scene(), [Wrong(edge, ZeroDivisionError("a bug"))])
     getattr(watch, edge)()
 
 
-def test_witnesses_that_were_never_asked_are_silent_and_not_absent(scene):
+def test_probes_that_were_never_asked_are_silent_and_not_absent(scene):
     """The guest was not resumed by us, or fell silent for good."""
-    watch = Witnesses(scene(BARE), witnesses_for(("disk", "canary")))
+    watch = GuestProbes(scene(BARE), probes_for(("disk", "canary")))
     watch.start(None, Deadline.after(20))
     watch.mark(Deadline.after(20))
     told: dict[Any, Any] = dict(watch.silence())
@@ -403,7 +403,7 @@ class Echo:
 
 def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
     """What is asked in its pause waits for its resume, and is work for it just then."""
-    way, watch = Echo(), ProberWitness()
+    way, watch = Echo(), DowntimeProbe()
     monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: way)
     watch.start(scene(), Deadline.after(5))
     before_s = way.asked_every_s()

@@ -1,4 +1,4 @@
-"""What witnesses told, judged: broken is FAIL, silent is ERROR, not watched is SKIP, each told."""
+"""What probes told, judged: broken is FAIL, silent is ERROR, not watched is SKIP, each told."""
 
 from __future__ import annotations
 

@@ -101,18 +101,18 @@ def test_each_agent_survives_questions_it_does_not_know(start, program):
 
 
 @pytest.mark.parametrize("program", ["python3", "perl"])
-def test_the_witness_looks_by_itself_and_sees_nothing_where_nothing_is(start, program):
+def test_the_probe_looks_by_itself_and_sees_nothing_where_nothing_is(start, program):
     """Every 50 ms, between questions too."""
     sampler = start(program)
-    assert Ability.WITNESS in sampler.abilities
-    sampler.ensure_witness(Deadline.after(30))
+    assert Ability.PROBE in sampler.abilities
+    sampler.ensure_probe(Deadline.after(30))
     SYSTEM_CLOCK.sleep(0.3)
     sampler.read(4, Deadline.after(30))
-    seen = sampler.end_witness(Deadline.after(30))
+    seen = sampler.end_probe(Deadline.after(30))
     assert seen.looks >= 2
     assert (seen.went_back, seen.monotonic_went_back) == (0, 0)
     assert seen.longest_gap_ns >= 1_000_000
-    assert sampler.end_witness(Deadline.after(30)) is None, "it has ended"
+    assert sampler.end_probe(Deadline.after(30)) is None, "it has ended"
 
 
 @pytest.mark.parametrize("program", ["python3", "perl"])

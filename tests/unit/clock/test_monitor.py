@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock.agent_answers import Witnessed
+from harness.clock.agent_answers import ProbeCounts
 from harness.clock.agents import agent
 from harness.clock.monitor import watch
 from harness.clock.policy import CorrectionPolicy
@@ -19,7 +19,7 @@ from harness.testing.agent import FakeAgent
 from harness.testing.clock import FakeClock
 
 POLICY = CorrectionPolicy(tolerance_s=0.010)
-QUIET = Witnessed(100, 0, 0, 0, 0, 0, 50_000_000)
+QUIET = ProbeCounts(100, 0, 0, 0, 0, 0, 50_000_000)
 
 
 def series(offsets, uncertainty_s=0.001, every_s=1.0, monotonic=None, host=None):
@@ -81,7 +81,7 @@ def test_a_guest_that_stood_still_during_the_watch_is_noticed():
 
 
 @pytest.mark.parametrize(
-    ("points", "witness", "trouble", "outcome", "words"),
+    ("points", "probe", "trouble", "outcome", "words"),
     [
         (series([0.0] * 9), QUIET, "", Outcome.PASS, ""),
         (series([0.0] * 9), None, "", Outcome.PASS, ""),
@@ -89,10 +89,10 @@ def test_a_guest_that_stood_still_during_the_watch_is_noticed():
         (series([0.003] * 5 + [-0.003] * 4), QUIET, "", Outcome.FAIL, "jumped back by 0.006"),
         (series([n * 0.0004 for n in range(40)]), QUIET, "", Outcome.FAIL, "ran out of tolerance"),
         (series([0.0] * 3, monotonic=[0.0, 0.0, 9.0]), QUIET, "", Outcome.FAIL, "CLOCK_MONOTONIC"),
-        (series([0.0] * 9), Witnessed(9, 2, 7000, 0, 0, 0, 0), "", Outcome.FAIL, "went back 2"),
+        (series([0.0] * 9), ProbeCounts(9, 2, 7000, 0, 0, 0, 0), "", Outcome.FAIL, "went back 2"),
         (
             series([0.0] * 9),
-            Witnessed(9, 0, 0, 0, 0, 1, 0),
+            ProbeCounts(9, 0, 0, 0, 0, 1, 0),
             "",
             Outcome.FAIL,
             "MONOTONIC went back",
@@ -102,9 +102,9 @@ def test_a_guest_that_stood_still_during_the_watch_is_noticed():
         (series([0.0] * 3, uncertainty_s=0.3), QUIET, "", Outcome.ERROR, ""),
     ],
 )
-def test_a_watch_is_judged(points, witness, trouble, outcome, words):
+def test_a_watch_is_judged(points, probe, trouble, outcome, words):
     """FAIL only for a promise that was broken; ERROR where we could not tell."""
-    record = judge_watch(points, POLICY, 60.0, witness, trouble)
+    record = judge_watch(points, POLICY, 60.0, probe, trouble)
     assert record.outcome is outcome
     assert words in record.detail
     assert record.undone == ("somebody" in words)
@@ -117,7 +117,7 @@ def sampler_for(fake: FakeAgent) -> Sampler:
 
 
 def test_a_watch_lasts_as_long_as_it_was_asked_to_and_reads_all_through_it():
-    """With a witness in the guest."""
+    """With a probe in the guest."""
     clock = FakeClock()
     fake = FakeAgent(clock)
     record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock), clock)

@@ -157,7 +157,7 @@ def run(**broken: str) -> dict:
     return {"guests": [{"name": "kvm-2", "problems": [], "checks": checks}]}
 
 
-def test_a_guest_that_stood_still_is_told_by_two_witnesses():
+def test_a_guest_that_stood_still_is_told_by_two_probes():
     """From outside and from inside."""
     with pytest.raises(GuestStalled, match=r"kvm-2 for 13\.9 s"):
         losses.look_for_stall(run(downtime="fail", timers="fail"))
@@ -174,7 +174,7 @@ def test_a_guest_that_stood_still_is_told_by_two_witnesses():
     ],
 )
 def test_anything_else_that_is_broken_is_a_promise(broken):
-    """One witness is not enough, and no other promise may be broken."""
+    """One probe is not enough, and no other promise may be broken."""
     losses.look_for_stall(run(**broken))
 
 

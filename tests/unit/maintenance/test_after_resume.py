@@ -18,7 +18,7 @@ from harness.maintenance.pause.outcome import GuestPause
 
 
 class Group:
-    """Witnesses that know whether they were let go."""
+    """Probes that know whether they were let go."""
 
     closed = False
 
@@ -26,15 +26,15 @@ class Group:
         self.closed = True
 
 
-def test_baselines_taken_anew_let_the_earlier_witnesses_go(monkeypatch):
+def test_baselines_taken_anew_let_the_earlier_probes_go(monkeypatch):
     """While a guest is waited for: a second prober beside the first would never end."""
-    monkeypatch.setattr(Care, "_witnesses", lambda self, session, together: Group())
+    monkeypatch.setattr(Care, "_probes", lambda self, session, together: Group())
     monkeypatch.setattr(
-        Care, "_look_before", lambda self, session, deadline: (session.witnesses, None)
+        Care, "_look_before", lambda self, session, deadline: (session.probes, None)
     )
     monkeypatch.setattr(Care, "_look_last", lambda self, session, deadline: None)
     care = Care(Config(), hypervisor=None, connector=None, journal=None)
-    sessions: dict[str, Any] = {"web1": SimpleNamespace(witnesses=None)}
+    sessions: dict[str, Any] = {"web1": SimpleNamespace(probes=None)}
     first: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
     second: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
     assert (first.closed, second.closed) == (True, False)

@@ -31,7 +31,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.updates.registry import FULL_CONFIG
 
 INTERPRETERS = ("python3", "perl", "sh")
@@ -97,9 +97,9 @@ class Guest:
             ).config
             deadline = Deadline.after(60)
             info = self._host.find(self._name, deadline)
-            self._sessions[interpreter] = GuestSession.open(
-                info, config, self._host, SshConnector(), deadline
-            )
+            section = config.for_guest(info.name, info.uuid)
+            login = Login(info, section, config.ssh, self._host, SshConnector())
+            self._sessions[interpreter] = GuestSession.open(login, config.clock, deadline)
         return self._sessions[interpreter]
 
     def choose(self, daemon: str) -> None:

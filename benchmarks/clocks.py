@@ -31,9 +31,9 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.correction_queue import Turns
-from harness.maintenance.guest_clock import Mended, mend
-from harness.maintenance.session import GuestSession
+from harness.maintenance.correction_queue import CorrectionQueue
+from harness.maintenance.guest_clock import ClockOutcome, correct_clock
+from harness.maintenance.session import GuestSession, Login
 from harness.updates.registry import FULL_CONFIG
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6
@@ -72,12 +72,14 @@ class Bench:
         flags = {f"clock.{key}": value for key, value in clock.items()}
         return load(self._lab.config_file, environment={}, flags=flags, model=FULL_CONFIG).config
 
-    def session(self, name: str, interpreter: str) -> GuestSession:
+    def session(self, name: str, interpreter: str, **clock: object) -> GuestSession:
         """A login whose clock agent runs in this interpreter."""
         deadline = Deadline.after(90)
         info = self._host.find(name, deadline)
-        config = self.config(interpreters=[interpreter])
-        return GuestSession.open(info, config, self._host, SshConnector(), deadline)
+        config = self.config(interpreters=[interpreter], **clock)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, self._host, SshConnector())
+        return GuestSession.open(login, config.clock, deadline)
 
     def corrections(self, name: str, interpreter: str, count: int, checker: str | None) -> Figures:
         """Set the clock wrong, correct it, and have another program look at it."""
@@ -109,16 +111,15 @@ class Bench:
     def pauses(self, names: Sequence[str], interpreter: str, count: int) -> Figures:
         """Pause all of them at once, resume, mend each in its turn, as a run does."""
         found = Figures()
-        config = self.config(allow_backward=True)
-        sessions = {name: self.session(name, interpreter) for name in names}
+        sessions = {name: self.session(name, interpreter, allow_backward=True) for name in names}
         for _ in range(count):
             deadline = Deadline.after(120)
             uuids = [session.info.uuid for session in sessions.values()]
             everybody(self._host.pause, uuids, deadline)
             SYSTEM_CLOCK.sleep(PAUSE_S)
-            turns = Turns(len(sessions))
+            queue = CorrectionQueue(len(sessions))
             calls = {
-                name: partial(self._resume_and_mend, session, config, turns, deadline)
+                name: partial(self._resume_and_correct, session, queue, deadline)
                 for name, session in sessions.items()
             }
             for answer in fan_out(calls, deadline, what="mending").values():
@@ -127,16 +128,16 @@ class Bench:
             session.close()
         return found
 
-    def _resume_and_mend(
-        self, session: GuestSession, config: Config, turns: Turns, deadline: Deadline
-    ) -> Mended:
+    def _resume_and_correct(
+        self, session: GuestSession, queue: CorrectionQueue, deadline: Deadline
+    ) -> ClockOutcome:
         self._host.resume(session.info.uuid, deadline)
         resumed_ns = SYSTEM_CLOCK.monotonic_ns()
-        with turns.turn(deadline) as over:
-            return mend(session, config, resumed_ns, deadline, when_right=over)
+        with queue.place(deadline) as give_up:
+            return correct_clock(session, resumed_ns, deadline, when_right=give_up)
 
     @staticmethod
-    def _count(mended: Mended, found: Figures) -> None:
+    def _count(mended: ClockOutcome, found: Figures) -> None:
         end = mended.after_correction
         if end is None or mended.stale_clock_window_s is None:
             found.failed += 1

@@ -30,7 +30,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.testing.required import required
 from harness.updates.registry import FULL_CONFIG
 from tests.clocks import set_right
@@ -97,9 +97,10 @@ def session(lab, libvirt):
         deadline = Deadline.after(30)
         flags = {f"clock.{key}": value for key, value in clock.items()}
         config = load(lab.config_file, environment={}, flags=flags, model=FULL_CONFIG).config
-        found = GuestSession.open(
-            libvirt.find(name, deadline), config, libvirt, SshConnector(), deadline
-        )
+        info = libvirt.find(name, deadline)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, libvirt, SshConnector())
+        found = GuestSession.open(login, config.clock, deadline)
         opened.append(found)
         return found
 

@@ -19,7 +19,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.updates.registry import FULL_CONFIG
 
 _MACHINES_CONFIG = "/etc/default/libvirt-guests"
@@ -86,7 +86,9 @@ def _log_in(
     ssh = SshConnector()
     for spec in specs:
         info = hypervisor.find(spec.name, Deadline.after(30))
-        sessions[spec.name] = GuestSession.open(info, config, hypervisor, ssh, Deadline.after(60))
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, hypervisor, ssh)
+        sessions[spec.name] = GuestSession.open(login, config.clock, Deadline.after(60))
         stack.callback(sessions[spec.name].close)
     return sessions
 

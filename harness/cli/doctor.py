@@ -20,7 +20,7 @@ from harness.host.accelerator import probe, resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
@@ -148,7 +148,9 @@ def _logins(
     deadline: Deadline,
 ) -> Iterator[Finding]:
     def look(info: GuestInfo) -> Finding:
-        session = GuestSession.open(info, config, hypervisor, connector, deadline)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, hypervisor, connector)
+        session = GuestSession.open(login, config.clock, deadline)
         try:
             facts = session.facts
             detail = (

@@ -8,7 +8,7 @@ from harness.clock.sampling import Sampler
 from harness.clock.stability import Point, judge_watch
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.records import WatchRecord
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import Deadline
 
 #: So many readings in a watch, but not closer than this.
 _READINGS = 60
@@ -20,7 +20,6 @@ def watch(
     policy: CorrectionPolicy,
     duration_s: float,
     deadline: Deadline,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> WatchRecord:
     """Read again and again for ``duration_s``, with a probe in the guest where it has one.
 
@@ -29,6 +28,7 @@ def watch(
     """
     points: list[Point] = []
     trouble = ""
+    clock = deadline.clock
     end = Deadline.after(duration_s, clock)
     interval_s = max(_INTERVAL_S, duration_s / _READINGS)
     try:

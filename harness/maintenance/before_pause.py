@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from harness.checks.evidence import Observed
+from harness.checks.probes import probes_for
+from harness.checks.probes.group import GuestProbes
+from harness.checks.probes.protocol import Scene
+from harness.core.fanout import fan_out
 from harness.core.records import ClockReading
-from harness.guest.kernel_log import KernelLog
+from harness.core.settings import ChecksSection
+from harness.core.timebase import Deadline
+from harness.guest.kernel_log import KernelLog, mark
+from harness.maintenance.session import GuestSession
+from harness.results.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -16,3 +27,64 @@ class Baseline:
     clock: ClockReading
     seen: Observed
     kernel_log: KernelLog
+
+
+def take_baselines(
+    sessions: Mapping[str, GuestSession], checks: ChecksSection, run_dir: Path, deadline: Deadline
+) -> dict[str, Baseline]:
+    """Start the probes of every guest of an update domain, and take its baseline; in parallel.
+
+    Probes of an earlier baseline are let go. Raises the first HarnessError.
+    """
+    for session in sessions.values():
+        session.watch_with(_probes(session, tuple(sessions), checks, run_dir, deadline))
+    looks = {name: partial(_look_first, one, deadline) for name, one in sessions.items()}
+    looked = fan_out(looks, deadline, what="taking the baseline")
+    seen = {name: answer.get() for name, answer in looked.items()}
+    # When no guest is busy with being prepared any more. The clock is read last, so that as
+    # little as possible lies between that and the pause.
+    lasts = {name: partial(_look_last, one, deadline) for name, one in sessions.items()}
+    read = fan_out(lasts, deadline, what="taking the baseline")
+    return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
+
+
+def _probes(
+    session: GuestSession,
+    together: tuple[str, ...],
+    checks: ChecksSection,
+    run_dir: Path,
+    deadline: Deadline,
+) -> GuestProbes:
+    scene = Scene(
+        name=session.name,
+        uuid=session.info.uuid,
+        address=session.address,
+        remote=session.shell,
+        facts=session.facts,
+        process=None,
+        settings=checks,
+        folder=RunFolder(run_dir).guest(session.name),
+        run_id=run_dir.name,
+        run_dir=run_dir,
+        update_domain=together,
+        own=checks.own_of(session.name, together),
+        clock=deadline.clock,
+    )
+    return GuestProbes(scene, probes_for(checks.chosen))
+
+
+def _look_first(session: GuestSession, deadline: Deadline) -> tuple[Observed, KernelLog]:
+    seen = session.observe(session.facts.boot_id, deadline)
+    if session.probes is not None:
+        session.probes.start(seen.process, deadline)
+    log = mark(session.shell, session.facts, deadline)
+    if session.settings.watch_s > 0:
+        session.sampler.ensure_probe(deadline)
+    return seen, log
+
+
+def _look_last(session: GuestSession, deadline: Deadline) -> ClockReading:
+    if session.probes is not None:
+        session.probes.mark(deadline)
+    tolerance_s = session.policy().tolerance_s
+    return session.sampler.read_well(session.settings.samples, tolerance_s / 2, deadline)

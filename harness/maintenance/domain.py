@@ -13,7 +13,8 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
-from harness.maintenance.after_resume import Aftermath, Care
+from harness.maintenance.after_resume import Aftermath, correct_and_observe
+from harness.maintenance.before_pause import take_baselines
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
@@ -75,18 +76,18 @@ def maintain(
     names = tuple(guest.name for guest in domain.guests)
     tell = partial(_tell, tools.observer, domain.name, names)
     mine = {name: sessions[name] for name in names}
-    care = Care(tools.config, tools.hypervisor, tools.connector, tools.journal, tools.clock)
+    checks, run_dir = tools.config.checks, tools.folder.path
     before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
 
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.hypervisor.ready(len(names), before_until)
     tools.update.prepare(context, before_until)
-    baselines = care.take_baselines(mine, before_until)
+    baselines = take_baselines(mine, checks, run_dir, before_until)
     if announced := tools.notice.announce(domain):
         tell(Phase.WAITING, announced)
     while not tools.notice.wait(domain, _FRESH_S, tools.interruption):
         before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
-        baselines = care.take_baselines(mine, before_until)
+        baselines = take_baselines(mine, checks, run_dir, before_until)
     tools.journal.note("update domain", name=domain.name)
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
@@ -96,7 +97,10 @@ def maintain(
         window = _resume_late(domain, window, tools)
 
     tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")
-    after = care.look_after(mine, baselines, window)
+    limit_s = tools.config.mend_timeout_s + tools.config.clock.watch_s
+    after = correct_and_observe(
+        mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)
+    )
     stranded, paused_since = find_paused(domain, window, tools)
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
@@ -107,7 +111,8 @@ def maintain(
             window,
             after[name],
             tools.hypervisor,
-            tools.config,
+            budget_s=tools.config.budget_s,
+            checks=checks.chosen,
             still_paused=name in stranded,
             paused_since=name in paused_since,
         )

@@ -15,12 +15,12 @@ from harness.clock.monitor import watch
 from harness.core.errors import HarnessError, WrongState
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.settings import Config
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.guest.protocol import Connector
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 
 Row = dict[str, Any]
 
@@ -29,7 +29,7 @@ _OPINION_S = 3.0
 
 
 @dataclass(frozen=True)
-class Mended:
+class ClockOutcome:
     """What became of one guest's clock after the resume."""
 
     after_resume: ClockReading | None
@@ -55,35 +55,34 @@ class Mended:
         return self.after_correction or self.after_resume
 
 
-def mend(
+def correct_clock(
     session: GuestSession,
-    config: Config,
     resumed_ns: int,
     deadline: Deadline,
     *,
     before: ClockReading | None = None,
     when_right: Callable[[], None] = lambda: None,
-) -> Mended:
+) -> ClockOutcome:
     """Measure, correct where the configuration allows it, measure again.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
     ``when_right`` is called as soon as the clock is, before all that is less urgent. Never
     raises a HarnessError: what went wrong is part of the result.
     """
-    policy = session.policy(config, before)
+    policy = session.policy(before)
     try:
         # Each exchange makes the clock stale for longer; how right it got is read with all of them.
         after_resume = session.sampler.read_well(
             policy.samples, policy.tolerance_s / 2, deadline, quick_s=policy.quick_s
         )
     except HarnessError as error:
-        return Mended(None, problem=str(error))
-    seen = Mended(
+        return ClockOutcome(None, problem=str(error))
+    seen = ClockOutcome(
         after_resume,
         target_s=policy.target_s,
         target_uncertainty_s=policy.target_uncertainty_s,
     )
-    if not config.clock.correct:
+    if not session.settings.correct:
         return replace(seen, problem="correction is switched off")
     try:
         correction = correct(session.reach, policy, deadline, after_resume, when_right)
@@ -100,29 +99,28 @@ def mend(
     )
 
 
-def look_closer(
-    mended: Mended,
+def observe_clock(
+    outcome: ClockOutcome,
     session: GuestSession,
-    config: Config,
     deadline: Deadline,
     *,
     before: ClockReading | None = None,
-    clock: Clock = SYSTEM_CLOCK,
-) -> Mended:
-    """What is not urgent: a second opinion, and the watch if it is asked for.
+) -> ClockOutcome:
+    """Return ``outcome`` with what is not urgent: a second opinion, and the watch if asked for.
 
     Never raises a HarnessError: what went wrong is part of the result.
     """
-    if mended.after_resume is None:
-        return mended
+    if outcome.after_resume is None:
+        return outcome
     agent, rtc_s = second_opinion(session, deadline)
-    mended = replace(mended, guest_agent=agent, rtc_offset_s=rtc_s)
-    policy = session.policy(config, before)
-    right = mended.at_end is not None and policy.judge(mended.at_end) is Outcome.PASS
-    if config.clock.watch_s > 0 and right:
-        seen = watch(session.sampler, policy, config.clock.watch_s, deadline, clock)
-        mended = replace(mended, watch=seen)
-    return mended
+    outcome = replace(outcome, guest_agent=agent, rtc_offset_s=rtc_s)
+    policy = session.policy(before)
+    right = outcome.at_end is not None and policy.judge(outcome.at_end) is Outcome.PASS
+    watch_s = session.settings.watch_s
+    if watch_s > 0 and right:
+        seen = watch(session.sampler, policy, watch_s, deadline)
+        outcome = replace(outcome, watch=seen)
+    return outcome
 
 
 def _since(resumed_ns: int, correction: Correction) -> float | None:
@@ -175,7 +173,9 @@ def tend(
     if info.state.state is not GuestState.RUNNING:
         said = f"is {info.state}, so its clock stands still"
         raise WrongState(said, operation="measuring", guest=info.name)
-    session = GuestSession.open(info, config, hypervisor, connector, deadline)
+    section = config.for_guest(info.name, info.uuid)
+    login = Login(info, section, config.ssh, hypervisor, connector)
+    session = GuestSession.open(login, config.clock, deadline)
     try:
         return _tend(session, config, deadline, mend=mend)
     finally:
@@ -204,7 +204,7 @@ def _blank(name: str, config: Config) -> Row:
 
 
 def _tend(session: GuestSession, config: Config, deadline: Deadline, *, mend: bool) -> Row:
-    policy = session.policy(config)
+    policy = session.policy()
     stopwatch = Stopwatch()
     before = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
     done = correct(session.reach, policy, deadline, before) if mend else Correction(None, before)

@@ -20,11 +20,11 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
-from harness.maintenance.guest_clock import look_closer, mend
+from harness.maintenance.guest_clock import correct_clock, observe_clock
 from harness.maintenance.pause.ownership import Member, held, unmended
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.recovery_record import Action, Entries, Recovered, Treated, completed
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal, read
 
@@ -145,13 +145,15 @@ def _mend(
     try:
         info = hypervisor.find(treated.member.uuid, deadline)
         treated.accelerator = info.accelerator
-        session = GuestSession.open(info, config, hypervisor, connector, deadline, clock)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, hypervisor, connector)
+        session = GuestSession.open(login, config.clock, deadline)
     except HarnessError as error:
         treated.problem, treated.clock_outcome = str(error), Outcome.ERROR
         return
     try:
-        mended = mend(session, config, clock.monotonic_ns(), deadline)
-        treated.mended = look_closer(mended, session, config, deadline, clock=clock)
+        mended = correct_clock(session, deadline.clock.monotonic_ns(), deadline)
+        treated.mended = observe_clock(mended, session, deadline)
         end = treated.mended.at_end
         treated.problem = treated.mended.problem or treated.mended.doubt
         treated.clock_outcome = (

@@ -16,7 +16,7 @@ from harness.core.records import (
     UpdateDomainRecord,
 )
 from harness.core.timebase import NS_PER_S, Clock, utc_now
-from harness.maintenance.guest_clock import Mended
+from harness.maintenance.guest_clock import ClockOutcome
 from harness.maintenance.pause.ownership import Member
 from harness.results.folder import RunFolder
 
@@ -40,7 +40,7 @@ class Treated:
     member: Member
     action: Action
     why: str
-    mended: Mended | None = None
+    mended: ClockOutcome | None = None
     clock_outcome: Outcome | None = None
     """None where there was no clock to mend."""
     problem: str | None = None
@@ -103,7 +103,7 @@ def _said(treated: Treated) -> str:
 
 
 def _guest(treated: Treated, entries: Entries) -> GuestRecord:
-    mended = treated.mended or Mended(None)
+    mended = treated.mended or ClockOutcome(None)
     return GuestRecord(
         name=treated.member.name,
         uuid=treated.member.uuid,

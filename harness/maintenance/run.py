@@ -38,7 +38,7 @@ from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, Guardian
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal
 from harness.results.report import junit
@@ -178,8 +178,12 @@ def _log_in_everywhere(plan: Plan, tools: Tools, stack: ExitStack) -> dict[str, 
     names = tuple(guest.name for guest in plan.guests)
     tools.observer(Step(Phase.PREPARING, "logging in", guests=names))
     deadline = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
-    reach = (tools.config, tools.hypervisor, tools.connector, deadline, tools.clock)
-    calls = {guest.name: partial(GuestSession.open, guest.info, *reach) for guest in plan.guests}
+    logins = (
+        Login(guest.info, guest.section, tools.config.ssh, tools.hypervisor, tools.connector)
+        for guest in plan.guests
+    )
+    settings = tools.config.clock
+    calls = {one.info.name: partial(GuestSession.open, one, settings, deadline) for one in logins}
     answers = fan_out(calls, deadline, what="logging in")
     for answer in answers.values():
         if answer.value is not None:

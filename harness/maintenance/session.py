@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from harness.checks.evidence import Observed
 from harness.checks.probes.group import GuestProbes
@@ -16,7 +15,7 @@ from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
 from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
 from harness.core.records import ClockReading
-from harness.core.settings import Config, GuestSection
+from harness.core.settings import ClockSection, GuestSection, SshSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import Connector, GuestShell
@@ -47,20 +46,74 @@ class GuestAgentClock:
         self.hypervisor.set_guest_time(self.uuid, realtime_ns, deadline)
 
 
+@dataclass(frozen=True)
+class Login:
+    """How to log in to one guest: the first time, and again where the connection broke."""
+
+    info: GuestInfo
+    section: GuestSection
+    ssh: SshSection
+    """What holds for all guests; ``section.ssh`` comes first."""
+    hypervisor: Hypervisor
+    connector: Connector
+
+    def log_in(self, deadline: Deadline) -> tuple[str, GuestShell]:
+        """Return the address that answered and an open shell.
+
+        The guest's addresses are tried in order: configuration, guest agent, DHCP lease, ARP.
+        Raises ShellUnreachable, HostKeyRejected or DeadlineExpired.
+        """
+        refusals: list[HarnessError] = []
+        for address in self._addresses(deadline):
+            try:
+                opened = self.connector.open(
+                    self.info.name, address, self.ssh, self.section.ssh, deadline
+                )
+                return address, opened
+            except (ShellUnreachable, HostKeyRejected) as error:
+                refusals.append(error)
+            except DeadlineExpired as error:
+                # No answer there; the next address may have time left, unless all is over.
+                refusals.append(error)
+                if deadline.expired:
+                    break
+        # A refused host key says more than an address that leads nowhere.
+        raise next((e for e in refusals if isinstance(e, HostKeyRejected)), refusals[0])
+
+    def _addresses(self, deadline: Deadline) -> Sequence[str]:
+        configured = self.section.address or self.connector.configured_address(self.info.name)
+        if configured:
+            return [configured]
+        found = self.hypervisor.addresses(self.info.uuid, deadline)
+        if not found:
+            raise ShellUnreachable(
+                "has no known address: none configured, and none from guest agent, DHCP or ARP",
+                guest=self.info.name,
+                hint='give it one: [[guest]] name = "…" address = "…" in harness.toml',
+            )
+        return found
+
+
 @dataclass
 class GuestSession:
     """An open connection to one guest; close it when the run is over."""
 
-    info: GuestInfo
-    section: GuestSection
+    login: Login
     address: str
     shell: GuestShell
     facts: GuestFacts
     sampler: Sampler
     tolerance_s: float
     reach: Reach
+    settings: ClockSection
+    """What may be done about its clock."""
     probes: GuestProbes | None = None
     """Its probes, from the baseline on."""
+
+    @property
+    def info(self) -> GuestInfo:
+        """The guest as libvirt told of it."""
+        return self.login.info
 
     @property
     def name(self) -> str:
@@ -68,67 +121,66 @@ class GuestSession:
         return self.info.name
 
     @classmethod
-    def open(
-        cls,
-        info: GuestInfo,
-        config: Config,
-        hypervisor: Hypervisor,
-        connector: Connector,
-        deadline: Deadline,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> GuestSession:
-        """Find the guest's address, log in, look around, start the clock sampler.
+    def open(cls, login: Login, settings: ClockSection, deadline: Deadline) -> GuestSession:
+        """Log in, look around, start the clock sampler. Its clock is the deadline's.
 
         Raises ShellUnreachable, HostKeyRejected, ProbeError or DeadlineExpired.
         """
-        section = config.for_guest(info.name, info.uuid)
-        address, shell = _log_in(info, section, config, hypervisor, connector, deadline)
+        address, shell = login.log_in(deadline)
         try:
             facts = gather(shell, deadline)
-            own = section.ssh
-            sudo = own.sudo if "sudo" in own.model_fields_set else config.ssh.sudo
+            own = login.section.ssh
+            sudo = own.sudo if "sudo" in own.model_fields_set else login.ssh.sudo
             sudo = sudo and facts.uid != 0
-            interpreters = config.clock.interpreters
             sampler = Sampler.open(
-                shell, facts, deadline, clock, interpreters=interpreters, sudo=sudo
+                shell,
+                facts,
+                deadline,
+                deadline.clock,
+                interpreters=settings.interpreters,
+                sudo=sudo,
             )
         except HarnessError:
             shell.close()
             raise
-        tolerance_s = section.tolerance_s or config.clock.tolerance_s or default_tolerance(sampler)
-        agent = GuestAgentClock(hypervisor, info.uuid, clock)
+        asked_s = login.section.tolerance_s or settings.tolerance_s
+        agent = GuestAgentClock(login.hypervisor, login.info.uuid, deadline.clock)
         reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
-        return cls(info, section, address, shell, facts, sampler, tolerance_s, reach)
+        tolerance_s = asked_s or default_tolerance(sampler)
+        return cls(login, address, shell, facts, sampler, tolerance_s, reach, settings)
 
-    def policy(self, config: Config, before: ClockReading | None = None) -> CorrectionPolicy:
+    def policy(self, before: ClockReading | None = None) -> CorrectionPolicy:
         """What may be done about this guest's clock, which was at ``before`` before the pause."""
-        back = before if config.clock.restore_offset else None
+        back = before if self.settings.restore_offset else None
         return CorrectionPolicy(
-            slew_below_s=config.clock.slew_below_s,
-            methods=config.clock.methods,
+            slew_below_s=self.settings.slew_below_s,
+            methods=self.settings.methods,
             target_s=back.offset_s if back else 0.0,
             target_uncertainty_s=back.uncertainty_s if back else 0.0,
             tolerance_s=self.tolerance_s,
-            allow_backward=config.clock.allow_backward,
-            ceiling_s=config.clock.ceiling_s,
-            samples=config.clock.samples,
+            allow_backward=self.settings.allow_backward,
+            ceiling_s=self.settings.ceiling_s,
+            samples=self.settings.samples,
         )
 
-    def observe(self, boot_id: str | None, hypervisor: Hypervisor, deadline: Deadline) -> Observed:
-        """What identifies this life of the guest, seen from inside and from outside."""
-        return Observed(boot_id, hypervisor.process(self.info.uuid, deadline))
+    def watch_with(self, probes: GuestProbes) -> None:
+        """Watch the guest with ``probes`` from now on; earlier ones are let go."""
+        if self.probes is not None:
+            self.probes.close()
+        self.probes = probes
 
-    def boot_id_anew(
-        self, config: Config, hypervisor: Hypervisor, connector: Connector, deadline: Deadline
-    ) -> str | None:
+    def observe(self, boot_id: str | None, deadline: Deadline) -> Observed:
+        """What identifies this life of the guest, seen from inside and from outside."""
+        return Observed(boot_id, self.login.hypervisor.process(self.info.uuid, deadline))
+
+    def boot_id_anew(self, deadline: Deadline) -> str | None:
         """Return the boot id over a new connection, where the old one is dead.
 
         The guest may have been reset. None if it does not answer; never raises a HarnessError.
         """
-        logged_in = partial(_log_in, self.info, self.section, config, hypervisor, connector)
         try:
             shell = wait_for(
-                lambda: logged_in(deadline)[1],
+                lambda: self.login.log_in(deadline)[1],
                 what="logging in again",
                 deadline=deadline,
                 retry_on=(ShellUnreachable,),
@@ -153,48 +205,3 @@ class GuestSession:
 def default_tolerance(sampler: Sampler) -> float:
     """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
     return DEFAULT_TOLERANCE_S[sampler.interpreter] if sampler.precise else COARSE_TOLERANCE_S
-
-
-def _log_in(
-    info: GuestInfo,
-    section: GuestSection,
-    config: Config,
-    hypervisor: Hypervisor,
-    connector: Connector,
-    deadline: Deadline,
-) -> tuple[str, GuestShell]:
-    """Try the guest's addresses in order: configuration, guest agent, DHCP lease, ARP."""
-    refusals: list[HarnessError] = []
-    for address in _addresses(info, section, hypervisor, connector, deadline):
-        try:
-            opened = connector.open(info.name, address, config.ssh, section.ssh, deadline)
-            return address, opened
-        except (ShellUnreachable, HostKeyRejected) as error:
-            refusals.append(error)
-        except DeadlineExpired as error:
-            # Nobody answers there; the next address may have time left, unless all of it is over.
-            refusals.append(error)
-            if deadline.expired:
-                break
-    # A refused host key says more than an address that leads nowhere.
-    raise next((e for e in refusals if isinstance(e, HostKeyRejected)), refusals[0])
-
-
-def _addresses(
-    info: GuestInfo,
-    section: GuestSection,
-    hypervisor: Hypervisor,
-    connector: Connector,
-    deadline: Deadline,
-) -> Sequence[str]:
-    configured = section.address or connector.configured_address(info.name)
-    if configured:
-        return [configured]
-    found = hypervisor.addresses(info.uuid, deadline)
-    if not found:
-        raise ShellUnreachable(
-            "has no known address: none configured, and none from guest agent, DHCP or ARP",
-            guest=info.name,
-            hint='give it one: [[guest]] name = "…" address = "…" in harness.toml',
-        )
-    return found

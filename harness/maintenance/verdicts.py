@@ -13,13 +13,12 @@ from harness.core.records import (
     Outcome,
     UpdateDomainRecord,
 )
-from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
 from harness.maintenance.after_resume import Aftermath
 from harness.maintenance.before_pause import Baseline
-from harness.maintenance.guest_clock import Mended, second_opinion_fields
+from harness.maintenance.guest_clock import ClockOutcome, second_opinion_fields
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.session import GuestSession
@@ -27,27 +26,31 @@ from harness.results.folder import RunFolder
 
 
 def evidence_of(
-    session: GuestSession, before: Baseline, pause: GuestPause, after: Aftermath, config: Config
+    session: GuestSession,
+    before: Baseline,
+    pause: GuestPause,
+    after: Aftermath,
+    budget_s: float,
 ) -> Evidence:
     """Everything that the checks of one guest judge by."""
-    mended, log = after.mended, after.kernel_log
+    clock, log = after.clock, after.kernel_log
     return Evidence(
-        budget_s=config.budget_s,
+        budget_s=budget_s,
         tolerance_s=session.tolerance_s,
-        lag_tolerance_s=config.clock.lag_tolerance_s,
+        lag_tolerance_s=session.settings.lag_tolerance_s,
         before=before.seen,
         after=after.seen,
         paused_at_least_s=pause.inner_s,
         paused_at_most_s=pause.outer_s,
         clock_before=before.clock,
-        clock_after_resume=mended.after_resume,
-        clock_at_end=mended.at_end,
-        correction_problem=mended.problem,
-        correction_doubt=mended.doubt,
-        clock_target_s=mended.target_s,
-        clock_target_uncertainty_s=mended.target_uncertainty_s,
-        watch=mended.watch,
-        watch_asked=config.clock.watch_s > 0,
+        clock_after_resume=clock.after_resume,
+        clock_at_end=clock.at_end,
+        correction_problem=clock.problem,
+        correction_doubt=clock.doubt,
+        clock_target_s=clock.target_s,
+        clock_target_uncertainty_s=clock.target_uncertainty_s,
+        watch=clock.watch,
+        watch_asked=session.settings.watch_s > 0,
         kernel_log_readable=before.kernel_log.marker is not None,
         new_kernel_lines=log.new_lines if log else None,
         stall_lines=log.stalls if log else None,
@@ -67,8 +70,9 @@ def record_guest(
     window: PauseWindow,
     after: Aftermath,
     hypervisor: Hypervisor,
-    config: Config,
     *,
+    budget_s: float,
+    checks: Sequence[str],
     still_paused: bool,
     paused_since: bool,
 ) -> GuestRecord:
@@ -77,12 +81,12 @@ def record_guest(
     ``still_paused``: we could not resume it; ``paused_since``: it ran, and is paused again.
     """
     pause = window.guests[session.name]
-    evidence = evidence_of(session, before, pause, after, config)
-    checks = judge_all(evidence, config.checks.chosen)
+    evidence = evidence_of(session, before, pause, after, budget_s)
+    verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     if paused_since:
         problems += ("it ran when it was resumed, and is paused again: not by this run",)
-    outcomes = [check.outcome for check in checks] + [Outcome.ERROR for _ in problems]
+    outcomes = [check.outcome for check in verdicts] + [Outcome.ERROR for _ in problems]
     return GuestRecord(
         name=session.name,
         uuid=session.info.uuid,
@@ -91,9 +95,9 @@ def record_guest(
         clocksource=session.facts.clocksource,
         pause_window_s=pause.outer_s,
         pause_inner_s=_between_events(session.info.uuid, window, hypervisor),
-        stale_clock_window_s=after.mended.stale_clock_window_s,
-        clock=_clock_record(before, evidence, after.mended, config),
-        checks=checks,
+        stale_clock_window_s=after.clock.stale_clock_window_s,
+        clock=_clock_record(before, evidence, after.clock, session.settings.methods),
+        checks=verdicts,
         facts=_facts(session),
         still_paused=still_paused,
         problems=problems,
@@ -101,24 +105,24 @@ def record_guest(
 
 
 def _clock_record(
-    before: Baseline, evidence: Evidence, mended: Mended, config: Config
+    before: Baseline, evidence: Evidence, clock: ClockOutcome, methods: tuple[str, ...]
 ) -> ClockRecord:
-    deficit = monotonic_deficit(before.clock, mended.after_resume)
+    deficit = monotonic_deficit(before.clock, clock.after_resume)
     return ClockRecord(
-        method=mended.method,
+        method=clock.method,
         expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
         before=before.clock,
-        after_resume=mended.after_resume,
-        after_correction=mended.after_correction,
+        after_resume=clock.after_resume,
+        after_correction=clock.after_correction,
         monotonic_deficit_s=deficit[0] if deficit else None,
-        target_s=mended.target_s,
-        methods=config.clock.methods,
-        attempts=mended.attempts,
-        doubt=mended.doubt,
+        target_s=clock.target_s,
+        methods=methods,
+        attempts=clock.attempts,
+        doubt=clock.doubt,
         host_synchronised=synchronised(),
-        rtc_offset_s=mended.rtc_offset_s,
-        watch=mended.watch,
-        **second_opinion_fields(mended.guest_agent, mended.at_end),
+        rtc_offset_s=clock.rtc_offset_s,
+        watch=clock.watch,
+        **second_opinion_fields(clock.guest_agent, clock.at_end),
     )
 
 

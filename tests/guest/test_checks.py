@@ -39,7 +39,7 @@ from harness.guest.protocol import posix
 from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
-from harness.maintenance.session import GuestSession
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import find_run
 from harness.testing.evidence import GOOD
 from harness.updates.registry import FULL_CONFIG
@@ -116,9 +116,10 @@ def guest_of(lab, libvirt):
     @cache
     def log_in(name):
         deadline = Deadline.after(30)
-        guest = GuestSession.open(
-            libvirt.find(name, deadline), config, libvirt, SshConnector(), deadline
-        )
+        info = libvirt.find(name, deadline)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, libvirt, SshConnector())
+        guest = GuestSession.open(login, config.clock, deadline)
         opened.append(guest)
         return guest
 

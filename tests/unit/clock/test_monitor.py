@@ -120,7 +120,7 @@ def test_a_watch_lasts_as_long_as_it_was_asked_to_and_reads_all_through_it():
     """With a probe in the guest."""
     clock = FakeClock()
     fake = FakeAgent(clock)
-    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock), clock)
+    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock))
     assert record.outcome is Outcome.PASS
     assert 30 <= record.readings <= 61
     assert record.witness.looks == 3
@@ -138,7 +138,7 @@ def test_a_daemon_that_undoes_the_step_is_seen():
         return fake._answer(line)
 
     fake.answer = undone
-    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock), clock)
+    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock))
     assert (record.outcome, record.undone) == (Outcome.FAIL, True)
     assert record.jumps[0].by_s == pytest.approx(-5.0, abs=0.01)
 
@@ -154,6 +154,6 @@ def test_a_guest_that_falls_silent_is_no_pass():
         return fake._answer(line)
 
     fake.answer = gone
-    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock), clock)
+    record = watch(sampler_for(fake), POLICY, 60.0, Deadline.after(300, clock))
     assert record.outcome is Outcome.ERROR
     assert "connection was closed" in record.detail

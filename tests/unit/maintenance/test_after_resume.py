@@ -1,4 +1,4 @@
-"""What is started for a guest before its pause, and in which order it is looked after."""
+"""In which order guests are looked after when they run again."""
 
 from __future__ import annotations
 
@@ -9,35 +9,11 @@ from typing import Any
 import pytest
 
 from harness.core.errors import ProbeError
-from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.maintenance import after_resume, correction_queue
-from harness.maintenance.after_resume import Care
-from harness.maintenance.guest_clock import Mended
+from harness.maintenance.after_resume import correct_and_observe
+from harness.maintenance.guest_clock import ClockOutcome
 from harness.maintenance.pause.outcome import GuestPause
-
-
-class Group:
-    """Probes that know whether they were let go."""
-
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_baselines_taken_anew_let_the_earlier_probes_go(monkeypatch):
-    """While a guest is waited for: a second prober beside the first would never end."""
-    monkeypatch.setattr(Care, "_probes", lambda self, session, together: Group())
-    monkeypatch.setattr(
-        Care, "_look_before", lambda self, session, deadline: (session.probes, None)
-    )
-    monkeypatch.setattr(Care, "_look_last", lambda self, session, deadline: None)
-    care = Care(Config(), hypervisor=None, connector=None, journal=None)
-    sessions: dict[str, Any] = {"web1": SimpleNamespace(probes=None)}
-    first: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
-    second: Any = care.take_baselines(sessions, Deadline.after(5))["web1"].seen
-    assert (first.closed, second.closed) == (True, False)
 
 
 @pytest.fixture
@@ -47,25 +23,26 @@ def care(monkeypatch):
     def make(slow: str, patience_s: float) -> list[str]:
         done, gate = [], threading.Event()
 
-        def mend(session, *_, **__):
+        def correct_clock(session, *_, **__):
             if session.name == slow:
                 gate.wait(0.5)
             done.append(f"mend {session.name}")
-            return Mended(None)
+            return ClockOutcome(None)
 
-        def look_closer(mended, session, *_, **__):
+        def observe_clock(outcome, session, *_, **__):
             done.append(f"look {session.name}")
             gate.set()
             raise ProbeError("enough")
 
-        monkeypatch.setattr(after_resume, "mend", mend)
-        monkeypatch.setattr(after_resume, "look_closer", look_closer)
+        monkeypatch.setattr(after_resume, "correct_clock", correct_clock)
+        monkeypatch.setattr(after_resume, "observe_clock", observe_clock)
         monkeypatch.setattr(correction_queue, "_TOGETHER_S", patience_s)
         sessions: dict[str, Any] = {name: SimpleNamespace(name=name) for name in "ab"}
         baselines: dict[str, Any] = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
-        window: Any = SimpleNamespace(guests={**guests, "c": GuestPause(0, 1)})
-        Care(Config(), None, None, None).look_after(sessions, baselines, window)
+        journal: Any = None  # nothing was measured, so there is nothing to note
+        pauses = {**guests, "c": GuestPause(0, 1)}
+        correct_and_observe(sessions, baselines, pauses, journal, Deadline.after(60))
         return done
 
     return make

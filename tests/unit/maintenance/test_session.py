@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.core.config import load
@@ -9,8 +11,8 @@ from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachab
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
-from harness.maintenance import session
-from harness.maintenance.session import GuestSession
+from harness.maintenance.before_pause import take_baselines
+from harness.maintenance.session import GuestSession, Login
 from harness.testing.clock import FakeClock
 from harness.testing.connector import FakeConnector
 from harness.testing.guest import FakeGuest
@@ -52,7 +54,7 @@ def log_in():
         config = Config()
         connector = Answers(clock, answers, each_s)
         section = config.for_guest("web1")
-        return session._log_in(info, section, config, host, connector, deadline)[0]
+        return Login(info, section, config.ssh, host, connector).log_in(deadline)[0]
 
     return attempt
 
@@ -109,11 +111,33 @@ def test_a_session_is_opened_through_the_connector_that_is_handed_down():
     guest = FakeGuest("web1", offset_s=-5.0, clock=clock)
     connector, host = FakeConnector({"web1": guest}), FakeHost(guest, clock=clock)
     deadline = Deadline.after(30, clock)
-    opened = GuestSession.open(
-        host.find("web1", deadline), Config(), host, connector, deadline, clock
+    config = Config()
+    login = Login(
+        host.find("web1", deadline), config.for_guest("web1"), config.ssh, host, connector
     )
+    opened = GuestSession.open(login, config.clock, deadline)
     reading = opened.sampler.read(1, deadline)
     assert abs(reading.offset_s + 5.0) <= reading.uncertainty_s
-    assert opened.boot_id_anew(Config(), host, connector, deadline) == opened.facts.boot_id
+    assert opened.boot_id_anew(deadline) == opened.facts.boot_id
     opened.close()
     assert [shell.closed for shell in connector.opened] == [True, True]
+
+
+def test_baselines_taken_anew_let_the_earlier_probes_go(tmp_path):
+    """While a guest is waited for: a second prober beside the first would never end."""
+    clock = FakeClock()
+    guest = FakeGuest("web1", clock=clock)
+    connector, host = FakeConnector({"web1": guest}), FakeHost(guest, clock=clock)
+    deadline, config = Deadline.after(30, clock), Config()
+    info = host.find("web1", deadline)
+    login = Login(info, config.for_guest("web1"), config.ssh, host, connector)
+    opened = GuestSession.open(login, config.clock, deadline)
+    closed: list[int] = []
+    for number in range(3):
+        take_baselines({"web1": opened}, config.checks, tmp_path, deadline)
+        assert closed == list(range(number))
+        probes: Any = opened.probes
+        really_close = probes.close
+        probes.close = lambda number=number, close=really_close: (closed.append(number), close())
+    opened.close()
+    assert closed == [0, 1, 2]

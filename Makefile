@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test mutants test-kvm test-vagrant test-unit test-maintenance lint bench bench-checks bench-clocks bench-compare \
+.PHONY: help setup run test map mutants test-kvm test-vagrant test-unit test-maintenance lint bench bench-checks bench-clocks bench-compare \
 	bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,10 +15,11 @@ setup: ## install what is missing, build the guest images once
 run: setup ## a whole maintenance on three real guests, which are removed again
 	@$(ISOLATED) $(BIN)/harness lab try
 
-lint: ## ruff and mypy
+lint: ## ruff, mypy, and no module is missing on the map
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m scripts.module_map --check
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
@@ -62,6 +63,9 @@ bench-reports: ## what reports and the history cost; needs no guests
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody
 	@$(ISOLATED) $(BIN)/python -m benchmarks.soak $(N)
+
+map: ## write the list of modules in docs/map.md
+	@$(BIN)/python -m scripts.module_map
 
 mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
 	@$(BIN)/mutmut run --max-children 2

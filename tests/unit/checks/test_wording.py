@@ -1,0 +1,187 @@
+"""What each check says to the letter, when its promise is kept, broken at the limit, or unknown.
+
+The records are read by people and by programs. ``tests/data/checks.json`` holds them as they were
+read and approved by a person.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.checks import CHECKS
+from harness.checks.canary import Canary
+from harness.checks.disk import DiskWriter
+from harness.checks.downtime import Downtime
+from harness.checks.evidence import Evidence, Missing
+from harness.checks.guest_life import Life
+from harness.checks.ram import ALLOWED_BYTES, ALLOWED_SHRINK_BYTES, Residency
+from harness.checks.tcp_session import TcpSession
+from harness.checks.timers import ALLOWED_LATE_S, Timers, Units
+from harness.checks.vcpus import ALLOWED_S, VcpuTime
+from harness.core.records import Outcome, WatchRecord
+from harness.host.protocol import ProcessIdentity
+from harness.testing.evidence import GOOD, LOOK, NOTHING, RESIDENT, SEEN, STALL, clock, told
+
+APPROVED = Path(__file__).parents[2] / "data" / "checks.json"
+
+
+def _ram(**after: Any) -> Evidence:
+    worse = replace(RESIDENT, **after)
+    return replace(GOOD, **told(Residency(RESIDENT, RESIDENT, worse, RESIDENT)))
+
+
+def _vcpu(used_s: float) -> Evidence:
+    return replace(GOOD, **told(VcpuTime({1: 0, 2: 7}, {1: round(used_s * 1e9), 2: 7})))
+
+
+def _downtime(*values: Any) -> Evidence:
+    return replace(GOOD, **told(Downtime(*values)))
+
+
+def _timers(**changes: Any) -> Evidence:
+    units = (Units({"a.timer": ("active", "1"), "b.timer": ("active", "1")}),) * 2
+    plain = Timers(0.25, 100, 0.02, 1, 100, *units)
+    return replace(GOOD, **told(replace(plain, **changes)))
+
+
+def _life(first: Any = LOOK, before: Any = LOOK, **after: Any) -> Evidence:
+    return replace(GOOD, **told(Life(first, before, replace(LOOK, **after))))
+
+
+def _watch(**values: Any) -> Evidence:
+    return replace(GOOD, watch=WatchRecord(**values))
+
+
+#: Check → what happened → the evidence of it.
+CASES: dict[str, dict[str, Evidence]] = {
+    "pause-window": {
+        "at the budget": replace(GOOD, paused_at_most_s=30.0),
+        "over it": replace(GOOD, paused_at_most_s=30.001),
+    },
+    "downtime": {
+        "at the limit": _downtime("icmp", 0.1, 6.01, 0.0, 9, 9),
+        "longer": _downtime("icmp", 0.1, 6.011, 0.0, 9, 9),
+        "answered while paused": _downtime("udp", 0.01, 4.8, 0.0, 9, 9),
+        "forgiven": _downtime("udp", 0.01, 4.9, 0.0, 9, 9),
+        "silent to the end": _downtime("udp", 0.01, None, 3.0, 9, 5),
+        "silent for too long": _downtime("udp", 0.01, None, 30.0, 9, 5),
+    },
+    "clock": {
+        "wrong": replace(GOOD, clock_at_end=clock(-4.0)),
+        "unsure": replace(GOOD, clock_at_end=clock(0.0095)),
+        "problem": replace(GOOD, clock_at_end=None, correction_problem="it is gone"),
+        "doubt": replace(GOOD, correction_doubt="ntpd may undo it"),
+    },
+    "watch": {
+        "not asked": replace(GOOD, watch_asked=False),
+        "not begun": replace(GOOD, watch=None),
+        "drift": _watch(
+            outcome=Outcome.FAIL,
+            duration_s=60.0,
+            readings=30,
+            worst_offset_s=0.2,
+            drift_ppm=-12.4,
+            drift_uncertainty_ppm=0.6,
+            detail="jumped",
+        ),
+    },
+    "lag": {
+        "none": replace(GOOD, clock_after_resume=clock(0.0)),
+        "half": replace(GOOD, clock_after_resume=clock(-2.5)),
+        "unsure": replace(GOOD, clock_after_resume=clock(-5.2, 0.1)),
+    },
+    "frozen": {"ran": replace(GOOD, clock_after_resume=clock(-5.0, monotonic_s=-1000.0))},
+    "vcpus": {"at the limit": _vcpu(ALLOWED_S), "over it": _vcpu(2 * ALLOWED_S)},
+    "same-boot": {"rebooted": replace(GOOD, after=replace(SEEN, boot_id="boot-2"))},
+    "same-process": {
+        "another": replace(GOOD, after=replace(SEEN, process=ProcessIdentity(4712, 100))),
+    },
+    "ram": {
+        "at the limit": _ram(swap_bytes=ALLOWED_BYTES),
+        "swapped": _ram(swap_bytes=ALLOWED_BYTES + 1),
+        "faulted, in the end": replace(
+            GOOD,
+            **told(
+                Residency(
+                    RESIDENT, RESIDENT, RESIDENT, replace(RESIDENT, major_fault_bytes=9 << 20)
+                )
+            ),
+        ),
+        "shrunk a little": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES),
+        "shrunk": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES - 1),
+        "not read": replace(GOOD, **told(Residency(RESIDENT, None, RESIDENT, RESIDENT))),
+    },
+    "canary": {"changed": replace(GOOD, **told(Canary(1 << 16, "a" * 64, "b" * 64)))},
+    "processes": {"gone": _life(processes={(400, 99_000): "cron"})},
+    "connections": {
+        "broken": _life(connections=frozenset(), resets=4),
+        "closed by itself": _life(connections=frozenset()),
+        "counted anew": _life(connections=frozenset(), resets=1),
+    },
+    "mounts": {
+        "changed": _life(mounts={"/": "/dev/vda ext4 ro"}),
+        "gone": _life(mounts={}),
+        "a new one": _life(mounts={**LOOK.mounts, "/mnt": "tmpfs"}),
+    },
+    "tcp-session": {
+        "lost": replace(GOOD, **told(TcpSession("tcp", 60, 58, 5, 1, None, None))),
+        "broken": replace(GOOD, **told(TcpSession("tcp", 60, 60, 5, 0, "reset by peer", 3))),
+    },
+    "disk": {
+        "lost and torn": replace(GOOD, **told(DiskWriter("/v", 90, 40, 2, 1, 0.0512))),
+        "an error": replace(GOOD, **told(DiskWriter("/v", 40, 40, 0, 0, 0.05, "EIO"))),
+        "nothing after it": replace(GOOD, **told(DiskWriter("/v", 40, 40, 0, 0, 0.05))),
+    },
+    "timers": {
+        "units as before": _timers(),
+        "at the limit": _timers(late_s=ALLOWED_LATE_S),
+        "late": _timers(late_s=ALLOWED_LATE_S + 0.001),
+        "never fired": _timers(fired=0),
+        "a unit lost, one changed": _timers(units_after=Units({"b.timer": ("failed", "1")})),
+        "a unit fired": _timers(
+            units_after=Units({"a.timer": ("active", "1"), "b.timer": ("active", "2")})
+        ),
+    },
+    "kernel-log": {
+        "stalled": replace(GOOD, new_kernel_lines=(STALL,), stall_lines=(STALL,)),
+    },
+}
+
+
+def _said(name: str, evidence: Evidence) -> dict[str, Any]:
+    record = CHECKS[name](evidence)
+    return json.loads(record.model_dump_json())
+
+
+def _everything() -> dict[str, dict[str, Any]]:
+    every = {"kept": GOOD, "nothing measured": NOTHING}
+    known = {
+        "missing beforehand": replace(
+            GOOD,
+            testimony={kind: Missing("no python3", known_before=True) for kind in GOOD.testimony},
+        )
+    }
+    return {
+        name: {
+            case: _said(name, evidence)
+            for case, evidence in {**every, **known, **CASES.get(name, {})}.items()
+        }
+        for name in CHECKS
+    }
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_says_what_was_approved(name):
+    """Outcome, measured, allowed, unit and words."""
+    approved = json.loads(APPROVED.read_text(encoding="utf-8"))
+    assert _everything()[name] == approved[name]
+
+
+def test_every_check_is_approved():
+    """A new check has its words read by a person as well."""
+    assert list(json.loads(APPROVED.read_text(encoding="utf-8"))) == list(CHECKS)

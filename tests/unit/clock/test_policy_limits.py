@@ -1,0 +1,48 @@
+"""Where one remedy ends and the next begins, to the letter."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
+from harness.core.records import Outcome
+from harness.testing.evidence import clock
+
+POLICY = CorrectionPolicy(tolerance_s=0.01, ceiling_s=100.0, slew_below_s=0.05)
+BACK = CorrectionPolicy(tolerance_s=0.01, ceiling_s=100.0, slew_below_s=0.05, allow_backward=True)
+SAID = "setting it back is not allowed (hint: --allow-backward)"
+
+
+@pytest.mark.parametrize(
+    ("policy", "offset_s", "uncertainty_s", "wanted"),
+    [
+        (POLICY, 0.009, 0.001, Decision(Remedy.NOTHING)),
+        (POLICY, -0.05, 0.0, Decision(Remedy.SLEW)),
+        (POLICY, -0.05001, 0.0, Decision(Remedy.STEP)),
+        (POLICY, 0.05, 0.0, Decision(Remedy.SLEW, f"0.050000 s fast; {SAID}", may_step=False)),
+        (POLICY, 2.0, 0.0, Decision(Remedy.REFUSE, f"2.000000 s fast; {SAID}", may_step=False)),
+        (BACK, 2.0, 0.0, Decision(Remedy.STEP)),
+        (POLICY, -5.0, 0.01, Decision(Remedy.STEP)),
+        (POLICY, -100.0, 0.0, Decision(Remedy.STEP)),
+        (
+            POLICY,
+            -100.5,
+            0.0,
+            Decision(
+                Remedy.REFUSE,
+                "100.500000 s slow is beyond the ceiling of 100 s; a person should look first",
+            ),
+        ),
+    ],
+)
+def test_what_a_reading_asks_for(policy, offset_s, uncertainty_s, wanted):
+    """Each limit belongs to the gentler side."""
+    assert decide(clock(offset_s, uncertainty_s), policy) == wanted
+
+
+def test_the_targets_uncertainty_counts():
+    """A clock that is to be where it was cannot be known better than where it was."""
+    policy = CorrectionPolicy(tolerance_s=0.01, target_s=2.0, target_uncertainty_s=0.008)
+    assert policy.uncertainty_s(clock(2.0, 0.001)) == pytest.approx(0.009)
+    assert policy.judge(clock(2.0, 0.001)) is Outcome.PASS
+    assert policy.judge(clock(2.0, 0.003)) is Outcome.ERROR

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, Union
 
@@ -48,16 +48,20 @@ _ALL: tuple[Kind[Any], ...] = (
 )
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 
-#: One of them, told apart by ``kind``.
-_ANY: Any = Annotated[
-    Union[tuple(kind.settings for kind in _ALL)],  # noqa: UP007  there is no other way
-    Field(discriminator="kind"),
-]
-#: The whole configuration, with ``[update]`` as one of the kinds: what ``harness.toml`` is read by.
-#: Configuration itself imports no kind, so it is handed this.
-FULL_CONFIG: type[Config] = create_model(
-    "Config", __base__=Config, update=(_ANY, StandInSettings())
-)
+
+def whole_config(kinds: Iterable[Kind[Any]]) -> type[Config]:
+    """Return the configuration with ``[update]`` as one of ``kinds``, told apart by ``kind``.
+
+    The first is the default. Configuration itself imports no kind, so its readers are handed this.
+    """
+    sections = tuple(kind.settings for kind in kinds)
+    one_of: Any = Annotated[Union[sections], Field(discriminator="kind")]  # noqa: UP007  a tuple
+    model: type[Config] = create_model("Config", __base__=Config, update=(one_of, sections[0]()))
+    return model
+
+
+#: What ``harness.toml`` is read by.
+FULL_CONFIG = whole_config(_ALL)
 
 
 def settings_of(section: UpdateSection) -> UpdateSettings:

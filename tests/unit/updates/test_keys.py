@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 
@@ -22,8 +23,10 @@ from harness.core.settings import Scope, UpdateSection
 from harness.results.folder import RunFolder
 from harness.updates.command import CommandSettings
 from harness.updates.expected import learn
+from harness.updates.hold import HoldSettings, HoldUpdate
 from harness.updates.kernel_module import KernelModuleSettings
-from harness.updates.registry import FULL_CONFIG, KINDS, settings_of
+from harness.updates.protocol import UpdateSettings
+from harness.updates.registry import FULL_CONFIG, KINDS, Kind, settings_of, whole_config
 from harness.updates.stand_in import StandInSettings
 from harness.updates.sysctl import SysctlSettings
 
@@ -148,6 +151,30 @@ def test_another_kind_laid_over_leaves_the_keys_of_the_old_one_out():
     changed = overlaid(base, {"update.kind": "command", "update.command": ["true"]}, FULL_CONFIG)
     assert changed.update == CommandSettings(command=("true",))
     assert overlaid(base, {"update.duration_s": 1.0}, FULL_CONFIG).update == SYSCTL
+
+
+class FirmwareSettings(UpdateSettings):
+    """A kind that somebody adds."""
+
+    kind: Literal["firmware"] = "firmware"
+    image: Path | None = None
+    slots: tuple[str, ...] = ()
+
+
+def test_a_new_kind_takes_its_settings_and_a_line(toml, tmp_path):
+    """Its keys are read, anchored, refused beside another kind, and have variables."""
+    added = Kind(FirmwareSettings, lambda settings, site: HoldUpdate(HoldSettings(), site))
+    model = whole_config([*KINDS.values(), added])
+    file = toml('kind = "firmware"\nimage = "new.bin"\nslots = ["a"]')
+    update = load(file, environment={}, flags={}, model=model).config.update
+    assert update == FirmwareSettings(image=tmp_path / "new.bin", slots=("a",))
+    environment = {"HARNESS_UPDATE_IMAGE": "/x.bin"}
+    with pytest.raises(ConfigError, match="HARNESS_UPDATE_IMAGE: update.image: belongs to kind fi"):
+        load(toml('kind = "hold"'), environment=environment, flags={}, model=model)
+    with pytest.raises(ConfigError, match="update.slot: unknown key .*did you mean 'slots'"):
+        load(toml('kind = "firmware"\nslot = 1'), environment={}, flags={}, model=model)
+    with pytest.raises(ConfigError, match="unknown kind 'firmwear' .*did you mean 'firmware'"):
+        load(toml('kind = "firmwear"'), environment={}, flags={}, model=model)
 
 
 #: What a run of version 0.1.0 kept as its ``config.json``: every key, whatever the kind.

@@ -99,6 +99,11 @@ def verdicts(guest: GuestRecord) -> dict[str, str]:
     return {check.name: check.outcome.value for check in guest.checks}
 
 
+def broken(guest: GuestRecord) -> dict[str, str]:
+    """Those checks that did not pass, with what they say."""
+    return {check.name: check.detail for check in guest.checks if check.outcome != "pass"}
+
+
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """``house()``: two guests; ``house("a", "b", "c")``: those. The lock is the test's own."""

@@ -55,7 +55,7 @@ def test_a_maintenance_of_two_domains_passes_and_says_what_it_measured(house):
 def test_whoever_watches_is_told_each_step_and_never_while_a_guest_is_paused(house):
     """In order, with the guests that it concerns; one soak lies between two domains."""
     at = house()
-    paused_meanwhile = []
+    paused_meanwhile: list[str] = []
 
     class Watching(list):
         def append(self, step: Step) -> None:
@@ -180,10 +180,13 @@ def test_a_signal_in_the_pause_gives_the_update_up_and_not_the_guests(house):
 def test_a_signal_before_the_pause_pauses_nobody(house):
     """Asked between domains, and right before the pause."""
     at = house("web1")
-    ask = raising_signal = lambda: os.kill(os.getpid(), signal.SIGINT)
+
+    def ask() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
     finished = at.maintain(update=Hooked(prepare=ask))
     assert (finished.record.exit_code, at.host.calls) == (130, [])
-    at.connector.before["web1"] = raising_signal
+    at.connector.before["web1"] = ask
     assert at.maintain().record.exit_code == 130
     assert at.host.calls == []
 

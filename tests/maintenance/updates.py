@@ -25,11 +25,11 @@ class Hooked:
 
     def __init__(
         self,
-        apply: Callable[[], None] = nothing,
+        apply: Callable[[], object] = nothing,
         *,
-        prepare: Callable[[], None] = nothing,
-        verify: Callable[[], None] = nothing,
-        rollback: Callable[[], None] = nothing,
+        prepare: Callable[[], object] = nothing,
+        verify: Callable[[], object] = nothing,
+        rollback: Callable[[], object] = nothing,
         scope: Scope = Scope.GUEST,
     ) -> None:
         self.scope = scope
@@ -64,11 +64,11 @@ class Hooked:
 
 def hanging(**hooks) -> Hooked:
     """An update that does not end before it is abandoned, whatever its deadline."""
-    update = Hooked(lambda: update.abandoned.wait(20) and None, **hooks)
+    update = Hooked(lambda: update.abandoned.wait(20), **hooks)
     return update
 
 
-def raising(error: Exception) -> Callable[[], None]:
+def raising(error: Exception) -> Callable[[], object]:
     """A hook that raises."""
 
     def fail() -> None:

@@ -1,0 +1,307 @@
+"""One update domain: what the update, libvirt, the guardian or another person may do to it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from harness.core.errors import (
+    ConnectionLost,
+    GuestStranded,
+    HypervisorError,
+    UpdateFailed,
+    UpdateOverran,
+)
+from harness.core.records import Outcome
+from harness.core.settings import Scope
+from harness.core.timebase import Deadline, Stopwatch
+from harness.host.lifecycle import GuestState
+from harness.results.unfinished import dead_runs
+from harness.testing.hypervisor import pause_failure
+from tests.maintenance.conftest import broken, events, of
+from tests.maintenance.updates import Hooked, hanging, nothing, raising
+
+REFUSED = HypervisorError("refused", operation="resuming", guest="web1")
+
+
+def until_called(times: int, error: Exception) -> Callable[[], None]:
+    """A hook that raises ``error`` so often, and then no more."""
+    left = [error] * times
+
+    def fail() -> None:
+        if left:
+            raise left.pop()
+
+    return fail
+
+
+def test_an_update_that_fails_is_rolled_back_and_the_guests_run(house):
+    """The reason is in the record of the domain, and the outcome is no PASS."""
+    at = house("web1")
+    update = Hooked(raising(UpdateFailed("the patch does not fit", returncode=9)))
+    record = at.maintain(update=update).record
+    assert (record.outcome, record.exit_code) == (Outcome.ERROR, 3)
+    assert record.update_domains[0].problems == ("the patch does not fit",)
+    assert update.asked == ["prepare", "apply", "rollback"]
+    assert of(record, "web1").outcome is Outcome.PASS
+    assert at.running == ["web1"]
+
+
+def test_an_update_that_overruns_is_abandoned_within_the_budget(house):
+    """At the budget less the reserve, whether it ends or not."""
+    at = house("web1")
+    update = hanging()
+    record = at.maintain(update=update, budget_s=1.0, resume_reserve_s=0.6).record
+    assert "abandoned after 0.4 s" in record.update_domains[0].problems[0]
+    assert {"abandon", "rollback"} <= set(update.asked)
+    assert of(record, "web1").pause_window_s < 1.0
+    assert record.update_domains[0].overhead_s < 0.6
+    assert at.running == ["web1"]
+
+
+def test_an_update_that_gives_up_by_itself_is_rolled_back(house):
+    """As one that fails."""
+    update = Hooked(raising(UpdateOverran("did not end within 2.5 s")))
+    record = house("web1").maintain(update=update).record
+    assert record.update_domains[0].problems == ("did not end within 2.5 s",)
+    assert update.asked[-1] == "rollback"
+
+
+def test_an_update_that_is_not_in_force_is_an_error_whatever_the_guests_say(house):
+    """Verified when the guests run; every guest passed."""
+    record = house("web1").maintain(update=Hooked(verify=raising(UpdateFailed("old")))).record
+    assert record.update_domains[0].problems == ("old",)
+    assert (record.outcome, of(record, "web1").outcome) == (Outcome.ERROR, Outcome.PASS)
+
+
+def test_a_rollback_that_fails_is_told_beside_why_it_was_needed(house):
+    """Both, in order."""
+    update = Hooked(raising(UpdateFailed("broke")), rollback=raising(UpdateFailed("stays broken")))
+    record = house("web1").maintain(update=update).record
+    assert record.update_domains[0].problems == ("broke", "stays broken")
+
+
+def test_where_one_guest_cannot_be_paused_the_update_is_not_applied(house):
+    """The others are resumed, and nothing is rolled back that never began."""
+    at = house()
+    at.host.before["pause", "web2"] = pause_failure("web2")
+    update = Hooked(scope=Scope.HOST)
+    record = at.maintain(update=update).record
+    assert update.asked == ["prepare"]
+    assert "not every guest could be paused" in record.update_domains[0].problems[0]
+    assert of(record, "web2").problems[0] == "web2: cannot be paused"
+    assert of(record, "web1").outcome is Outcome.PASS
+    assert at.running == ["web1", "web2"]
+
+
+def test_a_guest_that_another_person_paused_just_before_is_never_resumed(house):
+    """It is not ours, and it is not called stranded."""
+    at = house("web1")
+    at.host.states["web1"] = GuestState.RUNNING
+    at.host.before["pause", "web1"] = lambda: at.host.states.update(web1=GuestState.PAUSED)
+    finished = at.maintain(update=Hooked())
+    assert ("resume", "web1") not in at.host.calls
+    assert finished.record.exit_code == 3
+    guest = of(finished.record, "web1")
+    assert (guest.still_paused, guest.pause_window_s) == (False, None)
+    assert "left alone" in broken(guest)["clock"]
+    assert list(dead_runs(at.state_dir)) == []
+
+
+def test_a_resume_that_fails_at_first_is_tried_again(house):
+    """And what it took counts in the pause."""
+    at = house("web1")
+    at.host.before["resume", "web1"] = until_called(2, REFUSED)
+    record = at.maintain().record
+    assert record.outcome is Outcome.PASS
+    assert of(record, "web1").pause_window_s >= 0.15
+
+
+def test_a_window_beyond_its_budget_is_a_broken_promise(house):
+    """Of the guest and of its domain; exit code 1."""
+    at = house("web1")
+    at.host.before["resume", "web1"] = until_called(8, REFUSED)
+    record = at.maintain(budget_s=0.3, resume_reserve_s=0.1, update=Hooked()).record
+    assert (record.outcome, record.exit_code) == (Outcome.FAIL, 1)
+    assert set(broken(of(record, "web1"))) == {"pause-window"}
+    assert "exceeds the budget of 0.3 s" in record.update_domains[0].problems[-1]
+
+
+def test_a_guest_that_stays_paused_is_the_loudest_there_is(house):
+    """Exit code 4, named, left to harness recover; the domain's other guest is looked after."""
+    at = house()
+    at.host.before["resume", "web1"] = raising(REFUSED)
+    finished = at.maintain(update=Hooked(scope=Scope.HOST), resume_patience_s=0.3)
+    assert isinstance(finished.error, GuestStranded)
+    assert finished.error.guests == ("web1",)
+    assert finished.record.exit_code == 4
+    assert (of(finished.record, "web1").still_paused, at.running) == (True, ["web2"])
+    assert of(finished.record, "web2").outcome is Outcome.PASS
+    assert events(finished)[-1] == "run stranded"
+    assert "disarm" not in at.guard.calls
+    assert [dead.run_id for dead in dead_runs(at.state_dir)] == [finished.folder.run_id]
+
+
+def test_where_no_guest_can_be_resumed_the_update_is_rolled_back_and_they_are_tried_again(house):
+    """It may be why. Then the guardian is let go."""
+    at = house("web1")
+    at.host.before["resume", "web1"] = raising(REFUSED)
+    update = Hooked(
+        raising(UpdateFailed("libvirtd does not start")),
+        rollback=lambda: at.host.before.update({("resume", "web1"): nothing}),
+    )
+    record = at.maintain(update=update, resume_patience_s=0.3).record
+    assert update.asked == ["prepare", "apply", "rollback"]
+    assert record.update_domains[0].problems == ("libvirtd does not start",)
+    guest = of(record, "web1")
+    assert (guest.still_paused, guest.outcome) == (False, Outcome.PASS)
+    assert at.guard.calls[-1] == "disarm"
+    assert at.running == ["web1"]
+
+
+def test_a_rollback_that_does_not_help_leaves_the_guest_stranded(house):
+    """And says so once."""
+    at = house("web1")
+    at.host.before["resume", "web1"] = raising(REFUSED)
+    finished = at.maintain(update=Hooked(raising(UpdateFailed("x"))), resume_patience_s=0.2)
+    assert finished.record.exit_code == 4
+    assert of(finished.record, "web1").still_paused
+
+
+def test_libvirt_that_comes_back_in_time_strands_no_guest(house):
+    """It was away when the guest was to be resumed."""
+    at = house("web1")
+
+    def leave() -> None:
+        at.host.away = True
+        threading.Timer(0.3, setattr, (at.host, "away", False)).start()
+
+    record = at.maintain(update=Hooked(leave), resume_patience_s=5.0).record
+    assert record.outcome is Outcome.PASS
+    assert 0.25 < of(record, "web1").pause_window_s < 3.0
+
+
+def test_libvirt_that_stays_away_is_no_reason_to_call_a_guest_resumed(house):
+    """Nobody saw it run: it counts as paused."""
+    at = house("web1")
+    update = Hooked(lambda: setattr(at.host, "away", True))
+    finished = at.maintain(update=update, resume_patience_s=0.2)
+    assert finished.record.exit_code == 4
+    assert of(finished.record, "web1").still_paused
+
+
+def test_a_guest_that_ends_in_the_pause_is_not_called_stranded(house):
+    """There is nothing left of it to resume."""
+    at = house("web1")
+    update = Hooked(lambda: at.host.states.update(web1=GuestState.SHUT_OFF))
+    finished = at.maintain(update=update)
+    assert (finished.record.exit_code, finished.error) == (3, None)
+    guest = of(finished.record, "web1")
+    assert guest.still_paused is False
+    assert "shut off" in guest.problems[0]
+
+
+def test_a_guest_that_another_person_resumed_in_the_pause_is_left_as_it_is(house):
+    """Also when it is paused again by then: that pause is not ours."""
+    at = house("web1")
+    uuid = at.guests[0].uuid
+    soon = Deadline.after(60)
+
+    def meddle() -> None:
+        at.host.resume(uuid, soon)
+        at.host.pause(uuid, soon)
+
+    finished = at.maintain(update=Hooked(meddle))
+    assert at.running == []
+    guest = of(finished.record, "web1")
+    assert guest.still_paused is False
+    assert "somebody else" in guest.problems[0]
+    assert "taken over" in events(finished)
+
+
+def test_a_guest_that_is_paused_again_after_its_resume_is_told_of(house):
+    """It ran, so it is not stranded; but it does not run now."""
+    at = house("web1")
+    uuid = at.guests[0].uuid
+    at.guests[0].after_resume = "silent"
+    update = Hooked(verify=nothing)
+    pause = threading.Timer(0.3, at.host.pause, (uuid, Deadline.after(60)))
+    pause.start()
+    record = at.maintain(update=update, mend_timeout_s=0.6).record
+    pause.join()
+    assert any("paused again: not by this run" in line for line in of(record, "web1").problems)
+    assert record.exit_code == 3
+
+
+def test_what_cannot_be_kept_loses_no_verdict(house):
+    """Raw samples are for whoever doubts; their folder is a file here."""
+    at = house("web1")
+
+    def spoil() -> None:
+        (folder,) = (at.state_dir / "runs").iterdir()
+        shutil.rmtree(folder / "guests")
+        (folder / "guests").write_text("no folder")
+
+    record = at.maintain(update=Hooked(spoil)).record
+    assert of(record, "web1").outcome is Outcome.PASS
+    assert any("cannot make" in problem for problem in record.update_domains[0].problems)
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_while_the_run_is_held_up_its_guardian_resumes(house, clears):
+    """The run's own call to libvirt hangs; the guardian's, over its own connection, does not."""
+    at = house("web1")
+    first, release = threading.Event(), threading.Event()
+
+    def hang_once() -> None:
+        if not first.is_set():
+            first.set()
+            release.wait(5)
+
+    at.host.before["resume", "web1"] = hang_once
+    if clears:
+        threading.Timer(1.0, release.set).start()
+    watch = Stopwatch()
+    patience_s = 3.0 if clears else 0.8
+    record = at.maintain(
+        update=Hooked(),
+        guardian=at.guarded,
+        budget_s=0.6,
+        resume_reserve_s=0.4,
+        resume_patience_s=patience_s,
+    ).record
+    release.set()
+    assert at.running == ["web1"]
+    assert "guardian resumed" in record.update_domains[0].problems[0]
+    assert record.update_domains[0].overhead_s is None
+    guest = of(record, "web1")
+    assert guest.still_paused is False
+    assert guest.pause_window_s < 0.6
+    assert watch.elapsed_s() < 10
+
+
+def test_a_guardian_in_a_thread_is_armed_and_let_go_as_the_real_one(house):
+    """It ends with the run, and writes no entry where it was not needed."""
+    at = house("web1")
+    finished = at.maintain(guardian=at.guarded)
+    assert finished.record.outcome is Outcome.PASS
+    assert "rescue" not in events(finished)
+    assert "guardian" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_libvirt_that_breaks_while_a_guest_is_being_paused_may_have_paused_it(house):
+    """So it is resumed all the same."""
+    at = house("web1")
+
+    def pause_and_break() -> None:
+        at.host.before.clear()
+        at.host.pause(at.guests[0].uuid, Deadline.after(60))
+        raise ConnectionLost("broke", operation="pausing", guest="web1")
+
+    at.host.before["pause", "web1"] = pause_and_break
+    record = at.maintain(update=Hooked()).record
+    assert at.running == ["web1"]
+    assert record.exit_code == 3

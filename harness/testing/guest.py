@@ -46,6 +46,14 @@ class FakeGuest:
         """Its clocks go on while it is paused: it is not frozen at all."""
         self.step_refusal: str | None = None
         """What the clock agent answers to a step instead of ``ok``."""
+        self.chronyc_refuses = False
+        """chronyc may not tell chronyd of a step."""
+        self.kernel_log_denied = False
+        """This user may not read the kernel log."""
+        self.no_linux = False
+        """Its shell knows none of the commands that tell what kind of guest it is."""
+        self.silent_after_asks: int | None = None
+        """So many more answers, then silence."""
         self.agent_nonsense = False
         """The clock agent answers what is no reading."""
         self.asked: list[str] = []
@@ -107,6 +115,9 @@ class FakeGuest:
         Raises DeadlineExpired where it does not, ShellUnreachable where its connections break.
         """
         with self._state:
+            if self.silent_after_asks is not None:
+                self.silent_after_asks -= 1
+                self.silent = self.silent or self.silent_after_asks < 0
             while self.silent or (self.paused and not self.unreachable):
                 if deadline.expired:
                     raise DeadlineExpired(what, deadline.limit_s, guest=self.name)

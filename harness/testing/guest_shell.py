@@ -52,6 +52,8 @@ class InMemoryShell:
 
     def _run(self, command: str) -> Completed:
         guest = self._guest
+        if guest.no_linux:
+            return Completed(127, "", "not found")
         if "say boot_id" in command:
             return Completed(0, _facts(guest), "")
         if "/dev/kmsg" in command:
@@ -59,13 +61,17 @@ class InMemoryShell:
             return Completed(0, "", "")
         if "=== uptime" in command:
             return Completed(0, _life(guest), "")
+        if guest.kernel_log_denied:
+            said = f"{guest.boot_id}\n" if "boot_id" in command else ""
+            return Completed(1, said, "dmesg: read kernel buffer failed: Operation not permitted")
         log = "\n".join(guest.kernel_log) + "\n"
         if "boot_id" in command:
             return Completed(0, f"{guest.boot_id}\n{log}", "")
         if "dmesg" in command:
             return Completed(0, log, "")
         if command.startswith("chronyc") and guest.time_daemon == "chronyd":
-            return Completed(0, "200 OK\n", "")
+            refused = Completed(1, "501 Not authorised\n", "")
+            return refused if guest.chronyc_refuses else Completed(0, "200 OK\n", "")
         return Completed(127, "", "not found")
 
     def stream(self, command: str, deadline: Deadline) -> LineStream:

@@ -45,7 +45,7 @@ class House:
             "update.duration_s": 0.05,
             "budget_s": 3.0,
             "resume_reserve_s": 0.5,
-            "resume_patience_s": 1.0,
+            "resume_patience_s": 3.0,
             "prepare_timeout_s": 5.0,
             "mend_timeout_s": 3.0,
             "checks.enable": list(QUICK),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 
 import pytest
 
@@ -163,11 +162,8 @@ def test_after_a_domain_that_is_not_healthy_the_others_are_left_alone(house):
 def test_a_signal_in_the_pause_gives_the_update_up_and_not_the_guests(house):
     """Exit code 130, everything resumed, the next domain not begun, nothing to recover."""
     at = house()
-    update = hanging()
-    kill = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
-    kill.start()
+    update = hanging(lambda: os.kill(os.getpid(), signal.SIGTERM))
     finished = at.maintain(update=update)
-    kill.join()
     assert isinstance(finished.error, Interrupted)
     assert finished.record.exit_code == 130
     assert "abandon" in update.asked
@@ -194,8 +190,7 @@ def test_a_signal_before_the_pause_pauses_nobody(house):
 def test_the_death_of_the_guardian_gives_the_update_up(house):
     """Nobody would resume the guests if we died as well."""
     at = house("web1")
-    update = hanging()
-    threading.Timer(0.2, at.guard.die).start()
+    update = hanging(at.guard.die)
     finished = at.maintain(update=update)
     assert "guardian died" in finished.record.update_domains[0].problems[0]
     assert finished.record.outcome is Outcome.ERROR

@@ -62,13 +62,18 @@ class Hooked:
         self.abandoned.set()
 
 
-def hanging(**hooks) -> Hooked:
-    """An update that does not end before it is abandoned, whatever its deadline."""
-    update = Hooked(lambda: update.abandoned.wait(20), **hooks)
+def hanging(first: Callable[[], object] = nothing, **hooks) -> Hooked:
+    """An update that does ``first`` and does not end before it is abandoned."""
+
+    def hang() -> None:
+        first()
+        update.abandoned.wait(20)
+
+    update = Hooked(hang, **hooks)
     return update
 
 
-def raising(error: Exception) -> Callable[[], object]:
+def raising(error: BaseException) -> Callable[[], None]:
     """A hook that raises."""
 
     def fail() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from harness.core.durations import parse, spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.lock import holder, host_lock, lock_file
+from harness.host.lock import hold_in_background, holder, host_lock, lock_file, really_holds
 from harness.testing.clock import FakeClock
 
 URI = "test:///default"
@@ -119,3 +119,34 @@ def test_spoken_durations_can_be_read_back_roughly(seconds):
     """Within half of the unit that was said."""
     back = parse(spoken(seconds))
     assert abs(back - seconds) <= max(1, 0.5 * seconds)
+
+
+def test_a_host_is_held_in_the_background_for_a_while_and_then_let_go():
+    """By a process of its own, which the file and the kernel both name."""
+    mine = hold_in_background(URI, "flashing the BMC", 0.3)
+    assert (mine.purpose, mine.pid != os.getpid()) == ("flashing the BMC", True)
+    assert really_holds(URI, mine.pid)
+    assert not really_holds(URI, os.getpid())
+    with pytest.raises(HostBusy, match="flashing the BMC, for another"):
+        hold_in_background(URI, "another", 1)
+
+    def free() -> None:
+        if holder(URI) is not None:
+            raise NotYet("held")
+
+    wait_for(free, what="the end of the hold", deadline=Deadline.after(10), interval_s=0.02)
+    while True:  # both children have ended: nothing is left behind
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+
+
+def test_who_has_not_said_who_it_is_is_told_so():
+    """A file that is damaged, or of somebody who has only just come."""
+    with host_lock(URI, "x"):
+        lock_file(URI).write_text("{")
+        with pytest.raises(HostBusy, match="has not said who it is"):
+            with host_lock(URI, "y"):
+                pass
+        assert holder(URI) is None

@@ -4,8 +4,8 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
 
-.PHONY: help setup run test map mutants test-kvm test-vagrant test-unit test-maintenance lint bench bench-checks bench-clocks bench-compare \
-	bench-events bench-reports soak
+.PHONY: help setup run test coverage map mutants test-kvm test-vagrant test-unit test-maintenance lint \
+	bench bench-checks bench-clocks bench-compare bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -27,8 +27,14 @@ test-unit: ## the quick tests: no root, no guests
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
 	@$(BIN)/pytest tests/maintenance
 
-test: setup lint ## every test, on real guests too
-	@HARNESS_REQUIRE=guest,browser,postgresql,vagrant $(ISOLATED) $(BIN)/pytest
+REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant
+test: setup lint coverage ## every test, on real guests too
+	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest --ignore tests/unit --ignore tests/maintenance
+
+coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
+	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \
+		tests/unit tests/contract tests/maintenance
+	@scripts/coverage-gate
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox

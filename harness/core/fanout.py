@@ -116,14 +116,16 @@ def _idle_worker() -> _Worker | _Here:
         return _Here()
 
 
-def hire(count: int) -> None:
+def hire(count: int) -> bool:
     """Have ``count`` threads wait, so that none has to be started when time is short.
 
-    Never raises: one that cannot be started now is tried again when it is needed.
+    Return whether they do. Never raises: one that cannot be started now is tried again when it is
+    needed.
     """
     with suppress(RuntimeError):
         while len(_idle) < count:
             _idle.append(_Worker())
+    return len(_idle) >= count
 
 
 def errors(answers: Mapping[str, Answer[T]]) -> dict[str, HarnessError]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 import libvirt
 
 from harness.core.errors import ConnectionLost, HypervisorError
+from harness.host.libvirt_peer import remember
 from harness.host.lifecycle_events import EventLog, ensure_loop
 from harness.host.translate import translated
 
@@ -134,7 +135,9 @@ class Connections:
     def _open(self) -> Link:
         ensure_loop()
         with translated("connecting"):
-            return Link(libvirt.open(self._uri))
+            link = Link(libvirt.open(self._uri))
+        remember()
+        return link
 
     def _take(self) -> Link | None:
         """One that waits and is alive, if there is one."""

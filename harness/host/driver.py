@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
@@ -27,7 +27,6 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.fanout import fan_out
-from harness.core.records import HostRecord
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.host import facts
 from harness.host.accelerator import probe
@@ -39,6 +38,9 @@ from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdenti
 from harness.host.qemu_process import find_process
 from harness.host.states import reading
 from harness.host.translate import translated
+
+if TYPE_CHECKING:
+    from harness.core.records import HostRecord
 
 T = TypeVar("T")
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import platform
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import libvirt
 
-from harness.core.records import HostRecord
 from harness.host.protocol import GuestInfo
 from harness.host.states import reading
 from harness.host.translate import translated
+
+if TYPE_CHECKING:
+    from harness.core.records import HostRecord
 
 #: Namespace of ``<maintenance update-domain="0" availability-set="web"/>`` in ``<metadata>``.
 MAINTENANCE_NAMESPACE = "urn:harness:maintenance:1"
@@ -70,6 +73,8 @@ def leases(connection: libvirt.virConnect) -> dict[str, str]:
 
 def host_record(connection: libvirt.virConnect, accelerator: str) -> HostRecord:
     """Describe the host behind a connection."""
+    from harness.core.records import HostRecord  # not for the guardian, which stays small
+
     with translated("reading the host's description"):
         capabilities = ElementTree.fromstring(connection.getCapabilities())
         library = _version(connection.getLibVersion())

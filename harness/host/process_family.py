@@ -1,20 +1,22 @@
 """All processes of one update, also those that left its session, and how they are ended.
 
 What belongs: a session, whatever carries a mark in its environment (a daemon that left the session
-still does), and the children of those. What escapes is written down in
-docs/adr/0004-ending-an-update.md.
+still does), and the children of those. What does not belong: a libvirtd that we are connected to,
+and its children; the update may have restarted it, and no other process can resume guests. What
+escapes is written down in docs/adr/0004-ending-an-update.md.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.core.process_stat import PROC, read_stat
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host import libvirt_peer
 
 #: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
 GRACE_S = 1.0
@@ -24,42 +26,59 @@ MARK = "HARNESS_UPDATE_ID"
 class Family:
     """The processes that carry ``HARNESS_UPDATE_ID=mark``, or are of ``session``."""
 
-    def __init__(self, mark: str, session: int | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        mark: str,
+        session: int | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        peers: Callable[[], frozenset[int]] = libvirt_peer.peers,
+    ) -> None:
+        """``peers`` tells the pids of processes that are spared, with all their children."""
         self._mark = f"{MARK}={mark}".encode()
         self._session = session
         self._clock = clock
+        self._peers = peers
 
     def pids(self) -> frozenset[int]:
-        """Everybody of it that lives now."""
+        """Return the pids of its processes that live now."""
+        return self._living_but(self._peers())
+
+    def _living_but(self, peers: frozenset[int]) -> frozenset[int]:
         living = {kin.pid: kin for kin in map(_read, os.listdir(PROC)) if kin}
-        family = {
-            pid
-            for pid, kin in living.items()
-            if kin.session == self._session or self._mark in kin.environment
-        }
-        while born := {p for p, kin in living.items() if kin.parent in family} - family:
-            family |= born
-        return frozenset(family)
+        family = _with_children(
+            living,
+            (
+                pid
+                for pid, kin in living.items()
+                if kin.session == self._session or self._mark in kin.environment
+            ),
+        )
+        # Not the children of every peer: where systemd activates libvirtd, that is process 1.
+        return family - _with_children(living, family & peers)
 
     def end(self, reap: Callable[[], object] = lambda: None) -> None:
         """TERM, a grace, KILL, repeated for what is born meanwhile.
 
         ``reap`` is called before each look, so that a child's zombie is not waited for.
         """
-        self._signal(signal.SIGTERM)
-        self._wait(reap, lambda: None)
-        self._wait(reap, lambda: self._signal(signal.SIGKILL))
+        peers = self._peers()
+        self._signal(signal.SIGTERM, peers)
+        self._wait(reap, peers, again=None)
+        self._wait(reap, self._peers(), again=signal.SIGKILL)
 
-    def _wait(self, reap: Callable[[], object], meanwhile: Callable[[], None]) -> None:
+    def _wait(
+        self, reap: Callable[[], object], peers: frozenset[int], again: signal.Signals | None
+    ) -> None:
         deadline = Deadline.after(GRACE_S, self._clock)
         reap()
-        while self.pids() and not deadline.expired:
-            meanwhile()
+        while self._living_but(peers) and not deadline.expired:
+            if again is not None:
+                self._signal(again, peers)
             self._clock.sleep(0.02)
             reap()
 
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self.pids():
+    def _signal(self, number: signal.Signals, peers: frozenset[int]) -> None:
+        for pid in self._living_but(peers):
             # What cannot be signalled (it has ended, it is another user's) stays in the family or
             # leaves it by itself; whoever asks for the pids afterwards sees that.
             with suppress(ProcessLookupError, PermissionError):
@@ -72,6 +91,14 @@ class _Kin:
     parent: int
     session: int
     environment: frozenset[bytes]
+
+
+def _with_children(living: Mapping[int, _Kin], pids: Iterable[int]) -> frozenset[int]:
+    """``pids`` with everything that descends from them."""
+    family = set(pids)
+    while born := {p for p, kin in living.items() if kin.parent in family} - family:
+        family |= born
+    return frozenset(family)
 
 
 def _read(pid: str) -> _Kin | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from harness.core.records import HostRecord
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState as GuestState
 from harness.host.lifecycle import StateReading as StateReading
+
+if TYPE_CHECKING:  # pydantic is half of what the guardian would weigh
+    from harness.core.records import HostRecord
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,17 @@ class Journal:
         """
         try:
             self._append(event, fields)
-        except OSError as error:
-            self.lost.append(f"{event}: {error.strerror}")
+        except Exception as error:  # noqa: BLE001  none may come before a resume
+            self.lost.append(f"{event}: {getattr(error, 'strerror', None) or repr(error)}")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return every entry that can be read now, oldest first; what is no entry is left out.
+
+        Reads by the open descriptor, so the folder may have been renamed, replaced or deleted.
+        Raises OSError.
+        """
+        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        return [entry for entry in map(_lenient, data.splitlines()) if entry is not None]
 
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
         with self._writing:
@@ -123,6 +132,14 @@ class Journal:
             f"cannot write {self.path}: {error.strerror}; nothing will be paused without a journal",
             hint="free some space, or point HARNESS_STATE_DIR at a folder you may write",
         )
+
+
+def _lenient(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("event"), str) else None
 
 
 def _ends_torn(file: int) -> bool:

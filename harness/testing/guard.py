@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +13,7 @@ from harness.core.errors import GuardianLost
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.guardian import Watch
+from harness.maintenance.pause.ownership import Member
 from harness.results.journal import Journal
 
 
@@ -27,6 +28,7 @@ class FakeGuard:
         self.silent = False
         self.lost = False
         self.fd = os.eventfd(0)
+        self.members: tuple[Member, ...] = ()
 
     def __enter__(self) -> FakeGuard:
         return self
@@ -39,8 +41,9 @@ class FakeGuard:
     ) -> None:
         """Leave it to be looked at."""
 
-    def arm(self, limit_s: float, mark: str) -> None:
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member]) -> None:
         self.calls.append(f"arm {limit_s:g} {mark}")
+        self.members = tuple(members)
         if self.silent:
             raise GuardianLost("the guardian does not answer, so nothing was paused")
 

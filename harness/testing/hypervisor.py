@@ -26,6 +26,7 @@ class FakeHypervisor:
         self.states = dict(states)
         self.clock = clock
         self.calls: list[tuple[str, str]] = []
+        self.most_ready = 0
         self.before: dict[tuple[str, str], Callable[[], None]] = {}
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
 
@@ -41,7 +42,8 @@ class FakeHypervisor:
         self._events[name].append(event)
 
     def ready(self, calls: int, deadline: Deadline) -> None:
-        pass
+        """See :class:`harness.host.protocol.Hypervisor`; remembers the most it was asked for."""
+        self.most_ready = max(self.most_ready, calls)
 
     def host(self, deadline: Deadline) -> HostRecord:
         return HostRecord(

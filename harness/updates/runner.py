@@ -43,8 +43,8 @@ class Runner:
 
         ``stage`` (``update``, ``verify``, ``rollback``) names the output's file, to whose end it is
         written. ``extra`` is added to its environment. Raises UpdateFailed if it cannot be started
-        or does not succeed; if its time passes first it is ended, and that is UpdateOverran for an
-        update, else UpdateFailed.
+        or does not succeed. If its time passes first that is UpdateOverran for an update, which
+        waits for ``abandon`` to be ended; anything else is ended, and that is UpdateFailed.
         """
         if stage == "update":
             self.check_abandoned(f"{command[0]} was started")
@@ -54,7 +54,8 @@ class Runner:
             process.end()
         returncode = process.wait(deadline)
         if returncode is None:
-            process.end()
+            if stage != "update":  # else it is ended when the guests run, by ``abandon``
+                process.end()
             self._overran(stage, command, deadline)
         elif returncode != 0:
             _fail(command, returncode, output)

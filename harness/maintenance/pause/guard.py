@@ -7,10 +7,11 @@ the other side has died, which the kernel delivers whatever killed it.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from harness.core.errors import GuardianLost
 from harness.core.polling import readable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.maintenance.pause.ownership import Member
+from harness.maintenance.pause.resume import as_data
 
 #: Starting it includes a Python interpreter and a connection to libvirt.
 _ANSWER_S = 15.0
@@ -26,6 +29,8 @@ _ANSWER_S = 15.0
 _DISARM_S = 2.0
 _PACKET_BYTES = 65536
 LOG = "guardian.log"
+#: One heap for all threads of the guardian: some 12 MiB less, and nothing waits for it.
+_SMALL = {"MALLOC_ARENA_MAX": "1"}
 
 Launch = Callable[[str, Path, socket.socket], Callable[[float], object]]
 """Starts a guardian for (URI, run folder, its end of the socket); returns what waits for its end.
@@ -45,8 +50,8 @@ class Guard(Protocol):
     def lost(self) -> bool:
         """Whether it has died."""
 
-    def arm(self, limit_s: float, mark: str) -> None:
-        """Have the guardian resume every guest that the journal says we hold.
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member]) -> None:
+        """Have the guardian resume ``members``, but for those that the journal says we let go.
 
         It does so as soon as this process is gone, or in ``limit_s`` seconds. Raises GuardianLost.
         """
@@ -65,6 +70,7 @@ def _as_process(uri: str, folder: Path, theirs: socket.socket) -> Callable[[floa
             stdout=log,
             stderr=log,
             pass_fds=[theirs.fileno()],
+            env=os.environ | _SMALL,
             start_new_session=True,
         )
     return process.wait
@@ -114,10 +120,11 @@ class Guardian:
         now = Deadline.after(0.0, self._clock)
         return self._readable(now) and not self._received(socket.MSG_PEEK)
 
-    def arm(self, limit_s: float, mark: str) -> None:
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member]) -> None:
         """See :class:`Guard`."""
         until_ns = self._clock.monotonic_ns() + round(limit_s * NS_PER_S)
-        answer = self._ask({"arm": {"until_ns": until_ns, "mark": mark}}, _ANSWER_S)
+        request = {"until_ns": until_ns, "mark": mark, "guests": as_data(members)}
+        answer = self._ask({"arm": request}, _ANSWER_S)
         if answer is None:
             raise GuardianLost(
                 "the guardian does not answer, so nothing was paused",

@@ -17,25 +17,36 @@ import os
 import signal
 import socket
 import sys
-import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import HarnessError
+from harness.core.fanout import hire
 from harness.core.polling import readable
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
-from harness.maintenance.pause.ownership import held
-from harness.maintenance.pause.resume import resume_all
-from harness.results.journal import Journal, read
+from harness.maintenance.pause.ending import Ending
+from harness.maintenance.pause.ownership import Member, held
+from harness.maintenance.pause.resume import as_data, resume_all
+from harness.maintenance.pause.scribe import Scribe
+from harness.results.journal import Journal
 
 #: It goes on for so long after the run's own patience is over.
 PATIENCE_S = 600.0
 _LOOK_S = 10.0
-_PACKET_BYTES = 65536
+#: The names and UUIDs of more guests than one update domain has.
+_PACKET_BYTES = 1 << 18
+#: One that resumes, one for its call to libvirt, and two more should that call hang.
+_THREADS_A_GUEST = 4
+_AGAIN_S = 0.05
+#: Descriptors that are kept for ending the update.
+_RESERVED = 4
+_FLUSH_S = 2.0
+_ENDING_S = 4.0
 #: As hard to kill for memory as an ordinary service may be.
 _OOM_SCORE = "-900"
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -43,13 +54,18 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 @dataclass(frozen=True)
 class _Armed:
+    members: tuple[Member, ...]
     since_ns: int
     until: Deadline
-    mark: str
+    ending: Ending
 
 
 class Watch:
-    """The guardian's loop; returns when the run is gone and nobody needs it any more."""
+    """The guardian's loop; returns when the run is gone and nobody needs it any more.
+
+    Once it is armed, nothing that can fail comes before the resume: who is held is in memory, the
+    threads and connections are there, and the journal can only say who is held no longer.
+    """
 
     def __init__(
         self,
@@ -58,23 +74,43 @@ class Watch:
         run: socket.socket,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """Have everything at hand that serving the run takes."""
         self._hypervisor = hypervisor
-        self._journal = journal
+        self._scribe = Scribe(journal)
         self._run = run
         self._clock = clock
         self._armed: _Armed | None = None
+        self._buffer = bytearray(_PACKET_BYTES)
+        self._reserve = [os.open(os.devnull, os.O_RDONLY) for _ in range(_RESERVED)]
 
     def keep(self) -> None:
         """Serve the run until it is gone."""
-        while True:
-            if not self._hear():
-                self._rescue("the limit is reached")
-                continue
-            packet = self._packet()
-            if not packet:
-                self._rescue("the run is gone")
-                return
+        while self._serve():
+            pass
+        self._scribe.flush(_FLUSH_S)
+        self._let_go_of_the_reserve()
+
+    def _serve(self) -> bool:
+        """Do what comes next; False when the run is gone. Never raises."""
+        try:
+            packet = self._packet() if self._hear() else None
+        except BaseException as error:  # noqa: BLE001  e.g. out of memory; the limit holds still
+            self._complain(error)
+            self._clock.sleep(_AGAIN_S)
+            if self._armed is None or not self._armed.until.expired:
+                return True
+            packet = None
+        if packet is None:
+            self._rescue("the limit is reached")
+            return True
+        if not packet:
+            self._rescue("the run is gone")
+            return False
+        try:
             self._answer(json.loads(packet))
+        except BaseException as error:  # noqa: BLE001  no packet may end the rescuer
+            self._complain(error)
+        return True
 
     def _hear(self) -> bool:
         """Wait for the run; False if the limit is reached first."""
@@ -83,7 +119,7 @@ class Watch:
 
     def _packet(self) -> bytes:
         try:
-            return self._run.recv(_PACKET_BYTES)
+            return bytes(self._buffer[: self._run.recv_into(self._buffer)])
         except ConnectionError:
             return b""
 
@@ -91,48 +127,96 @@ class Watch:
         if "arm" in request:
             self._say({"to": "arm"} | self._arm(**request["arm"]))
         elif "disarm" in request:
-            self._armed = None
+            self._disarm()
             self._say({"to": "disarm"})
 
-    def _arm(self, until_ns: int, mark: str) -> dict[str, str]:
-        """Look at every guest once, so that the connection is known to work."""
+    def _arm(self, until_ns: int, mark: str, guests: list[dict[str, str]]) -> dict[str, str]:
+        """Have ready what a rescue takes, and look at every guest once by it."""
         now_ns = self._clock.monotonic_ns()
         limit = Deadline(until_ns, (until_ns - now_ns) / 1e9, self._clock)
         look_until = Deadline.after(_LOOK_S, self._clock)
+        members = tuple(Member(**guest) for guest in guests)
         try:
-            members = held(read(self._journal.path))
             self._hypervisor.ready(len(members), look_until)
             for member in members:
                 self._hypervisor.state(member.uuid, look_until)
-        except HarnessError as error:
-            return {"error": str(error)}
-        self._armed = _Armed(now_ns, limit, mark)
+            if not hire(_THREADS_A_GUEST * len(members) + 1):
+                return {"error": "no threads are to be had (limit of tasks, or of memory)"}
+            ending = Ending(partial(self._end_update, mark))
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing is paused
+            return {"error": str(error) or type(error).__name__}
+        self._disarm()
+        self._armed = _Armed(members, now_ns, limit, ending)
         return {}
+
+    def _end_update(self, mark: str) -> None:
+        """End the processes of the update; that takes descriptors, and there may be no more."""
+        self._let_go_of_the_reserve()
+        Family(mark=mark).end()
+
+    def _let_go_of_the_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, []
+        for descriptor in reserve:
+            os.close(descriptor)
+
+    def _disarm(self) -> None:
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            armed.ending.free(0)
 
     def _say(self, message: dict[str, str]) -> None:
         with suppress(OSError):  # it has died; the next packet tells
             self._run.send(json.dumps(message).encode())
 
+    def _complain(self, error: BaseException) -> None:
+        """Tell the log; never raises."""
+        with suppress(BaseException):
+            sys.stderr.write(f"guardian: {type(error).__name__}: {error}\n")
+            sys.stderr.flush()
+
     def _rescue(self, why: str) -> None:
-        """Resume what the run still holds, and end its update."""
+        """Resume what the run still holds; everything else comes after. Never raises."""
         armed, self._armed = self._armed, None
         if armed is None:
             return
-        ending = threading.Thread(target=Family(mark=armed.mark).end, daemon=True)
-        ending.start()
-        members = held(read(self._journal.path))
-        self._journal.note("rescue", why=why)
-        resume_all(
-            members,
-            self._hypervisor,
-            self._journal,
-            by="guardian",
-            patience_s=PATIENCE_S,
-            since_ns=armed.since_ns,
-            clock=self._clock,
-        )
-        ending.join()
-        self._say({"to": "rescued"})
+        armed.ending.ask()
+        patience = Deadline.after(PATIENCE_S, self._clock)
+        while not self._resume(self._held(armed), armed, patience):
+            self._clock.sleep(_AGAIN_S)
+        armed.ending.free(_ENDING_S)
+        try:
+            self._scribe.note("rescue", why=why)
+            self._scribe.flush(_FLUSH_S)
+            self._say({"to": "rescued"})
+        except BaseException as error:  # noqa: BLE001  the guests run
+            self._complain(error)
+
+    def _held(self, armed: _Armed) -> tuple[Member, ...]:
+        """Whom the run held when it armed us, less whom it has let go since, by its journal."""
+        try:
+            intent = {"event": "pausing", "guests": as_data(armed.members)}
+            left = {member.uuid for member in held([intent, *self._scribe.entries()])}
+        except BaseException as error:  # noqa: BLE001  unreadable: it lets no guest go
+            self._complain(error)
+            return armed.members
+        return tuple(member for member in armed.members if member.uuid in left)
+
+    def _resume(self, members: Sequence[Member], armed: _Armed, patience: Deadline) -> bool:
+        """Return True when there is nothing left to try."""
+        try:
+            resume_all(
+                members,
+                self._hypervisor,
+                self._scribe,
+                by="guardian",
+                patience_s=patience.remaining_s(),
+                since_ns=armed.since_ns,
+                clock=self._clock,
+            )
+        except BaseException as error:  # noqa: BLE001  no memory, a bug: guests are paused
+            self._complain(error)
+            return patience.expired
+        return True
 
 
 def _outlive() -> None:

@@ -10,19 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
-from harness.core.errors import (
-    DeadlineExpired,
-    HarnessError,
-    HypervisorError,
-    JournalError,
-    TakenOver,
-)
+from harness.core.errors import HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
 from harness.host.protocol import GuestState, Hypervisor
 from harness.maintenance.pause.ownership import NOT_OURS, Member, announced, resumed_since
-from harness.results.journal import Journal, read
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
@@ -30,6 +24,16 @@ _AGAIN_S = 0.05
 #: A guest that runs when we come to resume it may have a pause of ours on its way: the call that
 #: a dead run made last. libvirt takes milliseconds from the call to the pause.
 _SETTLED_S = 1.0
+
+
+class Notes(Protocol):
+    """What resuming asks of a journal."""
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write an entry. Never raises."""
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return every entry that can be read now, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Resumed:
 def resume_all(
     members: Sequence[Member],
     hypervisor: Hypervisor,
-    journal: Journal,
+    journal: Notes,
     *,
     by: str,
     patience_s: float,
@@ -71,14 +75,14 @@ def resume_all(
 def _resume(
     member: Member,
     hypervisor: Hypervisor,
-    journal: Journal,
+    journal: Notes,
     by: str,
     since_ns: int,
     deadline: Deadline,
     resuming: Callable[[Member], None],
 ) -> Resumed:
     """Try until the guest runs; give up only when it is dead, or patience is over."""
-    if resumed_since(hypervisor.events(member.uuid), since_ns):
+    if _resumed_by_another(hypervisor, member, since_ns):
         if _announced(journal, member, by):
             return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
         journal.note("taken over", guest=member.name, uuid=member.uuid, seen_by=by)
@@ -99,8 +103,10 @@ def _resume(
         except NOT_OURS as error:
             journal.note("ended", guest=member.name, uuid=member.uuid, state=error.message)
             raise  # shut off, crashed or gone: there is nothing left to resume
-        except (HypervisorError, DeadlineExpired) as error:
+        except HarnessError as error:
             raise NotYet(str(error)) from error
+        except BaseException as error:  # out of memory, a bug of ours: the guest is still paused
+            raise NotYet(f"{type(error).__name__}: {error}") from error
         if call is not None:
             return Resumed(call.began_ns, call.returned_ns)
         now_ns = deadline.clock.monotonic_ns()
@@ -114,10 +120,17 @@ def _resume(
     return resumed
 
 
-def _announced(journal: Journal, member: Member, by: str) -> bool:
+def _resumed_by_another(hypervisor: Hypervisor, member: Member, since_ns: int) -> bool:
     try:
-        return announced(read(journal.path), member, besides=by)
-    except JournalError:
+        return resumed_since(hypervisor.events(member.uuid), since_ns)
+    except Exception:  # noqa: BLE001  no error of any class comes before the resume
+        return False
+
+
+def _announced(journal: Notes, member: Member, by: str) -> bool:
+    try:
+        return announced(journal.entries(), member, besides=by)
+    except Exception:  # noqa: BLE001  an odd line, or no journal: it announces nothing
         return False
 
 

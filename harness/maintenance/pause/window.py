@@ -6,7 +6,8 @@
 2. ``t0``, the first call that pauses. All guests of the update domain are paused, concurrently.
    A guest that was paused already is not ours and is never resumed by us.
 3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, the
-   guardian dies, or somebody asks us to stop, the update is abandoned; the guests are not.
+   guardian dies, or somebody asks us to stop, the update is given up; the guests are not. It is
+   ended after step 4, because it may have restarted the libvirtd that resumes them.
 4. ``finally``: every guest that we paused, or may have paused, is resumed, concurrently; one
    failure never prevents the next; nothing that can block for ever is waited for.
 5. ``t1`` when the last guest ran again. t1 − t0 on the host's monotonic clock is the outer bound
@@ -23,23 +24,26 @@ from functools import partial
 from harness.core.errors import (
     GuardianLost,
     HarnessError,
+    InfrastructureError,
     Interrupted,
-    JournalError,
     UpdateOverran,
 )
 from harness.core.fanout import Answer, errors, fan_out, hire
 from harness.core.signals import Interruption, Job
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.host.protocol import Call, Hypervisor
+from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.pause.ownership import NOT_OURS, Member
 from harness.maintenance.pause.resume import Resumed, as_data, resume_all
-from harness.results.journal import Journal, read
+from harness.results.journal import Journal
 from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.
 _THREADS_A_GUEST = 4
+#: To abandon an update is to ask for its end, not to wait for that.
+_ABANDON_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def hold_window(
     """
     interruption.check()
     hire(_THREADS_A_GUEST * len(members))
+    ending = _ending(update)
     journal.intend("pausing", guests=as_data(members))
     _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
     armed_ns = clock.monotonic_ns()
@@ -108,7 +113,7 @@ def hold_window(
     try:
         pauses = _pause_all(members, hypervisor, journal, update_until, edges)
         if not errors(pauses):
-            done = _apply(update, update_until, interruption, guard)
+            done = _apply(update, ending, update_until, interruption, guard)
     finally:
         resumes = resume_all(
             _perhaps_ours(members, pauses),
@@ -121,6 +126,7 @@ def hold_window(
             clock=clock,
         )
         ended_ns = clock.monotonic_ns()
+    ending.free(_ABANDON_S)
     earlier = _resumed_by_guardian(journal, armed_ns, clock)
     guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
@@ -179,12 +185,21 @@ def resume_late(
     return late
 
 
+def _ending(update: UpdateCalls) -> Ending:
+    try:
+        return Ending(update.abandon)
+    except RuntimeError as error:
+        raise InfrastructureError(
+            f"{error}; nothing was paused", hint="see ulimit -u, and pids.max of the control group"
+        ) from error
+
+
 def _arm(
     guard: Guard, limit_s: float, mark: str, members: Sequence[Member], journal: Journal
 ) -> None:
     """The run itself resumes at budget − reserve; its guardian comes in half-way to the budget."""
     try:
-        guard.arm(limit_s, mark)
+        guard.arm(limit_s, mark, members)
     except GuardianLost:
         for member in members:
             journal.note("refused", guest=member.name, uuid=member.uuid, why="no guardian")
@@ -215,9 +230,16 @@ def _pause_all(
 
 
 def _apply(
-    update: UpdateCalls, deadline: Deadline, interruption: Interruption, guard: Guard
+    update: UpdateCalls,
+    ending: Ending,
+    deadline: Deadline,
+    interruption: Interruption,
+    guard: Guard,
 ) -> _UpdateOutcome:
-    """Run the update in its own thread and be done by the deadline, finished or not."""
+    """Run the update in its own thread and be done by the deadline, finished or not.
+
+    What is not finished is ended only when the guests run: it may have restarted libvirtd.
+    """
     watch = Stopwatch(deadline.clock)
     applied: Applied | None = None
     failed: HarnessError | None = None
@@ -226,9 +248,11 @@ def _apply(
         if interruption.finished(job, deadline, guard.fd):
             applied = job.result()
         else:
-            update.abandon()
+            ending.ask()
             failed = _why_abandoned(interruption, guard, deadline)
     except HarnessError as error:
+        if isinstance(error, UpdateOverran):
+            ending.ask()
         failed = error
     return _UpdateOutcome(watch.elapsed_s(), applied, failed)
 
@@ -259,8 +283,8 @@ def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str
     """uuid → when (CLOCK_MONOTONIC) the guardian resumed it, while we could not."""
     boot_ahead_ns = clock.boottime_ns() - clock.monotonic_ns()
     try:
-        entries = read(journal.path)
-    except JournalError:
+        entries = journal.entries()
+    except OSError:
         return {}
     stamps = {
         entry["uuid"]: entry["boottime_ns"] - boot_ahead_ns

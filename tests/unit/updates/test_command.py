@@ -245,12 +245,14 @@ def test_abandoning_does_not_wait(context, script, monkeypatch):
 
 
 def test_the_deadline_is_kept_by_apply_itself(context, script):
-    """A command that is still running at the deadline is UpdateOverran, and nothing is left."""
+    """A command that still runs at the deadline is UpdateOverran; abandoned, nothing is left."""
     update = command(script("exec sleep 60"))
     watch = Stopwatch()
     with pytest.raises(UpdateOverran, match=r"did not end within 0\.3 s"):
         update.apply(context, Deadline.after(0.3))
     assert 0.3 <= watch.elapsed_s() < 10
+    assert update._runner._running.survivors(Deadline.after(0))  # the guests come first
+    update.abandon()
     assert not update._runner._running.survivors(patience())
 
 
@@ -305,11 +307,11 @@ def test_what_cannot_be_ended_is_named_and_nothing_is_rolled_back(context, scrip
         update.apply(context, patience())
     kin = update._runner._running._family
     really_signal = kin._signal
-    monkeypatch.setattr(kin, "_signal", lambda number: None)
+    monkeypatch.setattr(kin, "_signal", lambda number, peers: None)
     (pid,) = kin.pids()
     with pytest.raises(UpdateFailed, match=f"nothing was rolled back: {pid}"):
         update.rollback(context, patience())
-    really_signal(signal.SIGKILL)
+    really_signal(signal.SIGKILL, frozenset())
 
 
 def test_a_flood_of_output_neither_blocks_the_update_nor_fills_the_disk(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import socket
+import subprocess
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from harness.core import fanout
 from harness.core.errors import ConnectionLost, GuardianLost
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
+from harness.host.process_family import Family
+from harness.maintenance.pause import guardian, scribe
 from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.pause.guardian import Watch
 from harness.maintenance.pause.ownership import Member
@@ -53,9 +62,12 @@ class Bench:
         self.run.send(json.dumps(request).encode())
         return json.loads(self.run.recv(65536))
 
-    def arm(self, limit_s: float = 60) -> dict:
+    def arm(self, limit_s: float = 60, *, names="ab") -> dict:
+        guests = [member for member in self.members if member.name in names]
         until_ns = SYSTEM_CLOCK.monotonic_ns() + round(limit_s * NS_PER_S)
-        return self.ask({"arm": {"until_ns": until_ns, "mark": "run/0/apply"}})
+        return self.ask(
+            {"arm": {"until_ns": until_ns, "mark": "run/0/apply", "guests": as_data(guests)}}
+        )
 
     def die(self) -> None:
         """What the kernel does to the socket of a process that was killed."""
@@ -66,7 +78,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Bench(tmp_path, "a", "b", "c")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = Bench(folder, "a", "b", "c")
     yield made
     made.close()
 
@@ -158,11 +172,172 @@ def test_it_goes_on_trying_while_libvirtd_is_away(bench):
     assert bench.hypervisor.states["a"] is RUNNING
 
 
+def test_what_was_resumed_before_it_was_armed_takes_nobody_over(bench):
+    """An earlier maintenance, or a backup: only what came since it was armed counts."""
+    bench.pause("a")
+    bench.hypervisor.resume("uuid-a", Deadline.after(1))
+    bench.arm(names="a")
+    bench.pause("a")
+    bench.die()
+    assert bench.hypervisor.states["a"] is RUNNING
+
+
+def _renamed(bench):
+    bench.folder.rename(bench.folder.with_name("elsewhere"))
+
+
+def _deleted(bench):
+    shutil.rmtree(bench.folder)
+
+
+def _replaced(bench):
+    _renamed(bench)
+    bench.folder.mkdir()
+    with Journal(bench.folder, "another") as journal:
+        journal.note("resumed", guest="a", uuid="uuid-a", by="run")
+
+
+def _truncated(bench):
+    os.truncate(bench.folder / "journal.jsonl", 0)
+
+
+def _odd(bench):
+    with open(bench.folder / "journal.jsonl", "ab") as file:
+        file.write(b'[]\nnull\n\xff\n{"event": 7}\n{"event": "resumed"}\n{"event": "paus')
+
+
+def _fails(owner, name, error):
+    """``owner.name`` raises ``error``, for as long as the test lasts."""
+
+    def fail(*arguments, **words):
+        raise error
+
+    return lambda bench: bench.patch.setattr(owner, name, fail)
+
+
+def _resume_fails(error):
+    """The first two calls that resume do."""
+
+    def lay(bench):
+        left = iter(range(2))
+
+        def fail() -> None:
+            if next(left, None) is not None:
+                raise error
+
+        bench.hypervisor.before["resume", "a"] = fail
+
+    return lay
+
+
+def _resuming_fails(bench):
+    """A bug of ours, at first."""
+    really = guardian.resume_all
+    left = iter(range(2))
+
+    def resume_all(*arguments, **words):
+        if next(left, None) is not None:
+            raise KeyboardInterrupt
+        return really(*arguments, **words)
+
+    bench.patch.setattr(guardian, "resume_all", resume_all)
+
+
+FAULTS = {
+    "the folder is renamed": _renamed,
+    "the folder is deleted": _deleted,
+    "the folder is another": _replaced,
+    "the journal is truncated": _truncated,
+    "the journal holds odd lines": _odd,
+    "the journal cannot be read": _fails(Journal, "entries", MemoryError()),
+    "the journal cannot be written": _fails(Journal, "_append", RuntimeError("a bug")),
+    "no thread can be started": _fails(threading.Thread, "start", RuntimeError("no thread")),
+    "no event can be read": _fails(FakeHypervisor, "events", MemoryError()),
+    "the update cannot be ended": _fails(Family, "end", OSError(24, "no descriptors")),
+    "no memory to resume": _resume_fails(MemoryError()),
+    "a bug in resuming": _resume_fails(KeyError("a bug")),
+    "interrupted": _resume_fails(KeyboardInterrupt()),
+    "a bug before resuming": _resuming_fails,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_rescues_whatever_broke_since_it_was_armed(bench, monkeypatch, fault):
+    """Nothing that can fail comes before the resume, and no class of error keeps it from it."""
+    assert bench.arm(names="a") == {"to": "arm"}
+    bench.pause("a")
+    with monkeypatch.context() as bench.patch:
+        FAULTS[fault](bench)
+        bench.die()
+    assert bench.hypervisor.states["a"] is RUNNING
+
+
+def test_a_file_system_that_hangs_holds_no_resume_up(bench, monkeypatch):
+    """Neither reading nor writing the journal is waited for."""
+    release = threading.Event()
+    bench.arm(names="a")
+    bench.pause("a")
+    monkeypatch.setattr(scribe, "_READ_S", 0.05)
+    monkeypatch.setattr(guardian, "_FLUSH_S", 0.05)
+    for call in ("entries", "_append"):
+        monkeypatch.setattr(Journal, call, lambda *arguments: release.wait(30))
+    try:
+        bench.die()
+        assert bench.hypervisor.states["a"] is RUNNING
+    finally:
+        release.set()
+
+
+def test_the_update_is_ended_when_the_guests_run(bench, monkeypatch):
+    """It may have restarted the libvirtd that resumes them."""
+    found = []
+    monkeypatch.setattr(Family, "end", lambda family: found.append(dict(bench.hypervisor.states)))
+    bench.arm()
+    bench.pause("a", "b")
+    bench.hypervisor.before["resume", "a"] = lambda: threading.Event().wait(0.1)
+    bench.die()
+    assert found == [{"a": RUNNING, "b": RUNNING, "c": RUNNING}]
+
+
+def test_disarmed_it_ends_no_update(bench, monkeypatch):
+    """What a good update left running belongs to the host."""
+    found = []
+    monkeypatch.setattr(Family, "end", lambda family: found.append(family))
+    bench.arm()
+    bench.ask({"disarm": {}})
+    bench.die()
+    assert found == []
+
+
+def test_threads_and_connections_are_there_before_it_says_armed(bench, monkeypatch):
+    """For every guest at once; without them nothing is paused."""
+    monkeypatch.setattr(fanout, "_idle", [])
+    assert bench.arm(names="abc") == {"to": "arm"}
+    assert len(fanout._idle) >= 3 * 2 + 1
+    assert bench.hypervisor.most_ready >= 3
+    monkeypatch.setattr(fanout, "_idle", [])
+    with monkeypatch.context() as patch:
+        _fails(threading.Thread, "start", RuntimeError("can't start new thread"))(
+            SimpleNamespace(patch=patch)
+        )
+        assert "thread" in bench.arm(names="abc")["error"]
+
+
+def test_nothing_that_the_run_says_ends_it(bench):
+    """It is still armed, and rescues."""
+    bench.arm(names="a")
+    for packet in (b"{", b"[]", b"7", b'{"arm": {"until_ns": "x"}}'):
+        bench.run.send(packet)
+    bench.pause("a")
+    bench.die()
+    assert bench.hypervisor.states["a"] is RUNNING
+
+
 def test_a_guardian_that_cannot_connect_is_known_before_the_pause(tmp_path):
     """A real process: it ends at once, and `arm` says so."""
     with Guardian("test:///nonexistent/node.xml", tmp_path) as guard:
         with pytest.raises(GuardianLost, match="nothing was paused"):
-            guard.arm(30, "mark")
+            guard.arm(30, "mark", ())
         assert guard.lost
 
 
@@ -171,7 +346,25 @@ def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     with Journal(tmp_path, "run") as journal:
         journal.intend("run started")
     with Guardian("test:///default", tmp_path) as guard:
-        guard.arm(30, "mark")
+        guard.arm(30, "mark", ())
         assert not guard.lost
         guard.disarm()
     assert guard._wait(5) == 0
+
+
+def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path):
+    """A real process: what it holds in memory is stated in docs/reliability.md."""
+    with Guardian("test:///default", tmp_path) as guard:
+        guard.arm(30, "mark", ())
+        proc = Path("/proc", str(guard._wait.__self__.pid))
+        resident = re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())
+        score = (proc / "oom_score_adj").read_text().strip()
+    assert int(resident[1]) <= 40 * 1024
+    if _may_be_protected():
+        assert score == "-900"
+
+
+def _may_be_protected() -> bool:
+    """Whether this user may make a process harder to kill."""
+    command = ["sh", "-c", "echo -900 > /proc/self/oom_score_adj"]
+    return subprocess.run(command, capture_output=True).returncode == 0

@@ -8,10 +8,12 @@ import threading
 
 import pytest
 
+from harness.core import fanout
 from harness.core.errors import (
     ConnectionLost,
     DeadlineExpired,
     GuardianLost,
+    InfrastructureError,
     Interrupted,
     JournalError,
     ResumeFailed,
@@ -23,6 +25,7 @@ from harness.core.errors import (
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
+from harness.maintenance.pause import ending
 from harness.maintenance.pause.ownership import Member, held
 from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
 from harness.results.journal import Journal, read
@@ -210,6 +213,78 @@ def test_a_signal_abandons_the_update_and_resumes_the_guests(bench, number):
     assert window.update_error.signal_name == number.name
     assert bench.states == {"a": RUNNING, "b": RUNNING}
     release.set()
+
+
+@pytest.mark.parametrize("how", ["it hangs", "it says so itself"])
+def test_an_update_is_ended_only_when_the_guests_run(bench, how):
+    """It may have restarted the libvirtd that resumes them."""
+
+    def apply(deadline):
+        if how == "it hangs":
+            bench.abandoned.wait(30)
+            return Applied(0)
+        threading.Event().wait(deadline.remaining_s())
+        raise UpdateOverran("it took too long")
+
+    bench.apply = apply
+    early = []
+    for name in ("a", "b"):
+        bench.hypervisor.before["resume", name] = lambda: early.append(bench.abandoned.wait(0.1))
+    window = bench.hold(budget_s=0.4, reserve_s=0.2)
+    assert isinstance(window.update_error, UpdateOverran)
+    assert early == [False, False]
+    assert bench.abandoned.is_set()
+
+
+def test_an_update_that_keeps_guests_from_being_resumed_is_ended_all_the_same(bench, monkeypatch):
+    """Resuming comes first, but not for ever."""
+    monkeypatch.setattr(ending, "RESUME_FIRST_S", 0.2)
+
+    def fail_until_abandoned():
+        if not bench.abandoned.is_set():
+            raise ConnectionLost("libvirtd is stopped", operation="resuming")
+
+    bench.apply = lambda deadline: bench.abandoned.wait(30)
+    bench.hypervisor.before["resume", "a"] = fail_until_abandoned
+    bench.hold(budget_s=0.4, reserve_s=0.2)
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_a_good_update_is_not_abandoned(bench):
+    """What it left running belongs to the host."""
+    bench.hold()
+    assert not bench.abandoned.is_set()
+
+
+def test_what_was_resumed_before_it_was_armed_takes_nobody_over(bench):
+    """An earlier maintenance, or a backup: only what came since we were armed counts."""
+    bench.hypervisor.pause("uuid-a", Deadline.after(1))
+    bench.hypervisor.resume("uuid-a", Deadline.after(1))
+    window = bench.hold()
+    assert window.guests["a"].resume_error is None
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+def test_threads_are_there_before_the_first_pause(bench, monkeypatch):
+    """For every guest at once, with some to spare for calls that hang."""
+    monkeypatch.setattr(fanout, "_idle", [])
+    before = []
+    bench.hypervisor.before["pause", "a"] = lambda: before.append(len(fanout._idle))
+    bench.hold()
+    assert before[0] >= 4 * 2 - 2  # those that pause
+
+
+def test_without_a_thread_to_end_the_update_nobody_is_paused(bench, monkeypatch):
+    """Everything that can fail, fails before the first pause."""
+    monkeypatch.setattr(fanout, "_idle", [])
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(InfrastructureError, match="nothing was paused"):
+        bench.hold()
+    assert bench.calls("pause") == []
 
 
 def test_a_signal_before_the_first_pause_pauses_nobody(bench):

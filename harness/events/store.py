@@ -217,7 +217,7 @@ class Store:
                 db.execute(
                     "UPDATE event SET approved_ns = ?, approved_by = ? "
                     "WHERE event_id = ? AND approved_ns IS NULL AND state = ?",
-                    (self._clock.realtime_ns(), by, event_id, State.SCHEDULED),
+                    (self._clock.realtime_ns(), by, found.event.event_id, State.SCHEDULED),
                 )
 
     def find(self, event_id: str) -> Stored:

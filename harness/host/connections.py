@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 import libvirt
 
 from harness.core.errors import ConnectionLost, HypervisorError
-from harness.host.libvirt_peer import remember
+from harness.core.socket_peers import remember
 from harness.host.lifecycle_events import EventLog, ensure_loop
 from harness.host.translate import translated
 
@@ -136,7 +136,7 @@ class Connections:
         ensure_loop()
         with translated("connecting"):
             link = Link(libvirt.open(self._uri))
-        remember()
+        remember("libvirt")
         return link
 
     def _take(self) -> Link | None:

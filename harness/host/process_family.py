@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from harness.core import socket_peers
 from harness.core.process_stat import PROC, read_stat
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.host import libvirt_peer
 
 #: Between TERM and KILL, and how long KILL is repeated for what is born meanwhile.
 GRACE_S = 1.0
@@ -31,7 +31,7 @@ class Family:
         mark: str,
         session: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        peers: Callable[[], frozenset[int]] = libvirt_peer.peers,
+        peers: Callable[[], frozenset[int]] = socket_peers.peers,
     ) -> None:
         """``peers`` tells the pids of processes that are spared, with all their children."""
         self._mark = f"{MARK}={mark}".encode()

@@ -133,7 +133,7 @@ def _nobody(pattern: str) -> None:
 #: Restarts libvirtd as its own child, tells the new pid, and hangs.
 RESTARTS_LIBVIRTD = """#!/bin/sh
 kill {pid}
-while kill -0 {pid} 2>/dev/null; do sleep 0.01; done
+while [ -e /proc/{pid}/exe ]; do sleep 0.01; done  # a zombie has none
 libvirtd >/dev/null 2>&1 &
 echo $! > {file}.new && mv {file}.new {file}
 sleep 312

@@ -29,6 +29,15 @@ from tests.maintenance.conftest import events, of, verdicts
 from tests.maintenance.updates import Hooked, hanging, raising
 
 
+def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(house):
+    """--restore-offset: the target is a reading too, so the verdict is no surer than both."""
+    at = house("web1")
+    guest = of(at.maintain(clock__restore_offset=True).record, "web1")
+    found = {check.name: check for check in guest.checks}["clock"]
+    both_ms = 1000 * (guest.clock.before.uncertainty_s + guest.clock.after_correction.uncertainty_s)
+    assert f"± {both_ms:.2f} ms" in found.detail
+
+
 def test_a_maintenance_of_two_domains_passes_and_says_what_it_measured(house):
     """Each guest was paused, lagged by that, was stepped, and is right within its tolerance."""
     at = house()

@@ -96,6 +96,15 @@ def test_a_clock_put_back_to_its_old_offset_is_judged_against_that(offset_s, out
     assert (record.outcome, "as it was before the pause" in record.detail) == (outcome, True)
 
 
+@pytest.mark.parametrize(("doubt_s", "outcome"), [(0.001, PASS), (0.009, ERROR)])
+def test_where_a_clock_was_before_is_known_no_better_than_it_was_read(doubt_s, outcome):
+    """Both uncertainties count: the one of the reading now, and the one of the reading then."""
+    changes = {"clock_target_s": -2.0, "clock_target_uncertainty_s": doubt_s}
+    record = verdict("clock", clock_at_end=clock(-2.001, 0.001), **changes)
+    assert record.outcome is outcome
+    assert f"± {(0.001 + doubt_s) * 1000:.2f} ms" in record.detail
+
+
 @pytest.mark.parametrize(
     ("paused_s", "outcome"), [(0.0, PASS), (29.9, PASS), (30.0, PASS), (30.001, FAIL), (31.4, FAIL)]
 )

@@ -38,6 +38,12 @@ def test_a_clock_is_never_stepped_back_unless_that_is_allowed(reading, policy):
 
 
 @given(readings, policies)
+def test_the_target_is_as_uncertain_as_it_was_read(reading, policy):
+    """Its uncertainty is added to that of the reading, never dropped."""
+    assert policy.uncertainty_s(reading) == reading.uncertainty_s + policy.target_uncertainty_s
+
+
+@given(readings, policies)
 def test_nothing_is_done_within_tolerance_and_only_there(reading, policy):
     """Within, with all of the uncertainty."""
     nothing = decide(reading, policy).remedy is Remedy.NOTHING

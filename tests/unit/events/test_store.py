@@ -107,6 +107,14 @@ def test_two_update_domains_of_a_set_are_never_told_at_once(store):
     store.announce([second], 10**9)
 
 
+def test_an_approval_counts_however_its_id_is_written(store):
+    """Ids are upper case, and UUIDs: some clients write those in lower case."""
+    event = plan(store)
+    store.announce([event], 10**9)
+    store.approve([event.lower()], "web1", scope=SCOPE)
+    assert store.find(event).approved_by == "web1"
+
+
 def test_the_first_approval_is_kept_and_repeating_is_no_error(store, clock):
     """Also when it has started, or is over."""
     event = plan(store)
@@ -115,6 +123,8 @@ def test_the_first_approval_is_kept_and_repeating_is_no_error(store, clock):
     store.approve([event], "web1", scope=SCOPE)
     clock.advance(1)
     store.approve([event.lower()], "web2", scope=SCOPE)
+    store.approve([event], "web2", scope=SCOPE)
+    assert store.find(event).approved_by == "web1"
     store.start([event])
     store.approve([event], "web2", scope=SCOPE)
     store.end([event])

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from harness.core.errors import ConnectionLost, DeadlineExpired
+from harness.core.errors import ConnectionLost, DeadlineExpired, WrongState
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.pauses_in_flight import UnderWay
-from harness.maintenance.pause.ownership import Member
-from harness.maintenance.pause.resume import resume_all, still_paused
-from harness.results.journal import Journal
+from harness.maintenance.pause.ownership import Member, held
+from harness.maintenance.pause.resume import as_data, resume_all, still_paused
+from harness.results.journal import Journal, read
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -32,6 +32,20 @@ def test_a_paused_guest_is_resumed_by_one_call(tmp_path):
     resumed = resume(tmp_path, hypervisor, SYSTEM_CLOCK)
     assert resumed.paused_until_ns <= resumed.running_since_ns
     assert hypervisor.calls == [("resume", "a")]
+
+
+def test_a_guest_that_has_ended_is_journalled_as_such(tmp_path):
+    """Else it is held for ever: every later recovery would set about resuming it."""
+    members = [Member("a", "uuid-a")]
+    hypervisor = FakeHypervisor({"a": GuestState.SHUT_OFF})
+    with Journal(tmp_path, "run") as journal:
+        journal.note("pausing", guests=as_data(members))
+        answers = resume_all(members, hypervisor, journal, by="run", patience_s=5, since_ns=0)
+        assert isinstance(answers["a"].error, WrongState)
+        assert held(read(journal.path)) == ()
+        (entry,) = [e for e in read(journal.path) if e["event"] == "ended"]
+    assert (entry["guest"], entry["uuid"]) == ("a", "uuid-a")
+    assert "shut off" in entry["state"]
 
 
 def test_a_pause_that_comes_after_its_resume_is_resumed_too(tmp_path):

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from harness.core import socket_peers
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host import libvirt_peer
 from harness.host.process_family import MARK, Family
 
 #: Listens like libvirtd, with a child of its own, and waits to be ended.
@@ -27,7 +27,7 @@ time.sleep(77)
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """A libvirt socket that is only looked at by this test."""
-    monkeypatch.setattr(libvirt_peer, "_seen", set())
+    monkeypatch.setattr(socket_peers, "_seen", set())
     return str(tmp_path / "libvirt-sock")
 
 
@@ -57,18 +57,18 @@ def connected(path: str) -> socket.socket:
 def test_who_listens_where_we_are_connected_is_known_after_a_restart_too(path, libvirtd):
     """The path is remembered, and asked when it matters; nothing else is."""
     connected(path).close()
-    libvirt_peer.remember()
-    assert libvirt_peer.peers() == frozenset()
+    socket_peers.remember("libvirt")
+    assert socket_peers.peers() == frozenset()
     with connected(path):
-        libvirt_peer.remember()
-    assert libvirt_peer.peers() == {libvirtd}
+        socket_peers.remember("libvirt")
+    assert socket_peers.peers() == {libvirtd}
 
 
 def test_ending_an_update_spares_our_libvirtd_and_its_children(path, libvirtd):
     """What else the update started is ended, and nothing is said to have survived."""
     other = subprocess.Popen(["sleep", "78"], env={**os.environ, MARK: "mark"})
     with connected(path):
-        libvirt_peer.remember()
+        socket_peers.remember("libvirt")
     family = Family("mark")
     family.end(other.poll)
     assert other.wait(10) != 0
@@ -88,6 +88,6 @@ def test_a_peer_that_is_no_process_of_the_update_spares_nothing_of_it():
 def test_nobody_listens_any_more(path, libvirtd):
     """No pid, and no error."""
     with connected(path):
-        libvirt_peer.remember()
+        socket_peers.remember("libvirt")
     os.unlink(path)
-    assert libvirt_peer.peers() == frozenset()
+    assert socket_peers.peers() == frozenset()

@@ -1,4 +1,4 @@
-"""Which processes are at the other end of this process's libvirt sockets.
+"""Which processes are at the other end of this process's unix sockets, libvirt's above all.
 
 An update may itself have started the libvirtd that is to resume the guests. That libvirtd then
 looks like a process of the update, and whoever ends the update must leave it alone.
@@ -19,12 +19,12 @@ _CONNECT_S = 0.5
 _seen: set[str] = set()
 
 
-def remember() -> None:
-    """Note the paths of the sockets that this process is connected to now. Never raises."""
+def remember(word: str) -> None:
+    """Note the paths with ``word`` in them to which this process is connected. Never raises."""
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError, ValueError):
-                _note(int(name))
+                _note(int(name), word)
 
 
 def peers() -> frozenset[int]:
@@ -36,14 +36,14 @@ def peers() -> frozenset[int]:
     return frozenset(pid for pid in map(_listener, tuple(_seen)) if pid > 0)
 
 
-def _note(descriptor: int) -> None:
+def _note(descriptor: int, word: str) -> None:
     if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
         return
     with socket.socket(fileno=os.dup(descriptor)) as found:
         if found.family != socket.AF_UNIX:
             return
         path = found.getpeername()
-        if isinstance(path, str) and "libvirt" in path:
+        if isinstance(path, str) and word in path:
             _seen.add(path)
 
 

@@ -12,7 +12,7 @@ from harness.core.errors import MissingCapability
 
 #: Extra → the modules of the libraries it brings, as in ``pyproject.toml`` (a test compares them).
 LIBRARIES = {
-    "events": ("httptools", "starlette", "uvicorn"),
+    "events": ("alembic", "httptools", "sqlalchemy", "starlette", "uvicorn"),
     "reports": ("jinja2", "matplotlib"),
     "history": ("alembic", "sqlalchemy"),
     "lab": ("cryptography", "pycdlib", "tomli_w"),

@@ -13,10 +13,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from harness.core.errors import HarnessError
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import Document, Snapshot, render
-from harness.events.schema import Member, Sighting, scope_of_guest
+from harness.events.schema import Member, Sighting, faults, scope_of_guest
 from harness.events.store import Store
 
 #: Sightings are written together.
@@ -57,7 +59,7 @@ class Desk:
         self._members = {member.uuid: member for member in self._reader.members()}
         self._faults = {
             row["scope"]: (row["kind"], row["until_ns"])
-            for row in self._reader.rows("SELECT * FROM fault")
+            for row in self._reader.rows(sa.select(faults))
         }
         self._version = version
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from harness.core.errors import UsageError
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
 from harness.events.document import Event, EventType, Source, State
 from harness.events.scheduler import owner_of_process
-from harness.events.schema import Member
+from harness.events.schema import Member, faults
 from harness.events.store import Store
 
 _LOOK_S = 0.02
@@ -96,9 +98,10 @@ class Rehearsal:
     def _set_fault(self, scope: str, fault: str | None) -> None:
         until_ns = self._clock.realtime_ns() + _LONGEST_FAULT_NS
         with self._store.changing() as db:
-            db.execute("DELETE FROM fault WHERE scope = ?", (scope,))
+            db.execute(sa.delete(faults).where(faults.c.scope == scope))
             if fault is not None:
-                db.execute("INSERT INTO fault VALUES (?, ?, ?)", (scope, fault, until_ns))
+                row = {"scope": scope, "kind": fault, "until_ns": until_ns}
+                db.execute(sa.insert(faults).values(row))
 
     def _play(
         self, scenario: Scenario, name: str, scope: str, domain: str, names: Sequence[str]

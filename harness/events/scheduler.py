@@ -12,12 +12,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import sqlalchemy as sa
 
 from harness.core.errors import EventError, JournalError
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
+from harness.events.schema import schedules
 from harness.events.store import Store
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
@@ -47,30 +49,28 @@ def schedule(
 ) -> int:
     """Write down a maintenance for a server to carry out; returns its number."""
     with store.changing() as db:
-        done = db.execute(
-            "INSERT INTO schedule (start_ns, notice_s, command, state, made_by) "
-            "VALUES (?, ?, ?, 'waiting', ?)",
-            (start_ns, notice_s, json.dumps(command), made_by),
-        )
-        return int(done.lastrowid or 0)
+        row = {"start_ns": start_ns, "notice_s": notice_s, "command": json.dumps(command)}
+        done = db.execute(sa.insert(schedules).values(**row, state="waiting", made_by=made_by))
+        return int(done.lastrowid)
 
 
 def scheduled(store: Store) -> list[Scheduled]:
     """Every maintenance that was ever scheduled, oldest first."""
-    return [_scheduled(row) for row in store.rows("SELECT * FROM schedule ORDER BY number")]
+    query = sa.select(schedules).order_by(schedules.c.number)
+    return [_scheduled(row) for row in store.rows(query)]
 
 
-def _scheduled(row: Any) -> Scheduled:
-    values = {key: row[key] for key in row.keys()}  # noqa: SIM118  a Row iterates over values
-    return Scheduled(**{**values, "command": tuple(json.loads(row["command"]))})
+def _scheduled(row: sa.RowMapping) -> Scheduled:
+    return Scheduled(**{**row, "command": tuple(json.loads(row["command"]))})
 
 
 def move(store: Store, number: int, before: str, after: str, detail: str = "") -> bool:
     """Change the state of a scheduled maintenance; False if it was not in ``before``."""
     with store.changing() as db:
         done = db.execute(
-            "UPDATE schedule SET state = ?, detail = ? WHERE number = ? AND state = ?",
-            (after, detail, number, before),
+            sa.update(schedules)
+            .where(schedules.c.number == number, schedules.c.state == before)
+            .values(state=after, detail=detail)
         )
         return done.rowcount == 1
 

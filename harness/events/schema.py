@@ -1,56 +1,92 @@
-"""The tables of the store, and rows as records."""
+"""The tables of the store, and rows as records.
+
+A change of a table is a new file in ``migrations/`` and a new ``HEAD``.
+"""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
+
+from sqlalchemy import REAL, Column, Index, Integer, MetaData, RowMapping, Table, Text
 
 from harness.events.document import Event, EventType, Source, State
 
-SCHEMA_VERSION = 1
+#: The newest migration.
+HEAD = "0001"
 
-TABLES = """
-CREATE TABLE member (
-    uuid TEXT PRIMARY KEY, name TEXT NOT NULL, scope TEXT NOT NULL, update_domain TEXT NOT NULL
-) STRICT;
-CREATE TABLE scope (scope TEXT PRIMARY KEY, incarnation INTEGER NOT NULL) STRICT;
-CREATE TABLE event (
-    number INTEGER PRIMARY KEY,
-    event_id TEXT NOT NULL UNIQUE,
-    scope TEXT NOT NULL,
-    update_domain TEXT NOT NULL,
-    event_type TEXT NOT NULL,
-    resources TEXT NOT NULL,
-    state TEXT NOT NULL,
-    not_before_ns INTEGER NOT NULL,
-    description TEXT NOT NULL,
-    source TEXT NOT NULL,
-    duration_s REAL NOT NULL,
-    owner TEXT NOT NULL,
-    why TEXT NOT NULL DEFAULT '',
-    announced_ns INTEGER,
-    approved_ns INTEGER,
-    approved_by TEXT,
-    started_ns INTEGER,
-    removed_ns INTEGER
-) STRICT;
-CREATE INDEX event_of_scope ON event (scope, state);
-CREATE TABLE seen (
-    uuid TEXT NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL, incarnation INTEGER NOT NULL,
-    at_ns INTEGER NOT NULL, PRIMARY KEY (uuid, scope, incarnation)
-) STRICT;
-CREATE TABLE fault (scope TEXT PRIMARY KEY, kind TEXT NOT NULL, until_ns INTEGER NOT NULL) STRICT;
-CREATE TABLE schedule (
-    number INTEGER PRIMARY KEY,
-    start_ns INTEGER NOT NULL,
-    notice_s REAL NOT NULL,
-    command TEXT NOT NULL,
-    state TEXT NOT NULL,
-    made_by TEXT NOT NULL,
-    detail TEXT NOT NULL DEFAULT ''
-) STRICT;
-"""
+metadata = MetaData()
+
+members = Table(
+    "member",
+    metadata,
+    Column("uuid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("update_domain", Text, nullable=False),
+)
+
+scopes = Table(
+    "scope",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("incarnation", Integer, nullable=False),
+)
+
+events = Table(
+    "event",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("scope", Text, nullable=False),
+    Column("update_domain", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("resources", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),
+    Column("not_before_ns", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("duration_s", REAL, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("why", Text, nullable=False, server_default=""),
+    Column("announced_ns", Integer),
+    Column("approved_ns", Integer),
+    Column("approved_by", Text),
+    Column("started_ns", Integer),
+    Column("removed_ns", Integer),
+)
+
+Index("event_of_scope", events.c.scope, events.c.state)
+
+sightings = Table(
+    "seen",
+    metadata,
+    Column("uuid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, primary_key=True),
+    Column("incarnation", Integer, primary_key=True),
+    Column("at_ns", Integer, nullable=False),
+)
+
+faults = Table(
+    "fault",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("until_ns", Integer, nullable=False),
+)
+
+schedules = Table(
+    "schedule",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("start_ns", Integer, nullable=False),
+    Column("notice_s", REAL, nullable=False),
+    Column("command", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +142,7 @@ def scope_of_guest(uuid: str) -> str:
     return f"guest:{uuid}"
 
 
-def stored(row: sqlite3.Row) -> Stored:
+def stored(row: RowMapping) -> Stored:
     """A row of ``event``."""
     event = Event(
         event_id=row["event_id"],

@@ -8,26 +8,64 @@ An object is for one thread; open one in each.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.pool import StaticPool
 
 from harness.core.errors import EventError, InfrastructureError
+from harness.core.storage.database import (
+    BUSY_S,
+    Layout,
+    bring_up_to_date,
+    explained,
+    make_engine,
+)
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
-from harness.events.schema import SCHEMA_VERSION, TABLES, Member, Sighting, Stored, stored
+from harness.events.schema import (
+    HEAD,
+    Member,
+    Sighting,
+    Stored,
+    events,
+    members,
+    scopes,
+    sightings,
+    stored,
+)
 
 FILE_NAME = "events.db"
-_BUSY_S = 10.0
+_BEFORE_MIGRATIONS = 1
+"""``PRAGMA user_version`` of a store made before there were migrations; 0 is an empty file's."""
+_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL")  # an incarnation must not go back
 _STAMPS = {
     State.SCHEDULED: "announced_ns",
     State.STARTED: "started_ns",
     State.ENDED: "removed_ns",
     State.CANCELLED: "removed_ns",
 }
+
+
+def _adopt(connection: sa.Connection) -> str | None:
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if version not in (0, _BEFORE_MIGRATIONS):
+        raise InfrastructureError(
+            f"the store of events is of version {version}; this harness knows {_BEFORE_MIGRATIONS}",
+            hint="update harness",
+        )
+    return "0001" if version == _BEFORE_MIGRATIONS else None
+
+
+LAYOUT = Layout("the store of events", Path(__file__).parent / "migrations", HEAD, _adopt)
 
 
 class Store:
@@ -38,23 +76,23 @@ class Store:
         self._clock = clock
         with _translated(self.path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            _make_private(self.path)
+            self._engine = make_engine(
+                sa.URL.create("sqlite", database=str(self.path)),
+                _PRAGMAS,
+                isolation_level="AUTOCOMMIT",  # transactions are begun by ``changing`` only
+                poolclass=StaticPool,
+                connect_args={"timeout": BUSY_S, "check_same_thread": False},
             )
-            self.path.chmod(0o600)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")  # an incarnation must not go back
-        with self.changing() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in TABLES.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        if version not in (0, SCHEMA_VERSION):
-            raise InfrastructureError(
-                f"{self.path} is of version {version}; this harness knows {SCHEMA_VERSION}"
-            )
+            self._db = self._engine.connect()
+            # Four times a poll; by SQLAlchemy it would cost more than all the rest of an answer.
+            self._driver: Any = self._db.connection.driver_connection
+        try:
+            with self.changing() as db:
+                bring_up_to_date(db, LAYOUT)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Store:
         return self
@@ -70,56 +108,49 @@ class Store:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+        self._engine.dispose()
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
+    def changing(self) -> Iterator[sa.Connection]:
         """One transaction: all of it or, after an exception, nothing."""
         with _translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield self._db
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.rollback()
                 raise
-            self._db.execute("COMMIT")
+            self._db.commit()
 
-    def rows(self, question: str, *values: str | int) -> list[sqlite3.Row]:
-        """The rows that answer a question."""
-        with _translated(self.path), closing(self._db.execute(question, values)) as found:
-            return found.fetchall()
+    def rows(self, question: sa.Select[Any], **values: str) -> Sequence[sa.RowMapping]:
+        """Return the rows that answer a question."""
+        with _translated(self.path):
+            return self._db.execute(question, values).mappings().all()
 
     def version(self) -> int:
-        """Another number than last time if another connection has changed anything. Cheap."""
-        return int(self.rows("PRAGMA data_version")[0][0])
+        """Return a number that differs after any other connection commits. Cheap."""
+        with _translated(self.path):
+            return int(self._driver.execute("PRAGMA data_version").fetchone()[0])
 
     # guests
 
-    def enrol(self, members: Iterable[Member]) -> None:
+    def enrol(self, guests: Iterable[Member]) -> None:
         """Say which scope each guest is in; a guest that is known already may move."""
         with self.changing() as db:
-            for m in members:
-                db.execute(
-                    "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET "
-                    "name = excluded.name, scope = excluded.scope, "
-                    "update_domain = excluded.update_domain",
-                    (m.uuid, m.name, m.scope, m.update_domain),
-                )
+            for guest in guests:
+                row = insert(members).values(**vars(guest))
+                named = {key: row.excluded[key] for key in ("name", "scope", "update_domain")}
+                db.execute(row.on_conflict_do_update([members.c.uuid], set_=named))
 
     def members(self) -> list[Member]:
         """Every guest that was enrolled."""
-        return [Member(*row) for row in self.rows("SELECT * FROM member ORDER BY name")]
+        return [Member(**row) for row in self.rows(sa.select(members).order_by(members.c.name))]
 
     def snapshot(self, scope: str) -> Snapshot:
         """What the guests of ``scope`` see now."""
-        # One statement, so both are of one moment.
-        found = self.rows(
-            "SELECT event.*, COALESCE(scope.incarnation, 1) AS incarnation FROM (SELECT ? AS key) "
-            "LEFT JOIN scope ON scope.scope = key "
-            "LEFT JOIN event ON event.scope = key AND state IN (?, ?) ORDER BY event.number",
-            *(scope, *VISIBLE),
-        )
-        events = tuple(stored(row).event for row in found if row["event_id"] is not None)
-        return Snapshot(found[0]["incarnation"], events)
+        found = self.rows(_SNAPSHOT, wanted=scope)
+        seen = tuple(stored(row).event for row in found if row["event_id"] is not None)
+        return Snapshot(found[0]["incarnation"], seen)
 
     # the life of an event
 
@@ -130,14 +161,20 @@ class Store:
         event_id = event.event_id or str(uuid.uuid4()).upper()
         with self.changing() as db:
             db.execute(
-                "INSERT INTO event (event_id, scope, update_domain, event_type, resources, state, "
-                "not_before_ns, description, source, duration_s, owner, why) "
-                "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
-                (
-                    *(event_id, scope, update_domain, event.event_type),
-                    *(json.dumps(event.resources), State.PLANNED, event.description),
-                    *(event.source, event.duration_s, owner, why),
-                ),
+                sa.insert(events).values(
+                    event_id=event_id,
+                    scope=scope,
+                    update_domain=update_domain,
+                    event_type=event.event_type,
+                    resources=json.dumps(event.resources),
+                    state=State.PLANNED,
+                    not_before_ns=0,
+                    description=event.description,
+                    source=event.source,
+                    duration_s=event.duration_s,
+                    owner=owner,
+                    why=why,
+                )
             )
         return event_id
 
@@ -147,9 +184,10 @@ class Store:
         Raises EventError if an event of another update domain of the same scope is in progress.
         """
         with self.changing() as db:
-            db.executemany(
-                "UPDATE event SET not_before_ns = ? WHERE event_id = ?",
-                [(not_before_ns, event_id) for event_id in event_ids],
+            db.execute(
+                sa.update(events)
+                .where(events.c.event_id.in_(event_ids))
+                .values(not_before_ns=not_before_ns)
             )
             self._move(db, event_ids, State.SCHEDULED)
 
@@ -178,7 +216,7 @@ class Store:
             self._move(db, leaving, after)
         return leaving
 
-    def _move(self, db: sqlite3.Connection, event_ids: Sequence[str], after: State) -> None:
+    def _move(self, db: sa.Connection, event_ids: Sequence[str], after: State) -> None:
         now_ns = self._clock.realtime_ns()
         touched = set()
         for event_id in event_ids:
@@ -191,15 +229,18 @@ class Store:
             elif found.state in VISIBLE:
                 touched.add(found.scope)
             db.execute(
-                f"UPDATE event SET state = ?, {_STAMPS[after]} = ? WHERE event_id = ?",
-                (after, now_ns, event_id),
+                sa.update(events)
+                .where(events.c.event_id == event_id)
+                .values({"state": after, _STAMPS[after]: now_ns})
             )
         for scope in touched:
             # Nothing yet is 1, so the first change makes 2.
             db.execute(
-                "INSERT INTO scope VALUES (?, 2) "
-                "ON CONFLICT (scope) DO UPDATE SET incarnation = incarnation + 1",
-                (scope,),
+                insert(scopes)
+                .values(scope=scope, incarnation=2)
+                .on_conflict_do_update(
+                    [scopes.c.scope], set_={"incarnation": scopes.c.incarnation + 1}
+                )
             )
 
     def approve(self, event_ids: Sequence[str], by: str, *, scope: str | None = None) -> None:
@@ -215,14 +256,15 @@ class Store:
                 if scope is not None and found.scope != scope or found.state is State.PLANNED:
                     raise EventError(f"no event {event_id}")
                 db.execute(
-                    "UPDATE event SET approved_ns = ?, approved_by = ? "
-                    "WHERE event_id = ? AND approved_ns IS NULL AND state = ?",
-                    (self._clock.realtime_ns(), by, found.event.event_id, State.SCHEDULED),
+                    sa.update(events)
+                    .where(events.c.event_id == found.event.event_id)
+                    .where(events.c.approved_ns.is_(None), events.c.state == State.SCHEDULED)
+                    .values(approved_ns=self._clock.realtime_ns(), approved_by=by)
                 )
 
     def find(self, event_id: str) -> Stored:
         """One event. Raises EventError."""
-        found = self.rows("SELECT * FROM event WHERE event_id = ?", event_id.upper())
+        found = self.rows(sa.select(events).where(events.c.event_id == event_id.upper()))
         if not found:
             raise EventError(f"no event {event_id}", hint="harness events list")
         return stored(found[0])
@@ -230,26 +272,40 @@ class Store:
     def events(self, *states: State) -> list[Stored]:
         """All events in one of ``states`` (none given: in any), oldest first."""
         wanted = states or tuple(State)
-        marks = ", ".join("?" * len(wanted))
-        found = self.rows(f"SELECT * FROM event WHERE state IN ({marks}) ORDER BY number", *wanted)
-        return [stored(row) for row in found]
+        query = sa.select(events).where(events.c.state.in_(wanted)).order_by(events.c.number)
+        return [stored(row) for row in self.rows(query)]
 
     # who looked
 
-    def note_seen(self, sightings: Iterable[Sighting]) -> None:
+    def note_seen(self, polls: Iterable[Sighting]) -> None:
         """Keep first polls of an incarnation; later ones of the same are left out."""
+        rows = [vars(poll) for poll in polls]
         with self.changing() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)",
-                [(s.uuid, s.name, s.scope, s.incarnation, s.at_ns) for s in sightings],
-            )
+            if rows:
+                db.execute(insert(sightings).on_conflict_do_nothing(), rows)
 
     def seen(self, scope: str, since_ns: int) -> list[Sighting]:
         """Who saw which incarnation of ``scope`` first when."""
-        found = self.rows(
-            "SELECT * FROM seen WHERE scope = ? AND at_ns >= ? ORDER BY at_ns", scope, since_ns
+        query = sa.select(sightings).where(
+            sightings.c.scope == scope, sightings.c.at_ns >= since_ns
         )
-        return [Sighting(*row) for row in found]
+        return [Sighting(**row) for row in self.rows(query.order_by(sightings.c.at_ns))]
+
+
+def _snapshot() -> sa.Select[Any]:
+    """One statement, so that the incarnation and the events are of one moment."""
+    key = sa.select(sa.bindparam("wanted", type_=sa.Text).label("key")).subquery()
+    visible = sa.and_(events.c.scope == key.c.key, events.c.state.in_(VISIBLE))
+    return (
+        sa.select(events, sa.func.coalesce(scopes.c.incarnation, 1).label("incarnation"))
+        .select_from(key)
+        .outerjoin(scopes, scopes.c.scope == key.c.key)
+        .outerjoin(events, visible)
+        .order_by(events.c.number)
+    )
+
+
+_SNAPSHOT = _snapshot()
 
 
 def _refuse_second_domain(event: Stored, visible: Sequence[Stored]) -> None:
@@ -262,11 +318,22 @@ def _refuse_second_domain(event: Stored, visible: Sequence[Stored]) -> None:
             )
 
 
+def _make_private(path: Path) -> None:
+    """Mode 0600 from its first moment on.
+
+    A file that is there is not opened: to close it would end every lock that this process has on
+    it by SQLite (POSIX), and the next process would take the store for one that is not in use.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
+    failed, hint = f"cannot use {path}", "free some space, or check its permissions"
     try:
-        yield
+        with explained(failed, hint):
+            yield
     except (sqlite3.Error, OSError) as error:
-        raise InfrastructureError(
-            f"cannot use {path}: {error}", hint="free some space, or check its permissions"
-        ) from error
+        raise InfrastructureError(f"{failed}: {error}", hint=hint) from error

@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-import harness.results.history
 from harness.cli.main import run_command_line
+from harness.core import storage
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.records import Outcome
 from harness.results.folder import RunFolder, all_runs
 from harness.results.history import schema
+from harness.results.history.connection import LAYOUT
 from harness.results.history.store import History, import_all
 from harness.testing.required import required
 from harness.testing.runs import HOSTILE, START, a_folder, a_guest, a_run
@@ -174,8 +175,9 @@ def test_the_migrations_make_what_the_code_expects(url):
     }
     assert made == wanted
     config = Config()
-    folder = Path(harness.results.history.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(folder))
+    config.set_main_option("script_location", str(Path(storage.__file__).parent / "migrations"))
+    config.set_main_option("version_locations", str(LAYOUT.versions))
+    config.set_main_option("path_separator", "newline")
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
 

@@ -6,12 +6,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 
 from harness.core.errors import EventError, InfrastructureError
 from harness.events.document import Event, EventType, State
-from harness.events.schema import Member, Sighting
+from harness.events.scheduler import scheduled
+from harness.events.schema import Member, Sighting, metadata
 from harness.events.store import Store
 from harness.testing.clock import FakeClock
 
@@ -230,6 +232,125 @@ def test_many_may_open_it_at_once_and_none_loses_a_change(tmp_path):
     with Store(tmp_path) as store:
         assert failures == []
         assert [incarnation(store, f"guest:{number}") for number in range(8)] == [2] * 8
+
+
+#: The store as it was made before there were migrations, with a guest, an event and a poll in it.
+VERSION_1 = """
+CREATE TABLE member (
+    uuid TEXT PRIMARY KEY, name TEXT NOT NULL, scope TEXT NOT NULL, update_domain TEXT NOT NULL
+) STRICT;
+CREATE TABLE scope (scope TEXT PRIMARY KEY, incarnation INTEGER NOT NULL) STRICT;
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    update_domain TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    resources TEXT NOT NULL,
+    state TEXT NOT NULL,
+    not_before_ns INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    source TEXT NOT NULL,
+    duration_s REAL NOT NULL,
+    owner TEXT NOT NULL,
+    why TEXT NOT NULL DEFAULT '',
+    announced_ns INTEGER,
+    approved_ns INTEGER,
+    approved_by TEXT,
+    started_ns INTEGER,
+    removed_ns INTEGER
+) STRICT;
+CREATE INDEX event_of_scope ON event (scope, state);
+CREATE TABLE seen (
+    uuid TEXT NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL, incarnation INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL, PRIMARY KEY (uuid, scope, incarnation)
+) STRICT;
+CREATE TABLE fault (scope TEXT PRIMARY KEY, kind TEXT NOT NULL, until_ns INTEGER NOT NULL) STRICT;
+CREATE TABLE schedule (
+    number INTEGER PRIMARY KEY,
+    start_ns INTEGER NOT NULL,
+    notice_s REAL NOT NULL,
+    command TEXT NOT NULL,
+    state TEXT NOT NULL,
+    made_by TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT ''
+) STRICT;
+INSERT INTO member VALUES ('u1', 'web1', 'set:web', '0');
+INSERT INTO scope VALUES ('set:web', 7);
+INSERT INTO event VALUES (3, 'E1', 'set:web', '0', 'Freeze', '["web1"]', 'scheduled', 5000000000,
+    'Soon.', 'Platform', 9.5, 'run /x', '', 11, NULL, NULL, NULL, NULL);
+INSERT INTO seen VALUES ('u1', 'web1', 'set:web', 7, 12);
+INSERT INTO schedule VALUES (1, 5, 2.5, '["web1"]', 'waiting', 'alice', '');
+PRAGMA user_version = 1;
+"""
+
+
+def shape(file):
+    """Every table of ours: its strictness, and its columns in their order with type and key."""
+    with closing(sqlite3.connect(file)) as database:
+        tables = database.execute("PRAGMA table_list").fetchall()
+        return {
+            name: (strict, database.execute(f"PRAGMA table_info({name})").fetchall())
+            for _, name, _, _, _, strict in tables
+            if not name.startswith(("sqlite_", "alembic_"))
+        }
+
+
+def test_a_store_of_an_earlier_harness_is_taken_over(tmp_path):
+    """Its events, incarnations and schedule are there, and it goes on from them."""
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        database.executescript(VERSION_1)
+    for _ in range(2):  # taken over, then opened again
+        with Store(tmp_path) as store:
+            assert [guest.name for guest in store.members()] == ["web1"]
+            assert incarnation(store, "set:web") == 7
+            (event,) = store.events(State.SCHEDULED)
+            assert (event.event.resources, event.announced_ns) == (("web1",), 11)
+            assert [one.command for one in scheduled(store)] == [("web1",)]
+            assert [poll.at_ns for poll in store.seen("set:web", 0)] == [12]
+    with Store(tmp_path) as store:
+        store.start(["E1"])
+        assert incarnation(store, "set:web") == 8
+
+
+def test_a_new_store_is_made_as_an_earlier_one_was(tmp_path):
+    """Table by table; the code's own tables, too; and an earlier harness still opens it."""
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+        database.executescript(VERSION_1)
+    Store(tmp_path).close()
+    made = shape(tmp_path / "events.db")
+    old = shape(tmp_path / "old.db")
+    assert made.keys() == old.keys()
+    for name, (strict, columns) in old.items():
+        assert made[name][0] == strict
+        # Names, types and keys; a key may say NOT NULL besides.
+        assert [(c[1], c[2], bool(c[5])) for c in made[name][1]] == [
+            (c[1], c[2], bool(c[5])) for c in columns
+        ]
+        table = metadata.tables[name]
+        assert [(c.name, c.primary_key) for c in table.columns] == [
+            (c[1], bool(c[5])) for c in columns
+        ]
+        assert {c.name for c in table.columns if not c.nullable and not c.primary_key} == {
+            c[1] for c in made[name][1] if c[3] and not c[5]
+        }
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_store_that_is_opened_ends_no_lock_of_another_in_this_process(tmp_path):
+    """SQLite's locks are the process's: a reader goes on seeing what other processes write."""
+    code = "import sys; from pathlib import Path; from harness.events.store import Store\n"
+    code += "from harness.events.schema import Member\n"
+    code += "with Store(Path(sys.argv[1])) as s: s.enrol([Member(sys.argv[2], 'n', 's')])"
+    with Store(tmp_path) as reader:
+        assert reader.members() == []
+        Store(tmp_path).close()
+        for uuid in ("a", "b"):
+            before = reader.version()
+            subprocess.run([sys.executable, "-c", code, tmp_path, uuid], check=True, timeout=60)
+            assert reader.version() != before
+            assert uuid in [guest.uuid for guest in reader.members()]
 
 
 def test_it_is_nobody_elses_business(store):

@@ -1,35 +1,74 @@
-"""One maintenance for programs of ours: connect, plan, carry out; nothing is printed."""
+"""The one way in for programs: plan, maintain, recover, read and correct clocks.
+
+Nothing here prints, and nothing ends the process. Durations are float seconds (``_s``), points in
+time integer nanoseconds since 1970 (``_ns``), offsets guest − host in seconds: negative is slow.
+Outcomes are values; exceptions are leaves of :class:`harness.core.errors.HarnessError`, whose
+``exit_code`` is that of the command line. One call at a time in one process; any thread, but only
+the main thread's calls notice signals. ``docs/api.md`` has examples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.core.extras import require
+from harness.core import paths
+from harness.core.config import Loaded, load
+from harness.core.errors import ConfigError, HarnessError
 from harness.core.settings import Config
-from harness.core.timebase import Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
-from harness.maintenance.notice import Notice
-from harness.maintenance.plan import Plan, make_plan
+from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer, silent
-from harness.updates.command import check_program
-from harness.updates.expected import learn
-from harness.updates.protocol import HostUpdate, Site
-from harness.updates.registry import make
+from harness.updates.protocol import HostUpdate
+from harness.updates.registry import FULL_CONFIG
 
-if TYPE_CHECKING:
-    from harness.maintenance.run import Finished
+if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
+    from harness.maintenance.clocks import ClockReport
+    from harness.maintenance.recovery_record import Recovered
+    from harness.maintenance.run import Finished, Guarding
+    from harness.results.folder import RunFolder
 
-Connect = Callable[[Config], AbstractContextManager[Hypervisor]]
+__all__ = [
+    "Backend",
+    "Planned",
+    "correct_clocks",
+    "load_config",
+    "maintain",
+    "plan",
+    "read_clocks",
+    "recover",
+]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How the host and its guests are reached; tests hand fakes in (``harness.testing``)."""
+
+    connect: Callable[[Config], AbstractContextManager[Hypervisor]]
+    """Opens a connection to the hypervisor for the time of a ``with``; raises HarnessError."""
+    connector: Connector
+    """Opens the guests' shells."""
+    clock: Clock = SYSTEM_CLOCK
+    guardian: Guarding = Guardian
+    """Starts the second process, which resumes guests if this one dies."""
+
+    @classmethod
+    def real(cls) -> Backend:
+        """Return libvirt at the configuration's URI, guests by SSH, and this machine's clock."""
+        from harness.guest.connector import SshConnector  # loads paramiko
+
+        return cls(_libvirt, SshConnector())
 
 
 @contextmanager
-def connected(config: Config) -> Iterator[Hypervisor]:
-    """A connection to the host's libvirt for the time of a ``with``. Raises HarnessError."""
-    # Here, not above: `harness --help` should not have to load libvirt.
+def _libvirt(config: Config) -> Iterator[Hypervisor]:
     from harness.host.driver import LibvirtHypervisor
 
     hypervisor = LibvirtHypervisor.open(config.uri, Deadline.after(config.prepare_timeout_s))
@@ -39,114 +78,257 @@ def connected(config: Config) -> Iterator[Hypervisor]:
         hypervisor.close()
 
 
-def ssh() -> Connector:
-    """Return what opens the shells of real guests: SSH, as harness.toml and the user say."""
-    from harness.guest.connector import SshConnector  # loads paramiko, which no --help should
+@dataclass(frozen=True)
+class Planned:
+    """What ``plan`` returns."""
 
-    return SshConnector()
-
-
-def make_update(config: Config, folder: Path) -> HostUpdate:
-    """The update that the configuration asks for. Raises ConfigError.
-
-    Where nothing says how long it should take, earlier runs in ``folder`` (the state folder) do.
-    """
-    section = config.update
-    earlier = learn(folder, section) if section.expected_s is None else None
-    return make(section, Site(config.uri, folder, earlier))
-
-
-def survey(
-    config: Config, names: Sequence[str], hypervisor: Hypervisor, update: HostUpdate
-) -> Plan:
-    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
-
-    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
-    or HypervisorError for everything that can be known to be wrong by now.
-    """
-    update.check()
-    for own in config.checks.own:
-        check_program(own.command, f"checks.own[{own.name}].command")
-    deadline = Deadline.after(config.prepare_timeout_s)
-    wanted = list(names) or [guest.name for guest in config.guest]
-    chosen = [hypervisor.find(name, deadline) for name in wanted]
-    uuids = {guest.uuid for guest in chosen}
-    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
-    return make_plan(config, chosen, update, others=others)
+    plan: Plan
+    """Update domains in the order in which they would be done, and warnings."""
+    update: HostUpdate
+    """The update that would be applied, with its scope and expected duration."""
 
 
 @contextmanager
-def announcement(
-    config: Config,
-    update: HostUpdate,
-    hypervisor: Hypervisor,
+def _unobserved(plan: Plan) -> Iterator[Observer]:
+    yield silent
+
+
+def load_config(
+    file: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
-    state_dir: Path,
-    config_file: Path | None = None,
-    not_before_ns: int = 0,
-) -> Iterator[Notice | None]:
-    """How guests are told, with a server that answers them; None if they are not to be told.
+    environment: Mapping[str, str] | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Loaded:
+    """Return the configuration in force, found and laid over as the command line does it.
 
-    ``config_file`` is for the server, ``not_before_ns`` the earliest pause in ns since 1970.
+    Args:
+        file: The configuration file; None: ``./harness.toml``, else the user's, else the
+            system's, else that of a lab that is up, else defaults only.
+        settings: Dotted keys of harness.toml that go before everything else; None values are
+            left out. ``{"budget_s": 10.0, "clock.correct": False}``
+        environment: ``HARNESS_…`` variables, laid between ``file`` and ``settings``; None: those
+            of this process.
+        tell: Called with one line if the configuration is that of a lab.
+
+    Raises:
+        ConfigError: It cannot be read, or a value in it is not valid.
     """
-    settings = config.events
-    if settings.notice_s is None:
-        yield None
-        return
-    require("events", "telling guests of a pause")
-    from harness.events.announcer import EventNotice
-    from harness.events.service import served
-    from harness.events.store import Store
+    found = file or next((path for path in paths.config_files() if _is_there(path)), None)
+    if found is None:
+        from harness.lab.state import lab_config_file  # loads libvirt
 
-    where = ["--address", settings.address, "--port", str(settings.port)]
-    file = ["--config", str(config_file)] if config_file else []
-    with (
-        Store(state_dir) as store,
-        served(state_dir, [*file, "--uri", config.uri, *where]) as service,
-    ):
-        yield EventNotice(
-            store,
-            config,
-            hypervisor,
-            duration_s=update.expected_s,
-            not_before_ns=not_before_ns,
-            keep_served=service.ensure,
-        )
+        found = lab_config_file()
+        if found is not None:
+            tell(f"using the configuration of the lab that is up: {found}")
+    known = os.environ if environment is None else environment
+    return load(found, environment=known, flags=settings or {}, model=FULL_CONFIG)
 
 
-def rehearse(
+def _is_there(path: Path) -> bool:
+    """Raises ConfigError where we may not look: what is there may be what matters."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        message = f"cannot be looked for: {error.strerror}"
+        raise ConfigError(message, file=path, hint="name the file to use: -c FILE") from error
+
+
+def plan(
     config: Config,
-    guests: Sequence[str],
+    guests: Sequence[str] = (),
     *,
-    state_dir: Path,
-    config_file: Path | None = None,
-    label: str = "run",
-    observer: Observer = silent,
-    connect: Connect = connected,
-    connector: Connector | None = None,
-) -> Finished:
-    """Carry out one maintenance of ``guests`` (none: those of the configuration).
+    state_dir: Path | None = None,
+    backend: Backend | None = None,
+) -> Planned:
+    """Return the update domains of a maintenance and their order; changes nothing.
 
-    Raises a HarnessError for what fails before there is a run; whatever ends the run later is in
-    the result.
+    Args:
+        config: As ``load_config(...).config``.
+        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        state_dir: Where earlier runs are, from whose durations an update's is expected; None:
+            that of the command line.
+        backend: None: libvirt and SSH.
+
+    Raises:
+        UsageError: What is asked for cannot be done safely, or makes no sense (ConfigError,
+            PlanError, …).
+        HypervisorError: The hypervisor does not answer, a guest is not there or not running.
     """
-    from harness.maintenance.run import run
+    backend = backend or Backend.real()
+    with _surveyed(config, guests, state_dir or paths.state_dir(), backend) as (planned, _):
+        return planned
+
+
+@contextmanager
+def _surveyed(
+    config: Config, guests: Sequence[str], state_dir: Path, backend: Backend
+) -> Iterator[tuple[Planned, Hypervisor]]:
+    from harness.maintenance.survey import survey
+    from harness.updates.configured import make_update
 
     update = make_update(config, state_dir)
-    with connect(config) as hypervisor:
-        plan = survey(config, guests, hypervisor, update)
+    with backend.connect(config) as hypervisor:
+        found = survey(config, guests, hypervisor, update, backend.clock)
+        yield Planned(found, update), hypervisor
+
+
+def maintain(
+    config: Config,
+    guests: Sequence[str] = (),
+    *,
+    state_dir: Path | None = None,
+    config_file: Path | None = None,
+    not_before_ns: int = 0,
+    label: str = "run",
+    observe: Callable[[Plan], AbstractContextManager[Observer]] = _unobserved,
+    backend: Backend | None = None,
+) -> Finished:
+    """Carry out one maintenance: pause, update the host, resume, correct clocks, check.
+
+    Args:
+        config: As ``load_config(...).config``.
+        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        state_dir: Where the run folder is made; None: that of the command line.
+        config_file: For the process that tells guests beforehand, where one is configured.
+        not_before_ns: Earliest pause, nanoseconds since 1970; counts only with a notice.
+        label: How the run came about, for the history.
+        observe: Called with the plan before anything is touched; its context manager gives an
+            observer, called with a step each, never while guests are paused.
+        backend: None: libvirt and SSH.
+
+    Returns:
+        The record (``run.json``), the run folder, and the HarnessError that ended the run early,
+        None if none did; GuestStranded there means that a guest is still paused. A broken promise
+        is an outcome in the record, no error.
+
+    Raises:
+        HarnessError: What fails before there is a run; no guest was paused.
+    """
+    from harness.events.announcement import announcement
+    from harness.maintenance.run import run
+
+    backend = backend or Backend.real()
+    state_dir = state_dir or paths.state_dir()
+    with _surveyed(config, guests, state_dir, backend) as (planned, hypervisor):
         told = announcement(
-            config, update, hypervisor, state_dir=state_dir, config_file=config_file
+            config,
+            planned.update,
+            hypervisor,
+            state_dir=state_dir,
+            config_file=config_file,
+            not_before_ns=not_before_ns,
         )
-        with told as notice:
+        with observe(planned.plan) as observer, told as notice:
             return run(
                 config,
-                plan,
-                update,
+                planned.plan,
+                planned.update,
                 hypervisor,
-                connector or ssh(),
+                backend.connector,
                 state_dir=state_dir,
                 observer=observer,
                 notice=notice,
                 label=label,
+                clock=backend.clock,
+                guardian=backend.guardian,
             )
+
+
+def recover(
+    state_dir: Path | None = None,
+    *,
+    config_file: Path | None = None,
+    uri: str | None = None,
+    dry_run: bool = False,
+    backend: Backend | None = None,
+) -> tuple[Recovered, ...]:
+    """Finish every dead run: resume what it left paused, correct clocks, complete its record.
+
+    Safe to call at any time, and again. Only guests that a run's own journal says it paused are
+    resumed.
+
+    Args:
+        state_dir: Where the run folders are; None: that of the command line.
+        config_file: Used instead of the configuration in each run folder.
+        uri: libvirt connection, used instead of that in the configuration.
+        dry_run: Only say what would be done.
+        backend: None: libvirt and SSH.
+
+    Returns:
+        What became of each dead run, guest by guest; ``stranded`` names guests that are still
+        paused, ``error`` is why a run could not be finished. Nothing is raised for a run: one that
+        cannot be finished keeps no guest from the others.
+
+    Raises:
+        InfrastructureError: The state folder cannot be read.
+    """
+    from harness.results.unfinished import dead_runs
+
+    backend = backend or Backend.real()
+    found = dead_runs(state_dir or paths.state_dir())
+    return tuple(_recover(folder, config_file, uri, dry_run, backend) for folder in found)
+
+
+def _recover(
+    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool, backend: Backend
+) -> Recovered:
+    from harness.maintenance import recover as recovery
+    from harness.maintenance.recovery_record import Recovered
+
+    try:
+        config = load_config(config_file).config if config_file else folder.config()
+        if uri is not None:
+            config = config.model_copy(update={"uri": uri})
+        with backend.connect(config) as hypervisor:
+            if dry_run:
+                deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
+                return Recovered(folder, recovery.assess(folder, hypervisor, deadline))
+            return recovery.recover(
+                folder, hypervisor, backend.connector, config=config, clock=backend.clock
+            )
+    except HarnessError as error:
+        return Recovered(folder, error=error)
+
+
+def read_clocks(
+    config: Config, guests: Sequence[str] = (), *, backend: Backend | None = None
+) -> tuple[ClockReport, ...]:
+    """Measure the clocks of running guests against the host's; no guest is paused.
+
+    Args:
+        config: ``clock.*`` says how many samples, which tolerance, and how long to watch.
+        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        backend: None: libvirt and SSH.
+
+    Returns:
+        One outcome a guest, in that order; ERROR with ``problem`` for one that cannot be read.
+
+    Raises:
+        HypervisorError: The hypervisor does not answer, or a guest is not there.
+    """
+    return _clocks(config, guests, backend, correct=False)
+
+
+def correct_clocks(
+    config: Config, guests: Sequence[str] = (), *, backend: Backend | None = None
+) -> tuple[ClockReport, ...]:
+    """Set the clocks of running guests to the host's and measure again; no guest is paused.
+
+    As ``read_clocks``; a clock is corrected only by ``clock.methods``, and set back only with
+    ``clock.allow_backward``.
+    """
+    return _clocks(config, guests, backend, correct=True)
+
+
+def _clocks(
+    config: Config, guests: Sequence[str], backend: Backend | None, *, correct: bool
+) -> tuple[ClockReport, ...]:
+    from harness.maintenance.clocks import settle_clocks
+
+    backend = backend or Backend.real()
+    names = list(guests) or [guest.name for guest in config.guest]
+    with backend.connect(config) as hypervisor:
+        return settle_clocks(
+            config, names, hypervisor, backend.connector, backend.clock, correct=correct
+        )

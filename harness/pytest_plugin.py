@@ -17,6 +17,7 @@ What this machine lacks skips the test with the reason; capabilities named in ``
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,16 @@ def harness_config(_harness_loaded: Loaded) -> Config:
 
 @pytest.fixture(scope="session")
 def _harness_loaded(pytestconfig: pytest.Config) -> Loaded:
-    from harness.cli.commands.common import load_config
+    from harness import api
 
     given = pytestconfig.getoption("--harness-config")
-    return load_config(Path(given) if given else None, {})
+    return api.load_config(Path(given) if given else None, tell=_say)
+
+
+def _say(line: str) -> None:
+    from harness.results.report.spoken import printable
+
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +158,7 @@ def maintenance(
 
         config = _changed(harness_config, update, budget_s, settings or {})
         try:
-            finished = api.rehearse(
+            finished = api.maintain(
                 config,
                 guests,
                 state_dir=harness_state_dir,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from harness.api import Backend
 from harness.core.errors import HarnessError
 from harness.core.fanout import fan_out
 from harness.core.settings import Config
@@ -17,7 +19,6 @@ from harness.core.timebase import Deadline
 from harness.events.sockets import carriers, how_to_add
 from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
-from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.session import GuestSession, Login
@@ -46,7 +47,7 @@ class Finding:
     mend: str = ""
 
 
-def examine(config: Config, state_dir: Path, connector: Connector) -> Iterator[Finding]:
+def examine(config: Config, state_dir: Path, backend: Backend | None = None) -> Iterator[Finding]:
     """Look at this box and at the configured guests; never raises for what it finds."""
     deadline = Deadline.after(config.prepare_timeout_s)
     yield from _accelerator(config)
@@ -54,15 +55,14 @@ def examine(config: Config, state_dir: Path, connector: Connector) -> Iterator[F
     for folder in dead_runs(state_dir):
         detail = f"{folder.run_id} came to no good end; guests may be paused, clocks may be slow"
         yield Finding("dead run", Level.PROBLEM, detail, "harness recover")
-    try:
-        hypervisor = LibvirtHypervisor.open(config.uri, deadline)
-    except HarnessError as error:
-        yield _problem("libvirt", error)
-        return
-    try:
-        yield from _guests(config, hypervisor, connector, deadline)
-    finally:
-        hypervisor.close()
+    backend = backend or Backend.real()
+    with ExitStack() as stack:
+        try:
+            hypervisor = stack.enter_context(backend.connect(config))
+        except HarnessError as error:
+            yield _problem("libvirt", error)
+            return
+        yield from _guests(config, hypervisor, backend.connector, deadline)
 
 
 def _problem(name: str, error: HarnessError) -> Finding:

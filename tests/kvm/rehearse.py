@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.api import make_update
 from harness.core.config import load
 from harness.core.errors import UpdateFailed, UsageError
 from harness.core.paths import state_dir
 from harness.core.timebase import Deadline
+from harness.updates.configured import make_update
 from harness.updates.protocol import HostUpdate, UpdateContext
 from harness.updates.registry import FULL_CONFIG
 

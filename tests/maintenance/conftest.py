@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from harness import api
 from harness.core.config import load
 from harness.core.records import GuestRecord, RunRecord
 from harness.core.settings import Config
 from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.progress import Step
 from harness.maintenance.run import Finished, run
+from harness.maintenance.survey import survey
 from harness.results.journal import FILE_NAME, read
 from harness.testing.connector import FakeConnector
 from harness.testing.guard import FakeGuard, guardian_thread
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
+from harness.updates.configured import make_update
 from harness.updates.registry import FULL_CONFIG
 
 #: Checks that need nothing but clocks, boot ids, kernel logs and processes: they take no time.
@@ -58,9 +59,9 @@ class House:
     def maintain(self, *names: str, update=None, notice=None, guardian=None, **changes) -> Finished:
         """A whole maintenance of all guests, or of ``names``."""
         config = self.config(**changes)
-        update = update or api.make_update(config, self.state_dir)
+        update = update or make_update(config, self.state_dir)
         names = names or tuple(guest.name for guest in self.guests)
-        plan = api.survey(config, names, self.host, update)
+        plan = survey(config, names, self.host, update)
         return run(
             config,
             plan,

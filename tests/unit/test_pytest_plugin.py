@@ -17,7 +17,7 @@ from harness.testing.runs import a_folder, a_guest, a_run
 
 @pytest.fixture(autouse=True)
 def faked(tmp_path, monkeypatch):
-    def rehearse(config, guests, *, state_dir, config_file, label):
+    def maintain(config, guests, *, state_dir, config_file, label):
         if guests == ("away",):
             raise ConnectionLost("no connection", operation="opening")
         if guests == ("web1x",):
@@ -27,11 +27,11 @@ def faked(tmp_path, monkeypatch):
         record = a_run(*(a_guest(name) for name in guests))
         record = record.model_copy(update={"budget_s": config.budget_s})
         error = GuestStranded(["stuck"]) if guests == ("stuck",) else None
-        rehearse.config = config
+        maintain.config = config
         return SimpleNamespace(record=record, folder=a_folder(tmp_path, record), error=error)
-    monkeypatch.setattr(api, "rehearse", rehearse)
+    monkeypatch.setattr(api, "maintain", maintain)
     monkeypatch.setattr(publish, "finish", lambda folder: ["a warning"])
-    return rehearse
+    return maintain
 """
 
 

@@ -97,6 +97,21 @@ WALLS = {
         within=("harness.maintenance.pause.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
+    "the pytest plugin knows no command line": Wall(
+        banned=("harness.cli",),
+        within=("harness.pytest_plugin",),
+        breach="from harness.cli.commands.common import load_config",
+    ),
+    "the lab is known to api.py and to its own commands": Wall(
+        banned=("harness.lab",),
+        but=(
+            "harness.api",
+            "harness.lab",
+            "harness.cli.commands.lab",
+            "harness.cli.commands.lab_box",
+        ),
+        breach="from harness.lab.state import lab_config_file",
+    ),
     "how a guest's shell is opened is handed down from api.py": Wall(
         banned=("harness.guest.shell", "harness.guest.connector", "harness.guest.access"),
         but=("harness.api", "harness.guest", "harness.testing"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -15,20 +14,17 @@ from harness.cli.commands.common import (
     connection_options,
     duration_option,
     err,
-    hypervisor,
     json_option,
     load_config,
     out,
     print_json,
     show_config,
 )
-from harness.core.records import EXIT_CODES, ClockReading, Outcome
-from harness.core.settings import Config
-from harness.core.timebase import Deadline
+from harness.core.records import EXIT_CODES, Outcome
 from harness.results.report.words import STYLES, duration, offset, printable
 
-#: For what a guest does after its own deadline.
-_SLACK_S = 2.0
+if TYPE_CHECKING:
+    from harness.maintenance.clocks import ClockReport
 
 
 @click.group()
@@ -75,9 +71,6 @@ def correct(ctx: click.Context, /, as_json: bool, dry_run: bool, **options: Any)
     ctx.exit(_each(options, as_json, mend=not dry_run))
 
 
-Row = dict[str, Any]
-
-
 def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
     """Tend every guest at once; print a row each; the worst outcome's exit code."""
     loaded = load_config(
@@ -95,71 +88,47 @@ def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
     if options["show_config"]:
         show_config(loaded, as_json)
         return 0
-    rows = _rows(loaded.config, options["guests"], mend=mend)
+    from harness import api
+
+    settle = api.correct_clocks if mend else api.read_clocks
+    outcomes = settle(loaded.config, options["guests"])
     if as_json:
-        print_json({"guests": rows})
+        print_json({"guests": [one.model_dump(mode="json") for one in outcomes]})
     else:
-        _print(rows)
-    return EXIT_CODES[Outcome.worst(Outcome(row["outcome"]) for row in rows)]
+        _print(outcomes)
+    return EXIT_CODES[Outcome.worst(one.outcome for one in outcomes)]
 
 
-def _rows(config: Config, names: tuple[str, ...], *, mend: bool) -> list[Row]:
-    """A row for every guest, also for one that could not be read. Raises GuestNotFound."""
-    from harness.api import ssh
-    from harness.core.fanout import errors, fan_out
-    from harness.maintenance.guest_clock import lost, tend
-
-    deadline = Deadline.after(config.prepare_timeout_s + config.clock.watch_s)
-    with hypervisor(config) as host:
-        infos = [host.find(name, deadline) for name in names]
-        calls = {
-            info.name: partial(tend, info, config, host, ssh(), deadline, mend=mend)
-            for info in infos
-        }
-        until = Deadline.after(deadline.limit_s + _SLACK_S)
-        answers = fan_out(calls, until, what="measuring the clock")
-    failed = errors(answers)
-    return [
-        lost(name, config, failed[name]) if name in failed else answer.get()
-        for name, answer in answers.items()
-    ]
-
-
-def _print(rows: list[Row]) -> None:
+def _print(outcomes: Sequence[ClockReport]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("guest", "clock", "now", "allowed", "corrected by", "outcome"):
         table.add_column(column)
-    for row in rows:
-        outcome = Outcome(row["outcome"])
-        allowed = row["tolerance_s"]
+    for one in outcomes:
+        allowed = one.tolerance_s
         table.add_row(
-            Text(printable(row["name"])),
-            offset(_reading(row["before"])),
-            offset(_reading(row["after"])),
+            Text(printable(one.name)),
+            offset(one.before),
+            offset(one.after),
             "–" if allowed is None else f"± {allowed * 1000:g} ms",
-            row["method"] or "–",
-            Text(outcome.value.upper(), style=STYLES[outcome]),
+            one.method or "–",
+            Text(one.outcome.value.upper(), style=STYLES[one.outcome]),
         )
     out().print(table)
-    for row in rows:
-        for words in _remarks(row):
-            out().print(Text(printable(f"{row['name']}: {words}")), soft_wrap=True)
-    if any(row.get("host_synchronised") is False for row in rows):
+    for one in outcomes:
+        for words in _remarks(one):
+            out().print(Text(printable(f"{one.name}: {words}")), soft_wrap=True)
+    if any(one.host_synchronised is False for one in outcomes):
         err().print("the host's own clock is not synchronised", style="yellow")
 
 
-def _reading(fields: Row | None) -> ClockReading | None:
-    return ClockReading(**fields) if fields else None
-
-
-def _remarks(row: Row) -> list[str]:
+def _remarks(one: ClockReport) -> list[str]:
     """What a person should know beyond the figures."""
-    remarks = [row["problem"]] if row["problem"] else []
-    if row.get("guest_agent_agrees") is False:
-        apart = duration(row["guest_agent_disagreement_s"])
+    remarks = [one.problem] if one.problem else []
+    if one.guest_agent_agrees is False and one.guest_agent_disagreement_s is not None:
+        apart = duration(one.guest_agent_disagreement_s)
         remarks.append(f"the guest agent tells another time, by {apart}")
-    watch = row.get("watch")
-    if watch and watch["drift_ppm"] is not None:
-        rate, sure = watch["drift_ppm"], watch["drift_uncertainty_ppm"]
-        remarks.append(f"watched {watch['duration_s']:g} s: drift {rate:+.0f} ± {sure:.0f} ppm")
+    watch = one.watch
+    if watch and watch.drift_ppm is not None and watch.drift_uncertainty_ppm is not None:
+        rate, sure = watch.drift_ppm, watch.drift_uncertainty_ppm
+        remarks.append(f"watched {watch.duration_s:g} s: drift {rate:+.0f} ± {sure:.0f} ppm")
     return remarks

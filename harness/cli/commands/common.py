@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,14 +15,11 @@ import click
 
 from harness.core.durations import parse as parse_duration
 from harness.core.errors import ConfigError
-from harness.core.paths import config_files
 
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
 
     from harness.core.config import Loaded
-    from harness.core.settings import Config
-    from harness.host.protocol import Hypervisor
 
 _FILE_WIDTH = 120
 
@@ -114,32 +111,10 @@ def print_json(result: Any) -> None:
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
-    """The configuration in force. Raises ConfigError."""
-    from harness.core.config import load
-    from harness.lab.state import lab_config_file  # loads libvirt, which no --help should
-    from harness.updates.registry import FULL_CONFIG
+    """Return the configuration in force. Raises ConfigError."""
+    from harness import api
 
-    found = file or next((path for path in config_files() if _is_there(path)), None)
-    if found is None and (lab := lab_config_file()) is not None:
-        say(f"using the configuration of the lab that is up: {lab}")
-        found = lab
-    return load(found, environment=os.environ, flags=flags, model=FULL_CONFIG)
-
-
-def _is_there(path: Path) -> bool:
-    """Raises ConfigError where we may not look: what is there may be what matters."""
-    try:
-        return path.is_file()
-    except OSError as error:
-        message = f"cannot be looked for: {error.strerror}"
-        raise ConfigError(message, file=path, hint="name the file to use: -c FILE") from error
-
-
-def hypervisor(config: Config) -> AbstractContextManager[Hypervisor]:
-    """A connection to the host's libvirt for the time of a ``with``."""
-    from harness.api import connected
-
-    return connected(config)
+    return api.load_config(file, flags, tell=say)
 
 
 def show_config(loaded: Loaded, as_json: bool) -> None:

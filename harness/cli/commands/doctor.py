@@ -27,14 +27,13 @@ def command(ctx: click.Context, config_file: Path | None, uri: str | None, as_js
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
-    from harness.api import ssh
     from harness.cli.doctor import Level, examine
 
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
     config = load_config(config_file, {"uri": uri}).config
     console = out()
     findings = []
-    for finding in examine(config, state_dir(), ssh()):
+    for finding in examine(config, state_dir()):
         findings.append(finding)
         if as_json:
             continue

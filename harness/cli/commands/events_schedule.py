@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import hypervisor
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
-    make_update,
     notice_options,
     seconds,
 )
@@ -61,17 +59,14 @@ def schedule(
 
     It is planned now, too, so that what cannot be done is refused to whoever asks for it.
     """
-    from harness.api import survey
+    from harness.api import plan
     from harness.core.identity import who_am_i
     from harness.events.scheduler import schedule as write_down
     from harness.events.store import Store
 
     when = _when(at, in_)
     config = load_maintenance(config_file, uri, options).config
-    update = make_update(config, state_dir())
-    with hypervisor(config) as host:
-        plan = survey(config, guests, host, update)
-    _refuse_closed(config, plan, when)
+    _refuse_closed(config, plan(config, guests).plan, when)
     notice_s = config.events.notice_s
     notice_s = (_DEFAULT_NOTICE_S if notice_s is None else notice_s) / config.events.time_scale
     flags = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.commands.common import F, connection_options, hypervisor, load_config, say
+from harness.cli.commands.common import F, connection_options, load_config, say
 from harness.core.config import Loaded
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -123,6 +123,7 @@ def serve(
 
 def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     """Who is who; everybody that is known by now is enrolled."""
+    from harness.api import Backend
     from harness.events.callers import (
         BridgeDirectory,
         Caller,
@@ -139,9 +140,11 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
             store.enrol(members.values())
         return FixedDirectory({a: Caller(m.uuid, m.name) for a, m in members.items()})
 
+    connect = Backend.real().connect
+
     def ask() -> Known:
         deadline = Deadline.after(_ASK_S)
-        with hypervisor(config) as host:
+        with connect(config) as host:
             guests, leases = host.guests(deadline), host.leases(deadline)
         with Store(state_dir()) as store:
             store.enrol(memberships(config, guests))

@@ -72,13 +72,11 @@ def command(
 
 
 def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
-    from harness.api import rehearse
+    from harness.api import maintain
     from harness.cli.experiment.tidy import write
 
     say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
-    carry_out = partial(
-        rehearse, state_dir=state_dir(), config_file=loaded.file, label="experiment"
-    )
+    carry_out = partial(maintain, config_file=loaded.file, label="experiment")
     error = experiment.conduct(loaded.config, carry_out, say)
     files, warnings = write(experiment)
     for warning in warnings:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from harness.api import make_update as make_update
 from harness.cli.commands.common import F, connection_options, load_config, words
 from harness.core.config import Loaded
 from harness.core.durations import parse

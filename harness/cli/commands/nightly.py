@@ -68,17 +68,15 @@ def command(
 
     After a run that is not healthy there is no other. The exit code is the loudest of all runs'.
     """
-    from harness.api import rehearse, ssh
+    from harness.api import maintain
     from harness.cli.doctor import examine
     from harness.cli.nightly import look_back, publish, spend
     from harness.results.publish import finish
 
     loaded = load_maintenance(config_file, uri, options)
     night = spend(
-        findings=examine(loaded.config, state_dir(), ssh()),
-        rehearse=partial(
-            rehearse, loaded.config, guests, state_dir=state_dir(), config_file=loaded.file
-        ),
+        findings=examine(loaded.config, state_dir()),
+        rehearse=partial(maintain, loaded.config, guests, config_file=loaded.file),
         finish=finish,
         repeat=repeat,
         say=say,

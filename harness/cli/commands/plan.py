@@ -7,13 +7,9 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import hypervisor, json_option, out, print_json, say
-from harness.cli.commands.maintenance_options import (
-    load_maintenance,
-    maintenance_options,
-    make_update,
-)
-from harness.core.paths import state_dir
+from harness import api
+from harness.cli.commands.common import json_option, out, print_json, say
+from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
@@ -40,19 +36,16 @@ def command(
 
     What cannot be done safely is refused here already, with the reason.
     """
-    from harness.api import survey
-
     config = load_maintenance(config_file, uri, options).config
-    update = make_update(config, state_dir())
-    with hypervisor(config) as host:
-        plan = survey(config, guests, host, update)
-    for warning in plan.warnings:
+    planned = api.plan(config, guests)
+    for warning in planned.plan.warnings:
         say(f"warning: {warning}")
-    print_plan(plan, config, update, as_json=as_json)
+    print_plan(planned, config, as_json=as_json)
 
 
-def print_plan(plan: Plan, config: Config, update: HostUpdate, *, as_json: bool) -> None:
+def print_plan(planned: api.Planned, config: Config, *, as_json: bool) -> None:
     """The plan on stdout, as a table or as JSON."""
+    plan, update = planned.plan, planned.update
     if as_json:
         print_json(_as_data(plan, config, update))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,19 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from harness.api import ssh
+from harness import api
 from harness.cli.commands.common import (
     connection_options,
-    hypervisor,
     json_option,
-    load_config,
     out,
     print_json,
     say,
 )
 from harness.core.errors import GuestStranded, HarnessError
-from harness.core.paths import state_dir
 from harness.core.records import EXIT_CODES, Outcome
-from harness.core.timebase import Deadline
-from harness.maintenance.recover import assess, recover
 from harness.maintenance.recovery_record import Action, Recovered, Treated
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
-from harness.results.unfinished import dead_runs
 
 
 @click.command(
@@ -62,7 +57,7 @@ def command(
     again. What it needs to know is in the run folder; -c and --uri lay over that. A run that
     cannot be finished keeps nobody from the others, and makes it exit code 3.
     """
-    found = [_finish(folder, config_file, uri, dry_run) for folder in dead_runs(state_dir())]
+    found = api.recover(config_file=config_file, uri=uri, dry_run=dry_run)
     for one in found:
         if one.error is not None:
             say(f"run {one.folder.run_id} is not finished: {one.error}")
@@ -80,23 +75,6 @@ def command(
     outcomes = [g.clock_outcome for one in found for g in one.guests if g.clock_outcome]
     outcomes += [Outcome.ERROR for one in found if one.error is not None]
     ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
-
-
-def _finish(
-    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool
-) -> Recovered:
-    """One run; that it cannot be finished keeps nobody from the others."""
-    try:
-        config = load_config(config_file, {}).config if config_file else folder.config()
-        if uri is not None:
-            config = config.model_copy(update={"uri": uri})
-        with hypervisor(config) as host:
-            if dry_run:
-                deadline = Deadline.after(config.prepare_timeout_s)
-                return Recovered(folder, assess(folder, host, deadline))
-            return recover(folder, host, ssh(), config=config)
-    except HarnessError as error:
-        return Recovered(folder, error=error)
 
 
 def _redraw(folder: RunFolder, *, page: bool) -> None:
@@ -133,7 +111,7 @@ def _guest(treated: Treated) -> dict[str, Any]:
     }
 
 
-def _print(found: list[Recovered]) -> None:
+def _print(found: Sequence[Recovered]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("run", "guest", "", "why", "clock now"):
         table.add_column(column)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.api import announcement, ssh
+from harness import api
 from harness.cli.commands.common import (
     duration_option,
     err,
-    hypervisor,
     json_option,
     out,
     print_json,
@@ -22,17 +24,14 @@ from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
-    make_update,
     notice_options,
 )
 from harness.core.config import Loaded
 from harness.core.errors import GuestStranded
 from harness.core.paths import state_dir
-from harness.host.protocol import Hypervisor
-from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan
+from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
-from harness.updates.protocol import HostUpdate
 
 if TYPE_CHECKING:
     from harness.maintenance.run import Finished
@@ -113,29 +112,21 @@ def maintain(
     report: bool = True,
 ) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
-    from harness.api import survey
+    if dry_run:
+        from harness.cli.commands.plan import print_plan
 
-    config = loaded.config
-    update = make_update(config, state_dir())
-    with hypervisor(config) as host:
-        plan = survey(config, guests, host, update)
-        for warning in plan.warnings:
-            say(f"warning: {warning}")
-        if dry_run:
-            from harness.cli.commands.plan import print_plan
-
-            print_plan(plan, config, update, as_json=as_json)
-            return 0
-        told = announcement(
-            config,
-            update,
-            host,
-            state_dir=state_dir(),
-            config_file=loaded.file,
-            not_before_ns=not_before_ns,
-        )
-        with told as notice:
-            finished = _carry_out(loaded, plan, update, host, notice, as_json)
+        planned = api.plan(loaded.config, guests)
+        _warn(planned.plan)
+        print_plan(planned, loaded.config, as_json=as_json)
+        return 0
+    finished = api.maintain(
+        loaded.config,
+        guests,
+        config_file=loaded.file,
+        not_before_ns=not_before_ns,
+        observe=partial(_watched, loaded.config.budget_s),
+    )
+    _print(finished, as_json)
     if report:
         _make_reports(finished)
     if finished.error is not None:
@@ -143,38 +134,32 @@ def maintain(
     return finished.record.exit_code
 
 
-def _carry_out(
-    loaded: Loaded,
-    plan: Plan,
-    update: HostUpdate,
-    host: Hypervisor,
-    notice: Notice | None,
-    as_json: bool,
-) -> Finished:
+def _warn(plan: Plan) -> None:
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+
+
+@contextmanager
+def _watched(budget_s: float, plan: Plan) -> Iterator[Observer]:
+    """Say what should be known beforehand, then show each step."""
     from harness.cli.live import watching
-    from harness.maintenance.run import run
-    from harness.results.report.table import print_run
     from harness.results.unfinished import dead_runs
 
+    _warn(plan)
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} came to no good end; finish it with: harness recover")
-    with watching(plan, loaded.config.budget_s, err()) as observer:
-        finished = run(
-            loaded.config,
-            plan,
-            update,
-            host,
-            ssh(),
-            state_dir=state_dir(),
-            observer=observer,
-            notice=notice,
-        )
+    with watching(plan, budget_s, err()) as observer:
+        yield observer
+
+
+def _print(finished: Finished, as_json: bool) -> None:
+    from harness.results.report.table import print_run
+
     with whoever_listens():
         if as_json:
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
             print_run(finished.record, out(), finished.folder.path)
-    return finished
 
 
 def _make_reports(finished: Finished) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from harness.api import survey
 from harness.checks import CHECKS
 from harness.checks.canary import Canary
 from harness.checks.custom import Ended, OwnChecks
@@ -37,6 +36,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait
 from harness.guest.facts import GuestFacts
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
+from harness.maintenance.survey import survey
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.local_shell import LocalShell
 from harness.updates.stand_in import StandInSettings, StandInUpdate

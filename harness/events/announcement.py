@@ -1,0 +1,52 @@
+"""How the guests of one maintenance are told of it, where they are to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.core.extras import require
+from harness.core.settings import Config
+from harness.host.protocol import Hypervisor
+from harness.maintenance.notice import Notice
+from harness.updates.protocol import HostUpdate
+
+
+@contextmanager
+def announcement(
+    config: Config,
+    update: HostUpdate,
+    hypervisor: Hypervisor,
+    *,
+    state_dir: Path,
+    config_file: Path | None = None,
+    not_before_ns: int = 0,
+) -> Iterator[Notice | None]:
+    """How guests are told, with a server that answers them; None if they are not to be told.
+
+    ``config_file`` is for the server, ``not_before_ns`` the earliest pause in ns since 1970.
+    """
+    settings = config.events
+    if settings.notice_s is None:
+        yield None
+        return
+    require("events", "telling guests of a pause")
+    from harness.events.announcer import EventNotice
+    from harness.events.service import served
+    from harness.events.store import Store
+
+    where = ["--address", settings.address, "--port", str(settings.port)]
+    file = ["--config", str(config_file)] if config_file else []
+    with (
+        Store(state_dir) as store,
+        served(state_dir, [*file, "--uri", config.uri, *where]) as service,
+    ):
+        yield EventNotice(
+            store,
+            config,
+            hypervisor,
+            duration_s=update.expected_s,
+            not_before_ns=not_before_ns,
+            keep_served=service.ensure,
+        )

@@ -1,0 +1,35 @@
+"""What is there on the host, turned into a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.protocol import Hypervisor
+from harness.maintenance.plan import Plan, make_plan
+from harness.updates.command import check_program
+from harness.updates.protocol import HostUpdate
+
+
+def survey(
+    config: Config,
+    names: Sequence[str],
+    hypervisor: Hypervisor,
+    update: HostUpdate,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Plan:
+    """Ask the hypervisor about the guests and plan their maintenance; changes nothing.
+
+    ``names``: the guests to maintain; empty means those of the configuration. Raises UsageError
+    or HypervisorError for everything that can be known to be wrong by now.
+    """
+    update.check()
+    for own in config.checks.own:
+        check_program(own.command, f"checks.own[{own.name}].command")
+    deadline = Deadline.after(config.prepare_timeout_s, clock)
+    wanted = list(names) or [guest.name for guest in config.guest]
+    chosen = [hypervisor.find(name, deadline) for name in wanted]
+    uuids = {guest.uuid for guest in chosen}
+    others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
+    return make_plan(config, chosen, update, others=others)

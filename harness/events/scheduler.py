@@ -6,10 +6,8 @@ started; if it had, when the run has been recovered, because its removal tells g
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from harness.core.errors import EventError, JournalError
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
+from harness.events.order import Order
 from harness.events.schema import schedules
 from harness.events.store import Store
 from harness.results.journal import FILE_NAME, in_use
@@ -37,19 +36,16 @@ class Scheduled:
     number: int
     start_ns: int
     notice_s: float
-    command: tuple[str, ...]
-    """The arguments of ``harness run``."""
+    order: Order
     state: str
     made_by: str
     detail: str
 
 
-def schedule(
-    store: Store, start_ns: int, notice_s: float, command: Sequence[str], made_by: str
-) -> int:
+def schedule(store: Store, start_ns: int, notice_s: float, order: Order, made_by: str) -> int:
     """Write down a maintenance for a server to carry out; returns its number."""
     with store.changing() as db:
-        row = {"start_ns": start_ns, "notice_s": notice_s, "command": json.dumps(command)}
+        row = {"start_ns": start_ns, "notice_s": notice_s, "command": order.as_json()}
         done = db.execute(sa.insert(schedules).values(**row, state="waiting", made_by=made_by))
         return int(done.lastrowid)
 
@@ -61,7 +57,16 @@ def scheduled(store: Store) -> list[Scheduled]:
 
 
 def _scheduled(row: sa.RowMapping) -> Scheduled:
-    return Scheduled(**{**row, "command": tuple(json.loads(row["command"]))})
+    values = dict(row)
+    return Scheduled(order=Order.read(values.pop("command")), **values)
+
+
+def find_scheduled(store: Store, number: int) -> Scheduled:
+    """Return one scheduled maintenance. Raises EventError if there is none of that number."""
+    found = next((one for one in scheduled(store) if one.number == number), None)
+    if found is None:
+        raise EventError(f"no scheduled maintenance #{number}", hint="harness events list --all")
+    return found
 
 
 def move(store: Store, number: int, before: str, after: str, detail: str = "") -> bool:
@@ -103,8 +108,8 @@ class Caretaker:
 
     def _begin(self, one: Scheduled) -> None:
         config = ["--config", str(self._config_file)] if self._config_file else []
-        times = ["--notify", f"{one.notice_s}s", "--not-before", str(one.start_ns)]
-        command = [sys.executable, "-m", "harness", "run", *config, *times, *one.command]
+        which = ["--scheduled", str(one.number)]  # the run reads what it is to do from the store
+        command = [sys.executable, "-m", "harness", "run", *config, *which]
         log = self._state_dir / f"scheduled-{one.number}.log"
         with open(log, "ab") as output:
             self._running[one.number] = subprocess.Popen(

@@ -19,6 +19,7 @@ from harness.core.timebase import SYSTEM_CLOCK
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
+    from harness.events.scheduler import Scheduled
     from harness.events.schema import Stored
     from harness.events.store import Store
 
@@ -67,14 +68,24 @@ def list_(everything: bool, as_json: bool) -> None:
         later = [one for one in scheduled(store) if everything or one.state == "waiting"]
     if as_json:
         print_json(
-            {"events": [_as_data(one) for one in events], "scheduled": [vars(s) for s in later]}
+            {
+                "events": [_as_data(one) for one in events],
+                "scheduled": [_scheduled(s) for s in later],
+            }
         )
         return
     columns = ("event", "state", "type", "guests", "update domain", "not before", "approved by")
     _print_table(columns, [_row(one) for one in events])
     if later:
-        rows = [(f"#{s.number}", s.state, _time(s.start_ns), " ".join(s.command)) for s in later]
+        rows = [
+            (f"#{s.number}", s.state, _time(s.start_ns), " ".join(s.order.words())) for s in later
+        ]
         _print_table(("scheduled", "state", "not before", "harness run"), rows)
+
+
+def _scheduled(one: Scheduled) -> dict[str, Any]:
+    order = {"command": one.order.words(), **vars(one.order)}
+    return {**{key: value for key, value in vars(one).items() if key != "order"}, **order}
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

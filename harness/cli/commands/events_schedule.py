@@ -11,6 +11,7 @@ import click
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
+    maintenance_settings,
     notice_options,
     seconds,
 )
@@ -22,18 +23,6 @@ from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
 
 _DEFAULT_NOTICE_S = 900.0
-#: Option of ``schedule`` → the same of ``run``, whose work it will be.
-_FLAGS = {
-    "update": "--update",
-    "kind": "--kind",
-    "scope": "--scope",
-    "expected_s": "--expected",
-    "duration_s": "--duration",
-    "budget_s": "--budget",
-    "resume_reserve_s": "--reserve",
-    "spread": "--spread",
-    "soak_s": "--soak",
-}
 
 
 @click.command(
@@ -61,6 +50,7 @@ def schedule(
     """
     from harness.api import plan
     from harness.core.identity import who_am_i
+    from harness.events.order import Order
     from harness.events.scheduler import schedule as write_down
     from harness.events.store import Store
 
@@ -69,16 +59,11 @@ def schedule(
     _refuse_closed(config, plan(config, guests).plan, when)
     notice_s = config.events.notice_s
     notice_s = (_DEFAULT_NOTICE_S if notice_s is None else notice_s) / config.events.time_scale
-    flags = [
-        word
-        for key, flag in _FLAGS.items()
-        if options.get(key) is not None
-        for word in (flag, str(options[key]))
-    ]
-    words = [*flags, "--time-scale", "1", "--uri", config.uri, "--", *guests]
+    asked = maintenance_settings(config.uri, {**options, "notify": None})
+    order = Order(guests, {**asked, "events.time_scale": 1.0})  # the notice is scaled already
     start_ns = round(when.timestamp()) * NS_PER_S
     with Store(state_dir()) as store:
-        number = write_down(store, start_ns, notice_s, words, who_am_i()["user"])
+        number = write_down(store, start_ns, notice_s, order, who_am_i()["user"])
     click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
 
 

@@ -54,6 +54,11 @@ def maintenance_options(function: F) -> F:
 
 def load_maintenance(config_file: Path | None, uri: str | None, options: dict[str, Any]) -> Loaded:
     """Flags of ``run`` and ``plan`` laid over environment and file. Raises ConfigError."""
+    return load_config(config_file, maintenance_settings(uri, options))
+
+
+def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given as flags, by dotted key. Raises UsageError."""
     command = options.get("update")
     flags = {
         "uri": uri,
@@ -74,7 +79,7 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
         "clock.methods": list(options.get("methods") or ()) or None,
         "clock.watch_s": options.get("watch_s"),
     }
-    return load_config(config_file, flags)
+    return {key: value for key, value in flags.items() if value is not None}
 
 
 def seconds(text: str | None, what: str) -> float | None:

@@ -15,6 +15,7 @@ from harness.cli.commands.common import (
     duration_option,
     err,
     json_option,
+    load_config,
     out,
     print_json,
     say,
@@ -49,6 +50,7 @@ Examples:
 @maintenance_options
 @notice_options
 @click.option("--not-before", type=int, hidden=True, help="Earliest pause, ns since 1970.")
+@click.option("--scheduled", type=int, hidden=True, help="Carry out this scheduled maintenance.")
 @click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
 @click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
 @click.option(
@@ -78,6 +80,7 @@ def command(
     show_config: bool,
     as_json: bool,
     not_before: int | None,
+    scheduled: int | None,
     no_report: bool,
     **options: Any,
 ) -> None:
@@ -86,7 +89,10 @@ def command(
     GUEST is a libvirt name or UUID; without any, the guests of the configuration. Update domains
     are done one at a time; after one that is not healthy the others are left alone.
     """
-    loaded = load_maintenance(config_file, uri, options)
+    if scheduled is not None:
+        loaded, guests, not_before = _as_scheduled(config_file, scheduled)
+    else:
+        loaded = load_maintenance(config_file, uri, options)
     if show_config:
         print_config(loaded, as_json)
         return
@@ -100,6 +106,19 @@ def command(
             report=not no_report,
         )
     )
+
+
+def _as_scheduled(
+    config_file: Path | None, number: int
+) -> tuple[Loaded, tuple[str, ...], int | None]:
+    """What was scheduled under ``number``: configuration, guests, earliest pause (ns)."""
+    from harness.events.scheduler import find_scheduled
+    from harness.events.store import Store
+
+    with Store(state_dir()) as store:
+        one = find_scheduled(store, number)
+    settings = {**one.order.settings, "events.notice_s": one.notice_s}
+    return load_config(config_file, settings), one.order.guests, one.start_ns
 
 
 def maintain(

@@ -13,6 +13,7 @@ import pytest
 from harness.core.timebase import NS_PER_S
 from harness.events import scheduler
 from harness.events.document import Event, EventType, State
+from harness.events.order import Order
 from harness.events.scheduler import (
     Caretaker,
     clear_dead,
@@ -52,7 +53,7 @@ def begun(monkeypatch):
 
 def later(store, clock, seconds, notice_s=60.0):
     start_ns = clock.realtime_ns() + seconds * NS_PER_S
-    return schedule(store, start_ns, notice_s, ["--budget", "9", "--", "a; b"], "alice")
+    return schedule(store, start_ns, notice_s, Order(("a; b",), {"budget_s": 9.0}), "alice")
 
 
 def state(store):
@@ -62,7 +63,7 @@ def state(store):
 def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
     store, clock, tmp_path, begun
 ):
-    """Not earlier; not twice; by the command line that anybody could have typed."""
+    """Not earlier; not twice; by its number: what to do is data, and passes through no words."""
     later(store, clock, 1000)
     care = Caretaker(tmp_path, tmp_path / "harness.toml", clock)
     care.tick()
@@ -71,12 +72,10 @@ def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
     care.tick()
     care.tick()
     (one,) = begun
-    start_ns = scheduled(store)[0].start_ns
     assert one.command == [
         *(sys.executable, "-m", "harness", "run"),
         *("--config", str(tmp_path / "harness.toml")),
-        *("--notify", "60.0s", "--not-before", str(start_ns)),
-        *("--budget", "9", "--", "a; b"),
+        *("--scheduled", str(scheduled(store)[0].number)),
     ]
     assert state(store) == [("running", "")]
     one.code = 3

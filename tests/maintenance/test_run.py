@@ -23,6 +23,7 @@ from harness.host.lock import host_lock
 from harness.maintenance.notice import Unannounced
 from harness.maintenance.progress import Phase, Step
 from harness.maintenance.run import run
+from harness.maintenance.survey import survey
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import events, of, verdicts
@@ -307,9 +308,8 @@ def test_the_real_guardian_is_what_a_run_takes_by_default(house):
     """On a host that it cannot reach it says so, and nothing is paused."""
     at = house("web1")
     config, update = at.config(), Hooked()
-    from harness import api
 
-    plan = api.survey(config, ["web1"], at.host, update)
+    plan = survey(config, ["web1"], at.host, update)
     finished = run(config, plan, update, at.host, at.connector, state_dir=at.state_dir)
     assert isinstance(finished.error, GuardianLost)
     assert at.host.calls == []

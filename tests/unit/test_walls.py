@@ -97,11 +97,6 @@ WALLS = {
         within=("harness.maintenance.pause.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
-    "the pytest plugin knows no command line": Wall(
-        banned=("harness.cli",),
-        within=("harness.pytest_plugin",),
-        breach="from harness.cli.commands.common import load_config",
-    ),
     "the lab is known to api.py and to its own commands": Wall(
         banned=("harness.lab",),
         but=(

@@ -306,7 +306,7 @@ def test_a_store_of_an_earlier_harness_is_taken_over(tmp_path):
             assert incarnation(store, "set:web") == 7
             (event,) = store.events(State.SCHEDULED)
             assert (event.event.resources, event.announced_ns) == (("web1",), 11)
-            assert [one.command for one in scheduled(store)] == [("web1",)]
+            assert [one.order.guests for one in scheduled(store)] == [("web1",)]
             assert [poll.at_ns for poll in store.seen("set:web", 0)] == [12]
     with Store(tmp_path) as store:
         store.start(["E1"])

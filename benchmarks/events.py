@@ -216,7 +216,7 @@ def one_run(folder: Path, hypervisor: LibvirtHypervisor, uuid: str) -> tuple[flo
             assert run.returncode == 0, out
         event = store.find(event_id)
     journal = max((folder / "runs").glob("*/journal.jsonl"))
-    (started_ns,) = [e["boottime_ns"] for e in read(journal) if e["event"] == "started"]
+    (started_ns,) = [line.boottime_ns for line in read(journal).lines if line.event == "started"]
     ahead_ns = SYSTEM_CLOCK.boottime_ns() - SYSTEM_CLOCK.monotonic_ns()
     suspended_ns = [e.at_ns for e in hypervisor.events(uuid) if e.kind is EventKind.SUSPENDED][-1]
     approved_to_started = (event.started_ns or 0) - (event.approved_ns or 0)

@@ -48,9 +48,8 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
         """The run's folder, once all guests are paused."""
         for made in set(runs.glob("*/")) - before:
             journal = made / "journal.jsonl"
-            if journal.exists() and sum(e["event"] == "paused" for e in read(journal)) == len(
-                NAMES
-            ):
+            lines = read(journal).lines if journal.exists() else ()
+            if sum(line.event == "paused" for line in lines) == len(NAMES):
                 return made
         raise NotYet("not all are paused")
 
@@ -72,8 +71,8 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
         return max(stamp[0] for stamp in stamps)
 
     last_ns = wait_for(resumed_ns, what="the rescue", deadline=Deadline.after(30))
-    entries = read(found / "journal.jsonl")
-    stamps = {entry["event"]: entry["boottime_ns"] for entry in reversed(entries)}  # the first ones
+    lines = read(found / "journal.jsonl").lines
+    stamps = {line.event: line.boottime_ns for line in reversed(lines)}  # the first ones
     subprocess.run(
         [sys.executable, "-m", "harness", "recover"], stdout=subprocess.DEVNULL, check=True
     )

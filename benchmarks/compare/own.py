@@ -12,9 +12,8 @@ from pathlib import Path
 from harness.core.signals import Interruption
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from harness.maintenance.pause.ownership import Member
 from harness.maintenance.pause.window import UpdateCalls, hold_window
-from harness.results.journal import Journal
+from harness.results.journal import Journal, Member
 from harness.testing.guard import FakeGuard
 from harness.updates.protocol import Applied
 

@@ -23,7 +23,7 @@ from harness.events.schema import Stored
 from harness.events.store import Store
 from harness.host.protocol import Hypervisor
 from harness.maintenance.plan import Plan, UpdateDomain
-from harness.results.journal import Journal
+from harness.results.journal import Journal, entries
 
 #: How soon an approval is noticed.
 _LOOK_S = 0.02
@@ -111,7 +111,7 @@ class EventNotice:
         self._due = Deadline.after((not_before_ns - now_ns) / NS_PER_S, self._clock)
         ids = self._ids[domain.name]
         self._store.announce(ids, not_before_ns)
-        self._note("announced", domain, not_before_ns=not_before_ns)
+        self._note(entries.Announced(domain.name, tuple(ids), not_before_ns))
         return f"announced for {utc(not_before_ns):%H:%M:%S} UTC; waiting for that, or approval"
 
     def _refuse_closed(self, domain: UpdateDomain, at: datetime) -> None:
@@ -145,8 +145,9 @@ class EventNotice:
                 self._care()
                 cared = Stopwatch(self._clock)
             interruption.pause(_LOOK_S)
-        self._store.start(self._ids[domain.name])
-        self._note("started", domain, approved=approved)
+        ids = self._ids[domain.name]
+        self._store.start(ids)
+        self._note(entries.Started(domain.name, tuple(ids), approved))
         return True
 
     def _left_s(self) -> float:
@@ -156,8 +157,7 @@ class EventNotice:
         try:
             self._keep_served()
         except HarnessError as error:
-            if self._journal is not None:
-                self._journal.note("not served", why=str(error))
+            self._note(entries.NotServed(str(error)))
 
     def _approved(self, domain: UpdateDomain) -> bool:
         """Whether every event of the domain is approved. Raises EventError if one is cancelled."""
@@ -181,7 +181,7 @@ class EventNotice:
         ids = self._ids.get(domain.name, [])
         self._store.end(ids)
         self._store.cancel(ids)
-        self._note("event removed", domain)
+        self._note(entries.EventRemoved(domain.name, tuple(ids)))
 
     def close(self) -> None:
         """Cancel what has not started."""
@@ -216,9 +216,9 @@ class EventNotice:
     def _events(self, domain_name: str) -> list[Stored]:
         return [self._store.find(event_id) for event_id in self._ids.get(domain_name, [])]
 
-    def _note(self, what: str, domain: UpdateDomain, **more: object) -> None:
+    def _note(self, entry: entries.Entry) -> None:
         if self._journal is not None:
-            self._journal.note(what, domain=domain.name, events=self._ids.get(domain.name), **more)
+            self._journal.note(entry)
 
 
 def _by_scope(domain: UpdateDomain) -> dict[str, list[str]]:

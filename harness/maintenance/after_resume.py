@@ -19,7 +19,7 @@ from harness.maintenance.correction_queue import CorrectionQueue
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
 from harness.maintenance.pause.outcome import GuestPause
 from harness.maintenance.session import GuestSession
-from harness.results.journal import Journal
+from harness.results.journal import Journal, entries
 
 #: Every step ends by the deadline itself; this is for what it does after that.
 _SLACK_S = 2.0
@@ -83,7 +83,7 @@ def _one(
         )
     if outcome.after_resume is not None:
         uuid = session.info.uuid
-        journal.note("mended", guest=session.name, uuid=uuid, method=outcome.method)
+        journal.note(entries.Mended(session.name, uuid, outcome.method))
     outcome = observe_clock(outcome, session, deadline, before=before.clock)
     try:
         boot_id, log = look_again(session.shell, before.kernel_log, deadline)

@@ -18,7 +18,6 @@ from harness.maintenance.before_pause import take_baselines
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
-from harness.maintenance.pause.ownership import Member
 from harness.maintenance.pause.resume import still_paused
 from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
@@ -26,7 +25,7 @@ from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.session import GuestSession
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
-from harness.results.journal import Journal
+from harness.results.journal import Journal, Member, entries
 from harness.updates.protocol import HostUpdate, UpdateContext
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
@@ -88,7 +87,7 @@ def maintain(
     while not tools.notice.wait(domain, _FRESH_S, tools.interruption):
         before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
         baselines = take_baselines(mine, checks, run_dir, before_until)
-    tools.journal.note("update domain", name=domain.name)
+    tools.journal.note(entries.UpdateDomainBegun(domain.name))
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
     settled = None

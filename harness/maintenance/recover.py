@@ -8,11 +8,10 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from harness.clock.arithmetic import judge_offset
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, JournalError
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
@@ -21,34 +20,57 @@ from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.guest_clock import correct_clock, observe_clock
-from harness.maintenance.pause.ownership import Member, held, unmended
 from harness.maintenance.pause.resume import resume_all
-from harness.maintenance.recovery_record import Action, Entries, Recovered, Treated, completed
+from harness.maintenance.recovery_record import Action, Recovered, Treated, completed
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, Journal, read
+from harness.results.journal import (
+    FILE_NAME,
+    Custody,
+    History,
+    Journal,
+    Member,
+    ToDo,
+    entries,
+    fold,
+    read,
+)
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0
 
 
-def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> list[Treated]:
+def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> Recovered:
     """Compare journal and actual state; changes nothing. Raises JournalError, HypervisorError."""
-    entries = read(folder.path / FILE_NAME)
-    ours = {member.uuid for member in held(entries)}
-    rebooted = _begun(entries).get("boot_id") != boot_id()
-    return [
-        _assess(member, member.uuid in ours, rebooted, hypervisor, deadline)
-        for member in _paused_ever(entries)
+    return _compare(folder, fold(read(folder.path / FILE_NAME)), hypervisor, deadline)
+
+
+def _compare(
+    folder: RunFolder, history: History, hypervisor: Hypervisor, deadline: Deadline
+) -> Recovered:
+    rebooted = _rebooted_since(history)
+    guests = [
+        _assess(guest.member, guest.held, rebooted, hypervisor, deadline)
+        for guest in history.guests.values()
+        if guest.custody is not Custody.REFUSED
     ]
+    return Recovered(folder, guests, _incomplete(folder, history))
 
 
-def _begun(entries: Entries) -> Mapping[str, Any]:
-    return next((entry for entry in entries if entry["event"] == "run started"), {})
+def _rebooted_since(history: History) -> bool:
+    """False also where the line that tells the boot is lost: then libvirt's answer decides."""
+    return history.started is not None and history.started.boot_id != boot_id()
 
 
-def _paused_ever(entries: Entries) -> tuple[Member, ...]:
-    return held(entry for entry in entries if entry["event"] in ("pausing", "refused"))
+def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
+    """What a journal that is not understood in all its lines cannot say."""
+    if not history.notices:
+        return None
+    return JournalError(
+        f"{folder.path / FILE_NAME}: {'; '.join(history.notices)}; "
+        "it may have paused more guests than are listed",
+        hint="see with virsh list which guests are paused; when none is, remove the run folder",
+    )
 
 
 def _assess(
@@ -76,19 +98,24 @@ def recover(
     config: Config,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Recovered:
-    """Finish one dead run. Raises JournalError if it is not dead, or cannot be read."""
+    """Finish one dead run. Raises JournalError if it is not dead, or cannot be read.
+
+    A journal that is damaged, or of a newer version, is followed as far as it is understood; the
+    run is then not marked as finished, and the result says why.
+    """
     with Journal(folder.path, folder.run_id, clock) as journal:
         deadline = Deadline.after(config.prepare_timeout_s, clock)
-        entries = read(journal.path)
-        recovered = Recovered(folder, assess(folder, hypervisor, deadline))
-        _resume(recovered, held(entries), hypervisor, journal, config.resume_patience_s, clock)
-        wanted = {member.uuid for member in unmended(entries)}
+        history = fold(journal.read())
+        recovered = _compare(folder, history, hypervisor, deadline)
+        _resume(recovered, history.held, hypervisor, journal, config.resume_patience_s, clock)
+        wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
         for treated in recovered.guests:
             if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
                 _mend(treated, config, hypervisor, connector, deadline, clock)
-        folder.write_record(completed(folder.record(), recovered, read(journal.path), clock))
-        if not recovered.stranded:
-            journal.intend("recovered", guests={g.member.name: g.action for g in recovered.guests})
+        folder.write_record(completed(folder.record(), recovered, fold(journal.read()), clock))
+        if not recovered.stranded and recovered.error is None:
+            actions = {guest.member.name: guest.action.value for guest in recovered.guests}
+            journal.intend(entries.Recovered(actions))
     return recovered
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.records import (
@@ -17,10 +16,8 @@ from harness.core.records import (
 )
 from harness.core.timebase import NS_PER_S, Clock, utc_now
 from harness.maintenance.guest_clock import ClockOutcome
-from harness.maintenance.pause.ownership import Member
 from harness.results.folder import RunFolder
-
-Entries = Sequence[Mapping[str, Any]]
+from harness.results.journal import History, Member
 
 
 class Action(StrEnum):
@@ -54,7 +51,7 @@ class Recovered:
     folder: RunFolder
     guests: list[Treated] = field(default_factory=list)
     error: HarnessError | None = None
-    """Why it could not be finished."""
+    """Why it could not be finished, or not for sure."""
 
     @property
     def stranded(self) -> list[str]:
@@ -62,15 +59,15 @@ class Recovered:
         return [g.member.name for g in self.guests if g.action is Action.STRANDED]
 
 
-def completed(record: RunRecord, recovered: Recovered, entries: Entries, clock: Clock) -> RunRecord:
+def completed(record: RunRecord, recovered: Recovered, history: History, clock: Clock) -> RunRecord:
     """The record that the run left, completed as interrupted; what it judged itself stays."""
     if record.finished_at is not None:
         return _relieved(record, recovered)
     known = {guest.name for guest in record.guests}
-    added = [_guest(treated, entries) for treated in recovered.guests]
+    added = [_guest(treated, history) for treated in recovered.guests]
     new = tuple(guest for guest in added if guest.name not in known)
     stranded = recovered.stranded
-    domain = _domain(entries, new)
+    domain = _domain(history, new)
     return record.model_copy(
         update={
             "finished_at": utc_now(clock),
@@ -78,7 +75,10 @@ def completed(record: RunRecord, recovered: Recovered, entries: Entries, clock: 
             "exit_code": 4 if stranded else 130,
             "guests": (*record.guests, *new),
             "update_domains": (*record.update_domains, *([domain] if new else [])),
-            "problems": ("the run's process died; this record was completed by harness recover",),
+            "problems": (
+                "the run's process died; this record was completed by harness recover",
+                *(f"journal: {notice}" for notice in history.notices),
+            ),
         }
     )
 
@@ -102,14 +102,14 @@ def _said(treated: Treated) -> str:
     return f"{treated.member.name}: {treated.action}: {treated.why}"
 
 
-def _guest(treated: Treated, entries: Entries) -> GuestRecord:
+def _guest(treated: Treated, history: History) -> GuestRecord:
     mended = treated.mended or ClockOutcome(None)
     return GuestRecord(
         name=treated.member.name,
         uuid=treated.member.uuid,
         outcome=Outcome.ERROR,
         accelerator=treated.accelerator,
-        pause_window_s=_paused_for_s(treated.member, entries),
+        pause_window_s=_paused_for_s(treated.member, history),
         clock=ClockRecord(
             method=mended.method,
             after_resume=mended.after_resume,
@@ -120,22 +120,19 @@ def _guest(treated: Treated, entries: Entries) -> GuestRecord:
     )
 
 
-def _paused_for_s(member: Member, entries: Entries) -> float | None:
+def _paused_for_s(member: Member, history: History) -> float | None:
     """From the intent to pause to the resume, by the journal's boot clock; None if unknown."""
-    began = resumed = None
-    for entry in entries:
-        if entry["event"] == "pausing" and any(g["uuid"] == member.uuid for g in entry["guests"]):
-            began, resumed = entry["boottime_ns"], None
-        elif entry["event"] == "resumed" and entry["uuid"] == member.uuid:
-            resumed = entry["boottime_ns"]
-    return None if began is None or resumed is None else (resumed - began) / NS_PER_S
+    windows = [window for window in history.windows if member.uuid in window.guests]
+    if not windows:
+        return None
+    resumed_ns = max(windows[-1].guests[member.uuid].resumed_ns.values(), default=None)
+    return None if resumed_ns is None else (resumed_ns - windows[-1].began_ns) / NS_PER_S
 
 
-def _domain(entries: Entries, guests: Sequence[GuestRecord]) -> UpdateDomainRecord:
-    names = [entry["name"] for entry in entries if entry["event"] == "update domain"]
+def _domain(history: History, guests: Sequence[GuestRecord]) -> UpdateDomainRecord:
     windows = [guest.pause_window_s for guest in guests if guest.pause_window_s is not None]
     return UpdateDomainRecord(
-        name=names[-1] if names else "unknown",
+        name=history.domain or "unknown",
         guests=tuple(guest.name for guest in guests),
         outcome=Outcome.ERROR,
         pause_window_s=max(windows, default=None),

@@ -40,7 +40,7 @@ from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder, new_run_id
-from harness.results.journal import Journal
+from harness.results.journal import Journal, entries
 from harness.results.report import junit
 from harness.updates.protocol import HostUpdate, UpdateContext
 
@@ -122,8 +122,9 @@ def run(
         record = _finish(story, tools)
         loudest = _loudest(story, interruption)
         # One that leaves guests paused has not ended for `harness recover`.
-        event = "run stranded" if isinstance(loudest, GuestStranded) else "run finished"
-        journal.note(event, outcome=record.outcome.value, exit_code=record.exit_code)
+        stranded = isinstance(loudest, GuestStranded)
+        ending = entries.RunStranded if stranded else entries.RunFinished
+        journal.note(ending(record.outcome.value, record.exit_code))
     return Finished(record, folder, loudest)
 
 
@@ -140,12 +141,16 @@ def _begin(story: _Story, tools: Tools) -> None:
     """From now on, whoever finds this folder knows what was going on, and how to go on."""
     tools.folder.write_config(tools.config)
     _keep(story, tools, finished=False)
+    me = who_am_i()
     tools.journal.intend(
-        "run started",
-        **who_am_i(),
-        uri=tools.hypervisor.uri,
-        update=tools.update.kind,
-        guests=[guest.name for guest in story.plan.guests],
+        entries.RunStarted(
+            user=me["user"],
+            start_ticks=me["start_ticks"],
+            boot_id=me["boot_id"],
+            uri=tools.hypervisor.uri,
+            update=tools.update.kind,
+            guests=tuple(guest.name for guest in story.plan.guests),
+        )
     )
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
 from harness.results.folder import RunFolder, all_runs
-from harness.results.journal import FILE_NAME, in_use, read
-
-_ENDINGS = frozenset({"run finished", "recovered"})
+from harness.results.journal import FILE_NAME, fold, in_use, read
 
 
 def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
@@ -23,7 +21,7 @@ def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
         try:
             if not journal.exists() or in_use(journal):
                 continue
-            ended = any(entry["event"] in _ENDINGS for entry in read(journal))
+            ended = fold(read(journal)).ended
         except JournalError:
             ended = _ended_well(folder)
         if not ended:

@@ -25,7 +25,7 @@ from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
-from harness.results.journal import read
+from harness.results.journal import Line, read
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 
@@ -69,10 +69,10 @@ class Maintenance:
         return found[-1]
 
     @property
-    def entries(self) -> list[dict]:
+    def entries(self) -> tuple[Line, ...]:
         """The journal as it is now."""
         try:
-            return read(self.folder / "journal.jsonl")
+            return read(self.folder / "journal.jsonl").lines
         except JournalError as error:
             raise NotYet(str(error)) from error
 
@@ -84,8 +84,9 @@ class Maintenance:
         """Wait for a line of the journal."""
 
         def look() -> None:
-            if not any(e["event"] == event and fields.items() <= e.items() for e in self.entries):
-                raise NotYet(f"no {event} {fields} in {[e['event'] for e in self.entries]}")
+            lines = self.entries
+            if not any(e.event == event and fields.items() <= e.data.items() for e in lines):
+                raise NotYet(f"no {event} {fields} in {[line.event for line in lines]}")
 
         wait_for(look, what=event, deadline=Deadline.after(60), interval_s=0.002)
 

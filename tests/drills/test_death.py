@@ -46,7 +46,7 @@ def test_sigkill_at_every_phase(maintenance, libvirt, lab, phase, inside):
     assert code == 0, guests
     assert [g["action"] for g in guests] in ([], ["runs already"])
     assert not list(dead_runs(run.state_dir))
-    if "run finished" not in [entry["event"] for entry in run.entries]:
+    if "run finished" not in [line.event for line in run.entries]:
         assert run.record.exit_code == 130
         assert run.record.finished_at is not None
     if phase not in ("run started", "update domain"):  # else perhaps it never was paused
@@ -140,7 +140,7 @@ def test_a_run_that_cannot_be_finished_keeps_recover_from_no_other(maintenance, 
     config["uri"] = "qemu+unix:///system?socket=/nonexistent/sock"
     (away / "config.json").write_text(json.dumps(config))
     journal = damaged / "journal.jsonl"
-    journal.write_text(journal.read_text().replace("{", "[", 1))
+    journal.write_text(journal.read_text().replace("{", "[", 1))  # its boot and who it was
 
     done = run.command("recover", "--json")
     assert done.returncode == 3

@@ -26,7 +26,7 @@ from harness.events.document import Event, EventType, State
 from harness.events.scheduler import scheduled
 from harness.events.store import Store
 from harness.results.folder import find_run
-from harness.results.journal import read
+from harness.results.journal import entries, read
 
 URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
 AGENT = Path("/usr/lib/ocf/resource.d/heartbeat/azure-events-az")
@@ -136,8 +136,8 @@ def said(tmp_path, text):
     return until(lambda: text in (tmp_path / "err").read_text(), text)
 
 
-def stamps(journal, event):
-    return [entry["boottime_ns"] for entry in journal if entry["event"] == event]
+def stamps(lines, event):
+    return [line.boottime_ns for line in lines if line.event == event]
 
 
 def test_a_guest_polls_approves_is_frozen_and_sees_it_over(session, tmp_path):
@@ -170,8 +170,8 @@ def test_a_guest_polls_approves_is_frozen_and_sees_it_over(session, tmp_path):
     # The guest's own clock, at the moment when it saw the event gone, was the host's.
     end = guest.sampler.read(8, Deadline.after(10))
     assert abs(end.offset_s) <= 0.010 + end.uncertainty_s
-    journal = read(find_run(state_dir(), None).path / "journal.jsonl")
-    (started,), (armed,), paused = (stamps(journal, e) for e in ("started", "armed", "paused"))
+    lines = read(find_run(state_dir(), None).path / "journal.jsonl").lines
+    (started,), (armed,), paused = (stamps(lines, e) for e in ("started", "armed", "paused"))
     assert started < armed < paused[0]
 
 
@@ -193,10 +193,10 @@ def test_nobody_approves_so_it_waits_until_the_time_it_said(session, tmp_path):
     assert notice["approved_by"] == []
     started, promised = map(datetime.fromisoformat, (notice["started_at"], notice["not_before"]))
     assert started >= promised
-    journal = read(find_run(state_dir(), None).path / "journal.jsonl")
-    (announced,) = [entry for entry in journal if entry["event"] == "announced"]
-    pausing = min(entry["realtime_ns"] for entry in journal if entry["event"] == "pausing")
-    assert pausing >= announced["not_before_ns"]
+    lines = read(find_run(state_dir(), None).path / "journal.jsonl").lines
+    (announced,) = [line.entry for line in lines if isinstance(line.entry, entries.Announced)]
+    pausing = min(line.realtime_ns for line in lines if line.event == "pausing")
+    assert pausing >= announced.not_before_ns
 
 
 def test_ctrl_c_before_it_starts_cancels_it(session, tmp_path, libvirt, lab):

@@ -16,7 +16,7 @@ from harness.core.paths import state_dir
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.host.lifecycle import GuestState
 from harness.results.folder import find_run
-from harness.results.journal import read
+from harness.results.journal import entries, read
 
 
 def test_an_update_that_fails_leaves_everybody_running_and_right(harness, script):
@@ -43,8 +43,8 @@ def test_an_update_that_overruns_is_ended_and_the_guests_are_resumed_in_time(har
     domain = ended.record["update_domains"][0]
     assert "give it a larger --budget" in domain["problems"][0]
     assert domain["pause_window_s"] < 4
-    entries = read(find_run(state_dir(), None).path / "journal.jsonl")
-    assert [e["by"] for e in entries if e["event"] == "resumed"] == ["run"]
+    found = read(find_run(state_dir(), None).path / "journal.jsonl").entries
+    assert [e.by for e in found if isinstance(e, entries.Resumed)] == ["run"]
     left = subprocess.run(["pgrep", "-f", "^sleep 300"], capture_output=True, text=True)
     assert left.stdout == ""
 
@@ -57,8 +57,8 @@ def test_after_an_unhealthy_domain_the_next_is_not_touched(harness, libvirt, lab
     assert ended.code == 3
     assert [d["outcome"] for d in ended.record["update_domains"]] == ["error", "skip"]
     assert ended.record["guests"][1]["pause_window_s"] is None
-    pausings = [e for e in read(find_run(state_dir(), None).path / "journal.jsonl")
-                if e["event"] == "pausing"]  # fmt: skip
+    found = read(find_run(state_dir(), None).path / "journal.jsonl").entries
+    pausings = [entry for entry in found if isinstance(entry, entries.Pausing)]
     assert len(pausings) == 1
     assert uuid not in str(pausings)
 

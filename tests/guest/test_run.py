@@ -73,9 +73,9 @@ def test_the_second_domain_waits_for_the_soak(harness):
     """tiny-1 (domain 0), then tiny-2 (domain 1): seconds apart that were asked for."""
     ended = harness("run", "tiny-1", "tiny-2", "--soak", "3", "--duration", "0.2", "--json")
     assert ended.code == 0, ended.err
-    entries = read(find_run(state_dir(), None).path / "journal.jsonl")
+    lines = read(find_run(state_dir(), None).path / "journal.jsonl").lines
     resumed, pausing = (
-        [entry["boottime_ns"] for entry in entries if entry["event"] == event]
+        [line.boottime_ns for line in lines if line.event == event]
         for event in ("resumed", "pausing")
     )
     assert pausing[1] - resumed[0] >= 3 * NS_PER_S

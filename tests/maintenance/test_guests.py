@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.errors import ShellUnreachable
 from harness.core.records import Outcome
-from harness.maintenance.pause.ownership import Member
+from harness.results.journal import Member
 from tests.maintenance.conftest import broken, of, verdicts
 from tests.maintenance.updates import Hooked, raising
 

@@ -116,9 +116,10 @@ def _print(found: Sequence[Recovered]) -> None:
     for column in ("run", "guest", "", "why", "clock now"):
         table.add_column(column)
     for one in found:
-        if not one.guests:
-            why = "it had paused nobody" if one.error is None else "NOT FINISHED, see above"
-            table.add_row(one.folder.run_id, "–", "", why, "–")
+        if one.error is not None:
+            table.add_row(one.folder.run_id, "–", "", "NOT FINISHED, see above", "–")
+        elif not one.guests:
+            table.add_row(one.folder.run_id, "–", "", "it had paused nobody", "–")
         for treated in one.guests:
             end = treated.mended.at_end if treated.mended else None
             why = f"{treated.why}; {treated.problem}" if treated.problem else treated.why

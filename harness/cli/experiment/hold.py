@@ -16,7 +16,7 @@ from harness.core.errors import InfrastructureError, JournalError
 from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.folder import RunFolder, all_runs
-from harness.results.journal import FILE_NAME, read
+from harness.results.journal import FILE_NAME, Reading, fold, read
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,17 @@ def _found(process: subprocess.Popen[bytes], state_dir: Path) -> Held:
     if folder is None:
         raise NotYet("no run yet")
     try:
-        entries = [e for e in read(folder.path / FILE_NAME) if e.get("pid") == process.pid]
+        reading = read(folder.path / FILE_NAME)
     except JournalError as error:
         raise NotYet(str(error)) from error
-    wanted = {g["name"] for e in entries if e["event"] == "pausing" for g in e["guests"]}
-    paused = {e["guest"] for e in entries if e["event"] == "paused"}
-    if not wanted or wanted - paused:
-        raise NotYet("not everybody is paused yet")
-    return Held(process, folder, tuple(sorted(paused)))
+    guests = fold(reading).guests.values() if _written_by(process.pid, reading) else ()
+    if not guests or any(guest.paused_ns is None for guest in guests):
+        raise NotYet("not all guests are paused yet")
+    return Held(process, folder, tuple(sorted(guest.member.name for guest in guests)))
+
+
+def _written_by(pid: int, reading: Reading) -> bool:
+    return any(line.pid == pid for line in reading.lines)
 
 
 def _private(path: str, flags: int) -> int:

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from harness.core.errors import GuardianLost
 from harness.core.polling import readable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
-from harness.maintenance.pause.ownership import Member
 from harness.maintenance.pause.resume import as_data
+from harness.results.journal import Member
 
 #: Starting it includes a Python interpreter and a connection to libvirt.
 _ANSWER_S = 15.0

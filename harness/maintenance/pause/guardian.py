@@ -30,10 +30,9 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.ending import Ending
-from harness.maintenance.pause.ownership import Member, held
 from harness.maintenance.pause.resume import as_data, resume_all
 from harness.maintenance.pause.scribe import Scribe
-from harness.results.journal import Journal
+from harness.results.journal import Journal, Line, Member, Reading, entries, fold
 
 #: It goes on for so long after the run's own patience is over.
 PATIENCE_S = 600.0
@@ -185,7 +184,7 @@ class Watch:
             self._clock.sleep(_AGAIN_S)
         armed.ending.free(_ENDING_S)
         try:
-            self._scribe.note("rescue", why=why)
+            self._scribe.note(entries.Rescue(why))
             self._scribe.flush(_FLUSH_S)
             self._say({"to": "rescued"})
         except BaseException as error:  # noqa: BLE001  the guests run
@@ -194,8 +193,9 @@ class Watch:
     def _held(self, armed: _Armed) -> tuple[Member, ...]:
         """Whom the run held when it armed us, less whom it has let go since, by its journal."""
         try:
-            intent = {"event": "pausing", "guests": as_data(armed.members)}
-            left = {member.uuid for member in held([intent, *self._scribe.entries()])}
+            intent = Line(0, "pausing", entries.Pausing(armed.members), {})
+            told = fold(Reading((intent, *self._scribe.read().lines)))
+            left = {member.uuid for member in told.held}
         except BaseException as error:  # noqa: BLE001  unreadable: it lets no guest go
             self._complain(error)
             return armed.members

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
 from harness.host.protocol import GuestState, Hypervisor
-from harness.maintenance.pause.ownership import NOT_OURS, Member, announced, resumed_since
+from harness.maintenance.pause.ownership import NOT_OURS, resumed_since
+from harness.results.journal import Entry, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
@@ -29,11 +30,11 @@ _SETTLED_S = 1.0
 class Notes(Protocol):
     """What resuming asks of a journal."""
 
-    def note(self, event: str, **fields: Any) -> None:
+    def note(self, entry: Entry) -> None:
         """Write an entry. Never raises."""
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Return every entry that can be read now, oldest first."""
+    def read(self) -> Reading:
+        """Return what can be read now. Raises a HarnessError."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def resume_all(
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
     did it). ``resuming`` is called right before each attempt; what it raises is dropped.
     """
-    journal.note("resuming", by=by, guests=as_data(members))
+    journal.note(entries.Resuming(by, tuple(members)))
     deadline = Deadline.after(patience_s, clock)
     calls = {
         member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline, resuming)
@@ -85,7 +86,7 @@ def _resume(
     if _resumed_by_another(hypervisor, member, since_ns):
         if _announced(journal, member, by):
             return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
-        journal.note("taken over", guest=member.name, uuid=member.uuid, seen_by=by)
+        journal.note(entries.TakenOver(member.name, member.uuid, by))
         raise TakenOver(
             "was resumed by somebody else during the pause, and was left as it is",
             operation="resuming",
@@ -101,7 +102,7 @@ def _resume(
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except NOT_OURS as error:
-            journal.note("ended", guest=member.name, uuid=member.uuid, state=error.message)
+            journal.note(entries.Ended(member.name, member.uuid, error.message))
             raise  # shut off, crashed or gone: there is nothing left to resume
         except HarnessError as error:
             raise NotYet(str(error)) from error
@@ -116,7 +117,7 @@ def _resume(
         return ran
 
     resumed = wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
-    journal.note("resumed", guest=member.name, uuid=member.uuid, by=by)
+    journal.note(entries.Resumed(member.name, member.uuid, by))
     return resumed
 
 
@@ -128,14 +129,16 @@ def _resumed_by_another(hypervisor: Hypervisor, member: Member, since_ns: int) -
 
 
 def _announced(journal: Notes, member: Member, by: str) -> bool:
+    """Return True if another process of this run has started to resume this guest."""
     try:
-        return announced(journal.entries(), member, besides=by)
-    except Exception:  # noqa: BLE001  an odd line, or no journal: it announces nothing
+        guest = fold(journal.read()).guests.get(member.uuid)
+    except Exception:  # noqa: BLE001  no journal: it announces nothing
         return False
+    return guest is not None and bool(guest.resuming_by - {by})
 
 
 def as_data(members: Sequence[Member]) -> list[dict[str, str]]:
-    """``members`` as a journal entry names them."""
+    """Return ``members`` as a message to the guardian names them."""
     return [{"name": member.name, "uuid": member.uuid} for member in members]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
 from harness.core.fanout import fan_out
 from harness.core.timebase import Deadline
-from harness.results.journal import Journal
+from harness.results.journal import Entry, Journal, Reading
 
 #: A page cache answers in microseconds; a file system that is frozen or gone does not answer.
 _READ_S = 1.0
@@ -24,13 +23,13 @@ class Scribe:
         self._notes: SimpleQueue[partial[None] | threading.Event] = SimpleQueue()
         threading.Thread(target=self._write, name="journal", daemon=True).start()
 
-    def note(self, event: str, **fields: Any) -> None:
+    def note(self, entry: Entry) -> None:
         """Have an entry written soon, in the order of the calls. Never waits for the disk."""
-        self._notes.put(partial(self._journal.note, event, **fields))
+        self._notes.put(partial(self._journal.note, entry))
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Return the journal's entries. Raises OSError, or DeadlineExpired if the disk hangs."""
-        answers = fan_out({"": self._journal.entries}, Deadline.after(_READ_S), what="reading")
+    def read(self) -> Reading:
+        """Return what is in the journal. Raises JournalError, DeadlineExpired if the disk hangs."""
+        answers = fan_out({"": self._journal.read}, Deadline.after(_READ_S), what="reading")
         return answers[""].get()
 
     def flush(self, wait_s: float) -> None:

@@ -35,9 +35,9 @@ from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
-from harness.maintenance.pause.ownership import NOT_OURS, Member
-from harness.maintenance.pause.resume import Resumed, as_data, resume_all
-from harness.results.journal import Journal
+from harness.maintenance.pause.ownership import NOT_OURS
+from harness.maintenance.pause.resume import Resumed, resume_all
+from harness.results.journal import Journal, Member, entries, fold
 from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.
@@ -104,7 +104,7 @@ def hold_window(
     interruption.check()
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
-    journal.intend("pausing", guests=as_data(members))
+    journal.intend(entries.Pausing(tuple(members)))
     _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
     armed_ns = clock.monotonic_ns()
     update_until = Deadline.after(budget_s - resume_reserve_s, clock)
@@ -202,9 +202,9 @@ def _arm(
         guard.arm(limit_s, mark, members)
     except GuardianLost:
         for member in members:
-            journal.note("refused", guest=member.name, uuid=member.uuid, why="no guardian")
+            journal.note(entries.Refused(member.name, member.uuid, "no guardian"))
         raise
-    journal.note("armed", limit_s=limit_s)
+    journal.note(entries.Armed(limit_s))
 
 
 def _pause_all(
@@ -218,11 +218,11 @@ def _pause_all(
         try:
             call = hypervisor.pause(member.uuid, deadline)
         except NOT_OURS as error:
-            journal.note("refused", guest=member.name, uuid=member.uuid, why=error.message)
+            journal.note(entries.Refused(member.name, member.uuid, error.message))
             raise
         with suppress(Exception):
             edges.paused(member)
-        journal.note("paused", guest=member.name, uuid=member.uuid)
+        journal.note(entries.Paused(member.name, member.uuid))
         return call
 
     calls = {member.name: partial(pause, member) for member in members}
@@ -283,13 +283,13 @@ def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str
     """uuid → when (CLOCK_MONOTONIC) the guardian resumed it, while we could not."""
     boot_ahead_ns = clock.boottime_ns() - clock.monotonic_ns()
     try:
-        entries = journal.entries()
-    except OSError:
+        guests = fold(journal.read()).guests
+    except JournalError:
         return {}
     stamps = {
-        entry["uuid"]: entry["boottime_ns"] - boot_ahead_ns
-        for entry in entries
-        if entry["event"] == "resumed" and entry["by"] == "guardian"
+        uuid: guest.resumed_ns["guardian"] - boot_ahead_ns
+        for uuid, guest in guests.items()
+        if "guardian" in guest.resumed_ns
     }
     return {uuid: at_ns for uuid, at_ns in stamps.items() if at_ns >= t0_ns}
 

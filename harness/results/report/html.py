@@ -31,7 +31,7 @@ _SHOWN_ENTRIES = 3000
 #: Above this a page's pictures are drawn in several.
 _ROWS_A_PICTURE = 50
 #: What every entry of a journal has, and the table shows elsewhere or not at all.
-_COMMON_KEYS = {"event", "run_id", "pid", "boottime_ns", "realtime_ns"}
+_COMMON_KEYS = {"event", "version", "run_id", "pid", "boottime_ns", "realtime_ns"}
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,26 @@ def render(folder: RunFolder) -> str:
     """The page for the run in ``folder``. Raises UsageError if there is no readable record."""
     record = folder.record()
     try:
-        entries = journal.read(folder.path / journal.FILE_NAME)
-        damage = None
+        reading = journal.read(folder.path / journal.FILE_NAME)
     except JournalError as error:
-        entries, damage = [], str(error)
+        reading = journal.Reading(notices=(str(error),))
     return page(
         record,
-        entries,
+        reading,
         outputs=list(_outputs(folder.path)),
         kernel_logs=dict(_kernel_logs(folder.path)),
-        damage=damage,
     )
 
 
 def page(
     record: RunRecord,
-    entries: Sequence[Mapping[str, Any]],
+    reading: journal.Reading,
     *,
     outputs: Sequence[Output] = (),
     kernel_logs: Mapping[str, Output] | None = None,
-    damage: str | None = None,
 ) -> str:
     """The page for a record and what else is known of the run."""
-    lines, stories, damage = _journal(record, entries, damage)
+    lines = list(_lines(reading))
     return (
         _environment()
         .get_template("report.html.j2")
@@ -85,14 +82,14 @@ def page(
             run=record,
             took_s=_took_s(record),
             legend=[(str(what), figures.STRETCH_VARIABLES[what]) for what in Stretch],
-            timelines=stories,
+            timelines=list(_timelines(record, journal.fold(reading))),
             offsets=_offset_pictures(record.guests),
             troubled=[g for g in record.guests if g.outcome not in (Outcome.PASS, Outcome.SKIP)],
             outputs=outputs,
             kernel_logs=kernel_logs or {},
             journal=lines[:_SHOWN_ENTRIES],
             journal_length=len(lines),
-            damage=damage,
+            damage="; ".join(f"journal: {notice}" for notice in reading.notices),
         )
     )
 
@@ -134,21 +131,13 @@ def _took_s(record: RunRecord) -> float | None:
     return (record.finished_at - record.started_at).total_seconds()
 
 
-def _journal(
-    record: RunRecord, entries: Sequence[Mapping[str, Any]], damage: str | None
-) -> tuple[list[Line], list[tuple[str, Markup]], str | None]:
-    """Its lines and the timelines; a journal that is not as ours should be costs only those."""
-    try:
-        return list(_lines(entries)), list(_timelines(record, entries)), damage
-    except (KeyError, TypeError, ValueError) as error:
-        return [], [], damage or f"the journal cannot be understood: {error!r}"
-
-
-def _lines(entries: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
-    for entry in entries:
-        at_s = (entry["boottime_ns"] - entries[0]["boottime_ns"]) / NS_PER_S
-        rest = [f"{key} {_said(value)}" for key, value in entry.items() if key not in _COMMON_KEYS]
-        yield Line(at_s, str(entry["event"]), "; ".join(rest))
+def _lines(reading: journal.Reading) -> Iterable[Line]:
+    for line in reading.lines:
+        at_s = (line.boottime_ns - reading.lines[0].boottime_ns) / NS_PER_S
+        rest = [
+            f"{key} {_said(value)}" for key, value in line.data.items() if key not in _COMMON_KEYS
+        ]
+        yield Line(at_s, line.event, "; ".join(rest))
 
 
 def _said(value: Any) -> str:
@@ -159,11 +148,9 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-def _timelines(
-    record: RunRecord, entries: Sequence[Mapping[str, Any]]
-) -> Iterable[tuple[str, Markup]]:
+def _timelines(record: RunRecord, history: journal.History) -> Iterable[tuple[str, Markup]]:
     number = 0
-    for story in tell(record, entries):
+    for story in tell(record, history):
         guests = story.guests
         for start in range(0, len(guests), _ROWS_A_PICTURE):
             story.guests = guests[start : start + _ROWS_A_PICTURE]

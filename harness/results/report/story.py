@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from harness.core.records import GuestRecord, RunRecord
 from harness.core.timebase import NS_PER_S
-
-Entry = Mapping[str, Any]
+from harness.results.journal import Custody, GuestCustody, History, Window
 
 
 class Stretch(StrEnum):
@@ -50,90 +48,38 @@ class DomainStory:
     end_s: float
 
 
-@dataclass
-class _Stamps:
-    """When something was first said of a guest, in seconds; None: never."""
-
-    paused_s: float | None = None
-    resuming_s: float | None = None
-    resumed_s: float | None = None
-    mended_s: float | None = None
-    refused: bool = False
-
-
-@dataclass
-class _Window:
-    name: str
-    t0_ns: int
-    names: dict[str, str]
-    """By UUID, in the order of the plan."""
-    stamps: dict[str, _Stamps]
-    last_s: float = 0.0
-
-
-def tell(record: RunRecord, entries: Iterable[Entry]) -> list[DomainStory]:
-    """A story for each update domain whose guests were paused; what is unknown is left out."""
+def tell(record: RunRecord, history: History) -> list[DomainStory]:
+    """Return a story for each update domain whose guests were paused; unknowns are left out."""
     known = {guest.uuid: guest for guest in record.guests}
-    return [_story(window, known, record.budget_s) for window in _windows(entries)]
+    return [_story(window, known, record.budget_s) for window in history.windows]
 
 
-def _windows(entries: Iterable[Entry]) -> list[_Window]:
-    windows: list[_Window] = []
-    domain = ""
-    for entry in entries:
-        event = entry.get("event")
-        if event == "update domain":
-            domain = str(entry.get("name", ""))
-        elif event == "pausing":
-            names = {guest["uuid"]: guest["name"] for guest in entry["guests"]}
-            stamps = {uuid: _Stamps() for uuid in names}
-            windows.append(_Window(domain, entry["boottime_ns"], names, stamps))
-        elif windows:
-            _note(windows[-1], entry)
-    return windows
-
-
-def _note(window: _Window, entry: Entry) -> None:
-    at_s = (entry["boottime_ns"] - window.t0_ns) / NS_PER_S
-    event = entry.get("event")
-    uuids = [guest["uuid"] for guest in entry.get("guests", []) if isinstance(guest, Mapping)]
-    for uuid in [*uuids, entry.get("uuid")]:
-        stamps = window.stamps.get(str(uuid))
-        if stamps is None:
-            continue
-        window.last_s = max(window.last_s, at_s)
-        if event == "paused":
-            stamps.paused_s = at_s
-        elif event == "resuming" and stamps.resuming_s is None:
-            stamps.resuming_s = at_s
-        elif event in ("resumed", "taken over"):
-            stamps.resumed_s = at_s
-        elif event == "mended":
-            stamps.mended_s = at_s
-        elif event == "refused":
-            stamps.refused = True
-
-
-def _story(window: _Window, known: Mapping[str, GuestRecord], budget_s: float) -> DomainStory:
+def _story(window: Window, known: Mapping[str, GuestRecord], budget_s: float) -> DomainStory:
     # To just beyond the budget, or the last thing that happened, with room to see what came next.
-    end_s = max(budget_s * 1.04, window.last_s * 1.04)
+    last_s = (window.last_ns - window.began_ns) / NS_PER_S
+    end_s = max(budget_s * 1.04, last_s * 1.04)
     guests = [
-        GuestStory(name, _spans(window.stamps[uuid], known.get(uuid), end_s))
-        for uuid, name in window.names.items()
+        GuestStory(guest.member.name, _spans(guest, window.began_ns, known.get(uuid), end_s))
+        for uuid, guest in window.guests.items()
     ]
-    return DomainStory(window.name, guests, end_s)
+    return DomainStory(window.domain, guests, end_s)
 
 
-def _spans(stamps: _Stamps, guest: GuestRecord | None, end_s: float) -> list[Span]:
-    if stamps.refused:
+def _spans(guest: GuestCustody, t0_ns: int, record: GuestRecord | None, end_s: float) -> list[Span]:
+    if guest.custody is Custody.REFUSED:
         return [Span(Stretch.RUNNING, 0.0, end_s)]
-    right_s = _clock_right_s(stamps, guest)
-    corrected = guest is None or guest.clock.method is not None
+
+    def since_t0(stamp_ns: int | None) -> float | None:
+        return None if stamp_ns is None else (stamp_ns - t0_ns) / NS_PER_S
+
+    resumed_s = since_t0(guest.runs_since_ns)
+    right_s = _clock_right_s(resumed_s, since_t0(guest.mended_ns), record)
+    corrected = record is None or record.clock.method is not None
     points = [
         (Stretch.PAUSING, 0.0),
-        (Stretch.PAUSED, stamps.paused_s),
-        (Stretch.RESUMING, stamps.resuming_s),
-        (Stretch.STALE, stamps.resumed_s),
+        (Stretch.PAUSED, since_t0(guest.paused_ns)),
+        (Stretch.RESUMING, since_t0(guest.resuming_ns)),
+        (Stretch.STALE, resumed_s),
         (Stretch.CORRECTED if corrected else Stretch.RUNNING, right_s),
     ]
     reached = [(what, at_s) for what, at_s in points if at_s is not None]
@@ -144,10 +90,12 @@ def _spans(stamps: _Stamps, guest: GuestRecord | None, end_s: float) -> list[Spa
     ]
 
 
-def _clock_right_s(stamps: _Stamps, guest: GuestRecord | None) -> float | None:
+def _clock_right_s(
+    resumed_s: float | None, mended_s: float | None, record: GuestRecord | None
+) -> float | None:
     """When the clock was known to be right: as the record says, else as the journal does."""
-    if stamps.resumed_s is None:
+    if resumed_s is None:
         return None
-    if guest is not None and guest.stale_clock_window_s is not None:
-        return stamps.resumed_s + guest.stale_clock_window_s
-    return stamps.mended_s
+    if record is not None and record.stale_clock_window_s is not None:
+        return resumed_s + record.stale_clock_window_s
+    return mended_s

@@ -23,7 +23,7 @@ from harness.events.scheduler import (
     scheduled,
 )
 from harness.events.store import Store
-from harness.results.journal import Journal
+from harness.results.journal import Journal, entries
 from harness.testing.clock import FakeClock
 
 
@@ -141,12 +141,12 @@ def test_a_dead_run_that_had_started_keeps_its_event_until_it_is_recovered(store
     run_dir.mkdir(parents=True)
     (run_dir / "run.json").write_text("{}")
     with Journal(run_dir, "r1") as journal:
-        journal.intend("run started")
+        journal.intend(entries.RunStarted())
         event = an_event(store, f"run {run_dir}", start=True)
     clear_dead(store, tmp_path)
     assert store.find(event).state is State.STARTED
     with Journal(run_dir, "r1") as journal:
-        journal.note("recovered")
+        journal.note(entries.Recovered())
     clear_dead(store, tmp_path)
     assert store.find(event).state is State.ENDED
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from harness.core.records import CheckRecord, GuestRecord, Outcome
+from harness.results.journal import Reading, fold, understood
 from harness.results.report.html import page, render
 from harness.results.report.story import Stretch, tell
 from harness.testing.required import required
@@ -93,7 +94,7 @@ def test_a_person_finds_verdict_figures_checks_outputs_and_journal(tmp_path):
 def test_a_timeline_has_every_stretch_of_a_guest_in_order():
     """From the first pause call to the corrected clock, without a gap."""
     record = a_run()
-    [story] = tell(record, a_journal(record))
+    [story] = tell(record, fold(understood(a_journal(record))))
     [guest] = story.guests
     assert [span.what for span in guest.spans] == [
         Stretch.PAUSING,
@@ -112,7 +113,8 @@ def test_a_guest_that_was_never_resumed_is_paused_to_the_end():
     """The timeline of a killed run says what is known."""
     record = a_run()
     entries = [e for e in a_journal(record) if e["event"] not in ("resumed", "mended")]
-    [story] = tell(record.model_copy(update={"guests": ()}), entries)
+    history = fold(understood(entries))
+    [story] = tell(record.model_copy(update={"guests": ()}), history)
     assert story.guests[0].spans[-1].what is Stretch.RESUMING
 
 
@@ -122,15 +124,15 @@ def test_a_guest_that_was_never_resumed_is_paused_to_the_end():
 )
 def test_a_journal_that_cannot_be_understood_costs_only_the_timeline(entries):
     """The record is shown all the same."""
-    assert "web1" in page(a_run(), entries)
+    assert "web1" in page(a_run(), understood(entries))
 
 
 def test_a_run_that_measured_nothing_has_a_page():
     """No guest, no reading, no time at which it finished."""
     bare = GuestRecord(name="x", uuid="u", outcome=Outcome.ERROR, accelerator="kvm")
     record = a_run(bare, outcome=Outcome.ERROR)
-    assert "ERROR" in page(record, [])
-    assert "ERROR" in page(record.model_copy(update={"guests": (), "finished_at": None}), [])
+    assert "ERROR" in page(record, Reading())
+    assert "ERROR" in page(record.model_copy(update={"guests": (), "finished_at": None}), Reading())
 
 
 def test_a_long_output_is_shown_with_its_beginning_and_its_end(tmp_path):

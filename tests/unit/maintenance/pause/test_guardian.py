@@ -22,9 +22,7 @@ from harness.host.process_family import Family
 from harness.maintenance.pause import guardian, resume, scribe
 from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.pause.guardian import Watch
-from harness.maintenance.pause.ownership import Member
-from harness.maintenance.pause.resume import as_data
-from harness.results.journal import Journal, read
+from harness.results.journal import Journal, Member, entries, read
 from harness.testing.hypervisor import FakeHypervisor
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
@@ -53,7 +51,7 @@ class Bench:
 
     def pause(self, *names: str) -> None:
         members = [member for member in self.members if member.name in names]
-        self.run_journal.intend("pausing", guests=as_data(members))
+        self.run_journal.intend(entries.Pausing(tuple(members)))
         for member in members:
             self.hypervisor.pause(member.uuid, Deadline.after(1))
 
@@ -92,9 +90,8 @@ def test_it_resumes_what_the_run_held_when_the_run_dies(bench):
     bench.hypervisor.pause("uuid-c", Deadline.after(1))  # somebody else's
     bench.die()
     assert bench.hypervisor.states == {"a": RUNNING, "b": RUNNING, "c": PAUSED}
-    entries = read(bench.folder / "journal.jsonl")
-    assert [e["guest"] for e in entries if e["event"] == "resumed"] != []
-    assert {e["by"] for e in entries if e["event"] == "resumed"} == {"guardian"}
+    found = read(bench.folder / "journal.jsonl").entries
+    assert {e.by for e in found if isinstance(e, entries.Resumed)} == {"guardian"}
 
 
 def test_a_budget_of_many_days_can_be_guarded(bench):
@@ -115,12 +112,20 @@ def test_it_resumes_at_the_limit_though_the_run_lives(bench):
     assert bench.ask({"disarm": {}}) == {"to": "disarm"}
 
 
-@pytest.mark.parametrize("release", ["refused", "resumed", "taken over"])
+@pytest.mark.parametrize(
+    "release",
+    [
+        entries.Refused("a", "uuid-a"),
+        entries.Resumed("a", "uuid-a", "run"),
+        entries.TakenOver("a", "uuid-a"),
+        entries.Ended("a", "uuid-a"),
+    ],
+)
 def test_it_leaves_alone_what_the_run_has_let_go(bench, release):
     """By the journal."""
     bench.arm()
     bench.pause("a")
-    bench.run_journal.note(release, guest="a", uuid="uuid-a", by="run")
+    bench.run_journal.note(release)
     bench.die()
     assert bench.hypervisor.states["a"] is PAUSED
 
@@ -151,7 +156,7 @@ def test_it_is_not_armed_when_it_cannot_see_the_guests(bench):
         raise ConnectionLost("no socket", operation="reading the state")
 
     bench.hypervisor.before["state", "a"] = lost
-    bench.run_journal.intend("pausing", guests=as_data(bench.members[:1]))
+    bench.run_journal.intend(entries.Pausing(tuple(bench.members[:1])))
     assert "no socket" in bench.arm()["error"]
     bench.die()
     assert bench.hypervisor.calls == []
@@ -344,7 +349,7 @@ def test_a_guardian_that_cannot_connect_is_known_before_the_pause(tmp_path):
 def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     """A real process, on libvirt's test driver."""
     with Journal(tmp_path, "run") as journal:
-        journal.intend("run started")
+        journal.intend(entries.RunStarted())
     with Guardian("test:///default", tmp_path) as guard:
         guard.arm(30, "mark", ())
         assert not guard.lost

@@ -10,9 +10,8 @@ from harness.core.errors import ConnectionLost, DeadlineExpired, WrongState
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.pauses_in_flight import UnderWay
-from harness.maintenance.pause.ownership import Member, held
-from harness.maintenance.pause.resume import as_data, resume_all, still_paused
-from harness.results.journal import Journal, read
+from harness.maintenance.pause.resume import resume_all, still_paused
+from harness.results.journal import Journal, Member, entries, fold, read
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
 

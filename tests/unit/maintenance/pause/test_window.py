@@ -26,9 +26,8 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.maintenance.pause import ending
-from harness.maintenance.pause.ownership import Member, held
 from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
-from harness.results.journal import Journal, read
+from harness.results.journal import Journal, Member, entries, fold, read
 from harness.testing.clock import FakeClock
 from harness.testing.guard import FakeGuard
 from harness.testing.hypervisor import FakeHypervisor, pause_failure
@@ -92,7 +91,7 @@ def test_all_are_paused_then_updated_then_resumed(bench):
     assert 0 < window.update_s <= window.duration_s
     for pause in window.guests.values():
         assert 0 <= pause.inner_s <= pause.outer_s <= window.duration_s
-    events = [entry["event"] for entry in read(bench.folder / "journal.jsonl")]
+    events = [line.event for line in read(bench.folder / "journal.jsonl").lines]
     assert events == ["pausing", "armed", "paused", "paused", "resuming", "resumed", "resumed"]
 
 
@@ -128,11 +127,10 @@ def test_the_intent_is_on_disk_before_the_first_pause(bench):
     """Whoever comes after a crash finds who was about to be paused."""
     found = []
     bench.hypervisor.before["pause", "a"] = lambda: found.extend(
-        read(bench.folder / "journal.jsonl")
+        read(bench.folder / "journal.jsonl").entries
     )
     bench.hold()
-    assert found[0]["event"] == "pausing"
-    assert [guest["uuid"] for guest in found[0]["guests"]] == ["uuid-a", "uuid-b"]
+    assert found[0] == entries.Pausing(tuple(bench.members))
 
 
 def test_no_journal_no_pause(bench, monkeypatch):
@@ -399,7 +397,7 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
         )
     assert bench.guard.calls[-1] == "disarm"
     assert bench.states == {"a": RUNNING, "b": RUNNING}
-    assert not held(read(bench.journal.path))
+    assert not fold(read(bench.journal.path)).held
     for pause in late.guests.values():
         assert not pause.stuck
         assert 0.2 < pause.inner_s <= pause.outer_s <= late.duration_s
@@ -470,7 +468,7 @@ def test_without_a_guardian_nobody_is_paused(bench):
     with pytest.raises(GuardianLost, match="nothing was paused"):
         bench.hold()
     assert bench.calls("pause") == []
-    assert held(read(bench.folder / "journal.jsonl")) == ()
+    assert fold(read(bench.folder / "journal.jsonl")).held == ()
 
 
 def test_the_guardian_is_armed_before_the_first_pause_and_disarmed_after_the_last_resume(bench):
@@ -510,7 +508,7 @@ def test_a_guest_that_somebody_else_resumed_and_paused_again_is_theirs(bench):
     assert isinstance(window.guests["a"].resume_error, TakenOver)
     assert window.guests["b"].resume_error is None
     assert bench.states == {"a": PAUSED, "b": RUNNING}
-    assert held(read(bench.folder / "journal.jsonl")) == ()
+    assert fold(read(bench.folder / "journal.jsonl")).held == ()
 
 
 def test_a_step_of_the_hosts_clock_does_not_change_a_pause(tmp_path):

@@ -17,17 +17,16 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from harness.core.errors import JournalError
 from harness.core.timebase import SYSTEM_CLOCK, Clock
+from harness.results.journal.entries import Entry, Torn
+from harness.results.journal.parse import Reading, parse, written
 
 FILE_NAME = "journal.jsonl"
 _CLOSED = -1
-_HINT_DAMAGED = "see with virsh list who is paused; when nobody is, remove the run folder"
 
 
 class Journal:
@@ -76,50 +75,50 @@ class Journal:
         os.close(file)
         os.close(folder)
 
-    def intend(self, event: str, **fields: Any) -> None:
+    def intend(self, entry: Entry) -> None:
         """Write one entry and return only when it is on the disk, name and all."""
         try:
-            self._append(event, fields)
+            self._append(entry)
             os.fsync(self._file)
             os.fsync(self._folder)
         except OSError as error:
             raise self._refused(error) from error
 
-    def note(self, event: str, **fields: Any) -> None:
+    def note(self, entry: Entry) -> None:
         """Write one entry without waiting for the disk; never raises.
 
         For use while guests are paused: a full disk must not keep them from being resumed.
         """
         try:
-            self._append(event, fields)
-        except Exception as error:  # noqa: BLE001  none may come before a resume
-            self.lost.append(f"{event}: {getattr(error, 'strerror', None) or repr(error)}")
+            self._append(entry)
+        except Exception as error:  # noqa: BLE001  nothing may come before a resume
+            self.lost.append(f"{entry.event}: {getattr(error, 'strerror', None) or repr(error)}")
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Return every entry that can be read now, oldest first; what is no entry is left out.
+    def read(self) -> Reading:
+        """Return what is in the file now. Raises JournalError if it cannot be read.
 
         Reads by the open descriptor, so the folder may have been renamed, replaced or deleted.
-        Raises OSError.
         """
-        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        return [entry for entry in map(_lenient, data.splitlines()) if entry is not None]
+        try:
+            return parse(os.pread(self._file, os.fstat(self._file).st_size, 0))
+        except OSError as error:
+            raise JournalError(f"cannot read {self.path}: {error.strerror}") from error
 
-    def _append(self, event: str, fields: Mapping[str, Any]) -> None:
+    def _append(self, entry: Entry) -> None:
         with self._writing:
             if self._torn:
-                self._write(b"\n" + self._line("torn", {}))
-            self._write(self._line(event, fields))
+                self._write(b"\n" + self._line(Torn()))
+            self._write(self._line(entry))
 
-    def _line(self, event: str, fields: Mapping[str, Any]) -> bytes:
-        entry = {
-            "event": event,
+    def _line(self, entry: Entry) -> bytes:
+        stamped = {
+            **written(entry),
             "run_id": self._run_id,
             "pid": os.getpid(),
             "boottime_ns": self._clock.boottime_ns(),
             "realtime_ns": self._clock.realtime_ns(),
-            **fields,
         }
-        return (json.dumps(entry, default=str) + "\n").encode()
+        return (json.dumps(stamped) + "\n").encode()
 
     def _write(self, data: bytes) -> None:
         written = os.write(self._file, data)
@@ -132,14 +131,6 @@ class Journal:
             f"cannot write {self.path}: {error.strerror}; nothing will be paused without a journal",
             hint="free some space, or point HARNESS_STATE_DIR at a folder you may write",
         )
-
-
-def _lenient(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("event"), str) else None
 
 
 def _ends_torn(file: int) -> bool:
@@ -159,26 +150,9 @@ def in_use(path: Path) -> bool:
     return False
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The entries of a journal, oldest first; torn lines are left out.
-
-    Raises JournalError if the file cannot be read or is damaged in another way.
-    """
+def read(path: Path) -> Reading:
+    """Read a journal. Raises JournalError if the file cannot be read, and for no content."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return parse(path.read_bytes())
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    entries: list[dict[str, Any]] = []
-    damage: str | None = None
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            entry = None
-            described = f"{path}: line {number} is damaged: {error.msg}"
-        if damage and (entry is None or entry["event"] != "torn"):
-            raise JournalError(damage, hint=_HINT_DAMAGED)
-        damage = described if entry is None else None
-        if entry is not None:
-            entries.append(entry)
-    return entries

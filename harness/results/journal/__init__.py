@@ -1,0 +1,30 @@
+"""The journal of a run: typed entries, one file, and the fold that says who is held.
+
+:mod:`entries` says what an entry is, :mod:`parse` reads them, :mod:`file` writes the file and
+:mod:`fold` tells what follows from it. docs/journal.md documents every entry.
+"""
+
+from harness.results.journal import entries
+from harness.results.journal.entries import Entry, Member
+from harness.results.journal.file import FILE_NAME, Journal, in_use, read
+from harness.results.journal.fold import Custody, GuestCustody, History, ToDo, Window, fold
+from harness.results.journal.parse import Line, Reading, understood
+
+__all__ = [
+    "FILE_NAME",
+    "Custody",
+    "Entry",
+    "GuestCustody",
+    "History",
+    "Journal",
+    "Line",
+    "Member",
+    "Reading",
+    "ToDo",
+    "Window",
+    "entries",
+    "fold",
+    "in_use",
+    "read",
+    "understood",
+]

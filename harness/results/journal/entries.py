@@ -1,0 +1,239 @@
+"""What a journal can say: one frozen record per kind of entry, told apart by ``event``. Pure.
+
+Fields may be added with a default; none may change its meaning. What must change its meaning is a
+new kind of entry, or a new :data:`VERSION`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+#: Of the entries written now. Entries without a version are of version 1.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A guest of an update domain, as entries name it."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The run has its folder, its lock and its guardian; no guest was touched yet."""
+
+    event: ClassVar[str] = "run started"
+    user: str = ""
+    start_ticks: int = 0
+    """When the run's process was started, as field 22 of ``/proc/PID/stat``."""
+    boot_id: str = ""
+    """The boot of the host; entries of another boot tell of guests that ended with it."""
+    uri: str = ""
+    update: str = ""
+    """The kind of the update."""
+    guests: tuple[str, ...] = ()
+    """The names of all guests of the plan."""
+
+
+@dataclass(frozen=True)
+class UpdateDomainBegun:
+    """The window of this update domain comes next."""
+
+    event: ClassVar[str] = "update domain"
+    name: str
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """The intent to pause these guests; on disk before the first of them is paused.
+
+    From here on they are held: each may be paused, by this run.
+    """
+
+    event: ClassVar[str] = "pausing"
+    guests: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Armed:
+    """The guardian has acknowledged that it resumes the guests after ``limit_s``."""
+
+    event: ClassVar[str] = "armed"
+    limit_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The call that pauses this guest has succeeded."""
+
+    event: ClassVar[str] = "paused"
+    guest: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """This guest was not paused by this run (it was not running, or gone): it is not held."""
+
+    event: ClassVar[str] = "refused"
+    guest: str
+    uuid: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Resuming:
+    """``by`` (run, guardian or recover) has started to resume these guests."""
+
+    event: ClassVar[str] = "resuming"
+    by: str
+    guests: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """This guest runs: ``by`` resumed it, or found it running. It is held no longer."""
+
+    event: ClassVar[str] = "resumed"
+    guest: str
+    uuid: str
+    by: str
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """Another program resumed this guest during the pause. It is held no longer."""
+
+    event: ClassVar[str] = "taken over"
+    guest: str
+    uuid: str
+    seen_by: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """This guest is shut off, crashed or gone. It is held no longer."""
+
+    event: ClassVar[str] = "ended"
+    guest: str
+    uuid: str
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """The guardian came in, and why."""
+
+    event: ClassVar[str] = "rescue"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """The clock of this guest was measured after the resume, and corrected if it had to be."""
+
+    event: ClassVar[str] = "mended"
+    guest: str
+    uuid: str
+    method: str | None = None
+    """How the clock was corrected; null if it was not."""
+
+
+@dataclass(frozen=True)
+class Announced:
+    """The Scheduled Events of this update domain are published to its guests."""
+
+    event: ClassVar[str] = "announced"
+    domain: str
+    events: tuple[str, ...] = ()
+    not_before_ns: int = 0
+    """CLOCK_REALTIME."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """The Scheduled Events of this update domain have started: approved, or due."""
+
+    event: ClassVar[str] = "started"
+    domain: str
+    events: tuple[str, ...] = ()
+    approved: bool = False
+
+
+@dataclass(frozen=True)
+class EventRemoved:
+    """The Scheduled Events of this update domain are gone from the document."""
+
+    event: ClassVar[str] = "event removed"
+    domain: str
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotServed:
+    """Guests cannot read their Scheduled Events at the moment, and why."""
+
+    event: ClassVar[str] = "not served"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run has ended, and left no guest paused that it held."""
+
+    event: ClassVar[str] = "run finished"
+    outcome: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class RunStranded:
+    """The process of the run has ended and left guests paused: ``harness recover`` goes on."""
+
+    event: ClassVar[str] = "run stranded"
+    outcome: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """``harness recover`` has finished this run."""
+
+    event: ClassVar[str] = "recovered"
+    guests: Mapping[str, str] = field(default_factory=dict)
+    """What was done about each guest, by name."""
+
+
+@dataclass(frozen=True)
+class Torn:
+    """The line before was torn (full disk, power cut) and means nothing."""
+
+    event: ClassVar[str] = "torn"
+
+
+Entry = (
+    RunStarted
+    | UpdateDomainBegun
+    | Pausing
+    | Armed
+    | Paused
+    | Refused
+    | Resuming
+    | Resumed
+    | TakenOver
+    | Ended
+    | Rescue
+    | Mended
+    | Announced
+    | Started
+    | EventRemoved
+    | NotServed
+    | RunFinished
+    | RunStranded
+    | Recovered
+    | Torn
+)

@@ -87,7 +87,7 @@ class House:
 
 def events(finished: Finished) -> list[str]:
     """What the journal tells, in order."""
-    return [entry["event"] for entry in read(finished.folder.path / FILE_NAME)]
+    return [line.event for line in read(finished.folder.path / FILE_NAME).lines]
 
 
 def of(record: RunRecord, name: str) -> GuestRecord:

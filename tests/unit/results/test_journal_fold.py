@@ -90,7 +90,7 @@ def test_a_guest_whose_intent_is_lost_is_held_by_what_came_after_it(told):
 
 def test_what_is_left_to_do_for_each_guest_in_order():
     """The clock of a guest that was never paused is its own affair."""
-    told = [Pausing((A, B)), Refused("b", "uuid-b")]
+    told: list[entries.Entry] = [Pausing((A, B)), Refused("b", "uuid-b")]
     seen = history(*told).guests
     assert seen["uuid-a"].todo == (ToDo.RESUME, ToDo.CORRECT_CLOCK)
     assert seen["uuid-b"].todo == ()
@@ -109,7 +109,7 @@ def test_the_fold_says_what_brings_back_a_guest_of_every_custody():
 
 def test_who_started_to_resume_in_this_window_only():
     """And when; a second start does not move the first."""
-    told = [Pausing((A,)), Resuming("guardian", (A,)), Resuming("run", (A,))]
+    told: list[entries.Entry] = [Pausing((A,)), Resuming("guardian", (A,)), Resuming("run", (A,))]
     seen = history(*told).guests["uuid-a"]
     assert (seen.resuming_by, seen.resuming_ns) == ({"guardian", "run"}, 2)
     assert history(*told, Pausing((A,))).guests["uuid-a"].resuming_by == frozenset()

@@ -36,7 +36,7 @@ def test_what_is_written_is_read(kind):
         "Mapping[str, str]": {"a": "resumed"},
     }  # fmt: skip
     assert values.keys() == _READERS.keys()
-    entry = kind(**{field.name: values[field.type] for field in dataclasses.fields(kind)})
+    entry = kind(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
     data = json.loads(json.dumps(written(entry)))
     assert (data["event"], data["version"]) == (kind.event, VERSION)
     assert understood([data]).entries == (entry,)

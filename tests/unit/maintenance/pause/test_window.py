@@ -125,7 +125,7 @@ def test_nothing_that_is_told_at_an_edge_keeps_a_guest_from_its_resume(bench, ed
 
 def test_the_intent_is_on_disk_before_the_first_pause(bench):
     """Whoever comes after a crash finds who was about to be paused."""
-    found = []
+    found: list[entries.Entry] = []
     bench.hypervisor.before["pause", "a"] = lambda: found.extend(
         read(bench.folder / "journal.jsonl").entries
     )

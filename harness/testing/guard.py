@@ -13,8 +13,7 @@ from harness.core.errors import GuardianLost
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.guardian import Watch
-from harness.results.journal import Member
-from harness.results.journal import Journal
+from harness.results.journal import Journal, Member
 
 
 class FakeGuard:

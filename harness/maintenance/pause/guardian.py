@@ -30,7 +30,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.ending import Ending
-from harness.maintenance.pause.resume import as_data, resume_all
+from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.scribe import Scribe
 from harness.results.journal import Journal, Line, Member, Reading, entries, fold
 

@@ -26,6 +26,7 @@ from harness.core.errors import (
     HarnessError,
     InfrastructureError,
     Interrupted,
+    JournalError,
     UpdateOverran,
 )
 from harness.core.fanout import Answer, errors, fan_out, hire

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from harness.results.journal import Custody, Member, fold, read
@@ -117,6 +117,7 @@ _ODD = some.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     some.lists(
         some.binary(max_size=20) | _ODD.map(lambda one: json.dumps(one).encode()), max_size=8

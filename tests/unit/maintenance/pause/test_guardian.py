@@ -22,6 +22,7 @@ from harness.host.process_family import Family
 from harness.maintenance.pause import guardian, resume, scribe
 from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.pause.guardian import Watch
+from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Journal, Member, entries, read
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -199,7 +200,7 @@ def _replaced(bench):
     _renamed(bench)
     bench.folder.mkdir()
     with Journal(bench.folder, "another") as journal:
-        journal.note("resumed", guest="a", uuid="uuid-a", by="run")
+        journal.note(entries.Resumed("a", "uuid-a", "run"))
 
 
 def _truncated(bench):
@@ -254,7 +255,7 @@ FAULTS = {
     "the folder is another": _replaced,
     "the journal is truncated": _truncated,
     "the journal holds odd lines": _odd,
-    "the journal cannot be read": _fails(Journal, "entries", MemoryError()),
+    "the journal cannot be read": _fails(Journal, "read", MemoryError()),
     "the journal cannot be written": _fails(Journal, "_append", RuntimeError("a bug")),
     "no thread can be started": _fails(threading.Thread, "start", RuntimeError("no thread")),
     "no event can be read": _fails(FakeHypervisor, "events", MemoryError()),
@@ -284,7 +285,7 @@ def test_a_file_system_that_hangs_holds_no_resume_up(bench, monkeypatch):
     bench.pause("a")
     monkeypatch.setattr(scribe, "_READ_S", 0.05)
     monkeypatch.setattr(guardian, "_FLUSH_S", 0.05)
-    for call in ("entries", "_append"):
+    for call in ("read", "_append"):
         monkeypatch.setattr(Journal, call, lambda *arguments: release.wait(30))
     try:
         bench.die()

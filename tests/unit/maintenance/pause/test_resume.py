@@ -38,13 +38,14 @@ def test_a_guest_that_has_ended_is_journalled_as_such(tmp_path):
     members = [Member("a", "uuid-a")]
     hypervisor = FakeHypervisor({"a": GuestState.SHUT_OFF})
     with Journal(tmp_path, "run") as journal:
-        journal.note("pausing", guests=as_data(members))
+        journal.note(entries.Pausing(tuple(members)))
         answers = resume_all(members, hypervisor, journal, by="run", patience_s=5, since_ns=0)
         assert isinstance(answers["a"].error, WrongState)
-        assert held(read(journal.path)) == ()
-        (entry,) = [e for e in read(journal.path) if e["event"] == "ended"]
-    assert (entry["guest"], entry["uuid"]) == ("a", "uuid-a")
-    assert "shut off" in entry["state"]
+        reading = read(journal.path)
+        assert fold(reading).held == ()
+    (entry,) = [e for e in reading.entries if isinstance(e, entries.Ended)]
+    assert (entry.guest, entry.uuid) == ("a", "uuid-a")
+    assert "shut off" in entry.state
 
 
 def test_a_pause_that_comes_after_its_resume_is_resumed_too(tmp_path):

@@ -283,7 +283,7 @@ def _recover(
         with backend.connect(config) as hypervisor:
             if dry_run:
                 deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
-                return Recovered(folder, recovery.assess(folder, hypervisor, deadline))
+                return recovery.assess(folder, hypervisor, deadline)
             return recovery.recover(
                 folder, hypervisor, backend.connector, config=config, clock=backend.clock
             )

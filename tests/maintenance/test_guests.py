@@ -159,14 +159,14 @@ def test_a_clock_is_put_back_to_the_offset_that_it_had(house):
     at.guests[0].offset_s = -7.0
     record = at.maintain(clock__restore_offset=True).record
     assert record.outcome is PASS
-    assert abs(at.guests[0].offset_s + 7.0) < 0.01
+    assert abs(at.guests[0].offset_s + 7.0) < 0.03
 
 
 def test_a_small_offset_is_slewed_and_no_clock_jumps(house):
     """The method of choice below ``slew_below_s``."""
     at = house("web1")
-    settings = {"clock__slew_below_s": 0.5, "clock__tolerance_s": 0.005, "mend_timeout_s": 20.0}
-    record = at.maintain(update__duration_s=0.01, **settings).record
+    settings = {"clock__slew_below_s": 0.5, "mend_timeout_s": 20.0}
+    record = at.maintain(update__duration_s=0.06, **settings).record
     assert of(record, "web1").clock.method == "slew"
     assert record.outcome is PASS
 
@@ -236,7 +236,7 @@ def test_with_every_check_on_no_promise_is_broken(house, interpreters):
     at = house("web1")
     at.guests[0].interpreters = interpreters
     at.host.processes.clear()
-    record = of(at.maintain(checks__enable=[], clock__tolerance_s=0.03).record, "web1")
+    record = of(at.maintain(checks__enable=[]).record, "web1")
     said = verdicts(record)
     assert {"pass", "skip"} == set(said.values()), broken(record)
     passed = {name for name, outcome in said.items() if outcome == "pass"}

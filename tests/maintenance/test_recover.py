@@ -62,7 +62,7 @@ def test_what_a_dead_run_left_paused_is_resumed_and_its_clock_corrected(house):
     assert actions(recovered) == {"web1": Action.RESUMED, "web2": Action.RESUMED}
     assert at.running == ["web1", "web2"]
     assert [one.clock_outcome for one in recovered.guests] == [Outcome.PASS] * 2
-    assert all(abs(guest.offset_s) < 0.01 for guest in at.guests)
+    assert all(abs(guest.offset_s) < 0.03 for guest in at.guests)
     record = folder.record()
     assert (record.exit_code, record.outcome) == (130, Outcome.ERROR)
     assert "process died" in record.problems[0]
@@ -96,7 +96,7 @@ def test_guests_that_run_already_get_their_clocks_corrected(house):
     at.guests[0].offset_s = -3.0
     recovered = finish(at, folder)
     assert actions(recovered) == {"web1": Action.RUNS}
-    assert abs(at.guests[0].offset_s) < 0.01
+    assert abs(at.guests[0].offset_s) < 0.03
     assert folder.record().exit_code == 130
 
 

@@ -51,7 +51,7 @@ def test_a_maintenance_of_two_domains_passes_and_says_what_it_measured(house):
         assert set(verdicts(guest).values()) == {"pass"}
         assert guest.clock.method == "relative-step"
         assert guest.clock.after_resume.offset_s < -0.04
-        assert abs(guest.clock.after_correction.offset_s) < 0.01
+        assert abs(guest.clock.after_correction.offset_s) < 0.03
         assert 0.05 <= guest.pause_inner_s <= guest.pause_window_s < 3.0
         assert guest.stale_clock_window_s > 0
     assert at.running == ["web1", "web2"]

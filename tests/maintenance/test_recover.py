@@ -36,7 +36,7 @@ def killed(at: House, *, paused: bool = True, **changes) -> RunFolder:
     update = Hooked(raising(Killed()), scope=Scope.HOST)
     with pytest.raises(Killed):
         at.maintain(update=update, resume_patience_s=0.1, **changes)
-    SYSTEM_CLOCK.sleep(0.1)  # its threads, which would be gone as well, have given up by then
+    SYSTEM_CLOCK.sleep(0.3)  # its threads, which would be gone as well, have given up by then
     at.host.before.clear()
     (folder,) = dead_runs(at.state_dir)
     return folder

@@ -6,7 +6,7 @@ Pure: it is given what the hypervisor said and touches nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.errors import MissingCapability, PlanError, WrongState
@@ -71,13 +71,14 @@ def make_plan(
     the whole host while the guests are configured in several domains; WrongState if a guest is
     not running; MissingCapability if it runs on another accelerator than the one insisted on.
     """
-    _refuse_unfit(update, config)
-    taking_part, left_out = _opted_out(config, chosen, update)
+    _refuse_unfit(update, config.budget_s, config.resume_reserve_s)
+    sections = {guest.uuid: config.for_guest(guest.name, guest.uuid) for guest in chosen}
+    taking_part, left_out = _opted_out(sections, chosen, update)
     _refuse_nothing_or_twice(taking_part)
     for guest in taking_part:
         _refuse_not_running(guest)
         _refuse_other_accelerator(guest, config.accelerator)
-    planned = [_place(config, guest, update.scope) for guest in taking_part]
+    planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if config.spread is not None:
         planned = _spread(planned, config.spread)
     domains = _group(planned)
@@ -89,10 +90,10 @@ def make_plan(
 
 
 def _opted_out(
-    config: Config, chosen: Sequence[GuestInfo], update: HostUpdate
+    sections: Mapping[str, GuestSection], chosen: Sequence[GuestInfo], update: HostUpdate
 ) -> tuple[list[GuestInfo], list[str]]:
     """Who takes part, and why the others do not. Raises PlanError if nobody can be left out."""
-    reasons = {g.uuid: config.for_guest(g.name, g.uuid).opt_out for g in chosen}
+    reasons = {uuid: section.opt_out for uuid, section in sections.items()}
     out = [guest for guest in chosen if reasons[guest.uuid] is not None]
     if out and update.scope is Scope.HOST:
         raise PlanError(
@@ -105,7 +106,7 @@ def _opted_out(
     return [guest for guest in chosen if reasons[guest.uuid] is None], warnings
 
 
-def _refuse_unfit(update: HostUpdate, config: Config) -> None:
+def _refuse_unfit(update: HostUpdate, budget_s: float, resume_reserve_s: float) -> None:
     if not update.preserves_memory:
         raise PlanError(
             f"the update ({update.kind}) does not preserve guest memory; it cannot be applied "
@@ -113,12 +114,12 @@ def _refuse_unfit(update: HostUpdate, config: Config) -> None:
             hint="move or shut down the guests and apply it without harness; "
             "declared by update.preserves_memory = false",
         )
-    available_s = config.budget_s - config.resume_reserve_s
+    available_s = budget_s - resume_reserve_s
     if update.expected_s > available_s:
         raise PlanError(
             f"the update ({update.kind}) is expected to take {update.expected_s:.1f} s "
-            f"({update.expected_from}); with the resume reserve of {config.resume_reserve_s:.1f} s "
-            f"that exceeds the budget of {config.budget_s:.1f} s",
+            f"({update.expected_from}); with the resume reserve of {resume_reserve_s:.1f} s "
+            f"that exceeds the budget of {budget_s:.1f} s",
             hint="raise --budget if your guests can bear it, or say it better: update.expected_s",
         )
 
@@ -156,9 +157,8 @@ def _refuse_other_accelerator(guest: GuestInfo, wanted: str) -> None:
         )
 
 
-def _place(config: Config, guest: GuestInfo, scope: Scope) -> PlannedGuest:
+def _place(section: GuestSection, guest: GuestInfo, scope: Scope) -> PlannedGuest:
     """Configuration first, then the guest's own ``<metadata>``, then the update's scope."""
-    section = config.for_guest(guest.name, guest.uuid)
     unlabelled = WHOLE_HOST if scope is Scope.HOST else guest.name
     own_domain = section.update_domain or guest.update_domain
     return PlannedGuest(

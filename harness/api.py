@@ -31,7 +31,7 @@ from harness.updates.registry import FULL_CONFIG
 
 if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
     from harness.maintenance.clocks import ClockReport
-    from harness.maintenance.recovery_record import Recovered
+    from harness.maintenance.recovery_record import RunRecovery
     from harness.maintenance.run import Finished, Guarding
     from harness.results.folder import RunFolder
 
@@ -242,7 +242,7 @@ def recover(
     uri: str | None = None,
     dry_run: bool = False,
     backend: Backend | None = None,
-) -> tuple[Recovered, ...]:
+) -> tuple[RunRecovery, ...]:
     """Finish every dead run: resume what it left paused, correct clocks, complete its record.
 
     Safe to call at any time, and again. Only guests that a run's own journal says it paused are
@@ -272,9 +272,9 @@ def recover(
 
 def _recover(
     folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool, backend: Backend
-) -> Recovered:
+) -> RunRecovery:
     from harness.maintenance import recover as recovery
-    from harness.maintenance.recovery_record import Recovered
+    from harness.maintenance.recovery_record import RunRecovery
 
     try:
         config = load_config(config_file).config if config_file else folder.config()
@@ -288,7 +288,7 @@ def _recover(
                 folder, hypervisor, backend.connector, config=config, clock=backend.clock
             )
     except HarnessError as error:
-        return Recovered(folder, error=error)
+        return RunRecovery(folder, error=error)
 
 
 def read_clocks(

@@ -1,4 +1,4 @@
-"""What a dead run left behind is finished: guests resumed, clocks mended, its record completed.
+"""What a dead run left behind is finished: guests resumed, clocks corrected, its record completed.
 
 A run is dead when its process is gone (nobody holds its journal's lock) and its journal has no
 end; one that had to leave guests paused has none either. Journal and actual state are compared
@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.clock.arithmetic import judge_offset
 from harness.core.errors import HarnessError, JournalError
@@ -19,9 +20,9 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
-from harness.maintenance.guest_clock import correct_clock, observe_clock
+from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
 from harness.maintenance.pause.resume import resume_all
-from harness.maintenance.recovery_record import Action, Recovered, Treated, completed
+from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
 from harness.results.journal import (
@@ -38,23 +39,25 @@ from harness.results.journal import (
 
 #: For asking whether a guest is really still paused.
 _LOOK_S = 20.0
+#: What is done about a guest that runs in the end.
+_RUNNING = (Action.RESUMED, Action.RUNS)
 
 
-def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> Recovered:
+def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> RunRecovery:
     """Compare journal and actual state; changes nothing. Raises JournalError, HypervisorError."""
     return _compare(folder, fold(read(folder.path / FILE_NAME)), hypervisor, deadline)
 
 
 def _compare(
     folder: RunFolder, history: History, hypervisor: Hypervisor, deadline: Deadline
-) -> Recovered:
+) -> RunRecovery:
     rebooted = _rebooted_since(history)
-    guests = [
+    guests = tuple(
         _assess(guest.member, guest.held, rebooted, hypervisor, deadline)
         for guest in history.guests.values()
         if guest.custody is not Custody.REFUSED
-    ]
-    return Recovered(folder, guests, _incomplete(folder, history))
+    )
+    return RunRecovery(folder, guests, _incomplete(folder, history))
 
 
 def _rebooted_since(history: History) -> bool:
@@ -75,19 +78,23 @@ def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
 
 def _assess(
     member: Member, ours: bool, rebooted: bool, hypervisor: Hypervisor, deadline: Deadline
-) -> Treated:
+) -> GuestRecovery:
     reading = hypervisor.state(member.uuid, deadline)
     if reading.state in ENDED:
-        return Treated(member, Action.ENDED, f"is {reading}: nothing of it can be resumed")
+        return GuestRecovery(member, Action.ENDED, f"is {reading}: nothing of it can be resumed")
     if rebooted:
-        return Treated(member, Action.LEFT_ALONE, "the host was booted since, and so was it")
+        return GuestRecovery(member, Action.LEFT_ALONE, "the host was booted since, and so was it")
     if reading.state is GuestState.RUNNING:
-        return Treated(member, Action.RUNS, "resumed by the run, its guardian or somebody else")
+        return GuestRecovery(
+            member, Action.RUNS, "resumed by the run, its guardian or somebody else"
+        )
     if reading.state is not GuestState.PAUSED:
-        return Treated(member, Action.LEFT_ALONE, f"is {reading}, which is not our pause")
+        return GuestRecovery(member, Action.LEFT_ALONE, f"is {reading}, which is not our pause")
     if not ours:
-        return Treated(member, Action.LEFT_ALONE, "our pause was over; somebody else paused it")
-    return Treated(member, Action.RESUMED, "was paused by this run")
+        return GuestRecovery(
+            member, Action.LEFT_ALONE, "our pause was over; somebody else paused it"
+        )
+    return GuestRecovery(member, Action.RESUMED, "was paused by this run")
 
 
 def recover(
@@ -97,7 +104,7 @@ def recover(
     *,
     config: Config,
     clock: Clock = SYSTEM_CLOCK,
-) -> Recovered:
+) -> RunRecovery:
     """Finish one dead run. Raises JournalError if it is not dead, or cannot be read.
 
     A journal that is damaged, or of a newer version, is followed as far as it is understood; the
@@ -106,36 +113,42 @@ def recover(
     with Journal(folder.path, folder.run_id, clock) as journal:
         deadline = Deadline.after(config.prepare_timeout_s, clock)
         history = fold(journal.read())
-        recovered = _compare(folder, history, hypervisor, deadline)
-        _resume(recovered, history.held, hypervisor, journal, config.resume_patience_s, clock)
+        found = _compare(folder, history, hypervisor, deadline)
+        guests = _resume(
+            found.guests, history.held, hypervisor, journal, config.resume_patience_s, clock
+        )
         wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
-        for treated in recovered.guests:
-            if treated.action in (Action.RESUMED, Action.RUNS) and treated.member.uuid in wanted:
-                _mend(treated, config, hypervisor, connector, deadline, clock)
-        folder.write_record(completed(folder.record(), recovered, fold(journal.read()), clock))
-        if not recovered.stranded and recovered.error is None:
-            actions = {guest.member.name: guest.action.value for guest in recovered.guests}
+        recovery = replace(
+            found,
+            guests=tuple(
+                _correct(guest, config, hypervisor, connector, deadline)
+                if guest.action in _RUNNING and guest.member.uuid in wanted
+                else guest
+                for guest in guests
+            ),
+        )
+        folder.write_record(completed(folder.record(), recovery, fold(journal.read()), clock))
+        if not recovery.stranded and recovery.error is None:
+            actions = {guest.member.name: guest.action.value for guest in recovery.guests}
             journal.intend(entries.Recovered(actions))
-    return recovered
+    return recovery
 
 
 def _resume(
-    recovered: Recovered,
+    guests: Sequence[GuestRecovery],
     ours: Sequence[Member],
     hypervisor: Hypervisor,
     journal: Journal,
     patience_s: float,
     clock: Clock,
-) -> None:
-    """One that runs is among them: the pause that the run asked for last may be on its way."""
-    by_name = {treated.member.name: treated for treated in recovered.guests}
-    mine = [
-        treated.member
-        for treated in recovered.guests
-        if treated.action in (Action.RESUMED, Action.RUNS) and treated.member in ours
-    ]
+) -> tuple[GuestRecovery, ...]:
+    """Resume those that are ours, and return all with what became of them.
+
+    One that runs is among them: the pause that the run asked for last may be on its way.
+    """
+    mine = [guest.member for guest in guests if guest.action in _RUNNING and guest.member in ours]
     if not mine:
-        return
+        return tuple(guests)
     answers = resume_all(
         mine,
         hypervisor,
@@ -145,12 +158,16 @@ def _resume(
         since_ns=clock.monotonic_ns(),
         clock=clock,
     )
-    for name, answer in answers.items():
-        if answer.error is not None:
-            treated = by_name[name]
-            ended = _has_ended(treated.member, hypervisor, Deadline.after(_LOOK_S, clock))
-            treated.action = Action.ENDED if ended else Action.STRANDED
-            treated.why = str(answer.error)
+
+    def after(guest: GuestRecovery) -> GuestRecovery:
+        answer = answers.get(guest.member.name)
+        if answer is None or answer.error is None:
+            return guest
+        ended = _has_ended(guest.member, hypervisor, Deadline.after(_LOOK_S, clock))
+        action = Action.ENDED if ended else Action.STRANDED
+        return replace(guest, action=action, why=str(answer.error))
+
+    return tuple(after(guest) for guest in guests)
 
 
 def _has_ended(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> bool:
@@ -161,32 +178,41 @@ def _has_ended(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> bo
         return False
 
 
-def _mend(
-    treated: Treated,
+def _correct(
+    guest: GuestRecovery,
     config: Config,
     hypervisor: Hypervisor,
     connector: Connector,
     deadline: Deadline,
-    clock: Clock,
-) -> None:
+) -> GuestRecovery:
+    """Correct the clock of a guest that runs, and return what became of it."""
+    accelerator = guest.accelerator
     try:
-        info = hypervisor.find(treated.member.uuid, deadline)
-        treated.accelerator = info.accelerator
+        info = hypervisor.find(guest.member.uuid, deadline)
+        accelerator = info.accelerator
         section = config.for_guest(info.name, info.uuid)
         login = Login(info, section, config.ssh, hypervisor, connector)
         session = GuestSession.open(login, config.clock, deadline)
     except HarnessError as error:
-        treated.problem, treated.clock_outcome = str(error), Outcome.ERROR
-        return
-    try:
-        mended = correct_clock(session, deadline.clock.monotonic_ns(), deadline)
-        treated.mended = observe_clock(mended, session, deadline)
-        end = treated.mended.at_end
-        treated.problem = treated.mended.problem or treated.mended.doubt
-        treated.clock_outcome = (
-            judge_offset(end.offset_s, end.uncertainty_s, session.tolerance_s)
-            if end and not treated.mended.doubt
-            else Outcome.ERROR
+        return replace(
+            guest, accelerator=accelerator, problem=str(error), clock_verdict=Outcome.ERROR
         )
+    try:
+        measured = correct_clock(session, deadline.clock.monotonic_ns(), deadline)
+        clock = observe_clock(measured, session, deadline)
     finally:
         session.close()
+    return replace(
+        guest,
+        accelerator=accelerator,
+        clock=clock,
+        problem=clock.problem or clock.doubt,
+        clock_verdict=_judge(clock, session.tolerance_s),
+    )
+
+
+def _judge(clock: ClockOutcome, tolerance_s: float) -> Outcome:
+    end = clock.at_end
+    if end is None or clock.doubt:
+        return Outcome.ERROR
+    return judge_offset(end.offset_s, end.uncertainty_s, tolerance_s)

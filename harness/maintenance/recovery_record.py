@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import HarnessError
@@ -30,26 +30,26 @@ class Action(StrEnum):
     STRANDED = "STILL PAUSED"
 
 
-@dataclass
-class Treated:
-    """One guest of a dead run."""
+@dataclass(frozen=True)
+class GuestRecovery:
+    """What was done, or would be done, about one guest of a dead run."""
 
     member: Member
     action: Action
     why: str
-    mended: ClockOutcome | None = None
-    clock_outcome: Outcome | None = None
-    """None where there was no clock to mend."""
+    clock: ClockOutcome | None = None
+    clock_verdict: Outcome | None = None
+    """None where there was no clock to correct."""
     problem: str | None = None
     accelerator: str = "unknown"
 
 
-@dataclass
-class Recovered:
+@dataclass(frozen=True)
+class RunRecovery:
     """What became of one dead run."""
 
     folder: RunFolder
-    guests: list[Treated] = field(default_factory=list)
+    guests: tuple[GuestRecovery, ...] = ()
     error: HarnessError | None = None
     """Why it could not be finished, or not for sure."""
 
@@ -59,14 +59,16 @@ class Recovered:
         return [g.member.name for g in self.guests if g.action is Action.STRANDED]
 
 
-def completed(record: RunRecord, recovered: Recovered, history: History, clock: Clock) -> RunRecord:
+def completed(
+    record: RunRecord, recovery: RunRecovery, history: History, clock: Clock
+) -> RunRecord:
     """The record that the run left, completed as interrupted; what it judged itself stays."""
     if record.finished_at is not None:
-        return _relieved(record, recovered)
+        return _relieved(record, recovery)
     known = {guest.name for guest in record.guests}
-    added = [_guest(treated, history) for treated in recovered.guests]
+    added = [_guest(guest, history) for guest in recovery.guests]
     new = tuple(guest for guest in added if guest.name not in known)
-    stranded = recovered.stranded
+    stranded = recovery.stranded
     domain = _domain(history, new)
     return record.model_copy(
         update={
@@ -83,12 +85,12 @@ def completed(record: RunRecord, recovered: Recovered, history: History, clock: 
     )
 
 
-def _relieved(record: RunRecord, recovered: Recovered) -> RunRecord:
+def _relieved(record: RunRecord, recovery: RunRecovery) -> RunRecord:
     """Of a run that ended with guests still paused: who is so no longer. Its verdicts stay."""
-    treated = {one.member.uuid: one for one in recovered.guests}
+    recoveries = {one.member.uuid: one for one in recovery.guests}
 
     def now(guest: GuestRecord) -> GuestRecord:
-        one = treated.get(guest.uuid)
+        one = recoveries.get(guest.uuid)
         if one is None or not guest.still_paused:
             return guest
         stranded = one.action is Action.STRANDED
@@ -98,25 +100,25 @@ def _relieved(record: RunRecord, recovered: Recovered) -> RunRecord:
     return record.model_copy(update={"guests": tuple(now(guest) for guest in record.guests)})
 
 
-def _said(treated: Treated) -> str:
-    return f"{treated.member.name}: {treated.action}: {treated.why}"
+def _said(guest: GuestRecovery) -> str:
+    return f"{guest.member.name}: {guest.action}: {guest.why}"
 
 
-def _guest(treated: Treated, history: History) -> GuestRecord:
-    mended = treated.mended or ClockOutcome(None)
+def _guest(guest: GuestRecovery, history: History) -> GuestRecord:
+    clock = guest.clock or ClockOutcome(None)
     return GuestRecord(
-        name=treated.member.name,
-        uuid=treated.member.uuid,
+        name=guest.member.name,
+        uuid=guest.member.uuid,
         outcome=Outcome.ERROR,
-        accelerator=treated.accelerator,
-        pause_window_s=_paused_for_s(treated.member, history),
+        accelerator=guest.accelerator,
+        pause_window_s=_paused_for_s(guest.member, history),
         clock=ClockRecord(
-            method=mended.method,
-            after_resume=mended.after_resume,
-            after_correction=mended.after_correction,
+            method=clock.method,
+            after_resume=clock.after_resume,
+            after_correction=clock.after_correction,
         ),
-        still_paused=treated.action is Action.STRANDED,
-        problems=(_said(treated), *([treated.problem] if treated.problem else [])),
+        still_paused=guest.action is Action.STRANDED,
+        problems=(_said(guest), *([guest.problem] if guest.problem else [])),
     )
 
 

@@ -11,7 +11,7 @@ from harness.core.settings import Scope
 from harness.core.timebase import SYSTEM_CLOCK
 from harness.host.lifecycle import GuestState
 from harness.maintenance.recover import recover
-from harness.maintenance.recovery_record import Action, Recovered
+from harness.maintenance.recovery_record import Action, RunRecovery
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal
 from harness.results.unfinished import dead_runs
@@ -42,12 +42,12 @@ def killed(at: House, *, paused: bool = True, **changes) -> RunFolder:
     return folder
 
 
-def finish(at: House, folder: RunFolder, **changes) -> Recovered:
+def finish(at: House, folder: RunFolder, **changes) -> RunRecovery:
     """``harness recover`` of one run."""
     return recover(folder, at.host, at.connector, config=at.config(**changes))
 
 
-def actions(recovered: Recovered) -> dict[str, Action]:
+def actions(recovered: RunRecovery) -> dict[str, Action]:
     """Guest → what was done about it."""
     return {one.member.name: one.action for one in recovered.guests}
 
@@ -61,7 +61,7 @@ def test_what_a_dead_run_left_paused_is_resumed_and_its_clock_corrected(house):
     recovered = finish(at, folder)
     assert actions(recovered) == {"web1": Action.RESUMED, "web2": Action.RESUMED}
     assert at.running == ["web1", "web2"]
-    assert [one.clock_outcome for one in recovered.guests] == [Outcome.PASS] * 2
+    assert [one.clock_verdict for one in recovered.guests] == [Outcome.PASS] * 2
     assert all(abs(guest.offset_s) < 0.03 for guest in at.guests)
     record = folder.record()
     assert (record.exit_code, record.outcome) == (130, Outcome.ERROR)
@@ -129,7 +129,7 @@ def test_a_guest_that_has_ended_is_said_to_have(house):
     at.host.states["web1"] = GuestState.CRASHED
     recovered = finish(at, folder)
     assert actions(recovered) == {"web1": Action.ENDED}
-    assert recovered.guests[0].clock_outcome is None
+    assert recovered.guests[0].clock_verdict is None
     assert of(folder.record(), "web1").still_paused is False
 
 
@@ -215,7 +215,7 @@ def test_a_guest_that_lets_nobody_in_is_resumed_all_the_same(house):
     folder = killed(at)
     at.connector.before["web1"] = raising(ShellUnreachable("refused", guest="web1"))
     (one,) = finish(at, folder).guests
-    assert (one.action, one.clock_outcome, one.problem) == (
+    assert (one.action, one.clock_verdict, one.problem) == (
         Action.RESUMED,
         Outcome.ERROR,
         "web1: refused",
@@ -230,7 +230,7 @@ def test_a_clock_that_may_not_stay_right_is_no_pass(house):
     at.guests[0].time_daemon = "chronyd"
     at.guests[0].chronyc_refuses = True
     (one,) = finish(at, folder).guests
-    assert one.clock_outcome is Outcome.ERROR
+    assert one.clock_verdict is Outcome.ERROR
     assert "may undo it" in one.problem
 
 
@@ -239,7 +239,7 @@ def test_a_clock_that_could_not_be_corrected_is_judged_as_it_is(house):
     at = house("web1")
     folder = killed(at)
     (one,) = finish(at, folder, clock__correct=False).guests
-    assert (one.clock_outcome, one.problem) == (Outcome.FAIL, "correction is switched off")
+    assert (one.clock_verdict, one.problem) == (Outcome.FAIL, "correction is switched off")
 
 
 def test_a_guest_that_falls_silent_after_its_login_could_not_be_judged(house):
@@ -248,8 +248,8 @@ def test_a_guest_that_falls_silent_after_its_login_could_not_be_judged(house):
     folder = killed(at)
     at.guests[0].silent_after_asks = 5  # login, facts, the agent's start, its greeting, one reading
     (one,) = finish(at, folder, prepare_timeout_s=1.0).guests
-    assert one.clock_outcome is Outcome.ERROR
-    assert one.mended.at_end is None
+    assert one.clock_verdict is Outcome.ERROR
+    assert one.clock.at_end is None
 
 
 def test_a_run_that_is_still_going_on_is_none_of_our_business(house):
@@ -267,7 +267,7 @@ def test_a_run_that_died_before_it_paused_anybody_is_completed(house):
     with pytest.raises(Killed):
         at.maintain(update=Hooked(prepare=raising(Killed())))
     (folder,) = dead_runs(at.state_dir)
-    assert finish(at, folder).guests == []
+    assert finish(at, folder).guests == ()
     record = folder.record()
     assert (record.exit_code, record.guests, record.update_domains) == (130, (), ())
     assert list(dead_runs(at.state_dir)) == []

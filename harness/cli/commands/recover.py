@@ -20,7 +20,7 @@ from harness.cli.commands.common import (
 )
 from harness.core.errors import GuestStranded, HarnessError
 from harness.core.records import EXIT_CODES, Outcome
-from harness.maintenance.recovery_record import Action, Recovered, Treated
+from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
 
@@ -72,7 +72,7 @@ def command(
     stranded = [name for one in found for name in one.stranded]
     if stranded:
         raise GuestStranded(stranded)
-    outcomes = [g.clock_outcome for one in found for g in one.guests if g.clock_outcome]
+    outcomes = [g.clock_verdict for one in found for g in one.guests if g.clock_verdict]
     outcomes += [Outcome.ERROR for one in found if one.error is not None]
     ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
 
@@ -90,7 +90,7 @@ def _redraw(folder: RunFolder, *, page: bool) -> None:
         say(f"warning: {warning}")
 
 
-def _as_data(found: Recovered) -> dict[str, Any]:
+def _as_data(found: RunRecovery) -> dict[str, Any]:
     return {
         "run_id": found.folder.run_id,
         "guests": [_guest(g) for g in found.guests],
@@ -98,20 +98,20 @@ def _as_data(found: Recovered) -> dict[str, Any]:
     }
 
 
-def _guest(treated: Treated) -> dict[str, Any]:
-    end = treated.mended.at_end if treated.mended else None
+def _guest(guest: GuestRecovery) -> dict[str, Any]:
+    end = guest.clock.at_end if guest.clock else None
     return {
-        "name": treated.member.name,
-        "uuid": treated.member.uuid,
-        "action": treated.action,
-        "why": treated.why,
+        "name": guest.member.name,
+        "uuid": guest.member.uuid,
+        "action": guest.action,
+        "why": guest.why,
         "clock": end.model_dump() if end else None,
-        "clock_outcome": treated.clock_outcome,
-        "problem": treated.problem,
+        "clock_outcome": guest.clock_verdict,
+        "problem": guest.problem,
     }
 
 
-def _print(found: Sequence[Recovered]) -> None:
+def _print(found: Sequence[RunRecovery]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("run", "guest", "", "why", "clock now"):
         table.add_column(column)
@@ -120,13 +120,13 @@ def _print(found: Sequence[Recovered]) -> None:
             table.add_row(one.folder.run_id, "–", "", "NOT FINISHED, see above", "–")
         elif not one.guests:
             table.add_row(one.folder.run_id, "–", "", "it had paused nobody", "–")
-        for treated in one.guests:
-            end = treated.mended.at_end if treated.mended else None
-            why = f"{treated.why}; {treated.problem}" if treated.problem else treated.why
+        for guest in one.guests:
+            end = guest.clock.at_end if guest.clock else None
+            why = f"{guest.why}; {guest.problem}" if guest.problem else guest.why
             table.add_row(
                 Text(one.folder.run_id),
-                Text(printable(treated.member.name)),
-                Text(treated.action, style="bold red" if treated.action is Action.STRANDED else ""),
+                Text(printable(guest.member.name)),
+                Text(guest.action, style="bold red" if guest.action is Action.STRANDED else ""),
                 Text(printable(why)),
                 Text(offset(end)),
             )

@@ -132,6 +132,8 @@ class MetadataService:
         if fault is not None:
             return fault
         if request.method == "POST":
+            # Azure's first version asks for no header; a page in the guest's browser could approve.
+            _require_header(request)
             return await self._approve(request, member)
         return self._document(request, self._desk.document(member.scope, version), member)
 

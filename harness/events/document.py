@@ -202,6 +202,8 @@ def _event_id(request: object) -> str:
     event_id = request.get("EventId") if isinstance(request, dict) else None
     if not isinstance(event_id, str) or not event_id:
         raise Malformed("EventId must be a string")
+    if not event_id.isascii():  # half of a surrogate pair is JSON, but no text
+        raise Malformed("EventId must be ASCII")
     return event_id.upper()
 
 

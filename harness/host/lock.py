@@ -9,13 +9,17 @@ runner apart, not people on two.
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import os
+import platform
+import stat
+import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,6 +31,10 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 _FOLDER_VARIABLE = "HARNESS_LOCK_DIR"
 _SYSTEM_FOLDER = Path("/run/lock")
 _READ_BYTES = 4096
+_SSH_PORT = 22
+_FLOCK = "@hhqqi"
+"""``struct flock``: type, whence, start, length, pid."""
+_WHOLE_FILE = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,23 @@ def lock_file(uri: str) -> Path:
     """The lock of the host that ``uri`` leads to; every way to one host has the same."""
     parts = urlsplit(uri)
     driver = parts.scheme.partition("+")[0]
-    where = f"{driver}-{parts.hostname or 'localhost'}"
+    where = f"{driver}-{_host_of(parts)}"
     folder = os.environ.get(_FOLDER_VARIABLE)
     base = _SYSTEM_FOLDER if _SYSTEM_FOLDER.is_dir() else Path(tempfile.gettempdir())
     return Path(folder or base) / f"harness-{quote(where, safe='')}.lock"
+
+
+def _host_of(parts: SplitResult) -> str:
+    """Return ``localhost`` for every name of this machine; a port may be a way to another one."""
+    host = (parts.hostname or "localhost").rstrip(".")
+    if parts.port not in (None, _SSH_PORT):
+        return host
+    own = platform.node().lower()
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host in ("localhost", own, own.partition(".")[0])
+    return "localhost" if local else host
 
 
 @contextmanager
@@ -85,6 +106,8 @@ def host_lock(
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _busy(uri, descriptor, clock) from error
+        with suppress(OSError):  # it is for those who look; the lock is the one above
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
         me = Holder(
             **who_am_i(),
             purpose=purpose,
@@ -92,27 +115,28 @@ def host_lock(
             run_id=run_id,
             until_ns=until_ns,
         )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _HOLDER.dump_json(me), 0)
+        _write(descriptor, _HOLDER.dump_json(me))
         yield me
-        os.ftruncate(descriptor, 0)
+        _write(descriptor, b"")
     finally:
         os.close(descriptor)
 
 
 def holder(uri: str) -> Holder | None:
-    """Who holds the host now; None if nobody does."""
+    """Return who holds the host now; None if the host is free.
+
+    Nothing is locked, however briefly: a run that comes at that moment would be refused.
+    """
     path = lock_file(uri)
     if not path.exists():
         return None
     descriptor = _open(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(descriptor)
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+        kind, *_ = struct.unpack(_FLOCK, found)
+        return None if kind == fcntl.F_UNLCK else _read(descriptor)
     finally:
         os.close(descriptor)
-    return None
 
 
 def really_holds(uri: str, pid: int) -> bool:
@@ -157,8 +181,11 @@ def _become_holder(uri: str, purpose: str, seconds: float, tell: int) -> None:
 
 
 def _open(path: Path) -> int:
-    """Everybody may lock it. Not made through a link that somebody else laid."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    """Everybody may lock it. Not made through a link that somebody else laid.
+
+    What else lies there, a FIFO say, is locked as well as a file; it only cannot name the holder.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         try:
             return os.open(path, flags)  # without O_CREAT: fs.protected_regular refuses that here
@@ -179,9 +206,15 @@ def _busy(uri: str, descriptor: int, clock: Clock) -> HostBusy:
     return HostBusy(f"{uri} is taken: {who}", hint="wait for it, or talk to them; harness lock")
 
 
+def _write(descriptor: int, text: bytes) -> None:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text, 0)
+
+
 def _read(descriptor: int) -> Holder | None:
     """What the file says; it is only data, and anybody may have written it."""
     try:
         return _HOLDER.validate_json(os.pread(descriptor, _READ_BYTES, 0))
-    except ValidationError:
+    except (OSError, ValidationError):
         return None

@@ -137,6 +137,26 @@ def test_a_guest_finds_an_empty_document_in_any_case_of_the_path(server):
         assert answer.headers["etag"]
 
 
+def test_no_version_lets_a_guest_approve_without_the_header(server, store):
+    """Reading at the first version needs none, as on Azure; approving is refused."""
+    guest = server.guest()
+    event = publish(store, guest)
+    first = "/metadata/scheduledevents?api-version=2017-03-01"
+    assert server.ask(guest, first, headers={}).status == 200
+    refused = server.ask(guest, first, "POST", approval(event), headers={})
+    assert (refused.status, store.find(event).approved_ns) == (400, None)
+    assert server.ask(guest, first, "POST", approval(event)).status == 200
+    assert store.find(event).approved_ns is not None
+
+
+def test_half_a_character_is_no_event(server, store):
+    """400, and nothing is logged of it."""
+    guest = server.guest()
+    answer = server.ask(guest, method="POST", body=approval("\ud800"))
+    assert answer.status == 400
+    assert "EventId" in answer.data["error"]
+
+
 def test_an_unknown_caller_learns_nothing(server):
     """404 and no word, whatever it asks for and says of itself."""
     for path in (PATH, "/metadata/instance?api-version=2021-02-01", "/", "/openapi.json"):

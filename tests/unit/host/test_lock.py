@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -35,6 +36,56 @@ def test_the_second_is_told_who_what_and_since_when():
     assert holder(URI) is None
     with host_lock(URI, "another"):
         assert holder(URI).purpose == "another"
+
+
+def test_who_only_looks_never_keeps_a_run_out():
+    """Beside readers that look without a pause, every one of many runs gets the lock."""
+    code = f"""
+from harness.host.lock import holder
+print("looking", flush=True)
+while True:
+    holder({URI!r})
+"""
+    with host_lock(URI, "makes the file"):
+        pass
+    readers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)
+    ]
+    try:
+        for reader in readers:
+            assert reader.stdout.readline() == b"looking\n"
+        for _ in range(500):
+            with host_lock(URI, "a run"):
+                pass
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+
+
+def test_a_fifo_in_the_locks_place_stops_no_run():
+    """It is locked as a file is; who holds it is not said."""
+    os.mkfifo(lock_file(URI), 0o666)
+    with host_lock(URI, "a run"):
+        assert holder(URI) is None
+        with pytest.raises(HostBusy), host_lock(URI, "another"):
+            pass
+    with host_lock(URI, "the next"):
+        pass
+
+
+def test_every_name_of_this_machine_has_one_lock():
+    """Loopback and the own name are local; another host, or a port, is not."""
+    own = platform.node().upper()
+    local = {lock_file("qemu:///system")} | {
+        lock_file(f"qemu+ssh://root@{host}/system")
+        for host in ("127.0.0.1", "127.0.0.9", "[::1]", "localhost", "localhost:22", own)
+    }
+    assert len(local) == 1
+    others = {lock_file(f"qemu+ssh://{host}/system") for host in ("box", "10.0.0.1")}
+    others.add(lock_file("qemu+ssh://127.0.0.1:2222/system"))  # a tunnel
+    assert len(others) == 3
+    assert not others & local
 
 
 def test_the_kernel_releases_it_when_the_holder_dies():

@@ -17,12 +17,13 @@ from harness.core.errors import (
     ShellUnreachable,
     UpdateFailed,
 )
-from harness.core.records import NoticeRecord, Outcome
+from harness.core.records import ClockReading, NoticeRecord, Outcome
 from harness.core.settings import Scope
 from harness.host.lock import host_lock
 from harness.maintenance.notice import Unannounced
 from harness.maintenance.progress import Phase, Step
 from harness.maintenance.run import run
+from harness.maintenance.session import GuestSession
 from harness.maintenance.survey import survey
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
@@ -30,13 +31,30 @@ from tests.maintenance.conftest import events, of, verdicts
 from tests.maintenance.updates import Hooked, hanging, raising
 
 
-def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(house):
+def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(house, monkeypatch):
     """--restore-offset: the target is a reading too, so the verdict is no surer than both."""
-    at = house("web1")
-    guest = of(at.maintain(clock__restore_offset=True).record, "web1")
+    asked: list[ClockReading | None] = []
+    really = GuestSession.policy
+
+    def policy(session, before=None):
+        unsure = before and before.model_copy(update={"uncertainty_s": 0.004})
+        asked.append(unsure)
+        return really(session, unsure)
+
+    monkeypatch.setattr(GuestSession, "policy", policy)
+    guest = of(house("web1").maintain(clock__restore_offset=True).record, "web1")
+    assert any(asked)
     found = {check.name: check for check in guest.checks}["clock"]
-    both_ms = 1000 * (guest.clock.before.uncertainty_s + guest.clock.after_correction.uncertainty_s)
-    assert f"± {both_ms:.2f} ms" in found.detail
+    assert f"± {4 + 1000 * guest.clock.after_correction.uncertainty_s:.2f} ms" in found.detail
+
+
+def test_connections_are_there_before_the_first_pause(house, monkeypatch):
+    """One for each guest of the update domain: none has to be opened while they are paused."""
+    at = house("web1", "web2", update__scope="host")
+    found: list[tuple[int, list[str]]] = []
+    monkeypatch.setattr(at.host, "ready", lambda calls, until: found.append((calls, at.running)))
+    at.maintain()
+    assert (2, ["web1", "web2"]) in found
 
 
 def test_a_maintenance_of_two_domains_passes_and_says_what_it_measured(house):

@@ -251,7 +251,8 @@ def test_the_deadline_is_kept_by_apply_itself(context, script):
     with pytest.raises(UpdateOverran, match=r"did not end within 0\.3 s"):
         update.apply(context, Deadline.after(0.3))
     assert 0.3 <= watch.elapsed_s() < 10
-    assert update._runner._running.survivors(Deadline.after(0))  # the guests come first
+    assert update._runner._running._ender is None  # the guests come first
+    assert update._runner._running.survivors(Deadline.after(0))
     update.abandon()
     assert not update._runner._running.survivors(patience())
 

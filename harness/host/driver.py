@@ -35,7 +35,8 @@ from harness.host.lifecycle import GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
-from harness.host.qemu_process import find_process
+from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
+from harness.host.qemu_process import find_process, state_folder
 from harness.host.states import reading
 from harness.host.translate import translated
 
@@ -70,6 +71,7 @@ class LibvirtHypervisor:
         self._connections = Connections(uri, self._events)
         self._names: dict[str, str] = {}
         self._pauses = UnderWay()
+        self._processes: dict[str, ProcessIdentity | None] = {}
 
     @classmethod
     def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
@@ -187,7 +189,22 @@ class LibvirtHypervisor:
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process; None on a remote host."""
-        return find_process(uuid) if self._is_local else None
+        if not self._is_local:
+            return None
+        known = self._processes.get(uuid)
+        if known is None or not is_alive(known):
+            known = find_process(uuid, state_folder(self.uri))
+            self._processes[uuid] = known
+        return known
+
+    def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
+        """Of all vCPU threads; None if they have no names to know them by, or are gone."""
+        try:
+            threads = vcpu_threads(process.pid)
+            used_ns = sum(cpu_time_ns(process.pid, thread) for thread in threads)
+        except (OSError, ValueError, IndexError):
+            return None
+        return used_ns if threads else None
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """Guest agent, DHCP lease, ARP; each asked for a limited time."""

@@ -20,6 +20,7 @@ from harness.host.protocol import EventKind, LifecycleEvent
 from harness.host.translate import translated
 
 _KINDS = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED: EventKind.STARTED,
     libvirt.VIR_DOMAIN_EVENT_SUSPENDED: EventKind.SUSPENDED,
     libvirt.VIR_DOMAIN_EVENT_RESUMED: EventKind.RESUMED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED: EventKind.STOPPED,

@@ -55,6 +55,7 @@ class ProcessIdentity:
 class EventKind(StrEnum):
     """The lifecycle events that matter here."""
 
+    STARTED = "started"
     SUSPENDED = "suspended"  # libvirt's word for: the guest was paused
     RESUMED = "resumed"
     STOPPED = "stopped"
@@ -123,6 +124,9 @@ class Hypervisor(Protocol):
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process, or None where it cannot be seen (remote, no right)."""
+
+    def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
+        """Return the CPU time of all vCPU threads, or None where it cannot be seen. Quick."""
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """IP addresses the guest may have, best source first: guest agent, DHCP lease, ARP.

@@ -1,24 +1,71 @@
-"""Which process is a guest: QEMU's pid and start time, found by the guest's UUID."""
+"""Which process is a guest: QEMU's pid as libvirt wrote it down, and its start time.
+
+libvirt keeps ``NAME.pid`` for each guest that runs. Only a process that is named there is taken
+for a guest, and only if it was started with the guest's UUID, executes a QEMU, and belongs to a
+user as whom libvirt runs guests: anyone can start a process with ``-uuid`` among its arguments.
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from harness.core.process_stat import start_ticks
+from harness.core.process_stat import PROC, start_ticks
 from harness.host.protocol import ProcessIdentity
 
+_SYSTEM = Path("/run/libvirt/qemu")
+#: Debian, Fedora and openSUSE call it ``qemu-system-…``, Red Hat ``qemu-kvm``, some ``kvm``.
+_EXECUTABLES = ("qemu-", "kvm")
 
-def find_process(uuid: str, proc: Path = Path("/proc")) -> ProcessIdentity | None:
-    """The QEMU process that was started with ``-uuid UUID``, or None if none is visible."""
-    wanted = uuid.encode()
-    for name in os.listdir(proc):
-        if not name.isdecimal():
-            continue
-        try:
-            arguments = (proc / name / "cmdline").read_bytes().split(b"\0")
-            if b"-uuid" in arguments and arguments[arguments.index(b"-uuid") + 1] == wanted:
-                return ProcessIdentity(int(name), start_ticks(int(name), proc))
-        except (OSError, IndexError):
-            continue  # it ended while we looked, or is not ours to look at
+
+def state_folder(uri: str) -> Path:
+    """Return where libvirt's QEMU driver keeps its pid files, for ``qemu:///system`` or a session.
+
+    See virQEMUDriverConfigNew in libvirt's src/qemu/qemu_conf.c.
+    """
+    if urlsplit(uri).path != "/session":
+        return _SYSTEM
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return Path(runtime, "libvirt", "qemu", "run")
+
+
+def find_process(uuid: str, folder: Path, proc: Path = PROC) -> ProcessIdentity | None:
+    """Return the QEMU process of a guest, or None if none is visible.
+
+    ``folder`` is libvirt's folder of pid files. Their names are not looked at: libvirt escapes
+    some characters of a guest's name in them.
+    """
+    owners = _owners(folder)
+    with suppress(OSError):
+        for file in sorted(folder.glob("*.pid")):
+            with suppress(OSError, ValueError):  # it has ended, or is not ours to look at
+                pid = int(file.read_text())
+                if _is_guest(proc / str(pid), uuid, owners | {file.stat().st_uid}):
+                    return ProcessIdentity(pid, start_ticks(pid, proc))
     return None
+
+
+def _owners(folder: Path) -> frozenset[int]:
+    """As whom libvirt runs guests: it gives that user some folders beside the pid files."""
+    with suppress(OSError):
+        return frozenset(one.stat().st_uid for one in folder.iterdir() if one.is_dir())
+    return frozenset()
+
+
+def _is_guest(process: Path, uuid: str, owners: frozenset[int]) -> bool:
+    """Raises OSError if the process is gone, or may not be looked at."""
+    arguments = (process / "cmdline").read_bytes().split(b"\0")
+    if b"-uuid" not in arguments[:-1]:
+        return False
+    named = arguments[arguments.index(b"-uuid") + 1] == uuid.encode()
+    return named and process.stat().st_uid in owners and _executes_qemu(process)
+
+
+def _executes_qemu(process: Path) -> bool:
+    try:
+        executable = os.readlink(process / "exe")
+    except PermissionError:  # another user's; what libvirt and its owner say has to do
+        return True
+    return Path(executable).name.startswith(_EXECUTABLES)

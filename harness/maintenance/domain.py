@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from harness.core.errors import HarnessError, InfrastructureError
+from harness.core.errors import HarnessError, InfrastructureError, TakenOver
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
 from harness.core.signals import Interruption
@@ -184,22 +184,26 @@ def _resume_late(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> Pau
 def find_paused(
     domain: UpdateDomain, window: PauseWindow, tools: Tools
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guests that are paused now: those that we could not resume, and those that ran already.
+    """Guests that are paused now: those that we did not resume, and those that ran already.
 
-    One that could not be resumed and of whom libvirt says nothing is among the former: it was
-    paused by us, and nobody saw it run. A dead guest is in neither, nor is one that was somebody
-    else's all along.
+    Among the former is one that another program took over and left paused: it is not ours to
+    resume, and is said to be paused; and one that could not be resumed and of which libvirt says
+    nothing: it was paused by us, and was not seen to run. A dead guest is in neither, nor is one
+    that was not ours all along.
     """
-    unresumed, resumed = [], []
+    unresumed, resumed, taken = [], [], []
     for guest in domain.guests:
         pause, member = window.guests[guest.name], Member(guest.name, guest.info.uuid)
         if pause.resume_returned_ns is not None:
             resumed.append(member)
         elif pause.stuck:
             unresumed.append(member)
+        elif isinstance(pause.resume_error, TakenOver):
+            taken.append(member)
     look_until = Deadline.after(_LOOK_S, tools.clock)
     return (
-        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True),
+        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True)
+        + still_paused(taken, tools.hypervisor, look_until, if_silent=False),
         still_paused(resumed, tools.hypervisor, look_until, if_silent=False),
     )
 

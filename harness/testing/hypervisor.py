@@ -28,6 +28,9 @@ class FakeHypervisor:
         self.calls: list[tuple[str, str]] = []
         self.most_ready = 0
         self.before: dict[tuple[str, str], Callable[[], None]] = {}
+        self.processes: dict[str, ProcessIdentity] = {}
+        self.vcpu_ns: dict[int, int] | None = None
+        """CPU time of its vCPUs by pid; None: it cannot be seen."""
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
 
     def _enter(self, operation: str, uuid: str) -> str:
@@ -97,7 +100,10 @@ class FakeHypervisor:
         return Call(began_ns, self.clock.monotonic_ns())
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
-        return ProcessIdentity(1, 1)
+        return self.processes.get(uuid.removeprefix("uuid-"), ProcessIdentity(1, 1))
+
+    def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
+        return None if self.vcpu_ns is None else self.vcpu_ns[process.pid]
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         return []

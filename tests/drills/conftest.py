@@ -42,7 +42,10 @@ def _everybody_runs(lab, libvirt):
 class Maintenance:
     """A ``harness run`` in its own session, so that signals reach only what they are sent to."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, python: str | None = None, **environment: str
+    ) -> None:
+        """``python``: a program that is run instead of the package, with the same arguments."""
         self.state_dir = folder / "state"
         self._environment = {
             **os.environ,
@@ -50,8 +53,9 @@ class Maintenance:
             "HARNESS_NO_REPORT": "1",
             **environment,
         }
+        how = ["-m", "harness"] if python is None else ["-c", python]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", *arguments, "--json"],
+            [sys.executable, *how, "run", *arguments, "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -54,16 +54,17 @@ def test_a_reserved_host_is_not_maintained(maintenance, lab, tmp_path):
 
 
 def test_somebody_else_resumes_our_guest_in_the_window(maintenance, lab, libvirt):
-    """It is left as it is, and the record tells; it is not reported as stranded."""
+    """It is left as it is, and the record tells: it is paused, and said to be."""
     guest = lab.guests[0]
     run = maintenance(guest.name, "--duration", "3")
     run.until("paused")
     libvirt.resume(guest.uuid, Deadline.after(5))
     libvirt.pause(guest.uuid, Deadline.after(5))  # from here on it is theirs
-    assert run.ended() == 3
+    assert run.ended() == 4
     assert state_of(libvirt, guest.uuid) is PAUSED
     assert "resumed by somebody else" in run.record.guests[0].problems[0]
-    assert not run.record.guests[0].still_paused
+    assert run.record.guests[0].still_paused
+    assert f"STILL PAUSED: {guest.name}" in run.err
     libvirt.resume(guest.uuid, Deadline.after(5))
     assert run.command("clock", "correct", guest.name, "-c", str(lab.config_file)).returncode == 0
 

@@ -206,7 +206,7 @@ def test_a_guest_that_ends_in_the_pause_is_not_called_stranded(house):
 
 
 def test_a_guest_that_another_person_resumed_in_the_pause_is_left_as_it_is(house):
-    """Also when it is paused again by then: that pause is not ours."""
+    """Also when it is paused again by then: that pause is not ours, but it is told, exit 4."""
     at = house("web1")
     uuid = at.guests[0].uuid
     soon = Deadline.after(60)
@@ -218,7 +218,8 @@ def test_a_guest_that_another_person_resumed_in_the_pause_is_left_as_it_is(house
     finished = at.maintain(update=Hooked(meddle))
     assert at.running == []
     guest = of(finished.record, "web1")
-    assert guest.still_paused is False
+    assert guest.still_paused is True
+    assert finished.record.exit_code == 4
     assert "somebody else" in guest.problems[0]
     assert "taken over" in events(finished)
 

@@ -6,7 +6,7 @@ failure never prevents the next, nothing that can block for ever is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,9 @@ from typing import Protocol
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
-from harness.host.protocol import GuestState, Hypervisor
-from harness.maintenance.pause.ownership import NOT_OURS, resumed_since
-from harness.results.journal import Entry, Member, Reading, entries, fold
+from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
+from harness.maintenance.pause.ownership import NOT_OURS, PauseEdge, restarted_since, resumed_since
+from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
@@ -25,6 +25,7 @@ _AGAIN_S = 0.05
 #: A guest that runs when we come to resume it may have a pause of ours on its way: the call that
 #: a dead run made last. libvirt takes milliseconds from the call to the pause.
 _SETTLED_S = 1.0
+_BY_US = "was resumed by another process of ours"
 
 
 class Notes(Protocol):
@@ -66,9 +67,13 @@ def resume_all(
     """
     journal.note(entries.Resuming(by, tuple(members)))
     deadline = Deadline.after(patience_s, clock)
+    told = _told(journal)
+    edges = {one.name: _edge(told.get(one.uuid), since_ns, clock) for one in members}
     calls = {
-        member.name: partial(_resume, member, hypervisor, journal, by, since_ns, deadline, resuming)
-        for member in members
+        one.name: partial(
+            _resume, one, hypervisor, journal, by, edges[one.name], deadline, resuming
+        )
+        for one in members
     }
     return fan_out(calls, deadline, what="resuming")
 
@@ -78,20 +83,16 @@ def _resume(
     hypervisor: Hypervisor,
     journal: Notes,
     by: str,
-    since_ns: int,
+    edge: PauseEdge,
     deadline: Deadline,
     resuming: Callable[[Member], None],
 ) -> Resumed:
     """Try until the guest runs; give up only when it is dead, or patience is over."""
-    if _resumed_by_another(hypervisor, member, since_ns):
-        if _announced(journal, member, by):
+    if why := _why_lost(member, edge, hypervisor, journal, by, deadline):
+        if why == _BY_US:
             return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
         journal.note(entries.TakenOver(member.name, member.uuid, by))
-        raise TakenOver(
-            "was resumed by somebody else during the pause, and was left as it is",
-            operation="resuming",
-            guest=member.name,
-        )
+        raise TakenOver(f"{why}, and was left as it is", operation="resuming", guest=member.name)
 
     ran: Resumed | None = None
 
@@ -121,20 +122,49 @@ def _resume(
     return resumed
 
 
-def _resumed_by_another(hypervisor: Hypervisor, member: Member, since_ns: int) -> bool:
+def _told(journal: Notes) -> Mapping[str, GuestCustody]:
+    """What the journal says of each guest, by UUID; nothing if it cannot be read."""
     try:
-        return resumed_since(hypervisor.events(member.uuid), since_ns)
+        return fold(journal.read()).guests
     except Exception:  # noqa: BLE001  no error of any class comes before the resume
-        return False
+        return {}
 
 
-def _announced(journal: Notes, member: Member, by: str) -> bool:
-    """Return True if another process of this run has started to resume this guest."""
-    try:
-        guest = fold(journal.read()).guests.get(member.uuid)
-    except Exception:  # noqa: BLE001  no journal: it announces nothing
-        return False
-    return guest is not None and bool(guest.resuming_by - {by})
+def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdge:
+    """From where on custody is judged: our own pause, or ``since_ns`` if that is later."""
+    pause = custody.pause if custody is not None else None
+    if pause is None:
+        return PauseEdge(since_ns)
+    process = None
+    if pause.qemu_pid is not None and pause.qemu_start_ticks is not None:
+        process = ProcessIdentity(pause.qemu_pid, pause.qemu_start_ticks)
+    began_ns = (pause.began_ns or 0) - (clock.boottime_ns() - clock.monotonic_ns())
+    if began_ns < since_ns:  # an attempt of ours since may have let it run for a while
+        return PauseEdge(since_ns, process)
+    return PauseEdge(began_ns, process, pause.vcpu_ns)
+
+
+def _why_lost(
+    member: Member,
+    edge: PauseEdge,
+    hypervisor: Hypervisor,
+    journal: Notes,
+    by: str,
+    deadline: Deadline,
+) -> str | None:
+    """Why the guest is not ours to resume any more; what cannot be seen keeps it ours."""
+    with suppress(Exception):  # no error of any class comes before the resume
+        process = hypervisor.process(member.uuid, deadline)
+        events = hypervisor.events(member.uuid)
+        if restarted_since(edge, process, events):
+            return "was ended and started again during the pause"
+        same = process is not None and process == edge.process
+        vcpu_ns = hypervisor.vcpu_time_ns(process) if process is not None and same else None
+        if resumed_since(edge, vcpu_ns, events):
+            guest = _told(journal).get(member.uuid)
+            ours = guest is not None and guest.resuming_by - {by}
+            return _BY_US if ours else "was resumed by somebody else during the pause"
+    return None
 
 
 def as_data(members: Sequence[Member]) -> list[dict[str, str]]:

@@ -221,13 +221,32 @@ def _pause_all(
         except NOT_OURS as error:
             journal.note(entries.Refused(member.name, member.uuid, error.message))
             raise
+        journal.note(_paused(member, call, hypervisor, deadline))
         with suppress(Exception):
             edges.paused(member)
-        journal.note(entries.Paused(member.name, member.uuid))
         return call
 
     calls = {member.name: partial(pause, member) for member in members}
     return fan_out(calls, deadline, what="pausing")
+
+
+def _paused(
+    member: Member, call: Call, hypervisor: Hypervisor, deadline: Deadline
+) -> entries.Paused:
+    """What tells later, also another process, whether the guest stayed paused."""
+    process = vcpu_ns = None
+    with suppress(Exception):
+        process = hypervisor.process(member.uuid, deadline)
+        vcpu_ns = hypervisor.vcpu_time_ns(process) if process is not None else None
+    clock = deadline.clock
+    return entries.Paused(
+        member.name,
+        member.uuid,
+        began_ns=call.began_ns + clock.boottime_ns() - clock.monotonic_ns(),
+        qemu_pid=process.pid if process else None,
+        qemu_start_ticks=process.start_ticks if process else None,
+        vcpu_ns=vcpu_ns,
+    )
 
 
 def _apply(

@@ -68,11 +68,19 @@ class Armed:
 
 @dataclass(frozen=True)
 class Paused:
-    """The call that pauses this guest has succeeded."""
+    """The call that pauses this guest has succeeded; what tells later whether it stayed paused."""
 
     event: ClassVar[str] = "paused"
     guest: str
     uuid: str
+    began_ns: int | None = None
+    """CLOCK_BOOTTIME of the host, right before that call."""
+    qemu_pid: int | None = None
+    """Its QEMU process; null where it cannot be seen."""
+    qemu_start_ticks: int | None = None
+    """When that process was started, as field 22 of ``/proc/PID/stat``."""
+    vcpu_ns: int | None = None
+    """CPU time of all vCPU threads right after that call: it grows only if the guest runs."""
 
 
 @dataclass(frozen=True)

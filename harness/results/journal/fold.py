@@ -71,6 +71,8 @@ class GuestCustody:
     member: Member
     custody: Custody = Custody.PAUSING
     paused_ns: int | None = None
+    pause: Paused | None = None
+    """What was known of it when it had been paused."""
     resuming_ns: int | None = None
     resuming_by: frozenset[str] = frozenset()
     """Who has started to resume it: run, guardian, recover."""
@@ -193,7 +195,7 @@ def _told(guest: GuestCustody, at_ns: int, about: About) -> GuestCustody:
         case Paused():
             # A call that was given up may be told after the resume.
             after = Custody.PAUSED if guest.custody is Custody.PAUSING else guest.custody
-            return replace(guest, custody=after, paused_ns=at_ns)
+            return replace(guest, custody=after, paused_ns=at_ns, pause=about)
         case Refused():
             return replace(guest, custody=Custody.REFUSED)
         case Resumed(by=by):

@@ -153,6 +153,10 @@ def _whole(value: object) -> int:
     raise TypeError
 
 
+def _perhaps_whole(value: object) -> int | None:
+    return None if value is None else _whole(value)
+
+
 def _number(value: object) -> float:
     return float(_whole(value)) if not isinstance(value, float) else value
 
@@ -192,6 +196,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "str": _text,
     "str | None": _perhaps,
     "int": _whole,
+    "int | None": _perhaps_whole,
     "float": _number,
     "bool": _truth,
     "tuple[str, ...]": _texts,

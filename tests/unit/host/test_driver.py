@@ -8,9 +8,7 @@ import gc
 import os
 import platform
 import socket
-import subprocess
 from pathlib import Path
-from uuid import uuid4
 from xml.sax.saxutils import quoteattr
 
 import libvirt
@@ -28,7 +26,7 @@ from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_process import find_process
+from harness.host.qemu_process import find_process, state_folder
 from harness.host.states import REASONS, STATES, reading
 from harness.host.translate import translate, translated
 
@@ -495,43 +493,91 @@ def test_the_start_time_is_the_kernels(tmp_path):
     assert str(ours) == fields[22 - 3]
 
 
-def test_a_guest_is_the_process_that_was_started_with_its_uuid(tmp_path):
-    """Not one that has it in another place, another's, or none; not a file that is no process."""
-    process(tmp_path, 10, "qemu", "-name", f"guest={UUID}", "-uuid", UUID.replace("1", "9"))
-    process(tmp_path, 11, "virsh", "suspend", UUID)
-    process(tmp_path, 12, "kthreadd")
-    (tmp_path / "self").mkdir()
-    (tmp_path / "13").mkdir()  # ended while we looked
-    process(tmp_path, 14, "qemu", "-uuid")
-    assert find_process(UUID, tmp_path) is None
-    process(tmp_path, 15, "qemu", "-name", "guest=a; touch x", "-uuid", UUID, "-S", start=99)
-    assert find_process(UUID, tmp_path) == ProcessIdentity(15, 99)
+class Libvirt:
+    """A folder of pid files, as libvirt keeps it, beside a /proc of our own."""
+
+    def __init__(self, top: Path) -> None:
+        self.proc, self.folder = top / "proc", top / "qemu"
+        self.proc.mkdir()
+        self.folder.mkdir()
+
+    def qemu(self, pid: int, *arguments: str, exe: str = "/usr/bin/qemu-system-x86_64") -> None:
+        process(self.proc, pid, *arguments, start=99)
+        (self.proc / str(pid) / "exe").symlink_to(exe)
+
+    def wrote(self, name: str, pid: object) -> None:
+        (self.folder / f"{name}.pid").write_text(f"{pid}\n")
+
+    def find(self) -> ProcessIdentity | None:
+        return find_process(UUID, self.folder, self.proc)
 
 
-def test_a_guest_is_found_on_the_real_proc():
-    """By a process that was started with a UUID as QEMU is."""
-    uuid = str(uuid4())
-    command = ["sh", "-c", "echo here; read line", "qemu", "-uuid", uuid]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
-        process.stdout.readline()  # until then /proc may not know the command line
-        assert find_process(uuid) == ProcessIdentity(process.pid, start_ticks(process.pid))
-        process.communicate()
-    assert find_process(uuid) is None
+@pytest.fixture
+def pid_files(tmp_path):
+    return Libvirt(tmp_path)
 
 
-def test_a_process_that_ends_between_two_looks_is_not_there(tmp_path):
+def test_a_guest_is_the_process_that_libvirt_wrote_down_and_was_started_with_its_uuid(pid_files):
+    """Not one that has the UUID in another place, another's, or none; not one that has ended."""
+    pid_files.qemu(10, "qemu", "-name", f"guest={UUID}", "-uuid", UUID.replace("1", "9"))
+    pid_files.qemu(12, "kthreadd")
+    pid_files.qemu(14, "qemu", "-uuid")
+    for pid in (10, 11, 12, 14, "", "x"):
+        pid_files.wrote(f"guest-{pid}", pid)
+    assert pid_files.find() is None
+    pid_files.qemu(15, "qemu", "-name", "guest=a; touch x", "-uuid", UUID, "-S")
+    assert pid_files.find() is None, "a process that libvirt knows nothing of"
+    pid_files.wrote("a; touch x &lt;", 15)  # as libvirt escapes names in these files
+    assert pid_files.find() == ProcessIdentity(15, 99)
+
+
+def test_what_executes_no_qemu_is_no_guest(pid_files):
+    """A pid that was used again, by one that has a UUID among its arguments."""
+    pid_files.qemu(15, "sleep", "-uuid", UUID, exe="/usr/bin/sleep")
+    pid_files.wrote("a", 15)
+    assert pid_files.find() is None
+
+
+def test_a_qemu_that_was_upgraded_since_is_a_guest(pid_files):
+    """Its executable is gone from the disk."""
+    pid_files.qemu(15, "qemu", "-uuid", UUID, exe="/usr/bin/qemu-system-x86_64 (deleted)")
+    pid_files.wrote("a", 15)
+    assert pid_files.find() == ProcessIdentity(15, 99)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_another_users_process_is_no_guest(pid_files):
+    """Only one of root's (the pid file's), or of the user as whom libvirt runs guests."""
+    pid_files.qemu(15, "qemu", "-uuid", UUID)
+    pid_files.wrote("a", 15)
+    os.chown(pid_files.proc / "15", 12345, -1)
+    assert pid_files.find() is None
+    (pid_files.folder / "slirp").mkdir()
+    os.chown(pid_files.folder / "slirp", 12345, -1)
+    assert pid_files.find() == ProcessIdentity(15, 99)
+
+
+def test_a_process_that_ends_between_two_looks_is_not_there(pid_files):
     """Its command line could still be read, its start time could not."""
-    process(tmp_path, 15, "qemu", "-uuid", UUID)
-    (tmp_path / "15" / "stat").unlink()
-    assert find_process(UUID, tmp_path) is None
+    pid_files.qemu(15, "qemu", "-uuid", UUID)
+    pid_files.wrote("a", 15)
+    (pid_files.proc / "15" / "stat").unlink()
+    assert pid_files.find() is None
+
+
+def test_where_libvirt_runs_nothing_there_is_no_guest(tmp_path):
+    """No folder, e.g. with the monolithic daemon of another user."""
+    assert find_process(UUID, tmp_path / "missing", tmp_path) is None
+    assert state_folder("qemu:///system") == Path("/run/libvirt/qemu")
+    assert state_folder("qemu:///session").parts[-3:] == ("libvirt", "qemu", "run")
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")
-def test_looking_for_a_process_leaves_nothing_open(tmp_path):
-    """Found early, the rest of /proc is let go of at once."""
+def test_looking_for_a_process_leaves_nothing_open(pid_files, tmp_path):
+    """Found early, the rest is let go of at once."""
     for pid in range(1, 9):
-        process(tmp_path, pid, "qemu", "-uuid", UUID)
-    assert find_process(UUID, tmp_path) is not None
+        pid_files.qemu(pid, "qemu", "-uuid", UUID)
+        pid_files.wrote(str(pid), pid)
+    assert pid_files.find() is not None
     gc.collect()
     assert str(tmp_path) not in _open_files()

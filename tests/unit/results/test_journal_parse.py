@@ -31,7 +31,7 @@ def lines(*told: object) -> bytes:
 def test_what_is_written_is_read(kind):
     """Every kind, with every field set."""
     values = {
-        "str": "x", "str | None": None, "int": 7, "float": 2.5, "bool": True,
+        "str": "x", "str | None": None, "int": 7, "int | None": 8, "float": 2.5, "bool": True,
         "tuple[str, ...]": ("x", "y"), "tuple[Member, ...]": (Member("a", "u"),),
         "Mapping[str, str]": {"a": "resumed"},
     }  # fmt: skip

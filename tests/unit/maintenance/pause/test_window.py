@@ -25,6 +25,7 @@ from harness.core.errors import (
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
+from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause import ending
 from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
 from harness.results.journal import Journal, Member, entries, fold, read
@@ -509,6 +510,52 @@ def test_a_guest_that_somebody_else_resumed_and_paused_again_is_theirs(bench):
     assert window.guests["b"].resume_error is None
     assert bench.states == {"a": PAUSED, "b": RUNNING}
     assert fold(read(bench.folder / "journal.jsonl")).held == ()
+
+
+def test_who_resumed_our_guest_before_we_paused_it_has_not_taken_it_over(bench):
+    """A backup's snapshot, between the guardian's answer and our call."""
+
+    def meddle():
+        del bench.hypervisor.before["pause", "a"]
+        bench.hypervisor.pause("uuid-a", Deadline.after(1))
+        bench.hypervisor.resume("uuid-a", Deadline.after(1))
+
+    bench.hypervisor.before["pause", "a"] = meddle
+    window = bench.hold()
+    assert window.guests["a"].resume_error is None
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
+
+
+@pytest.mark.parametrize(("used_ns", "theirs"), [(0, False), (10_000_000, True)])
+def test_late_events_are_judged_by_the_vcpus_time(bench, used_ns, theirs):
+    """Both say: paused, resumed, paused. Whether it ran since our pause, the vCPUs tell."""
+    bench.hypervisor.processes["b"] = ProcessIdentity(2, 2)
+    bench.hypervisor.vcpu_ns = {1: 0, 2: 0}
+
+    def meddle(deadline):
+        bench.hypervisor.resume("uuid-a", Deadline.after(1))
+        bench.hypervisor.pause("uuid-a", Deadline.after(1))
+        bench.hypervisor.vcpu_ns = {1: used_ns, 2: 0}
+        return Applied(0)
+
+    bench.apply = meddle
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, TakenOver) is theirs
+    assert bench.states == {"a": PAUSED if theirs else RUNNING, "b": RUNNING}
+
+
+def test_a_guest_that_was_started_again_and_paused_is_its_owners(bench):
+    """The same name and UUID, another process."""
+
+    def meddle(deadline):
+        bench.hypervisor.processes["a"] = ProcessIdentity(2, 2)
+        return Applied(0)
+
+    bench.apply = meddle
+    window = bench.hold()
+    assert isinstance(window.guests["a"].resume_error, TakenOver)
+    assert "started again" in str(window.guests["a"].resume_error)
+    assert bench.states == {"a": PAUSED, "b": RUNNING}
 
 
 def test_a_step_of_the_hosts_clock_does_not_change_a_pause(tmp_path):

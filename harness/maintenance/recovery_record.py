@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.core.errors import HarnessError
+from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import (
     ClockRecord,
     GuestRecord,
@@ -74,7 +74,7 @@ def completed(
         update={
             "finished_at": utc_now(clock),
             "outcome": Outcome.ERROR,
-            "exit_code": 4 if stranded else 130,
+            "exit_code": GuestStranded.exit_code if stranded else Interrupted.exit_code,
             "guests": (*record.guests, *new),
             "update_domains": (*record.update_domains, *([domain] if new else [])),
             "problems": (

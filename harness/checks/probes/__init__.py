@@ -1,7 +1,8 @@
-"""Who watches through the pause: started before it, stopped after it, telling what they saw.
+"""Probes watch through the pause: started before it, stopped after it, they tell what they saw.
 
-A probe is a small class (:class:`~harness.checks.probes.protocol.Probe`); what it tells is
-judged by a check (:mod:`harness.checks`). To add one, write its module and add it to ``PROBES``.
+A probe is a small class (:class:`~harness.checks.probes.protocol.Probe`); a check
+(:mod:`harness.checks`) judges what it tells. To add one, write its module and add it to ``PROBES``;
+what runs in the guest is a file in ``programs/``, named in ``programs.PARTS``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -382,3 +383,12 @@ def _may_be_protected() -> bool:
     """Whether this user may make a process harder to kill."""
     command = ["sh", "-c", "echo -900 > /proc/self/oom_score_adj"]
     return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_it_asks_to_be_the_last_to_be_killed_for_memory(monkeypatch):
+    """Also where this user may not have it so: what is asked of the kernel counts."""
+    asked = []
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: asked.append((str(path), text)))
+    monkeypatch.setattr(signal, "signal", lambda number, action: None)
+    guardian._outlive()
+    assert ("/proc/self/oom_score_adj", "-900") in asked

@@ -19,7 +19,7 @@ lint: ## ruff, mypy, and no module is missing on the map
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m scripts.module_map --check
+	@$(BIN)/python -P -m scripts.module_map --check
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest tests/unit
@@ -47,31 +47,31 @@ test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
 REPEATS ?= 10
 # WRITE=--write puts the tables of bench-checks, bench-clocks and bench-reports into docs/.
 bench: setup ## what a maintenance costs, and that beside what others cost
-	@$(ISOLATED) $(BIN)/python -m benchmarks.maintenance
-	@$(ISOLATED) $(BIN)/python -m benchmarks.guardian
-	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.maintenance
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.guardian
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS)
 
 bench-checks: setup ## what all checks on together add to a maintenance
-	@$(ISOLATED) $(BIN)/python -m benchmarks.checks $(WRITE)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.checks $(WRITE)
 
 bench-clocks: setup ## how right clocks get, how fast, and what others make of them
-	@$(ISOLATED) $(BIN)/python -m benchmarks.clocks $(WRITE)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.clocks $(WRITE)
 
 bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
-	@$(ISOLATED) $(BIN)/python -m benchmarks.compare $(REPEATS)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS)
 
 bench-events: setup ## what telling guests costs: load, approval to pause
-	@$(ISOLATED) $(BIN)/python -m benchmarks.events
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events
 
 bench-reports: ## what reports and the history cost; needs no guests
-	@$(BIN)/python -m benchmarks.reports $(WRITE)
+	@$(BIN)/python -P -m benchmarks.reports $(WRITE)
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants; strand nobody
-	@$(ISOLATED) $(BIN)/python -m benchmarks.soak $(N)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.soak $(N)
 
 map: ## write the list of modules in docs/map.md
-	@$(BIN)/python -m scripts.module_map
+	@$(BIN)/python -P -m scripts.module_map
 
 mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
 	@$(BIN)/mutmut run --max-children 2

@@ -47,7 +47,7 @@ def maintain(guest: str, config: Path) -> Sample:
     environment = {**os.environ, "HARNESS_NO_REPORT": "1"}
     watch = Stopwatch()
     done = subprocess.run(
-        [sys.executable, "-m", "harness", *words],
+        [sys.executable, "-P", "-m", "harness", *words],
         capture_output=True, text=True, timeout=300, env=environment,
     )  # fmt: skip
     wall_s = watch.elapsed_s()

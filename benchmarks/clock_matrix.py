@@ -1,6 +1,6 @@
 """Every kind of guest, pause and clock that is wrong: is it measured and mended?
 
-    scripts/in-namespace .venv/bin/python -m benchmarks.clock_matrix [--pauses 1,5,20] [--write]
+    scripts/in-namespace .venv/bin/python -P -m benchmarks.clock_matrix [--pauses 1,5,20] [--write]
 
 Two Debian guests, one with an RTC that goes on through a pause and one with an RTC that does not,
 are paused again and again: by each interpreter, with each time daemon, from each wrong clock.
@@ -267,7 +267,7 @@ def main() -> None:
     passed = sum(result.passed for result in results)
     text = "\n\n".join(
         [
-            f"`python -m benchmarks.clock_matrix --pauses {options.pauses}` on "
+            f"`python -P -m benchmarks.clock_matrix --pauses {options.pauses}` on "
             f"{document.machine()}, TCG: {passed} of {len(results)} passed. Median (worst) over "
             "both RTC tracks and the offsets 0, −3 s, +3 s, +1 h.",
             summary(results),

@@ -1,7 +1,7 @@
 """How right a clock gets, how fast, and what others make of the same guest in the same run.
 
     make bench-clocks
-    scripts/in-namespace .venv/bin/python -m benchmarks.clocks [--write]
+    scripts/in-namespace .venv/bin/python -P -m benchmarks.clocks [--write]
 
 ``--write`` puts the tables into docs/clocks.md.
 """
@@ -180,7 +180,7 @@ class Bench:
             "`virsh domtime --now`": lambda: [*virsh, "domtime", name, "--now"],
             "guest agent, `guest-set-time`": agent,
             "`ssh … date -s @…`": date,
-            "`harness clock correct`": lambda: [sys.executable, *harness],
+            "`harness clock correct`": lambda: [sys.executable, "-P", *harness],
         }
         return [[title, *self._tool(name, make, count)] for title, make in tools.items()]
 

@@ -51,7 +51,7 @@ def server(folder: Path, rate: int, cpu: str) -> Iterator[tuple[int, int]]:
     """Pid and port of a server for GUESTS guests, bound to one core."""
     addresses = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(GUESTS)]
     who = [w for n, a in enumerate(addresses) for w in ("--identify", f"{a}=g{n}@web/{n % 5}")]
-    command = [sys.executable, "-m", "harness", "events", "serve", "--address", "127.0.0.1"]
+    command = [sys.executable, "-P", "-m", "harness", "events", "serve", "--address", "127.0.0.1"]
     command += ["--anywhere", "--port", "0", "--rate", str(rate), *who]
     with subprocess.Popen(
         [
@@ -198,7 +198,18 @@ def one_run(folder: Path, hypervisor: LibvirtHypervisor, uuid: str) -> tuple[flo
     """Milliseconds from the approval to Started, and from there to libvirt's SUSPENDED."""
     with Store(folder) as store:
         with subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", "g-1", "--notify", "10m", "--duration", "0.1"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "harness",
+                "run",
+                "g-1",
+                "--notify",
+                "10m",
+                "--duration",
+                "0.1",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

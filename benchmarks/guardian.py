@@ -38,7 +38,17 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
     runs = state_dir / "runs"
     before = set(runs.glob("*/"))
     run = subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", *NAMES, "--allow-backward", "--duration", "20"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "harness",
+            "run",
+            *NAMES,
+            "--allow-backward",
+            "--duration",
+            "20",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -74,7 +84,7 @@ def measure(hypervisor: LibvirtHypervisor, uuids: list[str], state_dir: Path) ->
     lines = read(found / "journal.jsonl").lines
     stamps = {line.event: line.boottime_ns for line in reversed(lines)}  # the first ones
     subprocess.run(
-        [sys.executable, "-m", "harness", "recover"], stdout=subprocess.DEVNULL, check=True
+        [sys.executable, "-P", "-m", "harness", "recover"], stdout=subprocess.DEVNULL, check=True
     )
     return {
         "arming": (stamps["armed"] - stamps["pausing"]) / 1e6,

@@ -45,7 +45,7 @@ def maintain(guests: list[str]) -> Sample:
     """One ``harness run``, measured from outside; raises unless every promise was kept."""
     # A freshly booted guest may be fast, and so short a pause does not make it slow.
     options = ("--update", "true", "--allow-backward", "--json")
-    command = [sys.executable, "-m", "harness", "run", *guests, *options]
+    command = [sys.executable, "-P", "-m", "harness", "run", *guests, *options]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         watch = Stopwatch()
         # The page and the history come when all is over: benchmarks.reports measures them.

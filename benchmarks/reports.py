@@ -55,7 +55,7 @@ class Sample:
 
 def measure(arguments: list[str], state_dir: Path) -> Sample:
     """One ``harness`` process, from outside."""
-    command = [sys.executable, "-m", "harness", *arguments]
+    command = [sys.executable, "-P", "-m", "harness", *arguments]
     environment = {**os.environ, "HARNESS_STATE_DIR": str(state_dir)}
     environment.pop("HARNESS_HISTORY_URL", None)
     watch = Stopwatch()

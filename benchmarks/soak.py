@@ -117,7 +117,7 @@ class Soak:
         self._state_dir = self._folder / f"state-{self.tally.kills}-{self.tally.ended_before}"
         with ExitStack() as laid:
             with subprocess.Popen(
-                [sys.executable, "-m", "harness", *self._run],
+                [sys.executable, "-P", "-m", "harness", *self._run],
                 env=_environment(self._state_dir),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -196,7 +196,7 @@ def _environment(state_dir: Path) -> dict[str, str]:
 
 
 def _harness(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", *arguments]
+    command = [sys.executable, "-P", "-m", "harness", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=_environment(state_dir)
     )
@@ -245,7 +245,7 @@ def soak(kills: int, seed: int, say: Callable[[str], None] = print) -> Tally:
 
 
 def main() -> None:
-    """``python -m benchmarks.soak KILLS [SEED]``; exit 1 if a guest was stranded unreported."""
+    """``python -P -m benchmarks.soak KILLS [SEED]``; exit 1 if a guest was stranded unreported."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
     tally = soak(kills, seed)

@@ -8,7 +8,7 @@ own. Then the floor, a plain ``date -s``, and how the overhead grows with a gues
 everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it. What was measured
 so far is on disk after every number of guests, and is not measured again if it is given:
 
-    scripts/in-namespace .venv/bin/python -m benchmarks.compare 10 benchmarks/results/FILE.json
+    scripts/in-namespace .venv/bin/python -P -m benchmarks.compare 10 benchmarks/results/FILE.json
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main() -> None:
-    """``python -m benchmarks.compare [REPEATS [RESULT]]``."""
+    """``python -P -m benchmarks.compare [REPEATS [RESULT]]``."""
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"

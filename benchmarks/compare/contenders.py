@@ -65,7 +65,7 @@ def unwatched(guests: Sequence[str]) -> Done:
 def _harness(guests: Sequence[str], checks: Sequence[str]) -> Done:
     """What it says of itself is in its record. Without the page, for which nobody waits."""
     options = ("--update", UPDATE, "--allow-backward", "--no-report", "--json")
-    command = [sys.executable, "-m", "harness", "run", *guests, *options]
+    command = [sys.executable, "-P", "-m", "harness", "run", *guests, *options]
     # Broken promises, and what cannot be judged on a machine with so many guests, are counted.
     out, cost = _measured([*command, "-c", str(_configured(checks))], codes=(0, 1, 3))
     record = json.loads(out)

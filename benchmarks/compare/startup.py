@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.core.timebase import Stopwatch
 
-HARNESS = [sys.executable, "-m", "harness"]
+HARNESS = [sys.executable, "-P", "-m", "harness"]
 
 
 def help_ms() -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -35,12 +36,22 @@ def watching(plan: Plan, budget_s: float, console: Console) -> Iterator[Observer
         return
     view = _LiveView(plan, budget_s)
     live = Live(view, console=console, refresh_per_second=8, transient=True)
-    live.start()
+    with _whatever_happens():
+        live.start()
     try:
         yield view.observe
     finally:
-        with suppress(OSError):  # the terminal may be gone
+        with _whatever_happens():
             live.stop()
+
+
+@contextmanager
+def _whatever_happens() -> Iterator[None]:
+    """Draw, or do not: a terminal that is gone, or a person's Ctrl-C by now, changes nothing."""
+    try:
+        yield
+    except BaseException as error:
+        logging.getLogger(__name__).debug("the live view failed", exc_info=error)
 
 
 def _lines(console: Console) -> Observer:

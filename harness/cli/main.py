@@ -6,6 +6,7 @@ still paused · 130 interrupted, everything resumed.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -17,7 +18,9 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.core.errors import GuestStranded, HarnessError
+from harness.core.errors import GuestStranded, HarnessError, InternalError
+from harness.core.process_state import settle_process
+from harness.core.streams import lost_output
 
 #: name → one line of help. The module ``harness.cli.commands.<name>`` is loaded only when needed,
 #: so that ``--help`` and completion are quick.
@@ -97,11 +100,23 @@ def main() -> NoReturn:
     Without taking the interpreter down: a thread that was given up may still be inside libvirt,
     and must not come back into an interpreter that is gone.
     """
+    for warning in settle_process():
+        sys.stderr.write(f"warning: {warning}\n")
     code = run_command_line(None)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+    lost = lost_output()
+    if lost is not None and code == 0:
+        code = _say_lost(lost)
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(code)
+
+
+def _say_lost(lost: OSError) -> int:
+    """A result that nobody got; but a reader that has read enough is no error to speak of."""
+    if lost.errno == errno.EPIPE:
+        return 141
+    sys.stderr.write(f"harness: the result could not be written: {lost.strerror}\n")
+    return 3
 
 
 def run_command_line(arguments: list[str] | None) -> int:
@@ -119,19 +134,29 @@ def run_command_line(arguments: list[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; nothing of ours is paused", err=True)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; nobody to complain to
-        return 141
+    except BaseException as error:  # noqa: BLE001  a SystemExit of click's or rich's too
+        return _say_bug(error)
+
+
+def _say_bug(error: BaseException) -> int:
+    """Name the class of an error that nothing here expects; never 1: a promise is not broken."""
+    if isinstance(error, SystemExit):  # made by a library of what had gone wrong
+        error = error.__context__ or error
+    return _say(InternalError(error))
+
+
+def _debugging() -> bool:
+    return "-vv" in sys.argv or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def _say(error: HarnessError) -> int:
     """One or two lines with a hint; with -vv the traceback too."""
     from harness.results.report.words import printable
 
-    if "-vv" in sys.argv or logging.getLogger().isEnabledFor(logging.DEBUG):
+    if _debugging():
         traceback.print_exception(error)
     loud = isinstance(error, GuestStranded)
-    with suppress(OSError):  # the terminal may be gone; the exit code says it too
+    with suppress(OSError, ValueError):  # the terminal may be gone; the exit code says it too
         click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
         click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
     return error.exit_code

@@ -52,8 +52,21 @@ class Sample:
 
     @property
     def uncertainty_ns(self) -> float:
-        """The true offset is within ± this of ``offset_ns``."""
-        return max(0, self.round_trip_ns) / 2 + self.resolution_ns
+        """Return ± how much of ``offset_ns`` the true offset is within.
+
+        A round trip that is shorter than nothing is an error of the guest's clock, as large.
+        """
+        return abs(self.round_trip_ns) / 2 + self.resolution_ns
+
+    @property
+    def possible(self) -> bool:
+        """Return False if the guest took longer, by its clock, than the whole exchange took.
+
+        Then its clock was set forwards in between. One that is slewed may gain ``FASTEST_SLEW``.
+        """
+        turnaround_ns = self.guest_sent_ns - self.guest_received_ns
+        away_ns = self.host_received_monotonic_ns - self.host_sent_monotonic_ns
+        return turnaround_ns <= away_ns * (1 + FASTEST_SLEW) + self.resolution_ns
 
 
 def consistent(samples: Sequence[Sample]) -> bool:
@@ -71,8 +84,8 @@ def consistent(samples: Sequence[Sample]) -> bool:
 
 
 def best(samples: Sequence[Sample]) -> ClockReading:
-    """The reading of the sample with the smallest round trip; ``samples`` must not be empty."""
-    chosen = min(samples, key=lambda sample: sample.round_trip_ns)
+    """Return the reading of the surest sample; ``samples`` must not be empty."""
+    chosen = min(samples, key=lambda sample: sample.uncertainty_ns)
     monotonic_s = monotonic_uncertainty_s = None
     if chosen.guest_monotonic_ns is not None:
         sent, received = chosen.host_sent_monotonic_ns, chosen.host_received_monotonic_ns

@@ -15,7 +15,7 @@ from harness.clock.agents import Ability, Agent, agent
 from harness.clock.arithmetic import Sample, best, consistent
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Suspension
 from harness.guest.facts import INTERPRETERS, GuestFacts
 from harness.guest.protocol import GuestShell, LineStream
 
@@ -32,6 +32,7 @@ _TRIES = 3
 _BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
+_JUMPED = "its clock jumped while it was being read"
 #: What a login shell may say before the agent does.
 _GREETING_LINES = 50
 _LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
@@ -137,7 +138,7 @@ class Sampler:
                 break
             taken.append(self._sample(deadline))
         if not consistent(taken):
-            raise ProbeError("its clock jumped while it was being read", guest=self.guest)
+            raise ProbeError(_JUMPED, guest=self.guest)
         reading = best(taken)
         self._surest_s = min(self._surest_s, reading.uncertainty_s)
         return reading
@@ -249,7 +250,11 @@ class Sampler:
         return _Answered(sent_ns, line.partition(" ")[2], received_ns)
 
     def _sample(self, deadline: Deadline) -> Sample:
+        suspension = Suspension(self._clock)
         answer = self._ask("r", deadline)
+        if suspension.seconds() > 0:
+            message = "its clock cannot be compared: the host was suspended in between"
+            raise ProbeError(message, guest=self.guest)
         to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
         sent = Sent(answer.sent_ns, answer.received_ns, to_realtime_ns)
         try:
@@ -258,6 +263,8 @@ class Sampler:
             raise self._nonsense(answer.text) from error
         self.precise = sample.guest_sent_ns > sample.guest_received_ns
         self.raw.append(asdict(sample))
+        if not sample.possible:
+            raise ProbeError(_JUMPED, guest=self.guest)
         return sample
 
     def _nonsense(self, answer: str) -> ProbeError:

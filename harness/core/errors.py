@@ -26,7 +26,8 @@
     │   ├─ EventError
     │   ├─ UpdateFailed(returncode)
     │   ├─ UpdateOverran
-    │   └─ DeadlineExpired(what, limit_s, last_error)
+    │   ├─ DeadlineExpired(what, limit_s, last_error)
+    │   └─ InternalError                                 a bug of ours
     ├─ Interrupted(signal_name)                          exit 130
     └─ GuestStranded(guests)                             exit 4, the loudest message there is
 
@@ -227,6 +228,17 @@ class DeadlineExpired(InfrastructureError):
         self.what = what
         self.limit_s = limit_s
         self.last_error = last_error
+
+
+class InternalError(InfrastructureError):
+    """An exception that nothing here expects: a bug, named by its class."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            f"{type(error).__name__}: {error}",
+            hint="this is a bug of harness; -vv shows the traceback",
+        )
+        self.__cause__ = error
 
 
 class Interrupted(HarnessError):

@@ -23,9 +23,18 @@ def readable(descriptors: Sequence[int], deadline: Deadline | None) -> frozenset
         The descriptors that are; empty if the deadline passed first. What is readable already is
         returned even if no time is left. May be called from any thread.
     """
+    return _ready(descriptors, select.POLLIN, deadline)
+
+
+def writable(descriptor: int, deadline: Deadline | None) -> bool:
+    """Wait until ``descriptor`` takes data, or is broken; return False if the deadline is first."""
+    return bool(_ready([descriptor], select.POLLOUT, deadline))
+
+
+def _ready(descriptors: Sequence[int], what: int, deadline: Deadline | None) -> frozenset[int]:
     poll = select.poll()
     for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, what)
     while True:
         left_s = None if deadline is None else deadline.timeout_s()
         # Rounded up: 0 would not wait at all while there is time left.

@@ -208,6 +208,9 @@ class UpdateDomainRecord(Record):
     """Of the overhead: the first call that pauses → all guests are paused."""
     resuming_s: float | None = None
     """Of the overhead: the first call that resumes → all guests run."""
+    host_suspended_s: float | None = None
+    """For how long the host itself was suspended, from the baselines until the guests were looked
+    at again; no part of ``pause_window_s``, which is of CLOCK_MONOTONIC."""
     update_returncode: int | None = None
     update_detail: str = ""
     """What the update says that it did; empty if it was not applied."""

@@ -126,6 +126,24 @@ class Stopwatch:
         return (self.clock.monotonic_ns() - self.started_ns) / NS_PER_S
 
 
+class Suspension:
+    """Tells for how long the host has been suspended since this was made.
+
+    CLOCK_BOOTTIME goes on while the host is suspended and CLOCK_MONOTONIC does not; guests, and our
+    deadlines, stand still with the latter. A step of CLOCK_REALTIME moves neither.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        monotonic_ns = clock.monotonic_ns()
+        self._ahead_ns = clock.boottime_ns() - monotonic_ns  # at most, as time passed in between
+
+    def seconds(self) -> float:
+        """Return for how long it was, at least: exactly 0 if it was not."""
+        boottime_ns = self._clock.boottime_ns()
+        return max(0, boottime_ns - self._clock.monotonic_ns() - self._ahead_ns) / NS_PER_S
+
+
 class NotYet(InfrastructureError):
     """Raised by a probe given to :func:`wait_for`: the state is not reached, and why."""
 

@@ -7,7 +7,6 @@ started; if it had, when the run has been recovered, because its removal tells g
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 
 from harness.core.errors import EventError, JournalError
 from harness.core.process_stat import is_same_process, start_ticks
+from harness.core.process_state import python_module
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.order import Order
@@ -109,7 +109,7 @@ class Caretaker:
     def _begin(self, one: Scheduled) -> None:
         config = ["--config", str(self._config_file)] if self._config_file else []
         which = ["--scheduled", str(one.number)]  # the run reads what it is to do from the store
-        command = [sys.executable, "-m", "harness", "run", *config, *which]
+        command = python_module("harness", "run", *config, *which)
         log = self._state_dir / f"scheduled-{one.number}.log"
         with open(log, "ab") as output:
             self._running[one.number] = subprocess.Popen(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import EventError
 from harness.core.files import last_lines
+from harness.core.process_state import python_module
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.server import is_served
 
@@ -38,7 +38,7 @@ class Service:
             with open(self._log, "wb") as log:
                 self._process = subprocess.Popen(
                     [
-                        *(sys.executable, "-m", "harness", "events", "serve"),
+                        *python_module("harness", "events", "serve"),
                         *(*self._arguments, "--until-eof", "--ready-fd", str(tell)),
                     ],
                     stdin=subprocess.PIPE,  # closed when we end, however we end

@@ -23,10 +23,19 @@ from harness.host.process_family import MARK, Family
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
 
 
+#: A service of the system has this one too; under that of a careful admin (077), packages and
+#: modules would be installed such that nobody but root can read them.
+UMASK = 0o022
+
+
+class StatusLost(Exception):
+    """The process has ended, and the kernel does not know how any more."""
+
+
 class UpdateProcess:
     """A running update, whose processes carry ``mark`` in their environment.
 
-    Raises OSError if it cannot be started.
+    Raises OSError if it cannot be started, StatusLost if it has ended and been reaped at once.
     """
 
     def __init__(
@@ -45,9 +54,16 @@ class UpdateProcess:
             stderr=subprocess.STDOUT,
             env={**environment, MARK: mark},
             start_new_session=True,
+            umask=UMASK,
         )
         self._family = Family(mark, self._process.pid, clock)
-        self._exit_fd = os.pidfd_open(self._process.pid)
+        try:
+            self._exit_fd = os.pidfd_open(self._process.pid)
+        except ProcessLookupError as error:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process.poll()  # it is not waited for again
+            raise StatusLost from error
         self._reader = threading.Thread(target=self._keep, args=(output,), daemon=True)
         self._reader.start()
         self._ender: threading.Thread | None = None
@@ -57,11 +73,21 @@ class UpdateProcess:
             os.close(self._exit_fd)
 
     def wait(self, deadline: Deadline) -> int | None:
-        """The return code, noticed at once; None if the deadline passes first."""
+        """Return its return code, at once when it ends; None if the deadline passes first.
+
+        Raises StatusLost if something else has reaped it: SIGCHLD is ignored, or this process
+        belongs to a program that waits for all its children. :mod:`subprocess` takes that for 0.
+        """
         if not readable([self._exit_fd], deadline):
             return None
         # The last output may still be in the pipe; a daemon that holds it open is not waited for.
         self._reader.join(timeout=min(0.2, deadline.remaining_s()))
+        if self._process.returncode is None:
+            try:
+                os.waitid(os.P_PIDFD, self._exit_fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError as error:
+                self._process.poll()  # it is not waited for again
+                raise StatusLost from error
         return self._process.wait()
 
     def end(self) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from harness.core.errors import HarnessError, InfrastructureError, TakenOver
+from harness.core.errors import HarnessError, InfrastructureError, InternalError, TakenOver
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import Config
 from harness.core.signals import Interruption
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Suspension
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, correct_and_observe
@@ -81,11 +81,13 @@ def maintain(
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.hypervisor.ready(len(names), before_until)
     tools.update.prepare(context, before_until)
+    suspension = Suspension(tools.clock)
     baselines = take_baselines(mine, checks, run_dir, before_until)
     if announced := tools.notice.announce(domain):
         tell(Phase.WAITING, announced)
     while not tools.notice.wait(domain, _FRESH_S, tools.interruption):
         before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
+        suspension = Suspension(tools.clock)
         baselines = take_baselines(mine, checks, run_dir, before_until)
     tools.journal.note(entries.UpdateDomainBegun(domain.name))
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
@@ -100,6 +102,7 @@ def maintain(
     after = correct_and_observe(
         mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)
     )
+    suspended_s = suspension.seconds()
     stranded, paused_since = find_paused(domain, window, tools)
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
@@ -117,7 +120,7 @@ def maintain(
         )
         for name in names
     )
-    record = record_domain(domain, window, guests, problems, tools.config.budget_s)
+    record = record_domain(domain, window, guests, problems, tools.config.budget_s, suspended_s)
     tell(Phase.CHECKED, f"{record.outcome.value}")
     return DomainResult(record, guests, stranded)
 
@@ -223,6 +226,8 @@ def settle_update(window: PauseWindow, context: UpdateContext, tools: Tools) -> 
             tools.update.rollback(context, deadline)
     except HarnessError as error:
         problems.append(str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a bug costs its verdict only
+        problems.append(str(InternalError(error)))
     return tuple(problems)
 
 

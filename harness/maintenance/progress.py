@@ -6,8 +6,8 @@ first pause and the last resume, so a slow terminal costs the guests nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,11 +40,17 @@ Observer = Callable[[Step], None]
 
 
 def undisturbed(observer: Observer) -> Observer:
-    """``observer``, except that a terminal that went away changes nothing for the guests."""
+    """Return ``observer``, except that nothing that it raises changes anything for the guests.
+
+    A terminal that went away, an encoding that lacks a character, a bug, a SystemExit that a
+    library makes of a broken pipe.
+    """
 
     def observe(step: Step) -> None:
-        with suppress(OSError):
+        try:
             observer(step)
+        except BaseException as error:
+            logging.getLogger(__name__).debug("the observer failed", exc_info=error)
 
     return observe
 

@@ -15,7 +15,13 @@ from functools import partial
 from pathlib import Path
 
 from harness import __version__
-from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
+from harness.core.errors import (
+    GuestStranded,
+    HarnessError,
+    InfrastructureError,
+    InternalError,
+    Interrupted,
+)
 from harness.core.fanout import errors, fan_out
 from harness.core.identity import who_am_i
 from harness.core.records import (
@@ -36,16 +42,21 @@ from harness.host.protocol import Hypervisor
 from harness.maintenance.domain import DomainResult, Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, Guardian
+from harness.maintenance.pause.resume import still_paused
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder, new_run_id
-from harness.results.journal import Journal, entries
+from harness.results.journal import Journal, entries, fold
 from harness.results.report import junit
 from harness.updates.protocol import HostUpdate, UpdateContext
 
 #: Starts a guardian for (URI, run folder, clock).
 Guarding = Callable[[str, Path, Clock], AbstractContextManager[Guard]]
+
+
+#: For asking who is paused after a bug of ours.
+_LOOK_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,8 @@ class _Story:
     label: str
     results: list[DomainResult] = field(default_factory=list)
     error: HarnessError | None = None
+    stranded: tuple[str, ...] = ()
+    """Guests that are paused though their update domain has no result."""
 
 
 def run(
@@ -119,13 +132,28 @@ def run(
             _carry_out(story, tools, state_dir)
         except HarnessError as error:
             story.error = error
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a bug; it is recorded all the same
+            story.error = InternalError(error)
+            story.stranded = _held_and_paused(tools)
         record = _finish(story, tools)
         loudest = _loudest(story, interruption)
-        # One that leaves guests paused has not ended for `harness recover`.
-        stranded = isinstance(loudest, GuestStranded)
-        ending = entries.RunStranded if stranded else entries.RunFinished
-        journal.note(ending(record.outcome.value, record.exit_code))
+        # One that leaves guests paused, or clocks as a bug left them, has not ended for
+        # `harness recover`.
+        if isinstance(loudest, GuestStranded):
+            journal.note(entries.RunStranded(record.outcome.value, record.exit_code))
+        elif not isinstance(story.error, InternalError):
+            journal.note(entries.RunFinished(record.outcome.value, record.exit_code))
     return Finished(record, folder, loudest)
+
+
+def _held_and_paused(tools: Tools) -> tuple[str, ...]:
+    """The guests that the journal says we hold and that are paused, for all that libvirt says."""
+    look_until = Deadline.after(_LOOK_S, tools.clock)
+    try:
+        members = fold(tools.journal.read()).held
+    except HarnessError:
+        return ()
+    return still_paused(members, tools.hypervisor, look_until, if_silent=True)
 
 
 def _finish(story: _Story, tools: Tools) -> RunRecord:
@@ -225,6 +253,7 @@ def _accelerators(plan: Plan) -> str:
 
 def _loudest(story: _Story, interruption: Interruption) -> HarnessError | None:
     stranded = [name for result in story.results for name in result.stranded]
+    stranded += story.stranded
     if stranded:
         return GuestStranded(stranded)
     if interruption.signal_name is not None:

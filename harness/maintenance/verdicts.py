@@ -162,13 +162,23 @@ def record_domain(
     guests: Sequence[GuestRecord],
     problems: tuple[str, ...],
     budget_s: float,
+    suspended_s: float = 0.0,
 ) -> UpdateDomainRecord:
-    """One update domain's record; ``problems`` are those of the update.
+    """Return one update domain's record; ``problems`` are those of the update.
 
-    The pause window of the domain is judged against the budget as each guest's own is.
+    The pause window of the domain is judged against the budget as each guest's own is. A host that
+    was itself suspended for ``suspended_s`` leaves nothing to be judged: its guests stood still for
+    longer than any clock that they or we go by.
     """
     if window.applied is None and not problems:
         problems = ("the update was not applied, because not every guest could be paused",)
+    if suspended_s > 0:
+        slept = (
+            f"the host was suspended for {suspended_s:.3f} s (CLOCK_BOOTTIME went on, "
+            "CLOCK_MONOTONIC did not), so the pause was longer than was measured (hint: "
+            "systemd-inhibit --what=sleep keeps it awake)"
+        )
+        problems = (*problems, slept)
     outcomes = [guest.outcome for guest in guests] + [Outcome.ERROR for _ in problems]
     if window.duration_s > budget_s:
         outcomes.append(Outcome.FAIL)
@@ -185,6 +195,7 @@ def record_domain(
         overhead_s=None if window.rescued or update_s is None else window.duration_s - update_s,
         pausing_s=window.pausing_s,
         resuming_s=window.resuming_s,
+        host_suspended_s=suspended_s,
         update_returncode=window.applied.returncode if window.applied else None,
         update_detail=window.applied.detail if window.applied else "",
         problems=problems,

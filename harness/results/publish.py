@@ -2,7 +2,7 @@
 
 It needs libraries that are slow to load, and nothing of it may change how the run ended. So it is a
 process of its own, started when everything else is over:
-``python -m harness.results.publish FOLDER``.
+``python -P -m harness.results.publish FOLDER``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.core.errors import HarnessError
 from harness.core.extras import require
 from harness.core.files import write_atomically
+from harness.core.process_state import python_module, settle_process
 from harness.results.folder import RunFolder
 
 #: A hundred guests take five seconds.
@@ -41,16 +42,17 @@ def remember(folder: RunFolder) -> None:
 
 def finish(folder: RunFolder) -> list[str]:
     """Do all of it in a process of its own; what did not work, in words. Never raises."""
-    command = [sys.executable, "-m", "harness.results.publish", str(folder.path)]
+    command = python_module("harness.results.publish", str(folder.path))
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S
         )
     except (OSError, subprocess.SubprocessError) as error:
         return [f"no report was written: {error}"]
     if done.returncode == 0:
         return []
-    return done.stderr.strip().splitlines()[-4:] or [f"no report: status {done.returncode}"]
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return said[-4:] or [f"no report: status {done.returncode}"]
 
 
 def main(arguments: list[str]) -> int:
@@ -74,4 +76,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    settle_process()
     sys.exit(main(sys.argv[1:]))

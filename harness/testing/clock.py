@@ -14,12 +14,13 @@ class FakeClock:
         self._lock = threading.Lock()
         self._elapsed_ns = 1_000 * NS_PER_S
         self._realtime_ahead_ns = realtime_ns - self._elapsed_ns
+        self._suspended_ns = 0
 
     def monotonic_ns(self) -> int:
         return self._elapsed_ns
 
     def boottime_ns(self) -> int:
-        return self._elapsed_ns
+        return self._elapsed_ns + self._suspended_ns
 
     def realtime_ns(self) -> int:
         return self._elapsed_ns + self._realtime_ahead_ns
@@ -35,4 +36,9 @@ class FakeClock:
 
     def step_realtime(self, seconds: float) -> None:
         """Somebody sets the host's clock."""
+        self._realtime_ahead_ns += round(seconds * NS_PER_S)
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend the host: CLOCK_MONOTONIC stands still, the others are ahead afterwards."""
+        self._suspended_ns += round(seconds * NS_PER_S)
         self._realtime_ahead_ns += round(seconds * NS_PER_S)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from harness.core.errors import UpdateFailed, UpdateOverran
 from harness.core.timebase import Deadline
-from harness.host.child_process import UpdateProcess
+from harness.host.child_process import StatusLost, UpdateProcess
 from harness.updates.protocol import UpdateContext
 
 _MARKS = {"update": "apply"}
@@ -49,13 +49,15 @@ class Runner:
         if stage == "update":
             self.check_abandoned(f"{command[0]} was started")
         output = context.run_dir / f"{stage}-{quote(context.update_domain, safe='')}.log"
-        process = self._start(stage, command, context, deadline, output, extra or {})
-        if stage == "update" and self._abandoned:  # since we looked, when there was nothing to end
-            process.end()
-        returncode = process.wait(deadline)
+        try:
+            returncode = self._returncode(stage, command, context, deadline, output, extra or {})
+        except StatusLost as error:
+            raise UpdateFailed(
+                f"{command[0]} ended, but how is not known: SIGCHLD is ignored, or another part of "
+                "this program waits for its children",
+                hint=f"its output is in {output}",
+            ) from error
         if returncode is None:
-            if stage != "update":  # else it is ended when the guests run, by ``abandon``
-                process.end()
             self._overran(stage, command, deadline)
         elif returncode != 0:
             _fail(command, returncode, output)
@@ -102,6 +104,24 @@ class Runner:
             f"{command[0]} did not end within {deadline.limit_s:.1f} s and was ended",
             hint="give it a larger --budget, or make it faster",
         )
+
+    def _returncode(
+        self,
+        stage: str,
+        command: Sequence[str],
+        context: UpdateContext,
+        deadline: Deadline,
+        output: Path,
+        extra: Mapping[str, str],
+    ) -> int | None:
+        """Start it and wait; None: the time has passed, and it is being ended."""
+        process = self._start(stage, command, context, deadline, output, extra)
+        if stage == "update" and self._abandoned:  # since we looked, when there was nothing to end
+            process.end()
+        returncode = process.wait(deadline)
+        if returncode is None and stage != "update":  # else ended when the guests run, by `abandon`
+            process.end()
+        return returncode
 
     def _start(
         self,

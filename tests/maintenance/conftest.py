@@ -12,6 +12,7 @@ import pytest
 from harness.core.config import load
 from harness.core.records import GuestRecord, RunRecord
 from harness.core.settings import Config
+from harness.core.timebase import SYSTEM_CLOCK
 from harness.maintenance.pause.guard import Guardian
 from harness.maintenance.progress import Step
 from harness.maintenance.run import Finished, run
@@ -57,7 +58,9 @@ class House:
         chosen = {**quick, **self.settings, **flags}
         return load(None, environment={}, flags=chosen, model=FULL_CONFIG).config
 
-    def maintain(self, *names: str, update=None, notice=None, guardian=None, **changes) -> Finished:
+    def maintain(
+        self, *names: str, update=None, notice=None, guardian=None, clock=SYSTEM_CLOCK, **changes
+    ) -> Finished:
         """A whole maintenance of all guests, or of ``names``."""
         config = self.config(**changes)
         update = update or make_update(config, self.state_dir)
@@ -73,6 +76,7 @@ class House:
             observer=self.steps.append,
             notice=notice,
             guardian=guardian or (lambda *_: self.guard),
+            clock=clock,
         )
 
     @property

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import sys
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import click
 
 from harness.core.durations import parse as parse_duration
 from harness.core.errors import ConfigError
+from harness.core.streams import forget_lost_output
 
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
@@ -89,20 +88,17 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def whoever_listens() -> Iterator[None]:
-    """Print results: a reader or a terminal that went away raises nothing.
+def spoken() -> Iterator[None]:
+    """Print what is to be said of something that is done; nothing that fails here is raised.
 
-    It changes neither what was done nor the exit code.
+    Neither the reader nor the disk, the encoding, a bug or a person's Ctrl-C changes what was done
+    or the exit code.
     """
     try:
         yield
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for lost in (1, 2) if error.errno == errno.EIO else (1,):
-            os.dup2(nowhere, lost)  # so that Python's own last flush does not fail
+    except BaseException as error:  # noqa: BLE001  a SystemExit of rich, a Ctrl-C
+        logging.getLogger(__name__).warning("not all was said: %s: %s", type(error).__name__, error)
+    forget_lost_output()
 
 
 def print_json(result: Any) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.commands.common import json_option, print_json, whoever_listens
+from harness.cli.commands.common import json_option, print_json
 from harness.core.errors import UsageError
 from harness.core.extras import require
+from harness.core.streams import forget_lost_output
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -262,18 +263,18 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     """Columns by hand: a library that draws tables takes longer to load than the answer."""
     shown = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(headings))]
-    with whoever_listens():
-        for row in shown:
-            cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+    for row in shown:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    forget_lost_output()  # a reader of the first lines is served
 
 
 def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        with whoever_listens():
-            writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        forget_lost_output()
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import json_option, print_json, say, whoever_listens
+from harness.cli.commands.common import json_option, print_json, say, spoken
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.paths import state_dir
 
@@ -86,7 +86,7 @@ def command(
     for warning in night.warnings:
         say(f"warning: {warning}")
     host = night.runs[0].host.hostname if night.runs else platform.node()
-    with whoever_listens():
+    with spoken():
         if as_json:
             print_json(night.as_data(host))
         else:

@@ -19,7 +19,7 @@ from harness.cli.commands.common import (
     out,
     print_json,
     say,
-    whoever_listens,
+    spoken,
 )
 from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import (
@@ -174,7 +174,7 @@ def _watched(budget_s: float, plan: Plan) -> Iterator[Observer]:
 def _print(finished: Finished, as_json: bool) -> None:
     from harness.results.report.table import print_run
 
-    with whoever_listens():
+    with spoken():
         if as_json:
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
@@ -185,9 +185,10 @@ def _make_reports(finished: Finished) -> None:
     """When everything else is over and said: a report that fails is a warning."""
     from harness.results.publish import finish
 
-    with whoever_listens():
-        if isinstance(finished.error, GuestStranded):  # that cannot wait for a page
+    if isinstance(finished.error, GuestStranded):  # that cannot wait for a page
+        with spoken():
             err().print(printable(str(finished.error)), markup=False, style="bold red")
+    with spoken():
         try:
             warnings = finish(finished.folder)
         except KeyboardInterrupt:  # the run is over, and its exit code stays

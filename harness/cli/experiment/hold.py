@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, JournalError
 from harness.core.files import last_lines
+from harness.core.process_state import python_module
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.folder import RunFolder, all_runs
 from harness.results.journal import FILE_NAME, Reading, fold, read
@@ -34,7 +34,7 @@ def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
     Raises InfrastructureError with its last words if it ends before that.
     """
     log = state_dir / "hold.log"
-    command = [sys.executable, "-m", "harness", "run", "--kind", "hold", *arguments]
+    command = python_module("harness", "run", "--kind", "hold", *arguments)
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(log, "wb", opener=_private) as output:

@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 from harness.core.errors import GuardianLost
 from harness.core.polling import readable
+from harness.core.process_state import python_module
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Member
@@ -62,10 +62,10 @@ class Guard(Protocol):
 
 def _as_process(uri: str, folder: Path, theirs: socket.socket) -> Callable[[float], object]:
     """Start the guardian in a process of its own; its messages go to the log in ``folder``."""
-    words = ["-m", "harness.maintenance.pause.guardian", uri, str(folder), str(theirs.fileno())]
+    number = str(theirs.fileno())
     with open(folder / LOG, "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, *words],
+            python_module("harness.maintenance.pause.guardian", uri, str(folder), number),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

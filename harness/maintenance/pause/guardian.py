@@ -26,6 +26,7 @@ from typing import Any
 
 from harness.core.fanout import hire
 from harness.core.polling import readable
+from harness.core.process_state import settle_process
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
@@ -228,6 +229,7 @@ def _outlive() -> None:
 
 def main(uri: str, folder: str, descriptor: str) -> None:
     """What the process does. Its messages go to the log in the run folder."""
+    settle_process()
     _outlive()
     from harness.host.driver import LibvirtHypervisor
 

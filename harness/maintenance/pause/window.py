@@ -27,6 +27,7 @@ from harness.core.errors import (
     InfrastructureError,
     Interrupted,
     JournalError,
+    UpdateFailed,
     UpdateOverran,
 )
 from harness.core.fanout import Answer, errors, fan_out, hire
@@ -274,6 +275,9 @@ def _apply(
         if isinstance(error, UpdateOverran):
             ending.ask()
         failed = error
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  a bug of its own
+        failed = UpdateFailed(f"the update raised {type(error).__name__}: {error}")
+        failed.__cause__ = error
     return _UpdateOutcome(watch.elapsed_s(), applied, failed)
 
 

@@ -216,7 +216,7 @@ def _pretend(monkeypatch, tmp_path, events: int, seconds: float) -> None:
     real = subprocess.Popen
 
     def start(command, **about):
-        assert command[1:6] == ["-m", "harness", "run", "--kind", "hold"]
+        assert command[1:7] == ["-P", "-m", "harness", "run", "--kind", "hold"]
         return real([command[0], "-c", PRETENDER, tmp_path, str(events), str(seconds)], **about)
 
     monkeypatch.setattr(subprocess, "Popen", start)

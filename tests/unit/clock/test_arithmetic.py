@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock.arithmetic import Sample, best, consistent, describe, judge_offset
+from harness.clock.arithmetic import (
+    FASTEST_SLEW,
+    Sample,
+    best,
+    consistent,
+    describe,
+    judge_offset,
+)
 from harness.core.records import Outcome
 
 SECOND = 1_000_000_000
@@ -89,3 +98,17 @@ def test_people_are_shown_words():
     """Negative is slow."""
     assert describe(-5.0) == "5.000000 s slow"
     assert describe(0.001) == "0.001000 s fast"
+
+
+@given(offsets_ns, st.integers(1, SECOND), st.integers(1, SECOND), st.integers(1, 3600 * SECOND))
+def test_a_turnaround_longer_than_the_whole_exchange_is_not_sure_and_never_the_best(
+    offset_ns, there_ns, back_ns, jump_ns
+):
+    """The guest's clock was set forwards while it answered: it is not known to ± 1 ns."""
+    honest = exchange(offset_ns, there_ns, 0, back_ns)
+    jumped = replace(honest, guest_sent_ns=honest.guest_sent_ns + jump_ns)
+    assert jumped.possible == (jump_ns <= (there_ns + back_ns) * (1 + FASTEST_SLEW) + 1)
+    assert honest.possible
+    assert abs(jumped.offset_ns - offset_ns) <= jump_ns / 2 + max(there_ns, back_ns)
+    if not jumped.possible:
+        assert jumped.uncertainty_ns >= (jump_ns - there_ns - back_ns) / 2

@@ -264,3 +264,29 @@ def test_a_reading_ends_early_once_it_is_sure_enough(clock):
     assert len(fake.asked) == 2 + 8
     sampler.read(8, Deadline.after(10, clock))
     assert len(fake.asked) == 2 + 8 + 8
+
+
+def test_a_turnaround_longer_than_the_whole_exchange_is_refused(clock):
+    """The guest's clock was set while it answered; that was a reading of ± 1 ns, and it won."""
+    fake = FakeAgent(clock, there_s=0.001, back_s=0.001)
+
+    def jumps(line):
+        number, received_ns, sent_ns, *rest = fake._answer(line).split()
+        return " ".join([number, received_ns, str(int(sent_ns) + NS_PER_S), *rest])
+
+    fake.answer = jumps
+    with pytest.raises(ProbeError, match="jumped"):
+        sampler_for(fake).read(1, later(clock))
+
+
+def test_a_host_that_is_suspended_during_an_exchange_compares_nothing(clock):
+    """The trip looks short, by CLOCK_MONOTONIC, and the offset is as wrong as it slept."""
+    fake = FakeAgent(clock)
+
+    def sleeps(line):
+        clock.suspend(30)
+        return fake._answer(line)
+
+    fake.answer = sleeps
+    with pytest.raises(ProbeError, match="the host was suspended"):
+        sampler_for(fake).read(1, later(clock))

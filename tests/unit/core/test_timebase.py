@@ -14,6 +14,7 @@ from harness.core.timebase import (
     Deadline,
     NotYet,
     Stopwatch,
+    Suspension,
     utc_now,
     wait_for,
 )
@@ -240,3 +241,20 @@ def test_the_systems_clocks_are_three_and_none_goes_backwards():
     watch = Stopwatch()
     SYSTEM_CLOCK.sleep(0.001)
     assert watch.elapsed_s() >= 0.001
+
+
+def test_a_suspended_host_is_told_from_one_whose_clock_was_set():
+    """BOOTTIME − MONOTONIC moves with the one only."""
+    clock = FakeClock()
+    suspension = Suspension(clock)
+    clock.advance(3)
+    clock.step_realtime(12)
+    assert suspension.seconds() == 0
+    clock.suspend(12)
+    assert suspension.seconds() == 12
+
+
+def test_a_host_that_was_not_suspended_never_was_for_a_little():
+    """However the reading of two clocks is torn apart."""
+    suspensions = [Suspension() for _ in range(2000)]
+    assert {one.seconds() for one in suspensions} == {0}

@@ -73,7 +73,7 @@ def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
     care.tick()
     (one,) = begun
     assert one.command == [
-        *(sys.executable, "-m", "harness", "run"),
+        *(sys.executable, "-P", "-m", "harness", "run"),
         *("--config", str(tmp_path / "harness.toml")),
         *("--scheduled", str(scheduled(store)[0].number)),
     ]

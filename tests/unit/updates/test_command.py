@@ -362,3 +362,26 @@ def test_what_is_declared_is_what_the_plan_sees():
     assert (update.scope, update.preserves_memory, update.expected_s) == (Scope.HOST, True, 10.0)
     update = command("true", scope=Scope.GUEST, preserves_memory=False, expected_s=3.0)
     assert (update.scope, update.preserves_memory, update.expected_s) == (Scope.GUEST, False, 3.0)
+
+
+@pytest.mark.parametrize("ends", ["exit 3", "exit 0"])
+def test_an_ending_that_the_kernel_has_forgotten_is_no_success(context, script, ends):
+    """SIGCHLD ignored, by a program that embeds us: subprocess itself says 0 to everything."""
+    update = command(script(ends))
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(UpdateFailed, match="how is not known"):
+            update.apply(context, patience())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_an_update_has_the_umask_of_a_service(context, script):
+    """Whatever ours is: what it installs must be readable, and not be writable for others."""
+    before = os.umask(0o077)
+    try:
+        applied = command(script("umask")).apply(context, patience())
+    finally:
+        os.umask(before)
+    assert applied.output is not None
+    assert applied.output.read_text().strip() == "0022"

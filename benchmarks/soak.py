@@ -259,7 +259,7 @@ def soak(kills: int, seed: int, say: Callable[[str], None] = print) -> Tally:
 
 
 def main() -> None:
-    """``python -P -m benchmarks.soak KILLS [SEED]``; exit 1 if a guest was stranded or unreported."""
+    """``python -P -m benchmarks.soak KILLS [SEED]``; exit 1 for guests stranded, or unreported."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
     tally = soak(kills, seed)

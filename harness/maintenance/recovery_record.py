@@ -124,11 +124,9 @@ def _guest(guest: GuestRecovery, history: History) -> GuestRecord:
 
 def _paused_for_s(member: Member, history: History) -> float | None:
     """From the intent to pause to the resume, by the journal's boot clock; None if unknown."""
-    windows = [window for window in history.windows if member.uuid in window.guests]
-    if not windows:
-        return None
-    resumed_ns = max(windows[-1].guests[member.uuid].resumed_ns.values(), default=None)
-    return None if resumed_ns is None else (resumed_ns - windows[-1].began_ns) / NS_PER_S
+    window = [window for window in history.windows if member.uuid in window.guests][-1]
+    resumed_ns = max(window.guests[member.uuid].resumed_ns.values(), default=None)
+    return None if resumed_ns is None else (resumed_ns - window.began_ns) / NS_PER_S
 
 
 def _domain(history: History, guests: Sequence[GuestRecord]) -> UpdateDomainRecord:

@@ -231,10 +231,13 @@ def test_a_guest_that_went_to_disk_and_back_is_another_process_and_not_ours(
         assert (ended.code, record["still_paused"]) == (4, True), ended.err
         assert "STILL PAUSED: tiny-2" in ended.err
         assert "started again" in record["problems"][0]
+        verdicts = {check["name"]: check["outcome"] for check in record["checks"]}
+        assert verdicts["same-process"] == "fail"
     finally:
         uuid = next(guest.uuid for guest in lab.guests if guest.name == "tiny-2")
         libvirt.resume(uuid, Deadline.after(10))
         set_right(["tiny-2"], lab.config_file)
+    assert harness("recover").code == 0, "a night would find a dead run"
 
 
 def test_a_pause_longer_than_its_budget_is_not_within_it(harness):

@@ -1,7 +1,8 @@
 """The optional parts of the installation: which libraries each brings, and whether they are here.
 
-``pip install harness`` brings what pausing guests and correcting clocks need. Everything else is
-an extra. A command calls :func:`require` before it imports a room whose libraries may be missing.
+The distribution ``harness-kvm`` by itself brings what pausing guests and correcting clocks need.
+Everything else is an extra. A command calls :func:`require` before it imports a room whose
+libraries may be missing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from harness.core.errors import MissingCapability
+
+#: What an installer calls this project. ``harness`` is the command and the package to import; on
+#: the Python index it is another project.
+DISTRIBUTION = "harness-kvm"
 
 #: Extra → the modules of the libraries it brings, as in ``pyproject.toml`` (a test compares them).
 LIBRARIES = {
@@ -26,6 +31,11 @@ def missing(extra: str) -> list[str]:
     return [name for name in LIBRARIES[extra] if find_spec(name) is None]
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that adds ``extra`` to the environment harness is installed in."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
 def require(extra: str, what: str) -> None:
     """Raise MissingCapability if a library of ``extra`` is not installed.
 
@@ -38,5 +48,5 @@ def require(extra: str, what: str) -> None:
         raise MissingCapability(
             f"extra-{extra}",
             f"{what} needs the extra [{extra}] (not installed: {', '.join(absent)})",
-            hint=f"pip install 'harness[{extra}]'",
+            hint=how_to_install(extra),
         )

@@ -1,4 +1,4 @@
-"""What a ``pip install harness`` without extras can do, and how it says what it cannot.
+"""What an installation without extras can do, and how it says what it cannot.
 
 The environment is a real one whose site-packages hold the core's dependencies, as
 ``pyproject.toml`` states them, and theirs: no network, no build.
@@ -116,7 +116,7 @@ def test_a_command_without_its_extra_says_which(harness, tmp_path, words, extra)
     done = harness("-m", "harness", *words.split())
     assert done.returncode == 3, done.stderr
     assert f"needs the extra [{extra}]" in done.stderr
-    assert done.stderr.endswith(f"(hint: pip install 'harness[{extra}]')\n")
+    assert done.stderr.endswith(f"(hint: pip install 'harness-kvm[{extra}]')\n")
     assert done.stderr.count("\n") == 1
 
 
@@ -126,9 +126,9 @@ def test_a_run_that_leaves_reports_out_says_so(harness, tmp_path):
     done = harness("-m", "harness.results.publish", str(folder.path))
     assert done.stderr.splitlines() == [
         "report.html was not written: report.html needs the extra [reports] (not installed: "
-        "jinja2, matplotlib) (hint: pip install 'harness[reports]')",
+        "jinja2, matplotlib) (hint: pip install 'harness-kvm[reports]')",
         "the run is not in the history: the history of runs needs the extra [history] "
-        "(not installed: alembic, sqlalchemy) (hint: pip install 'harness[history]')",
+        "(not installed: alembic, sqlalchemy) (hint: pip install 'harness-kvm[history]')",
     ]
     assert harness("-m", "harness", "report").returncode == 0
     assert harness("-m", "harness", "report", "--format", "junit").returncode == 0

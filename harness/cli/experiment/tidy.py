@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cli.experiment.conduct import Done, Experiment
 from harness.core.errors import MissingCapability, UsageError
-from harness.core.extras import require
+from harness.core.extras import how_to_install, require
 from harness.core.files import write_atomically
 from harness.core.records import GuestRecord, RunRecord
 
@@ -92,7 +92,7 @@ def write(experiment: Experiment) -> tuple[list[Path], list[str]]:
     try:
         files.append(_parquet(experiment.folder / "results.parquet", found))
     except ImportError:
-        warnings.append("no results.parquet: pip install 'harness[parquet]'")
+        warnings.append(f"no results.parquet: {how_to_install('parquet')}")
     try:
         files += _pictures(experiment.folder, found)
     except MissingCapability as error:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
+from harness.core.extras import how_to_install
 
 BUSY_S = 10.0
 """How long SQLite waits for a lock that another process holds."""
@@ -83,7 +84,7 @@ def explained(failed: str, hint: str | None = None) -> Iterator[None]:
         raise MissingCapability(
             "postgresql-driver",
             f"this database needs the module {error.name}",
-            hint="pip install 'harness[postgresql]'",
+            hint=how_to_install("postgresql"),
         ) from error
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines()

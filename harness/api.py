@@ -281,11 +281,11 @@ def _recover(
         if uri is not None:
             config = config.model_copy(update={"uri": uri})
         with backend.connect(config) as hypervisor:
+            deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
             if dry_run:
-                deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
                 return recovery.assess(folder, hypervisor, deadline)
             return recovery.recover(
-                folder, hypervisor, backend.connector, config=config, clock=backend.clock
+                folder, hypervisor, backend.connector, config=config, deadline=deadline
             )
     except HarnessError as error:
         return RunRecovery(folder, error=error)

@@ -12,7 +12,8 @@ from pathlib import Path
 from harness.core.signals import Interruption
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from harness.maintenance.pause.window import UpdateCalls, hold_window
+from harness.maintenance.pause.terms import Limits, UpdateCalls
+from harness.maintenance.pause.window import hold_window
 from harness.results.journal import Journal, Member
 from harness.testing.guard import FakeGuard
 from harness.updates.protocol import Applied
@@ -37,9 +38,7 @@ def window_ms(guests: int) -> float:
                 journal=journal,
                 interruption=interruption,
                 guard=FakeGuard(),
-                budget_s=30.0,
-                resume_reserve_s=2.0,
-                resume_patience_s=30.0,
+                limits=Limits(budget_s=30.0, resume_reserve_s=2.0, resume_patience_s=30.0),
             )
         hypervisor.close()
     assert window.update_s is not None

@@ -78,7 +78,6 @@ class Sampler:
         shell: GuestShell,
         facts: GuestFacts,
         deadline: Deadline,
-        clock: Clock = SYSTEM_CLOCK,
         *,
         interpreters: Sequence[str] = INTERPRETERS,
         sudo: bool = False,
@@ -94,7 +93,7 @@ class Sampler:
                 continue
             used = agent(interpreter, sudo=sudo and facts.uid != 0)
             until = deadline.sooner(_START_S)
-            sampler = cls(shell.guest, shell.stream(used.command, until), used, clock)
+            sampler = cls(shell.guest, shell.stream(used.command, until), used, deadline.clock)
             try:
                 sampler._greet(until)
                 sampler.read(1, until)

@@ -82,7 +82,7 @@ class SshShell:
             if jump is not None:
                 jump.close()
             raise
-        return cls(guest, transport, jump)
+        return cls(guest, transport, jump, deadline.clock)
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run a command and collect what it prints."""

@@ -74,9 +74,9 @@ class LibvirtHypervisor:
         self._processes: dict[str, ProcessIdentity | None] = {}
 
     @classmethod
-    def open(cls, uri: str, deadline: Deadline, clock: Clock = SYSTEM_CLOCK) -> LibvirtHypervisor:
+    def open(cls, uri: str, deadline: Deadline) -> LibvirtHypervisor:
         """Connect, in half a minute at most. Raises ConnectionLost or DeadlineExpired."""
-        hypervisor = cls(uri, clock)
+        hypervisor = cls(uri, deadline.clock)
         until = deadline.sooner(_CONNECT_S)
         try:
             hypervisor.ready(1, until)

@@ -19,7 +19,8 @@ from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
 from harness.maintenance.pause.resume import still_paused
-from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
+from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
+from harness.maintenance.pause.window import hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.session import GuestSession
@@ -158,11 +159,13 @@ def _hold(
         journal=tools.journal,
         interruption=tools.interruption,
         guard=tools.guard,
-        budget_s=tools.config.budget_s,
-        resume_reserve_s=tools.config.resume_reserve_s,
-        resume_patience_s=tools.config.resume_patience_s,
+        limits=Limits(
+            tools.config.budget_s,
+            tools.config.resume_reserve_s,
+            tools.config.resume_patience_s,
+            tools.clock,
+        ),
         edges=Edges(paused, resuming),
-        clock=tools.clock,
     )
 
 
@@ -179,8 +182,7 @@ def _resume_late(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> Pau
         hypervisor=tools.hypervisor,
         journal=tools.journal,
         guard=tools.guard,
-        patience_s=min(_LATE_S, tools.config.resume_patience_s),
-        clock=tools.clock,
+        deadline=Deadline.after(min(_LATE_S, tools.config.resume_patience_s), tools.clock),
     )
 
 

@@ -16,7 +16,7 @@ from harness.core.errors import HarnessError, JournalError
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
@@ -103,15 +103,15 @@ def recover(
     connector: Connector,
     *,
     config: Config,
-    clock: Clock = SYSTEM_CLOCK,
+    deadline: Deadline,
 ) -> RunRecovery:
     """Finish one dead run. Raises JournalError if it is not dead, or cannot be read.
 
     A journal that is damaged, or of a newer version, is followed as far as it is understood; the
     run is then not marked as finished, and the result says why.
     """
+    clock = deadline.clock
     with Journal(folder.path, folder.run_id, clock) as journal:
-        deadline = Deadline.after(config.prepare_timeout_s, clock)
         history = fold(journal.read())
         found = _compare(folder, history, hypervisor, deadline)
         guests = _resume(
@@ -154,9 +154,8 @@ def _resume(
         hypervisor,
         journal,
         by="recover",
-        patience_s=patience_s,
         since_ns=clock.monotonic_ns(),
-        clock=clock,
+        deadline=Deadline.after(patience_s, clock),
     )
 
     def after(guest: GuestRecovery) -> GuestRecovery:

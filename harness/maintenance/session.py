@@ -136,7 +136,6 @@ class GuestSession:
                 shell,
                 facts,
                 deadline,
-                deadline.clock,
                 interpreters=settings.interpreters,
                 sudo=sudo,
             )

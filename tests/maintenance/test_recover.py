@@ -8,7 +8,7 @@ from harness.core.errors import ConnectionLost, HypervisorError, JournalError, S
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Scope
-from harness.core.timebase import SYSTEM_CLOCK
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.maintenance.recover import recover
 from harness.maintenance.recovery_record import Action, RunRecovery
@@ -44,7 +44,8 @@ def killed(at: House, *, paused: bool = True, **changes) -> RunFolder:
 
 def finish(at: House, folder: RunFolder, **changes) -> RunRecovery:
     """``harness recover`` of one run."""
-    return recover(folder, at.host, at.connector, config=at.config(**changes))
+    config, deadline = at.config(**changes), Deadline.after(30)
+    return recover(folder, at.host, at.connector, config=config, deadline=deadline)
 
 
 def actions(recovered: RunRecovery) -> dict[str, Action]:

@@ -210,9 +210,8 @@ class Watch:
                 self._hypervisor,
                 self._scribe,
                 by="guardian",
-                patience_s=patience.remaining_s(),
                 since_ns=armed.since_ns,
-                clock=self._clock,
+                deadline=patience,
             )
         except BaseException as error:  # noqa: BLE001  no memory, a bug: guests are paused
             self._complain(error)

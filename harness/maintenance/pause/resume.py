@@ -14,7 +14,7 @@ from typing import Protocol
 
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, NotYet, wait_for
+from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.ownership import NOT_OURS, PauseEdge, restarted_since, resumed_since
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
@@ -54,21 +54,20 @@ def resume_all(
     journal: Notes,
     *,
     by: str,
-    patience_s: float,
     since_ns: int,
+    deadline: Deadline,
     resuming: Callable[[Member], None] = lambda member: None,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
-    did it). ``resuming`` is called right before each attempt; what it raises is dropped.
+    did it). A guest that does not run by ``deadline`` is given up. ``resuming`` is called right
+    before each attempt; what it raises is dropped.
     """
     journal.note(entries.Resuming(by, tuple(members)))
-    deadline = Deadline.after(patience_s, clock)
     told = _told(journal)
-    edges = {one.name: _edge(told.get(one.uuid), since_ns, clock) for one in members}
+    edges = {one.name: _edge(told.get(one.uuid), since_ns, deadline.clock) for one in members}
     calls = {
         one.name: partial(
             _resume, one, hypervisor, journal, by, edges[one.name], deadline, resuming

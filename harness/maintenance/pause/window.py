@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,13 +32,14 @@ from harness.core.errors import (
 )
 from harness.core.fanout import Answer, errors, fan_out, hire
 from harness.core.signals import Interruption, Job
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.core.timebase import Clock, Deadline, Stopwatch
 from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.pause.ownership import NOT_OURS
 from harness.maintenance.pause.resume import Resumed, resume_all
+from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
 from harness.results.journal import Journal, Member, entries, fold
 from harness.updates.protocol import Applied
 
@@ -46,33 +47,6 @@ from harness.updates.protocol import Applied
 _THREADS_A_GUEST = 4
 #: To abandon an update is to ask for its end, not to wait for that.
 _ABANDON_S = 1.0
-
-
-@dataclass(frozen=True)
-class UpdateCalls:
-    """The two things the window may ask of an update."""
-
-    apply: Callable[[Deadline], Applied]
-    abandon: Callable[[], None]
-    mark: str = ""
-    """What its processes carry in their environment, for a guardian that has to end them."""
-
-
-@dataclass(frozen=True)
-class Edges:
-    """What is told at the edges of each guest's pause, inside the window.
-
-    Both are called in the thread that pauses or resumes the guest, and have to be quick. What they
-    raise is dropped: no observer keeps a guest from its resume.
-    """
-
-    paused: Callable[[Member], None] = lambda member: None
-    """The guest has just been paused."""
-    resuming: Callable[[Member], None] = lambda member: None
-    """The guest is about to be resumed; again before each further attempt."""
-
-
-NO_EDGES = Edges()
 
 
 @dataclass(frozen=True)
@@ -92,11 +66,8 @@ def hold_window(
     journal: Journal,
     interruption: Interruption,
     guard: Guard,
-    budget_s: float,
-    resume_reserve_s: float,
-    resume_patience_s: float,
+    limits: Limits,
     edges: Edges = NO_EDGES,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> PauseWindow:
     """Pause ``members``, apply the update, resume them whatever happened; never raises for them.
 
@@ -107,9 +78,9 @@ def hold_window(
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
     journal.intend(entries.Pausing(tuple(members)))
-    _arm(guard, budget_s - resume_reserve_s / 2, update.mark, members, journal)
-    armed_ns = clock.monotonic_ns()
-    update_until = Deadline.after(budget_s - resume_reserve_s, clock)
+    _arm(guard, limits.guardian_s, update.mark, members, journal)
+    armed_ns = limits.clock.monotonic_ns()
+    update_until = limits.update_deadline()
     pauses: dict[str, Answer[Call]] = {}
     done = _UpdateOutcome()
     try:
@@ -122,14 +93,13 @@ def hold_window(
             hypervisor,
             journal,
             by="run",
-            patience_s=resume_patience_s,
             since_ns=armed_ns,
+            deadline=limits.resume_deadline(),
             resuming=edges.resuming,
-            clock=clock,
         )
-        ended_ns = clock.monotonic_ns()
+        ended_ns = limits.clock.monotonic_ns()
     ending.free(_ABANDON_S)
-    earlier = _resumed_by_guardian(journal, armed_ns, clock)
+    earlier = _resumed_by_guardian(journal, armed_ns, limits.clock)
     guests = {
         m.name: _story(pauses[m.name], resumes.get(m.name), earlier.get(m.uuid)) for m in members
     }
@@ -155,8 +125,7 @@ def resume_late(
     hypervisor: Hypervisor,
     journal: Journal,
     guard: Guard,
-    patience_s: float,
-    clock: Clock = SYSTEM_CLOCK,
+    deadline: Deadline,
 ) -> PauseWindow:
     """Resume the guests that could not be resumed, when something was done about the reason.
 
@@ -168,11 +137,10 @@ def resume_late(
         hypervisor,
         journal,
         by="run",
-        patience_s=patience_s,
         since_ns=window.t1_ns,  # a call of ours that was given up may have resumed it meanwhile
-        clock=clock,
+        deadline=deadline,
     )
-    earlier = _resumed_by_guardian(journal, window.t0_ns, clock)
+    earlier = _resumed_by_guardian(journal, window.t0_ns, deadline.clock)
     again = {
         m.name: _resumed(window.guests[m.name], resumes[m.name], earlier.get(m.uuid)) for m in left
     }

@@ -117,7 +117,7 @@ def test_an_interpreter_that_does_not_work_is_passed_over(clock, bad):
     useless, good = FakeAgent(clock), FakeAgent(clock)
     useless.answer = bad
     shell = FakeShell(useless, good)
-    assert Sampler.open(shell, FACTS, later(clock), clock).interpreter == "sh"
+    assert Sampler.open(shell, FACTS, later(clock)).interpreter == "sh"
     assert useless.closed
 
 
@@ -127,7 +127,7 @@ def test_without_any_working_interpreter_the_guest_is_refused(clock):
     for fake in agents:
         fake.answer = broken
     with pytest.raises(ProbeError, match="no usable interpreter.*python3.*sh"):
-        Sampler.open(FakeShell(*agents), FACTS, later(clock), clock)
+        Sampler.open(FakeShell(*agents), FACTS, later(clock))
 
 
 def test_a_guest_that_answers_nothing_at_all_is_an_error_in_time(clock):
@@ -144,10 +144,10 @@ def test_the_order_of_interpreters_is_a_setting(clock):
     """One that is not in the guest, or not wanted, is not started."""
     facts = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
     shell = FakeShell(FakeAgent(clock))
-    found = Sampler.open(shell, facts, later(clock), clock, interpreters=("perl", "python3"))
+    found = Sampler.open(shell, facts, later(clock), interpreters=("perl", "python3"))
     assert found.interpreter == "perl"
     with pytest.raises(ProbeError, match="no usable interpreter .none of perl"):
-        Sampler.open(FakeShell(), FACTS, later(clock), clock, interpreters=("perl",))
+        Sampler.open(FakeShell(), FACTS, later(clock), interpreters=("perl",))
 
 
 @pytest.mark.parametrize("interpreter", ["python3", "perl", "sh"])
@@ -171,7 +171,7 @@ def test_a_login_shell_that_talks_first_is_passed_over(clock):
         return (text, 0) if text is not None else listen(deadline)
 
     fake.listen = then
-    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock), clock)
+    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock))
     assert Ability.STEP in sampler.abilities
 
 
@@ -248,7 +248,7 @@ def test_the_memory_of_samples_is_bounded(clock):
 def test_the_rtc_is_read_where_there_is_one(clock):
     """Whole seconds, so half a second is as good as it gets."""
     fake = FakeAgent(clock, offset_s=-5.0)
-    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock), clock)
+    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock))
     assert sampler.rtc_s(later(clock)) == pytest.approx(-5.0, abs=0.51)
     fake.answer = lambda line: f"{line.split(' ')[1]} none"
     assert sampler.rtc_s(later(clock)) is None

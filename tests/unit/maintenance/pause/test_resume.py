@@ -20,9 +20,15 @@ RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 
 def resume(folder, hypervisor, clock):
     with Journal(folder, "run", clock) as journal:
-        since_ns = clock.monotonic_ns()
-        return resume_all([Member("a", "uuid-a")], hypervisor, journal, by="guardian",
-                          patience_s=60, since_ns=since_ns, clock=clock)["a"].get()  # fmt: skip
+        answers = resume_all(
+            [Member("a", "uuid-a")],
+            hypervisor,
+            journal,
+            by="guardian",
+            since_ns=clock.monotonic_ns(),
+            deadline=Deadline.after(60, clock),
+        )
+    return answers["a"].get()
 
 
 def test_a_paused_guest_is_resumed_by_one_call(tmp_path):
@@ -39,7 +45,8 @@ def test_a_guest_that_has_ended_is_journalled_as_such(tmp_path):
     hypervisor = FakeHypervisor({"a": GuestState.SHUT_OFF})
     with Journal(tmp_path, "run") as journal:
         journal.note(entries.Pausing(tuple(members)))
-        answers = resume_all(members, hypervisor, journal, by="run", patience_s=5, since_ns=0)
+        until = Deadline.after(5)
+        answers = resume_all(members, hypervisor, journal, by="run", since_ns=0, deadline=until)
         assert isinstance(answers["a"].error, WrongState)
         reading = read(journal.path)
         assert fold(reading).held == ()

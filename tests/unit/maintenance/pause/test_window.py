@@ -27,7 +27,8 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause import ending
-from harness.maintenance.pause.window import Edges, UpdateCalls, hold_window, resume_late
+from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
+from harness.maintenance.pause.window import hold_window, resume_late
 from harness.results.journal import Journal, Member, entries, fold, read
 from harness.testing.clock import FakeClock
 from harness.testing.guard import FakeGuard
@@ -61,11 +62,8 @@ class Bench:
                 journal=self.journal,
                 interruption=self.interruption,
                 guard=self.guard,
-                budget_s=budget_s,
-                resume_reserve_s=reserve_s,
-                resume_patience_s=self.patience_s,
+                limits=Limits(budget_s, reserve_s, self.patience_s, self.clock),
                 edges=self.edges,
-                clock=self.clock,
             )
 
     def calls(self, operation: str) -> list[str]:
@@ -394,7 +392,7 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
             hypervisor=bench.hypervisor,
             journal=journal,
             guard=bench.guard,
-            patience_s=5,
+            deadline=Deadline.after(5),
         )
     assert bench.guard.calls[-1] == "disarm"
     assert bench.states == {"a": RUNNING, "b": RUNNING}

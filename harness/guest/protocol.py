@@ -24,6 +24,28 @@ class Completed:
     stderr: str
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a connection reached what answers at its other end."""
+
+    address: str
+    """What was asked for: an IP address or a name."""
+    port: int = 22
+    through: tuple[str, ...] = ()
+    """Addresses of the jump hosts, first hop first."""
+    peer: str | None = None
+    """IP address at the other end of this machine's own TCP connection; None: a jump is between."""
+    is_here: bool = False
+    """Whether ``peer`` is an address of this machine, so that a port of it leads on."""
+    host_key: str = ""
+    """``SHA256:…`` of the host key that was shown."""
+
+    @property
+    def place(self) -> tuple[str, int, tuple[str, ...]]:
+        """Return what two connections to one SSH server have in common."""
+        return self.peer or self.address, self.port, self.through
+
+
 class LineStream(Protocol):
     """A long-lived process in the guest that answers one line to each line."""
 
@@ -46,6 +68,7 @@ class GuestShell(Protocol):
     """One open connection to one guest. Every operation ends by its deadline."""
 
     guest: str
+    way: Way
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run ``command`` in the guest user's shell.

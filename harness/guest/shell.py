@@ -6,6 +6,7 @@ deadline even when the peer is frozen, and no credential may leave before the ho
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from harness.core.fanout import fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.access import SshSettings
 from harness.guest.hostkeys import check, known_keys, prefer_known
-from harness.guest.protocol import Completed
+from harness.guest.protocol import Completed, Way
 from harness.guest.translate import translated
 
 #: More than any probe of ours prints; a guest that floods us is not listened to.
@@ -41,10 +42,12 @@ class SshShell:
         self,
         guest: str,
         transport: paramiko.Transport,
+        way: Way,
         jump: SshShell | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.guest = guest
+        self.way = way
         self._transport = transport
         self._jump = jump
         self._clock = clock
@@ -74,6 +77,7 @@ class SshShell:
                 prefer_known(transport, known)
                 transport.start_client(timeout=deadline.timeout_s())
                 key = transport.get_remote_server_key()
+                way = _way(address, settings.port, jump, transport, key.fingerprint)
             check(guest, address, key, known, settings)
             with translated(guest, f"logging in as {settings.user}", deadline):
                 _authenticate(transport, settings, deadline)
@@ -82,7 +86,7 @@ class SshShell:
             if jump is not None:
                 jump.close()
             raise
-        return cls(guest, transport, jump, deadline.clock)
+        return cls(guest, transport, way, jump, deadline.clock)
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run a command and collect what it prints."""
@@ -197,6 +201,20 @@ def _connect(
     for name in ("banner_timeout", "handshake_timeout", "auth_timeout", "channel_timeout"):
         setattr(transport, name, deadline.timeout_s())
     return transport
+
+
+def _way(
+    address: str, port: int, jump: SshShell | None, transport: paramiko.Transport, host_key: str
+) -> Way:
+    """How the peer was reached; a connection to this machine has one address at both ends."""
+    if jump is not None:
+        through = (*jump.way.through, jump.way.address)
+        return Way(address, port, through, host_key=host_key)
+    connection = transport.sock
+    assert isinstance(connection, socket.socket)
+    peer, own = connection.getpeername()[0], connection.getsockname()[0]
+    is_here = peer == own or ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+    return Way(address, port, peer=peer, is_here=is_here, host_key=host_key)
 
 
 def _open_jump(

@@ -40,5 +40,5 @@ class FakeConnector:
         if inside is None:
             raise ShellUnreachable(f"connecting to {address}: no such guest", guest=guest)
         with inside.answering(f"connecting to {address}", deadline):
-            self.opened.append(InMemoryShell(inside))
+            self.opened.append(InMemoryShell(inside, address))
         return self.opened[-1]

@@ -28,6 +28,7 @@ class FakeGuest:
         self.name = name
         self.uuid = f"uuid-{name}"
         self.address = f"{name}.example"
+        self.host_key = f"SHA256:{name}"
         self.clock = clock
         self.uid = 0
         self.boot_id = f"boot-{name}-1"

@@ -10,7 +10,7 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed, LineStream, posix
+from harness.guest.protocol import Completed, LineStream, Way, posix
 from harness.testing.guest import FakeGuest
 
 _DISK_BLOCK_S = 0.02
@@ -29,8 +29,9 @@ _Answer = Callable[[str], str]
 class InMemoryShell:
     """A GuestShell of a :class:`FakeGuest`; it runs only what harness runs in guests."""
 
-    def __init__(self, guest: FakeGuest) -> None:
+    def __init__(self, guest: FakeGuest, address: str | None = None) -> None:
         self.guest = guest.name
+        self.way = Way(address or guest.address, host_key=guest.host_key)
         self._guest = guest
         self.closed = False
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.guest.protocol import Completed
+from harness.guest.protocol import Completed, Way
 
 
 class LocalStream:
@@ -52,6 +52,7 @@ class LocalShell:
     """Remembers what it has started."""
 
     guest = "here"
+    way = Way("127.0.0.1", peer="127.0.0.1", is_here=True)
 
     def __init__(self) -> None:
         self.streams: list[LocalStream] = []

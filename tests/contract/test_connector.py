@@ -69,6 +69,8 @@ def test_a_shell_that_is_opened_tells_what_guest_it_is_in(subject):
     assert (shell.guest, bool(facts.boot_id), facts.uid >= 0) == ("web1", True, True)
     boot_id, _ = look_again(shell, mark(shell, facts, soon()), soon())
     assert boot_id == facts.boot_id
+    assert (shell.way.address, shell.way.through) == ("127.0.0.1", ())
+    assert shell.way.host_key.startswith("SHA256:")
     shell.close()
 
 

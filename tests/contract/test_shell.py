@@ -11,7 +11,7 @@ import resource
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import paramiko
@@ -29,6 +29,7 @@ from harness.core.errors import (
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.guest.access import SshSettings
+from harness.guest.protocol import Way
 from harness.guest.shell import SshShell
 from harness.testing.sshd import NONSENSE, make_key, peer, private_sshd
 
@@ -311,6 +312,21 @@ def test_a_guest_may_freeze_at_the_worst_moment(sshd, shell, monkeypatch, operat
             shell.close()
 
 
+def test_a_shell_tells_how_it_was_reached(sshd, log_in):
+    """A port of this machine is no address of a guest; the peer's is not the name that led there.
+
+    By name, as people write ``localhost``; whose host key was shown is told as well.
+    """
+    with closing(log_in()) as shell:
+        assert shell.way == Way(
+            "127.0.0.1", sshd.port, peer="127.0.0.1", is_here=True, host_key=sshd.fingerprint
+        )
+    named = sshd.settings(known_names=("127.0.0.1",))
+    with closing(SshShell.open("web1", "localhost", named, soon())) as shell:
+        assert (shell.way.address, shell.way.peer) == ("localhost", "127.0.0.1")
+        assert shell.way.place == ("127.0.0.1", sshd.port, ())
+
+
 def test_a_jump_host_leads_to_the_guest(sshd, tmp_path, log_in):
     """Its own host key must be known as well; nothing is opened through a stranger."""
     with private_sshd(tmp_path / "jump", sshd.client_key) as jump:
@@ -322,6 +338,7 @@ def test_a_jump_host_leads_to_the_guest(sshd, tmp_path, log_in):
         known.write_text(sshd.known() + jump.known())
         shell = log_in(**through)
         assert shell.run("echo there", soon()).stdout == "there\n"
+        assert shell.way == Way("127.0.0.1", sshd.port, ("127.0.0.1",), host_key=sshd.fingerprint)
         with pytest.raises(ShellUnreachable, match="port 1:"):
             log_in(port=1, **through)
         jump.freeze()

@@ -16,7 +16,7 @@ from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
 from harness.core.errors import CommandFailed, HypervisorError
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed
+from harness.guest.protocol import Completed, Way
 from harness.testing.agent import FakeAgent
 from harness.testing.clock import FakeClock
 
@@ -34,6 +34,7 @@ class Chronyc:
     """A shell in which chronyc says what it is told to; counts what it was asked."""
 
     guest = "web1"
+    way = Way("web1")
 
     def __init__(self, says: str = "200 OK", returncode: int = 0, then=lambda: None) -> None:
         self.commands: list[str] = []

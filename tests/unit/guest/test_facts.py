@@ -14,7 +14,7 @@ from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.kernel_log import KernelLog, look_again, mark
-from harness.guest.protocol import Completed, LineStream
+from harness.guest.protocol import Completed, LineStream, Way
 from harness.testing.clock import FakeClock
 
 BOOT_ID = "0f1e2d3c-0000-4000-8000-000000000001"
@@ -35,6 +35,7 @@ class Shell(_Unasked):
     """A GuestShell whose every command ends as ``answer`` says."""
 
     guest = "web1"
+    way = Way("web1")
 
     def __init__(self, answer: str | Callable[[str], Completed], returncode: int = 0) -> None:
         self.commands: list[str] = []

@@ -31,6 +31,7 @@ from harness.core.keys import (
     update_fields,
 )
 from harness.core.settings import Config, GuestSection
+from harness.core.trust import refuse_untrusted
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -141,6 +142,7 @@ def _anchored(config: Config, file: Path | None) -> Config:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    refuse_untrusted(file)
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

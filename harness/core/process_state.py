@@ -8,13 +8,16 @@ Each of them can change how a maintenance ends, and none of them is visible in a
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from harness.core.streams import protect_output
+from harness.core.trust import distrust
 
 #: A parent that ignores one of these means it: ``nohup``, or a job in the background.
 _PARENTS_CHOICE = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
@@ -35,6 +38,18 @@ _LIMITS = (
 )
 #: Descriptors that a run may need: a few for each of a hundred guests.
 _DESCRIPTORS = 4096
+#: Lists of folders, separated by colons, in which programs, libraries and modules are looked for.
+#: BASH_ENV is a file that each script of bash runs first.
+_SEARCH_PATHS = (
+    *("PATH", "LD_LIBRARY_PATH", "GCONV_PATH"),
+    *("PYTHONPATH", "PERL5LIB", "PERLLIB", "BASH_ENV"),
+)
+#: Lists of libraries; one without a slash is looked for where the system's are.
+_LIBRARIES = ("LD_PRELOAD", "LD_AUDIT")
+_SEPARATOR = dict.fromkeys((*_SEARCH_PATHS, *_LIBRARIES), re.compile(":"))
+_SEPARATOR["LD_PRELOAD"] = re.compile("[: ]")
+#: Puts the current folder onto Perl's path, and so onto that of packages' scripts.
+_UNSAFE = ("PERL_USE_UNSAFE_INC",)
 #: What is created is never writable for others, whatever the parent allows.
 _OTHERS_MAY_NOT_WRITE = 0o022
 
@@ -60,8 +75,7 @@ def settle_process() -> list[str]:
     _reset_signals()
     _raise_limits()
     os.umask(os.umask(_OTHERS_MAY_NOT_WRITE) | _OTHERS_MAY_NOT_WRITE)
-    _clean_search_path()
-    return list(_leave_lost_folder())
+    return [*_leave_lost_folder(), *_clean_search_paths()]
 
 
 def _open_standard_descriptors() -> None:
@@ -113,12 +127,45 @@ def _raise_limit(limit: int, wanted: int) -> None:
         resource.setrlimit(limit, (hard, hard))
 
 
-def _clean_search_path() -> None:
-    """For root no program is looked for in the current folder, as a relative entry would have."""
-    path = os.environ.get("PATH")
-    if path is not None and os.geteuid() == 0:
-        entries = [entry for entry in path.split(os.pathsep) if os.path.isabs(entry)]
-        os.environ["PATH"] = os.pathsep.join(entries) or os.defpath
+def _clean_search_paths() -> Iterator[str]:
+    """For root nothing is run or loaded from the current folder, or where another user may write.
+
+    An empty or relative entry stands for the current folder.
+    """
+    if os.geteuid() != 0:
+        return
+    for name in _UNSAFE:
+        os.environ.pop(name, None)
+    for name in (*_SEARCH_PATHS, *_LIBRARIES):
+        said = os.environ.pop(name, None)
+        if said is None:
+            continue
+        kept = []
+        for entry in _SEPARATOR[name].split(said):
+            why = _why_unsafe(entry, name in _LIBRARIES)
+            if why is None:
+                kept.append(entry)
+            elif why:
+                yield f"{name}: {entry} is left out: {why}"
+        if name == "PYTHONPATH":
+            _forget_imports(set(_SEPARATOR[name].split(said)) - set(kept))
+        if kept or name == "PATH":
+            os.environ[name] = os.pathsep.join(kept) or os.defpath
+
+
+def _why_unsafe(entry: str, is_library: bool) -> str | None:
+    """Return None for an entry that is safe, "" for one that needs no words."""
+    if not os.path.isabs(entry):
+        return None if is_library and entry and "/" not in entry else ""
+    found = distrust(Path(entry))
+    return f"{found.part} {found.why}" if found is not None else None
+
+
+def _forget_imports(dropped: set[str]) -> None:
+    """What PYTHONPATH should not have named is on this process's own path already."""
+    with suppress(OSError):
+        lost = {os.path.abspath(entry) for entry in dropped}
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in lost]
 
 
 def _current_folder() -> str | None:

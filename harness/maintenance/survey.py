@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.plan import Plan, make_plan
-from harness.updates.command import check_program
 from harness.updates.protocol import HostUpdate
 
 

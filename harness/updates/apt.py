@@ -15,6 +15,7 @@ from urllib.parse import quote
 from harness.core.errors import ConfigError, PlanError, UpdateFailed
 from harness.core.settings import Name
 from harness.core.timebase import Deadline
+from harness.core.trust import refuse_untrusted_tree
 from harness.updates import dpkg, reboot
 from harness.updates.protocol import Site, UpdateContext, UpdateSettings
 from harness.updates.requirements import ASK_S, ask, require_program
@@ -173,15 +174,17 @@ class AptTransaction:
             elif not _WORD.fullmatch(word):
                 raise ConfigError(f"{word!r} is no name of a package", key=_KEY)
         previous = self._settings.previous
-        if previous is not None and not previous.is_dir():
-            raise ConfigError(f"{previous}: no such folder", key="update.previous")
+        if previous is not None:
+            if not previous.is_dir():
+                raise ConfigError(f"{previous}: no such folder", key="update.previous")
+            refuse_untrusted_tree(previous, key="update.previous")
 
     def _check_repository(self, folder: Path) -> None:
         key = "update.repository"
         if not any(Path(folder, name).is_file() for name in ("Packages", "Packages.gz")):
             hint = f"cd {folder} && dpkg-scanpackages . > Packages"
             raise ConfigError(f"{folder} has no index (Packages)", key=key, hint=hint)
-        dpkg.require_trusted(folder, key)
+        refuse_untrusted_tree(folder, key=key)  # what is in it is installed as root
         home = self._home(folder)
         try:
             (home / "lists" / "partial").mkdir(mode=0o700, parents=True, exist_ok=True)

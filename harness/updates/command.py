@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from harness.core.errors import ConfigError
+from harness.core.programs import check_program
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
@@ -79,53 +75,3 @@ class CommandUpdate:
     def abandon(self) -> None:
         """End the command and all it started."""
         self._runner.abandon()
-
-
-def _check_words(command: Sequence[str], key: str) -> None:
-    if any("\0" in word for word in command):
-        raise ConfigError("a word of a command cannot hold a NUL character", key=key)
-
-
-def check_program(command: Sequence[str], key: str) -> None:
-    """Raise ConfigError, naming ``key``, unless ``command`` can be started as it is."""
-    _check_words(command, key)
-    _check_executable(command[0], key)
-
-
-def _check_executable(program: str, key: str) -> None:
-    """Raise ConfigError unless we could start ``program``, and not everybody could change it."""
-    found = shutil.which(program)
-    path = Path(found or program)
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        reason = "no such program" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ConfigError(f"{program}: {reason}", key=key) from error
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"{program} is not a file", key=key)
-    if found is None:
-        raise ConfigError(f"{program} is not executable", key=key, hint=f"chmod +x {program}")
-    if os.geteuid() == 0 and mode & stat.S_IWOTH:
-        raise ConfigError(
-            f"{program} can be changed by anybody, and would run as root",
-            key=key,
-            hint=f"chmod o-w {program}",
-        )
-    _check_interpreter(path, key)
-
-
-def _check_interpreter(path: Path, key: str) -> None:
-    """A script's ``#!`` line must name a program; after ``env`` that is the next word."""
-    try:
-        with open(path, "rb") as file:
-            first = file.readline(256)
-    except PermissionError:
-        return  # a binary may be run without being read
-    if not first.startswith(b"#!"):
-        return
-    words = [os.fsdecode(word) for word in first[2:].split()] or [""]
-    missing = None if os.access(words[0], os.X_OK) else words[0]
-    if Path(words[0]).name == "env" and len(words) > 1 and not words[1].startswith("-"):
-        missing = missing or (None if shutil.which(words[1]) else words[1])
-    if missing is not None:
-        raise ConfigError(f"{path}: its interpreter {missing!r} is missing", key=key)

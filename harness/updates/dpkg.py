@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.core.errors import ConfigError, UpdateFailed
 from harness.core.timebase import Deadline
+from harness.core.trust import refuse_untrusted
 from harness.updates.requirements import ask
 from harness.updates.transaction import Change
 
@@ -76,19 +76,12 @@ def known(names: Iterable[str], deadline: Deadline) -> dict[str, tuple[str, str]
 
 
 def require_deb(path: Path, key: str) -> None:
-    """Raises ConfigError unless it is a package that not everybody can change."""
+    """Raises ConfigError unless it is a package that no other user can change."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file", key=key)
-    require_trusted(path, key)
+    refuse_untrusted(path, key=key)  # its scripts will run as root
     if not path.name.endswith(".deb"):
         raise ConfigError(f"{path} is no .deb", key=key)
-
-
-def require_trusted(path: Path, key: str) -> None:
-    """Raises ConfigError for what anybody may write: its scripts would run as root."""
-    if path.stat().st_mode & stat.S_IWOTH:
-        message = f"{path} can be changed by anybody, and would be installed as root"
-        raise ConfigError(message, key=key, hint=f"chmod o-w {path}")
 
 
 def holding(

@@ -32,6 +32,7 @@ from harness.core.config import overlaid
 from harness.core.errors import ConfigError
 from harness.core.keys import scalar_keys
 from harness.core.settings import Config
+from harness.core.trust import refuse_untrusted
 from harness.updates.registry import FULL_CONFIG
 
 #: Settings of several words; an axis over them is a list of lists.
@@ -96,6 +97,7 @@ class Sweep:
 
 def load(file: Path) -> Sweep:
     """Read ``sweep.toml``. Raises ConfigError."""
+    refuse_untrusted(file)
     try:
         text = file.read_text(encoding="utf-8")
         content = _File.model_validate(tomllib.loads(text))

@@ -59,6 +59,7 @@ def fake(tmp_path, monkeypatch):
     (home / "libvirtd.service").write_text("100\n")
     monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", str(os.getuid()))  # whose files these are
     return home
 
 

@@ -64,6 +64,7 @@ def fake(tmp_path, monkeypatch):
         (home / name).write_text(text)
     monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", str(os.getuid()))  # whose files these are
     monkeypatch.setattr(dpkg, "LOCKS", (home / "lock",))
     monkeypatch.setattr(dpkg, "ARCHIVES", home / "archives")
     monkeypatch.setattr(reboot, "MARK", home / "reboot-required")

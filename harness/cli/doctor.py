@@ -26,6 +26,7 @@ from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
 _MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
+_MEND_FAR = "raise its tolerance, or run harness nearer to the guest"
 _MEND_OFF = "start it, or leave it out"
 
 
@@ -158,6 +159,11 @@ def _logins(
                 f"{session.sampler.interpreter} ± {session.tolerance_s * 1000:g} ms, "
                 f"time daemon {facts.time_daemon or 'none'}"
             )
+            policy = session.policy()
+            reading = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
+            if unsure := policy.cannot_judge(reading):
+                detail += f"; its clock is {unsure}, so it would be judged ERROR after a pause"
+                return Finding(f"guest {info.name}", Level.WARNING, detail, _MEND_FAR)
             return Finding(f"guest {info.name}", Level.OK, detail)
         finally:
             session.close()

@@ -16,11 +16,12 @@ from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.target import Reach
 from harness.core.errors import HarnessError
-from harness.core.records import ClockReading, Outcome
-from harness.core.timebase import Deadline
+from harness.core.records import ClockReading
+from harness.core.timebase import NS_PER_S, Deadline
 
 #: Attempts with one method before the next is tried.
 ATTEMPTS = 3
+_LEFT_ALONE = (Remedy.NOTHING, Remedy.LEAVE)
 #: More than this is not the way's latency.
 _LATE_S = 1.0
 
@@ -30,10 +31,10 @@ class Correction:
     """What was done."""
 
     method: str | None
-    """The method that brought the clock within tolerance; None if none was needed, or none did."""
+    """The method that changed the clock last; None if none did."""
     after: ClockReading
     refused: str | None = None
-    """Why the clock is not within tolerance, in words."""
+    """Why the clock is not known to be within tolerance, in words."""
     attempts: tuple[str, ...] = ()
     """Every attempt and what came of it."""
     doubt: str | None = None
@@ -51,6 +52,7 @@ def correct(
 ) -> Correction:
     """Bring the clock within tolerance of where it shall be, if policy allows it.
 
+    Where the way to the guest is too slow to tell that, it is brought as near as can be told.
     ``first`` is a reading just taken, if there is one. ``when_right`` is called whenever the clock
     has become right, before a time daemon is told of it and it is looked at closely. Raises a
     HarnessError only if the clock cannot be read.
@@ -70,34 +72,39 @@ class _Attempts:
     settled: bool = False
     verified_ns: int | None = None
     doubt: str | None = None
+    used: Method | None = None
+    """The method that changed the clock last."""
+    stepped: bool = False
+    found: ClockReading | None = None
+    """The clock before anything was done about it."""
 
     def run(self, first: ClockReading | None) -> Correction:
-        method: Method | None = None
-        reading = first or self._read()
+        self.found = reading = first or self._read()
         while True:
-            decision = decide(reading, self.policy)
-            if decision.remedy is Remedy.NOTHING:
-                self._verified()
-                if method is None:
-                    return self._done(None, reading)
-                if not self.settled and self._settle(method):
+            decision = self._decide(reading)
+            if decision.remedy is Remedy.REFUSE:
+                return self._done(reading, decision.reason)
+            if decision.remedy in _LEFT_ALONE:
+                if decision.remedy is Remedy.NOTHING:
+                    self._verified()
+                if self.used is None:
+                    return self._done(reading, decision.reason)
+                if not self.settled and self._settle(self.used):
                     reading = self._read()  # a daemon was told, and may have moved the clock
                     continue
-                # It is right by now, so there is time to look as closely as we can.
+                # As right as it gets by now, so there is time to look as closely as we can.
                 reading = self._read(quick_s=0.0)
-                if self.policy.judge(reading) is Outcome.PASS:
-                    return self._done(method.name, reading)
+                decision = self._decide(reading)
+                if decision.remedy in _LEFT_ALONE:
+                    return self._done(reading, decision.reason)
                 continue
-            if decision.remedy is Remedy.REFUSE:
-                return self._done(None, reading, decision.reason)
             chosen = self._choose(decision)
             if chosen is None:
-                return self._done(None, reading, self._nothing_left(decision))
-            took_effect = self._attempt(chosen, reading)
-            reading = self._read()
-            if took_effect:
-                method = chosen
-                self._note(chosen, reading)
+                return self._done(reading, self._nothing_left(decision))
+            reading = self._attempt(chosen, reading)
+
+    def _decide(self, reading: ClockReading) -> Decision:
+        return decide(reading, self.policy, stepped=self.stepped)
 
     def _read(self, quick_s: float | None = None) -> ClockReading:
         # What counts is whether the reading can tell right from wrong: half the tolerance will do.
@@ -120,8 +127,8 @@ class _Attempts:
                     return method
         return None
 
-    def _attempt(self, method: Method, reading: ClockReading) -> bool:
-        """Whether it was not refused."""
+    def _attempt(self, method: Method, reading: ClockReading) -> ClockReading:
+        """Try ``method`` once; return what the clock is like then."""
         self.tried[method.name] += 1
         change = Change(reading, self.policy.target_s, self.late_s.get(method.name, 0.0))
         try:
@@ -131,9 +138,13 @@ class _Attempts:
                 raise
             self.tried[method.name] = ATTEMPTS
             self.said.append(f"{method.name}: {_words(error)}")
-            return False
+            return self._read()
         self.settled, self.verified_ns = False, None
-        return True
+        after = self._read()
+        self._note(method, after)
+        if abs(after.offset_s - reading.offset_s) > abs(change.shift_ns) / NS_PER_S / 2:
+            self.used, self.stepped = method, self.stepped or method.remedy is Remedy.STEP
+        return after
 
     def _note(self, method: Method, reading: ClockReading) -> None:
         error_s = self.policy.error_s(reading)
@@ -157,7 +168,7 @@ class _Attempts:
 
     def _nothing_left(self, decision: Decision) -> str:
         if self.said:
-            return f"not corrected: {'; '.join(self.said)}"
+            return "still not right" if self.used else f"not corrected: {'; '.join(self.said)}"
         if decision.reason:
             return decision.reason
         obstacles = (
@@ -166,19 +177,25 @@ class _Attempts:
         )
         return f"no method works in this guest: {'; '.join(obstacles)}"
 
-    def _done(
-        self, method: str | None, reading: ClockReading, refused: str | None = None
-    ) -> Correction:
-        if refused and self.said and not refused.startswith("not corrected"):
-            refused = f"{refused}; tried: {'; '.join(self.said)}"
+    def _done(self, reading: ClockReading, refused: str = "") -> Correction:
+        refused = self._with_what_was_done(refused) if refused else ""
         return Correction(
-            method,
+            self.used.name if self.used else None,
             reading,
-            refused,
+            refused or None,
             tuple(self.said),
             self.doubt,
             None if refused else self.verified_ns,
         )
+
+    def _with_what_was_done(self, refused: str) -> str:
+        """A clock that was set is not called anything else because it is not right yet."""
+        if self.used is not None and self.found is not None:
+            was = describe(self.policy.error_s(self.found))
+            refused = f"set by {self.used.name} (it was {was}); {refused}"
+        if self.said and not refused.startswith("not corrected"):
+            refused = f"{refused}; tried: {'; '.join(self.said)}"
+        return refused
 
 
 def _words(error: HarnessError) -> str:

@@ -12,11 +12,17 @@ from harness.clock.arithmetic import describe, judge_offset
 from harness.core.records import ClockReading, Outcome
 from harness.core.settings import DEFAULT_METHODS
 
+#: An overshoot of a correction's own step is slewed back up to this, where stepping back is not
+#: allowed: what three slews of 5 % for 2 s can do, with some to spare.
+OVERSHOOT_S = 0.25
+
 
 class Remedy(StrEnum):
     """What a reading asks for."""
 
     NOTHING = "nothing"
+    LEAVE = "leave"
+    """Nothing either: it cannot be told whether the clock is right, nor made righter."""
     SLEW = "slew"
     STEP = "step"
     REFUSE = "refuse"
@@ -50,6 +56,27 @@ class CorrectionPolicy:
         """How sure that is."""
         return reading.uncertainty_s + self.target_uncertainty_s
 
+    def cannot_judge(self, reading: ClockReading) -> str | None:
+        """Return why no clock could pass by such a reading, with both figures; None if it could."""
+        uncertainty_s = self.uncertainty_s(reading)
+        if uncertainty_s <= self.tolerance_s:
+            return None
+        return (
+            f"only known to ± {uncertainty_s * 1000:.2f} ms, the tolerance is "
+            f"{self.tolerance_s * 1000:g} ms"
+        )
+
+    def foresee(self, reading: ClockReading) -> str | None:
+        """Return what will become of a clock that is read no better than this; None if nothing."""
+        unsure = self.cannot_judge(reading)
+        if unsure is None:
+            return None
+        enough_s = 2 * self.uncertainty_s(reading)
+        return (
+            f"its clock is {unsure}: it will be corrected as far as can be told, and judged ERROR "
+            f"(hint: a tolerance of {enough_s:.2g} s, or run harness nearer to the guest)"
+        )
+
     def judge(self, reading: ClockReading) -> Outcome:
         """Within tolerance? By the interval rule."""
         return judge_offset(self.error_s(reading), self.uncertainty_s(reading), self.tolerance_s)
@@ -66,25 +93,28 @@ class Decision:
     """Where a slew is asked for and the guest cannot be slewed: may it be stepped?"""
 
 
-def decide(reading: ClockReading, policy: CorrectionPolicy) -> Decision:
-    """What this reading asks for, under this policy."""
+def decide(reading: ClockReading, policy: CorrectionPolicy, *, stepped: bool = False) -> Decision:
+    """Return what this reading asks for, under this policy.
+
+    A reading that is too unsure to judge by may be sure enough to act on: a clock whose error is
+    twice the uncertainty or more is nearer to right after the correction, wherever in the interval
+    it was. ``stepped``: this correction has stepped the clock, so what it is fast is its own doing.
+    """
     if policy.judge(reading) is Outcome.PASS:
         return Decision(Remedy.NOTHING)
     error_s, uncertainty_s = policy.error_s(reading), policy.uncertainty_s(reading)
     said = describe(error_s)
-    if uncertainty_s > policy.tolerance_s:
-        return Decision(
-            Remedy.REFUSE,
-            f"the reading is only known to ± {uncertainty_s:.6f} s, the tolerance is "
-            f"{policy.tolerance_s:g} s",
-        )
+    unsure = policy.cannot_judge(reading)
+    if unsure is not None and abs(error_s) < 2 * uncertainty_s:
+        return Decision(Remedy.LEAVE, unsure)
     if abs(error_s) > policy.ceiling_s:
         return Decision(
             Remedy.REFUSE,
             f"{said} is beyond the ceiling of {policy.ceiling_s:g} s; a person should look first",
         )
     may_step = error_s < 0 or policy.allow_backward
-    if abs(error_s) <= policy.slew_below_s:
+    overshot = stepped and not may_step
+    if abs(error_s) <= max(policy.slew_below_s, OVERSHOOT_S if overshot else 0.0):
         return Decision(Remedy.SLEW, "" if may_step else _backward(said), may_step)
     if not may_step:
         return Decision(Remedy.REFUSE, _backward(said), may_step)

@@ -48,6 +48,17 @@ def take_baselines(
     return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
 
 
+def warn_of_clocks(
+    sessions: Mapping[str, GuestSession], baselines: Mapping[str, Baseline]
+) -> tuple[str, ...]:
+    """Return a line for each guest whose clock cannot be read well enough to be judged."""
+    doubts = {
+        name: session.policy(baselines[name].clock).foresee(baselines[name].clock)
+        for name, session in sessions.items()
+    }
+    return tuple(f"{name}: {why}" for name, why in doubts.items() if why)
+
+
 def _probes(
     session: GuestSession,
     together: tuple[str, ...],

@@ -39,9 +39,9 @@ class ClockReport(Record):
     after: ClockReading | None = None
     """After the correction; the reading ``before`` where there was none."""
     method: str | None = None
-    """How the clock was corrected; None: it was not."""
+    """How the clock was corrected; None: it was not. ``outcome`` says whether it is right now."""
     refused: str | None = None
-    """Why the clock was not corrected though it should have been."""
+    """Why the clock is not known to be right though it should be."""
     problem: str | None = None
     """What went wrong, in words."""
     interpreter: str | None = None

@@ -14,7 +14,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Suspension
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, correct_and_observe
-from harness.maintenance.before_pause import take_baselines
+from harness.maintenance.before_pause import take_baselines, warn_of_clocks
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
@@ -61,6 +61,8 @@ class DomainResult:
     record: UpdateDomainRecord
     guests: tuple[GuestRecord, ...]
     stranded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What was known before the pause and will spoil a verdict."""
 
 
 def maintain(
@@ -90,6 +92,9 @@ def maintain(
         before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
         suspension = Suspension(tools.clock)
         baselines = take_baselines(mine, checks, run_dir, before_until)
+    warnings = warn_of_clocks(mine, baselines)
+    if warnings:
+        tell(Phase.PREPARING, "; ".join(warnings))
     tools.journal.note(entries.UpdateDomainBegun(domain.name))
     tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
     window = _hold(domain, context, tools, mine)
@@ -123,7 +128,7 @@ def maintain(
     )
     record = record_domain(domain, window, guests, problems, tools.config.budget_s, suspended_s)
     tell(Phase.CHECKED, f"{record.outcome.value}")
-    return DomainResult(record, guests, stranded)
+    return DomainResult(record, guests, stranded, warnings)
 
 
 def _tell(

@@ -312,6 +312,10 @@ def _record(story: _Story, tools: Tools, *, finished: bool = True) -> RunRecord:
         harness_version=__version__,
         label=story.label,
         tolerance_s=tools.config.clock.tolerance_s,
-        warnings=(*story.plan.warnings, *_doubts_about_the_host()),
+        warnings=(
+            *story.plan.warnings,
+            *(line for result in story.results for line in result.warnings),
+            *_doubts_about_the_host(),
+        ),
         problems=tuple(problems),
     )

@@ -55,6 +55,8 @@ class FakeGuest:
         """Its shell knows none of the commands that tell what kind of guest it is."""
         self.silent_after_asks: int | None = None
         """So many more answers, then silence."""
+        self.way_s = 0.0
+        """How long a question to its clock agent is under way, and how long the answer."""
         self.agent_nonsense = False
         """The clock agent answers what is no reading."""
         self.asked: list[str] = []

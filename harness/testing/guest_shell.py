@@ -115,7 +115,9 @@ class InMemoryStream:
         with self._guest.answering("asking the remote loop", deadline):
             if self._answer is None:
                 raise ProbeError("the remote loop ended: not found", guest=self._guest.name)
+            self._guest.clock.sleep(self._guest.way_s)
             answer = self._answer(line)
+            self._guest.clock.sleep(self._guest.way_s)
         return sent_ns, answer, self._guest.clock.monotonic_ns()
 
     def listen(self, deadline: Deadline) -> tuple[str, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
@@ -16,6 +18,8 @@ import pytest
 from harness.clock.correction import correct
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
+from harness.clock.target import Reach
+from harness.core.records import Outcome
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.access import SshSettings
@@ -68,6 +72,42 @@ def test_a_fast_clock_is_not_set_back_unless_that_is_allowed(session, name):
     assert correct(guest.reach, allowed, Deadline.after(30)).refused is None
 
 
+@contextmanager
+def far_away(direct, lab, there_s: float, back_s: float) -> Iterator[Reach]:
+    """The same guest over a way that takes its time."""
+    with slow_way(direct.address, 22, there_s, back_s) as port:
+        common = SshSection(user="root", port=port, identity_file=lab.identity_file)
+        host_key = paramiko.HostKeys(str(lab.known_hosts)).lookup(direct.address)["ssh-ed25519"]
+        own = SshSection(host_key=host_key.fingerprint)
+        settings = SshSettings.resolve(direct.name, "127.0.0.1", common, own)
+        shell = SshShell.open(direct.name, "127.0.0.1", settings, Deadline.after(30))
+        sampler = Sampler.open(shell, direct.facts, Deadline.after(30))
+        try:
+            yield Reach(sampler, shell, time_daemon=direct.facts.time_daemon)
+        finally:
+            sampler.close()
+            shell.close()
+
+
+@pytest.mark.parametrize("name", ["debian-1", "tiny-1"])
+def test_over_a_slow_way_a_slow_clock_is_set_as_right_as_can_be_told(session, lab, name):
+    """30 ms of round trip and more, 10 ms of tolerance: nearly right, and called an ERROR."""
+    direct = session(name)
+    right = CorrectionPolicy(0.050, allow_backward=True)
+    shift(direct, -4.0)
+    policy = CorrectionPolicy(0.010)
+    with far_away(direct, lab, 0.015, 0.015) as reach:
+        done = correct(reach, policy, Deadline.after(60))
+    truth = direct.sampler.read(8, Deadline.after(10))
+    assert correct(direct.reach, right, Deadline.after(30)).refused is None
+    assert done.method is not None, done
+    assert "only known to" in done.refused
+    assert "not corrected" not in done.refused
+    assert policy.judge(done.after) is Outcome.ERROR
+    assert abs(truth.offset_s) <= done.after.uncertainty_s + abs(done.after.offset_s) + 0.005
+    assert abs(truth.offset_s) < 0.3
+
+
 @pytest.mark.parametrize("name", ["debian-1", "tiny-1"])
 @pytest.mark.parametrize(("there_s", "back_s"), [(0.3, 0.3), (0.3, 0.0), (0.0, 0.3)])
 def test_300_ms_of_latency_do_not_move_the_estimate_beyond_its_uncertainty(
@@ -76,16 +116,8 @@ def test_300_ms_of_latency_do_not_move_the_estimate_beyond_its_uncertainty(
     """Both ways, or all of it on one: the stated uncertainty still holds the truth."""
     direct = session(name)
     before = direct.sampler.read(8, Deadline.after(10))
-    with slow_way(direct.address, 22, there_s, back_s) as port:
-        common = SshSection(user="root", port=port, identity_file=lab.identity_file)
-        host_key = paramiko.HostKeys(str(lab.known_hosts)).lookup(direct.address)["ssh-ed25519"]
-        own = SshSection(host_key=host_key.fingerprint)
-        settings = SshSettings.resolve(name, "127.0.0.1", common, own)
-        shell = SshShell.open(name, "127.0.0.1", settings, Deadline.after(30))
-        sampler = Sampler.open(shell, direct.facts, Deadline.after(30))
-        slow = sampler.read(3, Deadline.after(30))
-        sampler.close()
-        shell.close()
+    with far_away(direct, lab, there_s, back_s) as reach:
+        slow = reach.sampler.read(3, Deadline.after(30))
     assert slow.uncertainty_s >= (there_s + back_s) / 2
     moved_s = abs(slow.offset_s - before.offset_s)
     assert moved_s <= slow.uncertainty_s + before.uncertainty_s

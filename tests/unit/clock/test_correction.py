@@ -15,6 +15,7 @@ from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
 from harness.core.errors import CommandFailed, HypervisorError
+from harness.core.records import Outcome
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed, Way
 from harness.testing.agent import FakeAgent
@@ -200,11 +201,63 @@ def test_beyond_the_ceiling_a_person_is_asked(clock):
     assert steps(fake) == 0
 
 
-def test_nothing_is_corrected_on_a_reading_worse_than_the_tolerance(clock):
-    """300 ms of latency cannot justify a step to 10 ms."""
-    fake = FakeAgent(clock, -1.0, there_s=0.3, back_s=0.3)
-    assert "only known to" in correct(reach(fake), POLICY, later(clock)).refused
-    assert fake.offset_s == -1.0
+def test_a_clock_that_may_be_right_for_all_one_can_tell_is_left_alone(clock):
+    """300 ms of latency cannot tell 0.5 s from right."""
+    fake = FakeAgent(clock, -0.5, there_s=0.3, back_s=0.3)
+    left = correct(reach(fake), POLICY, later(clock))
+    assert left.refused == "only known to ± 300.00 ms, the tolerance is 10 ms"
+    assert (left.method, left.attempts, fake.offset_s) == (None, (), -0.5)
+
+
+@pytest.mark.parametrize(("there_s", "back_s"), [(0.017, 0.017), (0.034, 0.0), (0.0, 0.034)])
+@pytest.mark.parametrize("daemon", [None, "chronyd"])
+def test_over_a_slow_way_a_clock_is_set_as_right_as_can_be_told(clock, there_s, back_s, daemon):
+    """What is left is doubt: said with both figures, and with what was done."""
+    fake = FakeAgent(clock, -4.005, there_s, back_s)
+    shell = Chronyc()
+    done = correct(reach(fake, shell=shell, time_daemon=daemon), POLICY, later(clock))
+    assert abs(fake.offset_s) <= 0.0171
+    assert done.method == (daemon or "relative-step")
+    assert len(shell.commands) == (daemon is not None), "or the daemon undoes the step"
+    assert "not corrected" not in done.refused
+    assert f"set by {done.method} (it was " in done.refused
+    assert "only known to ± 17.00 ms, the tolerance is 10 ms" in done.refused
+    assert POLICY.judge(done.after) is Outcome.ERROR
+    assert done.verified_ns is None
+    assert steps(fake) == 1
+
+
+@pytest.mark.parametrize("ahead_s", [0.0628, 0.24])
+@pytest.mark.parametrize("slew_below_s", [0.05, 0.0])
+def test_what_its_own_step_did_too_much_is_slewed_back(clock, ahead_s, slew_below_s):
+    """A busy guest took less time than before to set its clock."""
+    fake = FakeAgent(clock, -5.0, abilities="date slew")
+    fake.answer = lambda line: _ahead(fake, line, ahead_s)
+    policy = CorrectionPolicy(tolerance_s=0.020, slew_below_s=slew_below_s)
+    done = correct(reach(fake, "sh"), policy, later(clock))
+    assert (done.method, done.refused) == ("slew", None)
+    assert abs(fake.offset_s) <= 0.020
+    assert [a.partition(":")[0] for a in done.attempts][:2] == ["date-at-second", "slew"]
+
+
+def test_an_overshoot_that_cannot_be_slewed_back_is_not_called_not_corrected(clock):
+    """It was set, to what it is now, and is still not right."""
+    fake = FakeAgent(clock, -5.0, abilities="date")
+    fake.answer = lambda line: _ahead(fake, line, 0.0628)
+    done = correct(reach(fake, "sh"), POLICY, later(clock))
+    assert (done.method, done.verified_ns) == ("date-at-second", None)
+    assert done.refused.startswith(
+        "set by date-at-second (it was 5.000000 s slow); still not right"
+    )
+    assert "not corrected" not in done.refused
+    assert fake.offset_s == pytest.approx(0.0628, abs=0.002)
+
+
+def _ahead(fake: FakeAgent, line: str, ahead_s: float) -> str:
+    answer = fake._answer(line)
+    if line.startswith("d "):
+        fake.offset_s += ahead_s
+    return answer
 
 
 @pytest.mark.parametrize("answer", ["1", "failed date: cannot set date: Operation not permitted"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock.methods import METHODS
-from harness.clock.policy import CorrectionPolicy, Remedy, decide
+from harness.clock.policy import OVERSHOOT_S, CorrectionPolicy, Remedy, decide
 from harness.core.records import ClockReading, Outcome
 from harness.core.settings import DEFAULT_METHODS, ClockSection
 
@@ -51,13 +51,33 @@ def test_nothing_is_done_within_tolerance_and_only_there(reading, policy):
 
 
 @given(readings, policies)
-def test_no_correction_is_based_on_a_reading_worse_than_the_tolerance(reading, policy):
-    """Nor is one beyond the ceiling; both are refused with the reason."""
+def test_no_correction_is_based_on_a_reading_that_could_be_all_error(reading, policy):
+    """Nor is one beyond the ceiling; both are left with the reason."""
     decision = decide(reading, policy)
-    unsure = policy.uncertainty_s(reading) > policy.tolerance_s
-    if unsure or abs(policy.error_s(reading)) > policy.ceiling_s:
-        assert decision.remedy in (Remedy.REFUSE, Remedy.NOTHING)
-    assert (decision.remedy is Remedy.REFUSE) <= bool(decision.reason)
+    error_s, uncertainty_s = abs(policy.error_s(reading)), policy.uncertainty_s(reading)
+    unsure = uncertainty_s > policy.tolerance_s and error_s < 2 * uncertainty_s
+    if unsure or error_s > policy.ceiling_s:
+        assert decision.remedy in (Remedy.REFUSE, Remedy.LEAVE, Remedy.NOTHING)
+    assert (decision.remedy in (Remedy.REFUSE, Remedy.LEAVE)) <= bool(decision.reason)
+
+
+@given(readings, policies, st.floats(-1, 1))
+def test_a_correction_on_an_unsure_reading_makes_no_clock_worse(reading, policy, where):
+    """Wherever in its interval the clock really is, it is nearer to right afterwards."""
+    decision = decide(reading, policy)
+    if policy.cannot_judge(reading) and decision.remedy in (Remedy.STEP, Remedy.SLEW):
+        error_s, off_by_s = policy.error_s(reading), where * policy.uncertainty_s(reading)
+        assert abs(off_by_s) <= abs(error_s + off_by_s) * (1 + 1e-9)
+
+
+@given(readings, policies)
+def test_only_an_overshoot_of_our_own_is_slewed_further(reading, policy):
+    """A clock that was fast when it was found, or is slow, is decided on as ever."""
+    ours, found = decide(reading, policy, stepped=True), decide(reading, policy)
+    if ours != found:
+        assert (ours.remedy, found.remedy) == (Remedy.SLEW, Remedy.REFUSE)
+        assert 0 < policy.error_s(reading) <= OVERSHOOT_S
+        assert not policy.allow_backward
 
 
 @given(readings, policies)

@@ -74,5 +74,6 @@ map: ## write the list of modules in docs/map.md
 	@$(BIN)/python -P -m scripts.module_map
 
 mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
-	@$(BIN)/mutmut run --max-children 2
+	@mkdir -p mutants  # before Python starts: it remembers which folders of its path are none
+	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=$(CURDIR)/mutants mutmut run --max-children 2
 	@$(BIN)/mutmut results

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import REAL, Column, Index, Integer, MetaData, RowMapping, Table, Text
+from sqlalchemy import REAL, Column, Index, Integer, MetaData, RowMapping, Table, Text, event
 
 from harness.events.document import Event, EventType, Source, State
 
@@ -24,6 +24,7 @@ members = Table(
     Column("name", Text, nullable=False),
     Column("scope", Text, nullable=False),
     Column("update_domain", Text, nullable=False),
+    sqlite_strict=True,
 )
 
 scopes = Table(
@@ -31,6 +32,7 @@ scopes = Table(
     metadata,
     Column("scope", Text, primary_key=True),
     Column("incarnation", Integer, nullable=False),
+    sqlite_strict=True,
 )
 
 events = Table(
@@ -54,6 +56,7 @@ events = Table(
     Column("approved_by", Text),
     Column("started_ns", Integer),
     Column("removed_ns", Integer),
+    sqlite_strict=True,
 )
 
 Index("event_of_scope", events.c.scope, events.c.state)
@@ -66,6 +69,7 @@ sightings = Table(
     Column("scope", Text, primary_key=True),
     Column("incarnation", Integer, primary_key=True),
     Column("at_ns", Integer, nullable=False),
+    sqlite_strict=True,
 )
 
 faults = Table(
@@ -74,6 +78,7 @@ faults = Table(
     Column("scope", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("until_ns", Integer, nullable=False),
+    sqlite_strict=True,
 )
 
 schedules = Table(
@@ -86,6 +91,14 @@ schedules = Table(
     Column("state", Text, nullable=False),
     Column("made_by", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=""),
+    sqlite_strict=True,
+)
+
+# By this an earlier harness knows the tables as its own.
+event.listen(
+    metadata,
+    "after_create",
+    lambda _, connection, **__: connection.exec_driver_sql("PRAGMA user_version = 1"),
 )
 
 

@@ -38,6 +38,7 @@ from harness.events.schema import (
     Stored,
     events,
     members,
+    metadata,
     scopes,
     sightings,
     stored,
@@ -65,7 +66,7 @@ def _adopt(connection: sa.Connection) -> str | None:
     return "0001" if version == _BEFORE_MIGRATIONS else None
 
 
-LAYOUT = Layout("the store of events", Path(__file__).parent / "migrations", HEAD, _adopt)
+LAYOUT = Layout("the store of events", Path(__file__).parent / "migrations", HEAD, metadata, _adopt)
 
 
 class Store:

@@ -18,6 +18,15 @@ BUSY_S = 10.0
 """How long SQLite waits for a lock that another process holds."""
 
 
+#: As the migration library makes it.
+_VERSION = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+
 def _not_older(connection: sa.Connection) -> str | None:
     return None
 
@@ -32,6 +41,8 @@ class Layout:
     """The folder of its migrations."""
     head: str
     """The newest migration; at this one the migration library is not loaded."""
+    metadata: sa.MetaData
+    """The tables as the newest migration leaves them; a database without any is made from these."""
     adopt: Callable[[sa.Connection], str | None] = _not_older
     """Return the migration at which a database is that was made before there were migrations.
 
@@ -97,10 +108,35 @@ def bring_up_to_date(connection: sa.Connection, layout: Layout) -> None:
     Raises InfrastructureError for a database of a later harness.
     """
     adopted, version = layout.adopt(connection), None
-    if sa.inspect(connection).has_table("alembic_version"):
-        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    there = set(sa.inspect(connection).get_table_names())
+    if _VERSION.name in there:
+        version = connection.execute(sa.select(_VERSION.c.version_num)).scalar()
         if version == layout.head:
             return
+    elif there.isdisjoint(layout.metadata.tables):
+        _make(connection, layout)
+        return
+    if version is None and adopted is not None:
+        _stamp(connection, adopted)
+    migrate(connection, layout)
+
+
+def _make(connection: sa.Connection, layout: Layout) -> None:
+    """Make all tables at once: loading the migration library takes 0.4 s."""
+    layout.metadata.create_all(connection)
+    _stamp(connection, layout.head)
+
+
+def _stamp(connection: sa.Connection, version: str) -> None:
+    _VERSION.create(connection)
+    connection.execute(sa.insert(_VERSION).values(version_num=version))
+
+
+def migrate(connection: sa.Connection, layout: Layout) -> None:
+    """Apply the migrations that a database has not seen, which of an empty one is all of them.
+
+    Raises InfrastructureError for a database of a later harness.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -111,11 +147,9 @@ def bring_up_to_date(connection: sa.Connection, layout: Layout) -> None:
     config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = connection
     try:
-        if version is None and adopted is not None:
-            command.stamp(config, adopted)
         command.upgrade(config, "head")
     except CommandError as error:
         raise InfrastructureError(
-            f"{layout.name} is at version {version}, which this harness does not know",
+            f"{layout.name} is of a version that this harness does not know: {error}",
             hint="update harness",
         ) from error

@@ -12,9 +12,9 @@ from harness.core.errors import InfrastructureError
 from harness.core.paths import state_dir
 from harness.core.storage import database
 from harness.core.storage.database import Layout, bring_up_to_date, make_engine
-from harness.results.history.schema import HEAD
+from harness.results.history.schema import HEAD, metadata
 
-LAYOUT = Layout("the history", Path(__file__).parent / "migrations", HEAD)
+LAYOUT = Layout("the history", Path(__file__).parent / "migrations", HEAD, metadata)
 
 
 def connected(url: str) -> sa.Engine:

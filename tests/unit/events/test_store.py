@@ -9,12 +9,14 @@ import threading
 from contextlib import closing
 
 import pytest
+import sqlalchemy as sa
 
 from harness.core.errors import EventError, InfrastructureError
+from harness.core.storage.database import migrate
 from harness.events.document import Event, EventType, State
 from harness.events.scheduler import scheduled
 from harness.events.schema import Member, Sighting, metadata
-from harness.events.store import Store
+from harness.events.store import LAYOUT, Store
 from harness.testing.clock import FakeClock
 
 SCOPE = "set:web"
@@ -183,7 +185,7 @@ def test_another_connection_sees_a_change_and_knows_that_there_was_one(store, tm
 def test_a_process_that_is_killed_leaves_all_of_a_change_or_nothing(store, tmp_path):
     """It announces and ends events as fast as it can until it is killed."""
     code = f"""
-from harness.events.store import Store
+from harness.events.store import LAYOUT, Store
 from harness.events.document import *
 from pathlib import Path
 store = Store(Path({str(tmp_path)!r}))
@@ -336,6 +338,25 @@ def test_a_new_store_is_made_as_an_earlier_one_was(tmp_path):
         }
     with closing(sqlite3.connect(tmp_path / "events.db")) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_new_store_is_what_the_migrations_make(tmp_path):
+    """To the letter, without taking the time to run them; at the newest of them."""
+    Store(tmp_path).close()
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as migrated:
+        migrate(migrated, LAYOUT)
+        expected = [migrated.exec_driver_sql(query).fetchall() for query in _EVERYTHING]
+    engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        assert [database.execute(query).fetchall() for query in _EVERYTHING] == expected
+
+
+_EVERYTHING = (
+    "SELECT type, name, sql FROM sqlite_master ORDER BY name",
+    "SELECT version_num FROM alembic_version",
+    "PRAGMA user_version",
+)
 
 
 def test_a_store_that_is_opened_ends_no_lock_of_another_in_this_process(tmp_path):

@@ -13,7 +13,8 @@
     │   │   ├─ GuestNotFound
     │   │   ├─ WrongState
     │   │   ├─ ResumeFailed
-    │   │   └─ TakenOver
+    │   │   ├─ TakenOver
+    │   │   └─ GuestSaved
     │   ├─ ShellError
     │   │   ├─ ShellUnreachable
     │   │   ├─ HostKeyRejected
@@ -140,6 +141,13 @@ class ResumeFailed(HypervisorError):
 
 class TakenOver(HypervisorError):
     """Somebody else resumed the guest during our pause; from then on it is not ours."""
+
+
+class GuestSaved(HypervisorError):
+    """Another program saved the guest to disk during our pause: it is held, and comes back paused.
+
+    The next start restores it as it was.
+    """
 
 
 class ShellError(InfrastructureError):

@@ -31,12 +31,12 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_
 from harness.host import facts
 from harness.host.accelerator import probe
 from harness.host.connections import Connections, Link
-from harness.host.lifecycle import GuestState, StateReading
+from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
-from harness.host.qemu_process import find_process, state_folder
+from harness.host.qemu_process import find_process, state_folder, was_restored
 from harness.host.states import reading
 from harness.host.translate import translated
 
@@ -206,6 +206,14 @@ class LibvirtHypervisor:
             return None
         return used_ns if threads else None
 
+    def lives(self, process: ProcessIdentity) -> bool:
+        """By pid and start time."""
+        return is_alive(process)
+
+    def restored(self, process: ProcessIdentity) -> bool:
+        """By its arguments."""
+        return was_restored(process)
+
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """Guest agent, DHCP lease, ARP; each asked for a limited time."""
         found: list[str] = []
@@ -272,7 +280,10 @@ class LibvirtHypervisor:
     def _state(self, uuid: str, link: Link) -> StateReading:
         try:
             with translated("reading the state", uuid):
-                return reading(*link.guest(uuid).state())
+                found = reading(*link.guest(uuid).state())
+                if found.state is GuestState.SHUT_OFF and link.guest(uuid).hasManagedSaveImage():
+                    return StateReading(GuestState.SHUT_OFF, SAVED)  # a new libvirtd says "unknown"
+                return found
         except GuestNotFound:
             link.forget(uuid)
             return StateReading(GuestState.GONE, "unknown")

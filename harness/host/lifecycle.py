@@ -39,6 +39,10 @@ TRANSITIONS: dict[tuple[GuestState, Operation], GuestState] = {
 ENDED = frozenset({GuestState.SHUT_OFF, GuestState.CRASHED, GuestState.GONE})
 
 
+#: The reason of a guest that is shut off and comes back as it was: it was saved to disk.
+SAVED = "saved"
+
+
 @dataclass(frozen=True)
 class StateReading:
     """A guest's state and libvirt's reason for it, read in one call.

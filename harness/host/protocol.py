@@ -52,6 +52,10 @@ class ProcessIdentity:
     start_ticks: int
 
 
+#: The detail of a STOPPED event whose guest was saved to disk (VIR_DOMAIN_EVENT_STOPPED_SAVED).
+STOPPED_SAVED = "4"
+
+
 class EventKind(StrEnum):
     """The lifecycle events that matter here."""
 
@@ -104,7 +108,10 @@ class Hypervisor(Protocol):
         """The guest of that name, else of that UUID. Raises GuestNotFound (hint: nearest name)."""
 
     def state(self, uuid: str, deadline: Deadline) -> StateReading:
-        """State and reason, read in one call; ``GONE`` if there is no such guest any more."""
+        """State and reason, read in one call; ``GONE`` if there is no such guest any more.
+
+        ``SHUT_OFF`` with the reason ``saved`` is a guest that the next start brings back as it was.
+        """
 
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs, RAM in place. Returns the call after which the guest was paused.
@@ -127,6 +134,12 @@ class Hypervisor(Protocol):
 
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         """Return the CPU time of all vCPU threads, or None where it cannot be seen. Quick."""
+
+    def lives(self, process: ProcessIdentity) -> bool:
+        """Return True if that very process lives, asked of the kernel of this machine."""
+
+    def restored(self, process: ProcessIdentity) -> bool:
+        """Return True if the process took over a guest that ran in another: saved, or migrated."""
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """IP addresses the guest may have, best source first: guest agent, DHCP lease, ARP.

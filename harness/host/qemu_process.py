@@ -47,6 +47,17 @@ def find_process(uuid: str, folder: Path, proc: Path = PROC) -> ProcessIdentity 
     return None
 
 
+def was_restored(process: ProcessIdentity, proc: Path = PROC) -> bool:
+    """Return True if that process was started to take over a guest that ran in another one.
+
+    libvirt starts QEMU with ``-incoming`` for a guest that was saved to disk, or is migrated here.
+    """
+    with suppress(OSError):
+        arguments = (proc / str(process.pid) / "cmdline").read_bytes().split(b"\0")
+        return b"-incoming" in arguments and start_ticks(process.pid, proc) == process.start_ticks
+    return False
+
+
 def _owners(folder: Path) -> frozenset[int]:
     """As whom libvirt runs guests: it gives that user some folders beside the pid files."""
     with suppress(OSError):

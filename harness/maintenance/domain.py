@@ -212,7 +212,7 @@ def find_paused(
             taken.append(member)
     look_until = Deadline.after(_LOOK_S, tools.clock)
     return (
-        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True)
+        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True, journal=tools.journal)
         + still_paused(taken, tools.hypervisor, look_until, if_silent=False),
         still_paused(resumed, tools.hypervisor, look_until, if_silent=False),
     )

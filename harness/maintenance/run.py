@@ -153,7 +153,9 @@ def _held_and_paused(tools: Tools) -> tuple[str, ...]:
         members = fold(tools.journal.read()).held
     except HarnessError:
         return ()
-    return still_paused(members, tools.hypervisor, look_until, if_silent=True)
+    return still_paused(
+        members, tools.hypervisor, look_until, if_silent=True, journal=tools.journal
+    )
 
 
 def _finish(story: _Story, tools: Tools) -> RunRecord:

@@ -31,6 +31,12 @@ class FakeHypervisor:
         self.processes: dict[str, ProcessIdentity] = {}
         self.vcpu_ns: dict[int, int] | None = None
         """CPU time of its vCPUs by pid; None: it cannot be seen."""
+        self.living: set[ProcessIdentity] = set()
+        """Processes that live, beside those of guests that are known and have not ended."""
+        self.restorations: set[ProcessIdentity] = set()
+        """Processes that took over a guest that was saved to disk."""
+        self.reasons: dict[str, str] = {}
+        """Why a guest is in its state, as libvirt says it; ``user`` where it is not here."""
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
 
     def _enter(self, operation: str, uuid: str) -> str:
@@ -60,7 +66,7 @@ class FakeHypervisor:
         return GuestInfo(
             name=name,
             uuid=f"uuid-{name}",
-            state=StateReading(self.states[name], "user"),
+            state=self._reading(name),
             accelerator="test",
             rtc_track="wall",
             memory_bytes=1 << 27,
@@ -77,7 +83,10 @@ class FakeHypervisor:
 
     def state(self, uuid: str, deadline: Deadline) -> StateReading:
         name = self._enter("state", uuid)
-        return StateReading(self.states.get(name, GuestState.GONE), "user")
+        return self._reading(name)
+
+    def _reading(self, name: str) -> StateReading:
+        return StateReading(self.states.get(name, GuestState.GONE), self.reasons.get(name, "user"))
 
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         name = self._enter("pause", uuid)
@@ -104,6 +113,14 @@ class FakeHypervisor:
 
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         return None if self.vcpu_ns is None else self.vcpu_ns[process.pid]
+
+    def lives(self, process: ProcessIdentity) -> bool:
+        here = (name for name, one in self.processes.items() if one == process)
+        known = any(self.states.get(name, GuestState.GONE) not in ENDED for name in here)
+        return known or process in self.living
+
+    def restored(self, process: ProcessIdentity) -> bool:
+        return process in self.restorations
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         return []

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from harness.core.errors import HarnessError, TakenOver
+from harness.core.errors import GuestSaved, HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
+from harness.maintenance.pause.absence import Fate, fate_of, lost
 from harness.maintenance.pause.ownership import NOT_OURS, PauseEdge, restarted_since, resumed_since
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
@@ -25,6 +26,8 @@ _AGAIN_S = 0.05
 #: A guest that runs when we come to resume it may have a pause of ours on its way: the call that
 #: a dead run made last. libvirt takes milliseconds from the call to the pause.
 _SETTLED_S = 1.0
+#: A guest that libvirt does not know any more is looked for no longer than this.
+_LOST_S = 10.0
 _BY_US = "was resumed by another process of ours"
 
 
@@ -56,18 +59,24 @@ def resume_all(
     by: str,
     since_ns: int,
     deadline: Deadline,
+    judged: Mapping[str, PauseEdge] | None = None,
     resuming: Callable[[Member], None] = lambda member: None,
 ) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
-    did it). A guest that does not run by ``deadline`` is given up. ``resuming`` is called right
+    did it). ``judged`` (by UUID) goes before what the journal says of our pause, for guests
+    whose custody the caller has judged itself. A guest that does not run by ``deadline`` is given
+    up. ``resuming`` is called right
     before each attempt; what it raises is dropped.
     """
     journal.note(entries.Resuming(by, tuple(members)))
     told = _told(journal)
     edges = {one.name: _edge(told.get(one.uuid), since_ns, deadline.clock) for one in members}
+    for one in members:
+        if judged and one.uuid in judged:
+            edges[one.name] = judged[one.uuid]
     calls = {
         one.name: partial(
             _resume, one, hypervisor, journal, by, edges[one.name], deadline, resuming
@@ -94,6 +103,10 @@ def _resume(
         raise TakenOver(f"{why}, and was left as it is", operation="resuming", guest=member.name)
 
     ran: Resumed | None = None
+    settled_s = min(
+        _SETTLED_S, deadline.remaining_s() / 2
+    )  # little patience is no proof of a pause
+    lost_until = deadline.sooner(_LOST_S)
 
     def attempt() -> Resumed:
         nonlocal ran
@@ -102,8 +115,7 @@ def _resume(
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except NOT_OURS as error:
-            journal.note(entries.Ended(member.name, member.uuid, error.message))
-            raise  # shut off, crashed or gone: there is nothing left to resume
+            raise _fate(member, edge, error, hypervisor, journal, by, lost_until) from error
         except HarnessError as error:
             raise NotYet(str(error)) from error
         except BaseException as error:  # out of memory, a bug of ours: the guest is still paused
@@ -112,13 +124,44 @@ def _resume(
             return Resumed(call.began_ns, call.returned_ns)
         now_ns = deadline.clock.monotonic_ns()
         ran = ran or Resumed(None, now_ns)
-        if now_ns - ran.running_since_ns < _SETTLED_S * NS_PER_S:
+        if now_ns - ran.running_since_ns < settled_s * NS_PER_S:
             raise NotYet("it runs; whether a pause is on its way is not known yet")
         return ran
 
     resumed = wait_for(attempt, what="resuming", deadline=deadline, interval_s=_AGAIN_S)
     journal.note(entries.Resumed(member.name, member.uuid, by))
     return resumed
+
+
+def _fate(
+    member: Member,
+    edge: PauseEdge,
+    refused: HarnessError,
+    hypervisor: Hypervisor,
+    journal: Notes,
+    by: str,
+    lost_until: Deadline,
+) -> HarnessError:
+    """Return what is to be raised for a guest of which there is nothing to resume, it was said."""
+    until = Deadline.after(ATTEMPT_S, lost_until.clock)
+    try:
+        fate = fate_of(member.uuid, edge.process, hypervisor, until)
+    except HarnessError as error:
+        return NotYet(f"{refused.message}; {error}")
+    if fate is Fate.ENDED:
+        journal.note(entries.Ended(member.name, member.uuid, refused.message))
+        return refused
+    if fate is Fate.SAVED:
+        journal.note(entries.Saved(member.name, member.uuid, by))
+        return GuestSaved(
+            "was saved to disk during the pause, and comes back paused",
+            operation="resuming",
+            guest=member.name,
+            hint="virsh start it, then harness recover",
+        )
+    if fate is Fate.LOST and edge.process is not None and lost_until.expired:
+        return lost(member.name, edge.process)
+    return NotYet(refused.message)
 
 
 def _told(journal: Notes) -> Mapping[str, GuestCustody]:
@@ -132,15 +175,19 @@ def _told(journal: Notes) -> Mapping[str, GuestCustody]:
 def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdge:
     """From where on custody is judged: our own pause, or ``since_ns`` if that is later."""
     pause = custody.pause if custody is not None else None
+    process = process_of(custody)
     if pause is None:
-        return PauseEdge(since_ns)
-    process = None
-    if pause.qemu_pid is not None and pause.qemu_start_ticks is not None:
-        process = ProcessIdentity(pause.qemu_pid, pause.qemu_start_ticks)
+        return PauseEdge(since_ns, process)
     began_ns = (pause.began_ns or 0) - (clock.boottime_ns() - clock.monotonic_ns())
     if began_ns < since_ns:  # an attempt of ours since may have let it run for a while
         return PauseEdge(since_ns, process)
     return PauseEdge(began_ns, process, pause.vcpu_ns)
+
+
+def process_of(custody: GuestCustody | None) -> ProcessIdentity | None:
+    """Return the QEMU process that was paused, as the journal has it; None if it does not say."""
+    life = custody.life if custody is not None else None
+    return None if life is None else ProcessIdentity(life.qemu_pid, life.qemu_start_ticks)
 
 
 def _why_lost(
@@ -172,17 +219,28 @@ def as_data(members: Sequence[Member]) -> list[dict[str, str]]:
 
 
 def still_paused(
-    members: Sequence[Member], hypervisor: Hypervisor, deadline: Deadline, *, if_silent: bool
+    members: Sequence[Member],
+    hypervisor: Hypervisor,
+    deadline: Deadline,
+    *,
+    if_silent: bool,
+    journal: Notes | None = None,
 ) -> tuple[str, ...]:
-    """Which of ``members`` are paused, asked anew.
+    """Return the names of those of ``members`` that are paused, asked anew.
 
     ``if_silent`` is what one is taken for of whom libvirt says nothing: True for a guest that was
-    last known to be paused.
+    last known to be paused. Such a guest is paused also where it was saved to disk, or where
+    libvirt does not know it any more while its process, as ``journal`` has it, lives.
     """
+    told = _told(journal) if journal is not None else {}
     names = []
     for member in members:
         try:
             paused = hypervisor.state(member.uuid, deadline).state is GuestState.PAUSED
+            if not paused and if_silent:
+                process = process_of(told.get(member.uuid))
+                fate = fate_of(member.uuid, process, hypervisor, deadline)
+                paused = fate in (Fate.SAVED, Fate.LOST)
         except HarnessError:
             paused = if_silent
         if paused:

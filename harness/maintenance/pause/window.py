@@ -47,6 +47,8 @@ from harness.updates.protocol import Applied
 _THREADS_A_GUEST = 4
 #: To abandon an update is to ask for its end, not to wait for that.
 _ABANDON_S = 1.0
+#: For looking at a guest's process, in files of the kernel's.
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def hold_window(
     interruption.check()
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
-    journal.intend(entries.Pausing(tuple(members)))
+    journal.intend(entries.Pausing(tuple(members), _lives(members, hypervisor, limits.clock)))
     _arm(guard, limits.guardian_s, update.mark, members, journal)
     armed_ns = limits.clock.monotonic_ns()
     update_until = limits.update_deadline()
@@ -162,6 +164,23 @@ def _ending(update: UpdateCalls) -> Ending:
         raise InfrastructureError(
             f"{error}; nothing was paused", hint="see ulimit -u, and pids.max of the control group"
         ) from error
+
+
+def _lives(
+    members: Sequence[Member], hypervisor: Hypervisor, clock: Clock
+) -> tuple[entries.Life, ...]:
+    """What tells later whose pause it is, should this process die before it can write ``paused``.
+
+    Nothing is waited for: a guest that cannot be seen is paused without.
+    """
+    found = []
+    for member in members:
+        with suppress(Exception):
+            process = hypervisor.process(member.uuid, Deadline.after(_LOOK_S, clock))
+            if process is not None:
+                vcpu_ns = hypervisor.vcpu_time_ns(process)
+                found.append(entries.Life(member.uuid, process.pid, process.start_ticks, vcpu_ns))
+    return tuple(found)
 
 
 def _arm(

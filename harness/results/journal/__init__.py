@@ -5,7 +5,7 @@
 """
 
 from harness.results.journal import entries
-from harness.results.journal.entries import Entry, Member
+from harness.results.journal.entries import Entry, Life, Member
 from harness.results.journal.file import FILE_NAME, Journal, in_use, read
 from harness.results.journal.fold import Custody, GuestCustody, History, ToDo, Window, fold
 from harness.results.journal.parse import Line, Reading, understood
@@ -17,6 +17,7 @@ __all__ = [
     "GuestCustody",
     "History",
     "Journal",
+    "Life",
     "Line",
     "Member",
     "Reading",

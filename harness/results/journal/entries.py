@@ -23,6 +23,19 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Life:
+    """One life of a guest: its QEMU process, and how long its vCPUs have run in it."""
+
+    uuid: str
+    """The guest's."""
+    qemu_pid: int
+    qemu_start_ticks: int
+    """When that process was started, as field 22 of ``/proc/PID/stat``."""
+    vcpu_ns: int | None = None
+    """CPU time of all vCPU threads: it grows only while the guest runs."""
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """The run has its folder, its lock and its guardian; no guest was touched yet."""
 
@@ -56,6 +69,8 @@ class Pausing:
 
     event: ClassVar[str] = "pausing"
     guests: tuple[Member, ...]
+    lives: tuple[Life, ...] = ()
+    """Their processes, and their vCPUs' time right before; without those that cannot be seen."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,19 @@ class TakenOver:
     """Another program resumed this guest during the pause. It is held no longer."""
 
     event: ClassVar[str] = "taken over"
+    guest: str
+    uuid: str
+    seen_by: str = ""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Another program saved this guest to disk while it was held: it comes back paused. It is held.
+
+    ``virsh managedsave`` does that, and what ends a host's guests before a reboot.
+    """
+
+    event: ClassVar[str] = "saved"
     guest: str
     uuid: str
     seen_by: str = ""
@@ -233,6 +261,7 @@ Entry = (
     | Resuming
     | Resumed
     | TakenOver
+    | Saved
     | Ended
     | Rescue
     | Mended

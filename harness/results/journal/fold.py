@@ -13,8 +13,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 
+from harness.core.timebase import NS_PER_S
 from harness.results.journal.entries import (
+    Armed,
     Ended,
+    Life,
     Member,
     Mended,
     Paused,
@@ -25,13 +28,14 @@ from harness.results.journal.entries import (
     Resuming,
     RunFinished,
     RunStarted,
+    Saved,
     TakenOver,
     UpdateDomainBegun,
 )
 from harness.results.journal.parse import Line, Reading
 
 #: Entries about one guest.
-About = Paused | Refused | Resumed | TakenOver | Ended | Mended
+About = Paused | Refused | Resumed | TakenOver | Saved | Ended | Mended
 
 
 class Custody(StrEnum):
@@ -43,6 +47,8 @@ class Custody(StrEnum):
     REFUSED = "refused"
     RESUMED = "resumed"
     TAKEN_OVER = "taken over"
+    SAVED = "saved"
+    """On disk, as it was: paused by the run."""
     ENDED = "ended"
 
 
@@ -60,7 +66,20 @@ _LEFT_TO_DO: dict[Custody, tuple[ToDo, ...]] = {
     Custody.REFUSED: (),
     Custody.RESUMED: (ToDo.CORRECT_CLOCK,),
     Custody.TAKEN_OVER: (ToDo.CORRECT_CLOCK,),
+    Custody.SAVED: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.ENDED: (ToDo.CORRECT_CLOCK,),  # of a guest that has ended there is no clock to read
+}
+
+#: What a guest's custody becomes by an entry about it, and from where; an empty tuple: from all.
+#: An entry that is not here, or comes in another custody, leaves it as it is.
+_BECOMES: dict[type[About], tuple[Custody, tuple[Custody, ...]]] = {
+    # A call that was given up may be told after the resume.
+    Paused: (Custody.PAUSED, (Custody.PAUSING,)),
+    Refused: (Custody.REFUSED, ()),
+    Resumed: (Custody.RESUMED, ()),
+    TakenOver: (Custody.TAKEN_OVER, ()),
+    Saved: (Custody.SAVED, (Custody.PAUSING, Custody.PAUSED)),
+    Ended: (Custody.ENDED, ()),
 }
 
 
@@ -73,6 +92,10 @@ class GuestCustody:
     paused_ns: int | None = None
     pause: Paused | None = None
     """What was known of it when it had been paused."""
+    life: Life | None = None
+    """Its process, and its vCPUs' time: after its pause, or else before the intent to pause it."""
+    guarded_s: float | None = None
+    """For how long after the intent the run can have had a call under way that pauses it."""
     resuming_ns: int | None = None
     resuming_by: frozenset[str] = frozenset()
     """Who has started to resume it: run, guardian, recover."""
@@ -150,21 +173,36 @@ def _after(history: History, line: Line) -> History:
             return replace(history, started=started)
         case UpdateDomainBegun(name):
             return replace(history, domain=name)
-        case Pausing(members):
-            guests = {member.uuid: GuestCustody(member) for member in members}
+        case Pausing(members, lives):
+            known = {life.uuid: life for life in lives}
+            guests = {one.uuid: GuestCustody(one, life=known.get(one.uuid)) for one in members}
             window = Window(history.domain, line.boottime_ns, guests, line.boottime_ns)
             return replace(history, windows=(*history.windows, window))
+        case Armed(limit_s):
+            return _guarded(history, line.boottime_ns, limit_s)
         case RunFinished() | Recovered():
             return replace(history, ended=True)
         case Resuming(by, members):
             for member in members:
                 history = _with(history, member, partial(_resuming, by=by), line.boottime_ns)
             return history
-        case Paused() | Refused() | Resumed() | TakenOver() | Ended() | Mended() as about:
+        case (
+            Paused() | Refused() | Resumed() | TakenOver() | Saved() | Ended() | Mended()
+        ) as about:
             member = Member(about.guest, about.uuid)
             ran = GuestCustody(member, Custody.RESUMED) if isinstance(about, Mended) else None
             return _with(history, member, partial(_told, about=about), line.boottime_ns, ran)
     return history
+
+
+def _guarded(history: History, at_ns: int, limit_s: float) -> History:
+    """Tell the guests of the last window until when the run can have paused them."""
+    if not history.windows:
+        return history
+    *earlier, last = history.windows
+    guarded_s = (at_ns - last.began_ns) / NS_PER_S + limit_s
+    guests = {uuid: replace(one, guarded_s=guarded_s) for uuid, one in last.guests.items()}
+    return replace(history, windows=(*earlier, replace(last, guests=guests)))
 
 
 def _with(
@@ -191,19 +229,22 @@ def _resuming(guest: GuestCustody, at_ns: int, by: str) -> GuestCustody:
 
 
 def _told(guest: GuestCustody, at_ns: int, about: About) -> GuestCustody:
+    becomes, sources = _BECOMES.get(type(about), (guest.custody, ()))
+    if not sources or guest.custody in sources:
+        guest = replace(guest, custody=becomes)
     match about:
         case Paused():
-            # A call that was given up may be told after the resume.
-            after = Custody.PAUSED if guest.custody is Custody.PAUSING else guest.custody
-            return replace(guest, custody=after, paused_ns=at_ns, pause=about)
-        case Refused():
-            return replace(guest, custody=Custody.REFUSED)
+            return replace(guest, paused_ns=at_ns, pause=about, life=_life(about) or guest.life)
         case Resumed(by=by):
-            resumed_ns = {**guest.resumed_ns, by: at_ns}
-            return replace(guest, custody=Custody.RESUMED, resumed_ns=resumed_ns)
+            return replace(guest, resumed_ns={**guest.resumed_ns, by: at_ns})
         case TakenOver():
-            return replace(guest, custody=Custody.TAKEN_OVER, taken_over_ns=at_ns)
-        case Ended():
-            return replace(guest, custody=Custody.ENDED)
+            return replace(guest, taken_over_ns=at_ns)
         case Mended():
             return replace(guest, mended_ns=at_ns)
+    return guest
+
+
+def _life(pause: Paused) -> Life | None:
+    if pause.qemu_pid is None or pause.qemu_start_ticks is None:
+        return None
+    return Life(pause.uuid, pause.qemu_pid, pause.qemu_start_ticks, pause.vcpu_ns)

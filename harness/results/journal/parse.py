@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from harness.results.journal.entries import VERSION, Entry, Member
+from harness.results.journal.entries import VERSION, Entry, Life, Member
 
 #: ``event`` → the kind of entry.
 KINDS: dict[str, type[Entry]] = {kind.event: kind for kind in get_args(Entry)}
@@ -185,6 +186,16 @@ def _members(value: object) -> tuple[Member, ...]:
     raise TypeError
 
 
+def _lives(value: object) -> tuple[Life, ...]:
+    """Without what is no life: the guests that were to be paused count without it."""
+    found = []
+    for one in value if isinstance(value, list) else ():
+        with suppress(TypeError, KeyError, AttributeError):
+            pid, ticks = _whole(one["qemu_pid"]), _whole(one["qemu_start_ticks"])
+            found.append(Life(_text(one["uuid"]), pid, ticks, _perhaps_whole(one.get("vcpu_ns"))))
+    return tuple(found)
+
+
 def _words(value: object) -> Mapping[str, str]:
     if isinstance(value, dict):
         return {_text(key): _text(word) for key, word in value.items()}
@@ -201,5 +212,6 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "bool": _truth,
     "tuple[str, ...]": _texts,
     "tuple[Member, ...]": _members,
+    "tuple[Life, ...]": _lives,
     "Mapping[str, str]": _words,
 }

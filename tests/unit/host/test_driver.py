@@ -26,7 +26,7 @@ from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_process import find_process, state_folder
+from harness.host.qemu_process import find_process, state_folder, was_restored
 from harness.host.states import REASONS, STATES, reading
 from harness.host.translate import translate, translated
 
@@ -529,6 +529,16 @@ def test_a_guest_is_the_process_that_libvirt_wrote_down_and_was_started_with_its
     assert pid_files.find() is None, "a process that libvirt knows nothing of"
     pid_files.wrote("a; touch x &lt;", 15)  # as libvirt escapes names in these files
     assert pid_files.find() == ProcessIdentity(15, 99)
+
+
+def test_a_process_that_took_over_a_guest_is_known_by_its_arguments(pid_files):
+    """libvirt restored it from disk; another process of the same pid says nothing."""
+    pid_files.qemu(15, "qemu", "-uuid", UUID, "-incoming", "defer")
+    pid_files.qemu(16, "qemu", "-uuid", UUID, "-name", "guest=-incoming")
+    assert was_restored(ProcessIdentity(15, 99), pid_files.proc)
+    assert not was_restored(ProcessIdentity(15, 98), pid_files.proc)
+    assert not was_restored(ProcessIdentity(16, 99), pid_files.proc)
+    assert not was_restored(ProcessIdentity(17, 99), pid_files.proc)
 
 
 def test_what_executes_no_qemu_is_no_guest(pid_files):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from harness.results.journal import Custody, Line, Member, Reading, ToDo, entries, fold
+from harness.results.journal import Custody, Life, Line, Member, Reading, ToDo, entries, fold
 from harness.results.journal.entries import (
+    Armed,
     Ended,
     Mended,
     Paused,
@@ -20,6 +21,7 @@ from harness.results.journal.entries import (
     RunFinished,
     RunStarted,
     RunStranded,
+    Saved,
     TakenOver,
     UpdateDomainBegun,
 )
@@ -57,6 +59,33 @@ def test_each_way_of_letting_go(release, custody):
         seen = history(Pausing((A, B)), *told)
         assert seen.held == (B,)
         assert seen.guests["uuid-a"].custody is custody
+
+
+def test_a_guest_that_was_saved_while_it_was_held_is_held():
+    """Until it is told that it runs, or has ended; one that had been let go is not held by it."""
+    saved = Saved(*OF_A, "run")
+    seen = history(Pausing((A,)), Paused(*OF_A), saved, Paused(*OF_A))
+    assert (seen.held, seen.guests["uuid-a"].custody) == ((A,), Custody.SAVED)
+    assert history(Pausing((A,)), saved, Resumed(*OF_A, "recover")).held == ()
+    assert history(Pausing((A,)), saved, Ended(*OF_A)).held == ()
+    assert history(Pausing((A,)), Resumed(*OF_A, "run"), saved).held == ()
+
+
+def test_the_life_of_a_guest_is_known_from_the_intent_on_and_better_after_the_pause():
+    """Its process, and its vCPUs' time; a pause that could not see them takes nothing away."""
+    intent = Pausing((A, B), (Life("uuid-a", 7, 70, 100),))
+    assert history(intent).guests["uuid-a"].life == Life("uuid-a", 7, 70, 100)
+    assert history(intent).guests["uuid-b"].life is None
+    paused = Paused(*OF_A, qemu_pid=7, qemu_start_ticks=70, vcpu_ns=200)
+    assert history(intent, paused).guests["uuid-a"].life == Life("uuid-a", 7, 70, 200)
+    assert history(intent, Paused(*OF_A)).guests["uuid-a"].life == Life("uuid-a", 7, 70, 100)
+
+
+def test_until_when_the_run_can_have_paused_a_guest():
+    """From the intent to the limit of the guardian; unknown where that line is lost."""
+    assert history(Armed(9.0)).windows == ()
+    assert history(Pausing((A,))).guests["uuid-a"].guarded_s is None
+    assert history(Pausing((A,)), Armed(9.0)).guests["uuid-a"].guarded_s == 9.000000001
 
 
 def test_a_second_window_holds_again():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from harness.results.journal import Custody, Member, fold, read
+from harness.results.journal import Custody, Life, Member, fold, read
 from harness.results.journal.entries import VERSION, Entry, Paused, Pausing, Recovered, Resumed
 from harness.results.journal.parse import _READERS, KINDS, parse, understood, written
 
@@ -33,6 +33,7 @@ def test_what_is_written_is_read(kind):
     values = {
         "str": "x", "str | None": None, "int": 7, "int | None": 8, "float": 2.5, "bool": True,
         "tuple[str, ...]": ("x", "y"), "tuple[Member, ...]": (Member("a", "u"),),
+        "tuple[Life, ...]": (Life("u", 1, 2, 3),),
         "Mapping[str, str]": {"a": "resumed"},
     }  # fmt: skip
     assert values.keys() == _READERS.keys()

@@ -6,19 +6,26 @@ import threading
 
 import pytest
 
-from harness.core.errors import ConnectionLost, DeadlineExpired, WrongState
+from harness.core.errors import (
+    ConnectionLost,
+    DeadlineExpired,
+    GuestSaved,
+    ResumeFailed,
+    WrongState,
+)
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.pauses_in_flight import UnderWay
+from harness.host.protocol import EventKind, LifecycleEvent, ProcessIdentity
 from harness.maintenance.pause.resume import resume_all, still_paused
-from harness.results.journal import Journal, Member, entries, fold, read
+from harness.results.journal import Custody, Journal, Member, entries, fold, read
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 
 
-def resume(folder, hypervisor, clock):
+def resume(folder, hypervisor, clock, patience_s=60):
     with Journal(folder, "run", clock) as journal:
         answers = resume_all(
             [Member("a", "uuid-a")],
@@ -26,7 +33,7 @@ def resume(folder, hypervisor, clock):
             journal,
             by="guardian",
             since_ns=clock.monotonic_ns(),
-            deadline=Deadline.after(60, clock),
+            deadline=Deadline.after(patience_s, clock),
         )
     return answers["a"].get()
 
@@ -75,6 +82,72 @@ def test_a_guest_that_goes_on_running_is_believed_after_a_while(tmp_path):
     assert resumed.paused_until_ns is None
     assert resumed.running_since_ns == began_ns
     assert clock.monotonic_ns() - began_ns >= 1_000_000_000
+
+
+@pytest.mark.parametrize("patience_s", [0.1, 1.0])
+def test_little_patience_does_not_call_a_running_guest_paused(tmp_path, patience_s):
+    """It has been seen to run, and nothing else."""
+    clock = FakeClock()
+    resumed = resume(tmp_path, FakeHypervisor({"a": RUNNING}, clock), clock, patience_s)
+    assert resumed.paused_until_ns is None
+
+
+QEMU = ProcessIdentity(7, 70)
+
+
+def paused_by_us(journal):
+    """The journal of a run that has paused guest a, whose process is QEMU."""
+    journal.note(entries.Pausing((Member("a", "uuid-a"),)))
+    journal.note(entries.Paused("a", "uuid-a", qemu_pid=QEMU.pid, qemu_start_ticks=70))
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_guest_that_libvirt_does_not_know_has_ended_only_if_its_process_has(tmp_path, lives):
+    """libvirtd was restarted without the guest's status: it is held, and said to be paused."""
+    clock = FakeClock()
+    hypervisor = FakeHypervisor({}, clock)
+    hypervisor.processes["a"] = None
+    hypervisor.living = {QEMU} if lives else set()
+    with Journal(tmp_path, "run", clock) as journal:
+        paused_by_us(journal)
+        members, until = [Member("a", "uuid-a")], Deadline.after(60, clock)
+        answers = resume_all(
+            members, hypervisor, journal, by="run", since_ns=clock.monotonic_ns(), deadline=until
+        )
+        assert bool(fold(journal.read()).held) is lives
+        found = still_paused(members, hypervisor, until, if_silent=True, journal=journal)
+        assert found == (("a",) if lives else ())
+    error = answers["a"].error
+    assert isinstance(error, ResumeFailed if lives else WrongState)
+    if lives:
+        assert "its QEMU process 7 lives" in str(error)
+        assert until.remaining_s() > 45  # the other guests' clocks do not wait for it
+
+
+@pytest.mark.parametrize("how", ["libvirt has it on disk", "an event told so"])
+def test_a_guest_that_was_saved_while_we_held_it_is_held(tmp_path, how):
+    """virsh managedsave; or virsh save of a guest that libvirt then forgets."""
+    clock = FakeClock()
+    hypervisor = FakeHypervisor({"a": PAUSED}, clock)
+    since_ns = clock.monotonic_ns()
+    if how == "an event told so":
+        hypervisor._become("a", GuestState.GONE, EventKind.STOPPED)
+        event = LifecycleEvent("uuid-a", EventKind.STOPPED, "4", clock.monotonic_ns())
+        hypervisor._events["a"][-1] = event
+    else:
+        hypervisor.states["a"], hypervisor.reasons["a"] = GuestState.SHUT_OFF, "saved"
+    hypervisor.processes["a"] = None
+    with Journal(tmp_path, "run", clock) as journal:
+        paused_by_us(journal)
+        members, until = [Member("a", "uuid-a")], Deadline.after(60, clock)
+        answers = resume_all(
+            members, hypervisor, journal, by="run", since_ns=since_ns, deadline=until
+        )
+        assert isinstance(answers["a"].error, GuestSaved)
+        seen = fold(journal.read())
+        assert (seen.held, seen.guests["uuid-a"].custody) == (tuple(members), Custody.SAVED)
+        found = still_paused(members, hypervisor, until, if_silent=True, journal=journal)
+        assert found == ("a",)
 
 
 def test_a_call_under_way_is_waited_for():

@@ -123,13 +123,14 @@ def test_nothing_that_is_told_at_an_edge_keeps_a_guest_from_its_resume(bench, ed
 
 
 def test_the_intent_is_on_disk_before_the_first_pause(bench):
-    """Whoever comes after a crash finds who was about to be paused."""
+    """Whoever comes after a crash finds who was about to be paused, and in which process."""
     found: list[entries.Entry] = []
     bench.hypervisor.before["pause", "a"] = lambda: found.extend(
         read(bench.folder / "journal.jsonl").entries
     )
     bench.hold()
-    assert found[0] == entries.Pausing(tuple(bench.members))
+    lives = tuple(entries.Life(member.uuid, 1, 1) for member in bench.members)
+    assert found[0] == entries.Pausing(tuple(bench.members), lives)
 
 
 def test_no_journal_no_pause(bench, monkeypatch):

@@ -167,7 +167,7 @@ def _surveyed(
     from harness.maintenance.survey import survey
     from harness.updates.configured import make_update
 
-    update = make_update(config, state_dir)
+    update = make_update(config.update, config.uri, state_dir)
     with backend.connect(config) as hypervisor:
         found = survey(config, guests, hypervisor, update, backend.clock)
         yield Planned(found, update), hypervisor
@@ -328,7 +328,15 @@ def _clocks(
 
     backend = backend or Backend.real()
     names = list(guests) or [guest.name for guest in config.guest]
+    limit_s = config.prepare_timeout_s + config.clock.watch_s
     with backend.connect(config) as hypervisor:
         return settle_clocks(
-            config, names, hypervisor, backend.connector, backend.clock, correct=correct
+            names,
+            hypervisor,
+            backend.connector,
+            Deadline.after(limit_s, backend.clock),
+            guests=config.guest,
+            ssh=config.ssh,
+            settings=config.clock,
+            correct=correct,
         )

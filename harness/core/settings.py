@@ -6,6 +6,7 @@ Every key is a field here, and its docstring what it means; :mod:`harness.core.c
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -255,6 +256,18 @@ class AvailabilitySetSection(_Section):
         return name
 
 
+def guest_section(sections: Iterable[GuestSection], name: str, uuid: str = "") -> GuestSection:
+    """Return the guest's own section, found by name or UUID, or the defaults."""
+    found = (one for one in sections if one.name == name or (uuid and one.name == uuid))
+    return next(found, GuestSection(name=name))
+
+
+def set_section(sections: Iterable[AvailabilitySetSection], name: str) -> AvailabilitySetSection:
+    """Return the availability set's own section, or the defaults."""
+    found = (one for one in sections if one.name == name)
+    return next(found, AvailabilitySetSection(name=name))
+
+
 class EventsSection(_Section):
     """``[events]``: how guests are told beforehand (Scheduled Events)."""
 
@@ -316,15 +329,11 @@ class Config(_Section):
 
     def for_guest(self, name: str, uuid: str = "") -> GuestSection:
         """The guest's own section, found by name or UUID, or the defaults."""
-        for guest in self.guest:
-            if guest.name == name or (uuid and guest.name == uuid):
-                return guest
-        return GuestSection(name=name)
+        return guest_section(self.guest, name, uuid)
 
     def for_set(self, name: str) -> AvailabilitySetSection:
         """The availability set's own section, or the defaults."""
-        found = (one for one in self.availability_set if one.name == name)
-        return next(found, AvailabilitySetSection(name=name))
+        return set_section(self.availability_set, name)
 
 
 def _refuse_twins(what: str, names: list[str]) -> None:

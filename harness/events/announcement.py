@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.extras import require
 from harness.core.settings import Config
+from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
 from harness.updates.protocol import HostUpdate
@@ -33,19 +34,27 @@ def announcement(
         return
     require("events", "telling guests of a pause")
     from harness.events.announcer import EventNotice
+    from harness.events.membership import memberships
+    from harness.events.schema import Member
     from harness.events.service import served
     from harness.events.store import Store
 
     where = ["--address", settings.address, "--port", str(settings.port)]
     file = ["--config", str(config_file)] if config_file else []
+
+    def known() -> list[Member]:
+        deadline = Deadline.after(config.prepare_timeout_s)
+        return memberships(config.guest, hypervisor.guests(deadline))
+
     with (
         Store(state_dir) as store,
         served(state_dir, [*file, "--uri", config.uri, *where]) as service,
     ):
         yield EventNotice(
             store,
-            config,
-            hypervisor,
+            settings,
+            config.availability_set,
+            known,
             duration_s=update.expected_s,
             not_before_ns=not_before_ns,
             keep_served=service.ensure,

@@ -13,15 +13,14 @@ from pathlib import Path
 
 from harness.core.errors import EventError, HarnessError
 from harness.core.records import NoticeRecord, PollRecord
-from harness.core.settings import Config
+from harness.core.settings import AvailabilitySetSection, EventsSection, set_section
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.events import windows
 from harness.events.document import Event, EventType, State, utc
-from harness.events.membership import memberships, scope_name, spoken_scope
-from harness.events.schema import Stored
+from harness.events.membership import scope_name, spoken_scope
+from harness.events.schema import Member, Stored
 from harness.events.store import Store
-from harness.host.protocol import Hypervisor
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.results.journal import Journal, entries
 
@@ -43,8 +42,9 @@ class EventNotice:
     def __init__(
         self,
         store: Store,
-        config: Config,
-        hypervisor: Hypervisor,
+        settings: EventsSection,
+        sets: Sequence[AvailabilitySetSection],
+        known: Callable[[], Sequence[Member]],
         *,
         duration_s: float,
         not_before_ns: int = 0,
@@ -53,12 +53,14 @@ class EventNotice:
     ) -> None:
         """Announce by ``store``; nothing is written yet.
 
-        ``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the first
-        domain is not paused earlier (CLOCK_REALTIME), however short the notice.
+        ``sets`` say when each availability set may be paused, ``known`` which guests are on the
+        host. ``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the
+        first domain is not paused earlier (CLOCK_REALTIME), however short the notice.
         """
         self._store = store
-        self._config = config
-        self._hypervisor = hypervisor
+        self._settings = settings
+        self._sets = sets
+        self._known = known
         self._duration_s = duration_s
         self._not_before_ns = not_before_ns
         self._keep_served = keep_served
@@ -71,14 +73,13 @@ class EventNotice:
     @property
     def notice_s(self) -> float:
         """From the announcement to the pause, in real seconds."""
-        return (self._config.events.notice_s or 0.0) / self._config.events.time_scale
+        return (self._settings.notice_s or 0.0) / self._settings.time_scale
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
         """Enrol every guest of the host, and plan every domain's events."""
         self._journal = journal
         self._began_ns = self._clock.realtime_ns()
-        deadline = Deadline.after(self._config.prepare_timeout_s, self._clock)
-        self._store.enrol(memberships(self._config, self._hypervisor.guests(deadline)))
+        self._store.enrol(self._known())
         self._keep_served()
         for domain in plan.domains:
             self._ids[domain.name] = [
@@ -117,7 +118,7 @@ class EventNotice:
     def _refuse_closed(self, domain: UpdateDomain, at: datetime) -> None:
         names = {guest.availability_set for guest in domain.guests if guest.availability_set}
         for name in sorted(names):
-            section = self._config.for_set(name)
+            section = set_section(self._sets, name)
             if not windows.is_open(section, at):
                 opens = windows.next_opening(section, at)
                 raise EventError(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from harness.core.settings import Config
+from harness.core.settings import GuestSection, guest_section
 from harness.events.schema import Member, scope_of_guest, scope_of_set
 from harness.host.protocol import GuestInfo
 
 
-def memberships(config: Config, guests: Iterable[GuestInfo]) -> list[Member]:
-    """Every guest's scope and update domain: configuration first, then the guest's metadata."""
-    return [_membership(config, guest) for guest in guests]
+def memberships(sections: Sequence[GuestSection], guests: Iterable[GuestInfo]) -> list[Member]:
+    """Return every guest's scope and update domain: its section first, then its metadata."""
+    return [_membership(guest_section(sections, one.name, one.uuid), one) for one in guests]
 
 
-def _membership(config: Config, guest: GuestInfo) -> Member:
-    section = config.for_guest(guest.name, guest.uuid)
+def _membership(section: GuestSection, guest: GuestInfo) -> Member:
     domain = section.update_domain or guest.update_domain or ""
     name = section.availability_set or guest.availability_set
     return Member(guest.uuid, guest.name, scope_name(name, guest.uuid), domain)

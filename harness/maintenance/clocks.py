@@ -10,8 +10,8 @@ from harness.clock.monitor import watch
 from harness.core.errors import HarnessError, WrongState
 from harness.core.fanout import errors, fan_out
 from harness.core.records import ClockReading, Outcome, Record, WatchRecord
-from harness.core.settings import ClockSection, Config
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
+from harness.core.settings import ClockSection, GuestSection, SshSection, guest_section
+from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.guest.protocol import Connector
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
@@ -65,30 +65,31 @@ class ClockReport(Record):
 
 
 def settle_clocks(
-    config: Config,
     names: Sequence[str],
     hypervisor: Hypervisor,
     connector: Connector,
-    clock: Clock = SYSTEM_CLOCK,
+    deadline: Deadline,
     *,
+    guests: Sequence[GuestSection],
+    ssh: SshSection,
+    settings: ClockSection,
     correct: bool,
 ) -> tuple[ClockReport, ...]:
     """Measure the guests' clocks at once, correct them if asked to, watch them if configured.
 
     Returns one outcome a guest, in the order of ``names``; one that could not be read has outcome
-    ERROR. Raises GuestNotFound or another HypervisorError if a guest cannot be looked up.
+    ERROR. ``guests`` are the sections of the configuration. Raises GuestNotFound or another
+    HypervisorError if a guest cannot be looked up.
     """
-    deadline = Deadline.after(config.prepare_timeout_s + config.clock.watch_s, clock)
     infos = [hypervisor.find(name, deadline) for name in names]
     logins = [
-        Login(info, config.for_guest(info.name, info.uuid), config.ssh, hypervisor, connector)
+        Login(info, guest_section(guests, info.name, info.uuid), ssh, hypervisor, connector)
         for info in infos
     ]
-    settings = config.clock
     calls = {
         one.info.name: partial(_settle, one, settings, deadline, correct=correct) for one in logins
     }
-    until = Deadline.after(deadline.limit_s + _SLACK_S, clock)
+    until = Deadline.after(deadline.limit_s + _SLACK_S, deadline.clock)
     answers = fan_out(calls, until, what="measuring the clock")
     failed = errors(answers)
     return tuple(

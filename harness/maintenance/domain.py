@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError, TakenOver
 from harness.core.records import GuestRecord, UpdateDomainRecord
-from harness.core.settings import Config
+from harness.core.settings import ChecksSection
 from harness.core.signals import Interruption
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Suspension
-from harness.guest.protocol import Connector
+from harness.core.timebase import Clock, Deadline, Suspension
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, correct_and_observe
 from harness.maintenance.before_pause import take_baselines, warn_of_clocks
-from harness.maintenance.notice import Notice, Unannounced
+from harness.maintenance.notice import Notice
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
 from harness.maintenance.pause.resume import still_paused
@@ -41,17 +40,27 @@ _FRESH_S = 30.0
 class Tools:
     """What every phase works with."""
 
-    config: Config
     hypervisor: Hypervisor
-    connector: Connector
     update: HostUpdate
     folder: RunFolder
     journal: Journal
     interruption: Interruption
     guard: Guard
     observer: Observer
-    clock: Clock = SYSTEM_CLOCK
-    notice: Notice = field(default_factory=Unannounced)
+    notice: Notice
+    limits: Limits
+    checks: ChecksSection
+    prepare_timeout_s: float
+    """For everything before the pause."""
+    mend_timeout_s: float
+    """For everything after the pause: clocks, checks, and the update's last word."""
+    watch_s: float
+    """For how long corrected clocks are watched, beside that."""
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        return self.limits.clock
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,8 @@ def maintain(
     names = tuple(guest.name for guest in domain.guests)
     tell = partial(_tell, tools.observer, domain.name, names)
     mine = {name: sessions[name] for name in names}
-    checks, run_dir = tools.config.checks, tools.folder.path
-    before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
+    checks, run_dir = tools.checks, tools.folder.path
+    before_until = Deadline.after(tools.prepare_timeout_s, tools.clock)
 
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.hypervisor.ready(len(names), before_until)
@@ -89,7 +98,7 @@ def maintain(
     if announced := tools.notice.announce(domain):
         tell(Phase.WAITING, announced)
     while not tools.notice.wait(domain, _FRESH_S, tools.interruption):
-        before_until = Deadline.after(tools.config.prepare_timeout_s, tools.clock)
+        before_until = Deadline.after(tools.prepare_timeout_s, tools.clock)
         suspension = Suspension(tools.clock)
         baselines = take_baselines(mine, checks, run_dir, before_until)
     warnings = warn_of_clocks(mine, baselines)
@@ -104,7 +113,7 @@ def maintain(
         window = _resume_late(domain, window, tools)
 
     tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")
-    limit_s = tools.config.mend_timeout_s + tools.config.clock.watch_s
+    limit_s = tools.mend_timeout_s + tools.watch_s
     after = correct_and_observe(
         mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)
     )
@@ -119,14 +128,14 @@ def maintain(
             window,
             after[name],
             tools.hypervisor,
-            budget_s=tools.config.budget_s,
+            budget_s=tools.limits.budget_s,
             checks=checks.chosen,
             still_paused=name in stranded,
             paused_since=name in paused_since,
         )
         for name in names
     )
-    record = record_domain(domain, window, guests, problems, tools.config.budget_s, suspended_s)
+    record = record_domain(domain, window, guests, problems, tools.limits.budget_s, suspended_s)
     tell(Phase.CHECKED, f"{record.outcome.value}")
     return DomainResult(record, guests, stranded, warnings)
 
@@ -164,12 +173,7 @@ def _hold(
         journal=tools.journal,
         interruption=tools.interruption,
         guard=tools.guard,
-        limits=Limits(
-            tools.config.budget_s,
-            tools.config.resume_reserve_s,
-            tools.config.resume_patience_s,
-            tools.clock,
-        ),
+        limits=tools.limits,
         edges=Edges(paused, resuming),
     )
 
@@ -187,7 +191,7 @@ def _resume_late(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> Pau
         hypervisor=tools.hypervisor,
         journal=tools.journal,
         guard=tools.guard,
-        deadline=Deadline.after(min(_LATE_S, tools.config.resume_patience_s), tools.clock),
+        deadline=Deadline.after(min(_LATE_S, tools.limits.resume_patience_s), tools.clock),
     )
 
 
@@ -220,7 +224,7 @@ def find_paused(
 
 def settle_update(window: PauseWindow, context: UpdateContext, tools: Tools) -> tuple[str, ...]:
     """Verify what was applied, roll back what was not; what went wrong, in words."""
-    deadline = Deadline.after(tools.config.mend_timeout_s, tools.clock)
+    deadline = Deadline.after(tools.mend_timeout_s, tools.clock)
     problems = []
     if window.update_error is not None:
         problems.append(str(window.update_error))

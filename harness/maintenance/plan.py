@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from harness.core.errors import MissingCapability, PlanError, WrongState
-from harness.core.settings import Config, GuestSection, Scope
+from harness.core.settings import Config, GuestSection, Scope, guest_section
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
 from harness.updates.protocol import HostUpdate
@@ -57,8 +58,32 @@ class Plan:
         return tuple(guest for domain in self.domains for guest in domain.guests)
 
 
+@dataclass(frozen=True)
+class PlanRules:
+    """What a configuration says of how guests may be paused together."""
+
+    budget_s: float
+    resume_reserve_s: float
+    accelerator: Literal["auto", "kvm", "tcg"]
+    """The one that guests must run on; auto: any."""
+    spread: int | None
+    """Into how many update domains guests are put, whatever their own say."""
+    guests: tuple[GuestSection, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> PlanRules:
+        """Return the rules that ``config`` holds."""
+        return cls(
+            config.budget_s,
+            config.resume_reserve_s,
+            config.accelerator,
+            config.spread,
+            config.guest,
+        )
+
+
 def make_plan(
-    config: Config,
+    rules: PlanRules,
     chosen: Sequence[GuestInfo],
     update: HostUpdate,
     *,
@@ -71,16 +96,16 @@ def make_plan(
     the whole host while the guests are configured in several domains; WrongState if a guest is
     not running; MissingCapability if it runs on another accelerator than the one insisted on.
     """
-    _refuse_unfit(update, config.budget_s, config.resume_reserve_s)
-    sections = {guest.uuid: config.for_guest(guest.name, guest.uuid) for guest in chosen}
+    _refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
+    sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
     taking_part, left_out = _opted_out(sections, chosen, update)
     _refuse_nothing_or_twice(taking_part)
     for guest in taking_part:
         _refuse_not_running(guest)
-        _refuse_other_accelerator(guest, config.accelerator)
+        _refuse_other_accelerator(guest, rules.accelerator)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
-    if config.spread is not None:
-        planned = _spread(planned, config.spread)
+    if rules.spread is not None:
+        planned = _spread(planned, rules.spread)
     domains = _group(planned)
     _refuse_split_host(update, domains)
     _refuse_two_at_once(domains)

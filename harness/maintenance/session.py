@@ -5,8 +5,10 @@ That is its shell, what is known about it, and the sampler of its clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from harness.checks.evidence import Observed
 from harness.checks.probes.group import GuestProbes
@@ -14,6 +16,7 @@ from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
 from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
+from harness.core.fanout import errors, fan_out
 from harness.core.records import ClockReading
 from harness.core.settings import ClockSection, GuestSection, SshSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
@@ -204,3 +207,20 @@ class GuestSession:
 def default_tolerance(sampler: Sampler) -> float:
     """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
     return DEFAULT_TOLERANCE_S[sampler.interpreter] if sampler.precise else COARSE_TOLERANCE_S
+
+
+def open_all(
+    logins: Sequence[Login], settings: ClockSection, deadline: Deadline, stack: ExitStack
+) -> Mapping[str, GuestSession]:
+    """Log in to all guests at once; return their sessions by name, which ``stack`` will close.
+
+    Raises the first error, once it is known of all; ``stack`` closes those that were opened.
+    """
+    calls = {one.info.name: partial(GuestSession.open, one, settings, deadline) for one in logins}
+    answers = fan_out(calls, deadline, what="logging in")
+    for answer in answers.values():
+        if answer.value is not None:
+            stack.callback(answer.value.close)
+    for error in errors(answers).values():
+        raise error
+    return {name: answer.get() for name, answer in answers.items()}

@@ -8,7 +8,7 @@ from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
-from harness.maintenance.plan import Plan, make_plan
+from harness.maintenance.plan import Plan, PlanRules, make_plan
 from harness.updates.protocol import HostUpdate
 
 
@@ -32,4 +32,4 @@ def survey(
     chosen = [hypervisor.find(name, deadline) for name in wanted]
     uuids = {guest.uuid for guest in chosen}
     others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
-    return make_plan(config, chosen, update, others=others)
+    return make_plan(PlanRules.of(config), chosen, update, others=others)

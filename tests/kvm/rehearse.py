@@ -23,9 +23,8 @@ def rehearse(config: Path, run_dir: Path) -> str:
     """Check, prepare, apply, then verify or roll back; what became of it, in words."""
     context = UpdateContext("rehearsal", run_dir, config.stem, (), state_dir(), 30.0)
     try:
-        update: HostUpdate = make_update(
-            load(config, environment={}, flags={}, model=FULL_CONFIG).config, state_dir()
-        )
+        loaded = load(config, environment={}, flags={}, model=FULL_CONFIG).config
+        update: HostUpdate = make_update(loaded.update, loaded.uri, state_dir())
         update.check()
     except UsageError as error:
         return f"refused: {error}"

@@ -63,7 +63,7 @@ class House:
     ) -> Finished:
         """A whole maintenance of all guests, or of ``names``."""
         config = self.config(**changes)
-        update = update or make_update(config, self.state_dir)
+        update = update or make_update(config.update, config.uri, self.state_dir)
         names = names or tuple(guest.name for guest in self.guests)
         plan = survey(config, names, self.host, update)
         return run(

@@ -255,9 +255,9 @@ def test_a_report_for_ci_that_cannot_be_written_is_a_line_in_the_log(house, capl
 
 def test_a_host_whose_own_clock_is_not_synchronised_is_a_warning(house, monkeypatch):
     """Guests are measured against it as it is."""
-    monkeypatch.setattr("harness.maintenance.run.synchronised", lambda: False)
+    monkeypatch.setattr("harness.maintenance.run_record.synchronised", lambda: False)
     assert any("not synchronised" in line for line in house("web1").maintain().record.warnings)
-    monkeypatch.setattr("harness.maintenance.run.synchronised", lambda: None)
+    monkeypatch.setattr("harness.maintenance.run_record.synchronised", lambda: None)
     assert house("web1").maintain().record.warnings == ()
 
 

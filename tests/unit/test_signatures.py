@@ -53,3 +53,36 @@ def test_a_clock_beside_a_deadline_would_be_noticed():
     assert both("async def f(b: Clock = X, a: Deadline = Y): ...") == {"f"}
     assert both("@dataclass\nclass A:\n    a: Deadline\n    b: Clock") == {"A"}
     assert not both("def f(a: Deadline): ...\ndef g(b: Clock) -> Deadline: ...")
+
+
+#: Who takes the whole configuration, of what is below api.py: those that make or keep it, and the
+#: ways into a room, which hand out its parts. All others take the section or the numbers they need.
+WHOLE = {
+    ("events/announcement.py", "announcement"),
+    ("maintenance/plan.py", "of"),
+    ("maintenance/recover.py", "_correct"),
+    ("maintenance/recover.py", "recover"),
+    ("maintenance/run.py", "run"),
+    ("maintenance/survey.py", "survey"),
+    ("results/folder.py", "write_config"),
+}
+#: What is above, and what makes the configuration.
+ABOVE = ("api.py", "pytest_plugin.py", "cli/", "testing/", "core/config.py", "core/keys.py")
+
+
+def whole(source: str) -> set[str]:
+    """Functions, and records, that are given the whole configuration."""
+    return {name for name, asked in asked_by(source) if "Config" in asked}
+
+
+def test_functions_take_the_section_that_they_need():
+    """One that takes all of it says nothing of what it depends on."""
+    below = [(path, file) for path, file in modules() if not path.startswith(ABOVE)]
+    assert {(path, name) for path, file in below for name in whole(file.read_text())} <= WHOLE
+
+
+def test_the_whole_configuration_would_be_noticed():
+    """As a parameter, or kept in a record."""
+    assert whole("def f(x: int, *, config: Config | None = None): ...") == {"f"}
+    assert whole("@dataclass(frozen=True)\nclass Tools:\n    config: Config") == {"Tools"}
+    assert not whole("def f(settings: ClockSection) -> Config: ...")

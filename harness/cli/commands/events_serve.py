@@ -147,7 +147,7 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
         with connect(config) as host:
             guests, leases = host.guests(deadline), host.leases(deadline)
         with Store(state_dir()) as store:
-            store.enrol(memberships(config, guests))
+            store.enrol(memberships(config.guest, guests))
         by_hand = {
             address: guest.macs[0]
             for guest in guests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,11 @@ from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
 from harness.events.document import State
+from harness.events.membership import memberships
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.maintenance.notice import Unannounced
-from harness.maintenance.plan import make_plan
+from harness.maintenance.plan import PlanRules, make_plan
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -77,8 +79,10 @@ def make(store, clock, tmp_path):
         update = SimpleNamespace(
             kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
         )
-        plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
-        notice = EventNotice(store, config, hypervisor, duration_s=4.2, clock=clock, **more)
+        guests = hypervisor.guests(Deadline.after(1))
+        plan = make_plan(PlanRules.of(config), guests, update)
+        known = partial(memberships, config.guest, guests)
+        notice = EventNotice(store, events, sets, known, duration_s=4.2, clock=clock, **more)
         journal: Any = SimpleNamespace(note=lambda *_, **__: None)
         notice.begin(plan, tmp_path, journal)
         return notice, plan.domains[0]

@@ -9,6 +9,7 @@ import asyncio
 import json
 import tempfile
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,9 +24,10 @@ from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
 from harness.events.cache import Desk
 from harness.events.document import State
+from harness.events.membership import memberships
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
-from harness.maintenance.plan import make_plan
+from harness.maintenance.plan import PlanRules, make_plan
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -64,9 +66,13 @@ class Events(RuleBasedStateMachine):
         update = SimpleNamespace(
             kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
         )
-        self.plan = make_plan(config, hypervisor.guests(Deadline.after(1)), update)
+        found = hypervisor.guests(Deadline.after(1))
+        self.plan = make_plan(PlanRules.of(config), found, update)
         self.store = Store(self.path, self.clock)
-        self.notice = EventNotice(self.store, config, hypervisor, duration_s=1.0, clock=self.clock)
+        known = partial(memberships, config.guest, found)
+        self.notice = EventNotice(
+            self.store, config.events, (), known, duration_s=1.0, clock=self.clock
+        )
         journal: Any = SimpleNamespace(note=lambda *_, **__: None)
         self.notice.begin(self.plan, self.path, journal)
         self.runner = asyncio.Runner()

@@ -12,7 +12,7 @@ from harness.core.errors import PlanError, WrongState
 from harness.core.settings import Config, GuestSection, Scope
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import GuestInfo
-from harness.maintenance.plan import make_plan
+from harness.maintenance.plan import PlanRules, make_plan
 
 RUNNING = StateReading(GuestState.RUNNING, "booted")
 
@@ -44,6 +44,10 @@ def an_update(**changes):
     return SimpleNamespace(**(values | changes))
 
 
+def plan_of(config, chosen, update, **more):
+    return make_plan(PlanRules.of(config), chosen, update, **more)
+
+
 def shape(plan):
     return [(domain.name, [g.name for g in domain.guests]) for domain in plan.domains]
 
@@ -51,33 +55,33 @@ def shape(plan):
 def test_domains_come_in_natural_order():
     """Domain 2 is before domain 10."""
     guests = [guest("c", "10"), guest("a", "2"), guest("b", "10")]
-    assert shape(make_plan(Config(), guests, an_update())) == [("2", ["a"]), ("10", ["c", "b"])]
+    assert shape(plan_of(Config(), guests, an_update())) == [("2", ["a"]), ("10", ["c", "b"])]
 
 
 def test_configuration_beats_metadata():
     """harness.toml has the last word on a guest's update domain."""
     config = Config(guest=(GuestSection(name="a", update_domain="7"),))
-    assert shape(make_plan(config, [guest("a", "0")], an_update())) == [("7", ["a"])]
+    assert shape(plan_of(config, [guest("a", "0")], an_update())) == [("7", ["a"])]
 
 
 def test_unlabelled_guests_are_their_own_domain_or_the_host():
     """Scope guest: one domain each. Scope host: all together."""
     guests = [guest("a"), guest("b")]
-    assert shape(make_plan(Config(), guests, an_update())) == [("a", ["a"]), ("b", ["b"])]
-    plan = make_plan(Config(), guests, an_update(scope=Scope.HOST))
+    assert shape(plan_of(Config(), guests, an_update())) == [("a", ["a"]), ("b", ["b"])]
+    plan = plan_of(Config(), guests, an_update(scope=Scope.HOST))
     assert shape(plan) == [("host", ["a", "b"])]
 
 
 def test_a_host_update_over_several_domains_is_refused():
     """What needs the whole host cannot be done one half after the other."""
     with pytest.raises(PlanError, match="2 update domains: 0, 1"):
-        make_plan(Config(), [guest("a", "0"), guest("b", "1")], an_update(scope=Scope.HOST))
+        plan_of(Config(), [guest("a", "0"), guest("b", "1")], an_update(scope=Scope.HOST))
 
 
 def test_an_update_that_does_not_preserve_memory_is_refused():
     """The reason is said, and that nothing can be paused for it."""
     with pytest.raises(PlanError, match="does not preserve guest memory"):
-        make_plan(Config(), [guest("a")], an_update(preserves_memory=False))
+        plan_of(Config(), [guest("a")], an_update(preserves_memory=False))
 
 
 @pytest.mark.parametrize(("expected_s", "fits"), [(28.0, True), (28.1, False)])
@@ -85,17 +89,17 @@ def test_an_update_that_cannot_fit_the_budget_is_refused(expected_s, fits):
     """Expected duration plus reserve must not exceed the budget (30 s, of it 2 s reserve)."""
     update = an_update(expected_s=expected_s)
     if fits:
-        assert make_plan(Config(), [guest("a")], update).domains
+        assert plan_of(Config(), [guest("a")], update).domains
     else:
         with pytest.raises(PlanError, match=r"28\.1 s.*2\.0 s that exceeds the budget of 30\.0 s"):
-            make_plan(Config(), [guest("a")], update)
+            plan_of(Config(), [guest("a")], update)
 
 
 @pytest.mark.parametrize("state", [s for s in GuestState if s is not GuestState.RUNNING])
 def test_a_guest_that_does_not_run_is_refused(state):
     """Every other state is refused, naming guest, state and reason."""
     with pytest.raises(WrongState, match=f"a: is {state} \\(user\\)") as caught:
-        make_plan(Config(), [guest("a", state=StateReading(state, "user"))], an_update())
+        plan_of(Config(), [guest("a", state=StateReading(state, "user"))], an_update())
     if state is GuestState.PAUSED:
         assert "never resumes what it did not pause" in str(caught.value)
 
@@ -103,30 +107,30 @@ def test_a_guest_that_does_not_run_is_refused(state):
 def test_nobody_and_twice_are_refused():
     """No guests is a mistake, and so is one guest named twice."""
     with pytest.raises(PlanError, match="no guests"):
-        make_plan(Config(), [], an_update())
+        plan_of(Config(), [], an_update())
     with pytest.raises(PlanError, match="a: named more than once"):
-        make_plan(Config(), [guest("a"), guest("a")], an_update())
+        plan_of(Config(), [guest("a"), guest("a")], an_update())
 
 
 def test_an_availability_set_in_one_domain_gets_a_warning():
     """All members paused at once is what availability sets are there to prevent."""
     together = [guest("a", "0", "web"), guest("b", "0", "web")]
     apart = [guest("a", "0", "web"), guest("b", "1", "web")]
-    assert "web" in make_plan(Config(), together, an_update()).warnings[0]
-    assert make_plan(Config(), apart, an_update()).warnings == ()
+    assert "web" in plan_of(Config(), together, an_update()).warnings[0]
+    assert plan_of(Config(), apart, an_update()).warnings == ()
 
 
 def test_a_host_update_warns_of_running_guests_that_are_left_out():
     """Shut-off bystanders do not matter; running ones do."""
     off = guest("off", state=StateReading(GuestState.SHUT_OFF, "user"))
-    plan = make_plan(Config(), [guest("a")], an_update(scope=Scope.HOST), others=[guest("db"), off])
+    plan = plan_of(Config(), [guest("a")], an_update(scope=Scope.HOST), others=[guest("db"), off])
     assert len(plan.warnings) == 1
     assert "db" in plan.warnings[0]
     assert "off" not in plan.warnings[0].split()
 
 
 def spread(count, guests, **update):
-    return make_plan(Config(spread=count), guests, an_update(**update))
+    return plan_of(Config(spread=count), guests, an_update(**update))
 
 
 def test_spread_puts_members_of_a_set_as_far_apart_as_they_go():
@@ -169,7 +173,7 @@ def test_two_update_domains_of_a_set_cannot_be_paused_at_once():
 def test_a_guest_that_has_opted_out_is_left_out_and_the_reason_is_told():
     """A warning, not a silence."""
     config = Config(guest=(GuestSection(name="b", opt_out="nightly batch"),))
-    plan = make_plan(config, [guest("a"), guest("b")], an_update())
+    plan = plan_of(config, [guest("a"), guest("b")], an_update())
     assert shape(plan) == [("a", ["a"])]
     assert plan.warnings == ("b is left out: nightly batch",)
 
@@ -178,4 +182,4 @@ def test_where_all_must_pause_nobody_can_be_left_out():
     """An update of the whole host is refused, with the reason."""
     config = Config(guest=(GuestSection(name="b", opt_out="nightly batch"),))
     with pytest.raises(PlanError, match="nightly batch"):
-        make_plan(config, [guest("a"), guest("b")], an_update(scope=Scope.HOST))
+        plan_of(config, [guest("a"), guest("b")], an_update(scope=Scope.HOST))

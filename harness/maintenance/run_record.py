@@ -1,0 +1,122 @@
+"""The record of a run: what was known before its first pause, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from harness import __version__
+from harness.core.errors import GuestStranded, HarnessError, Interrupted
+from harness.core.records import (
+    EXIT_CODES,
+    HostRecord,
+    Outcome,
+    RunRecord,
+    UpdateDomainRecord,
+    UpdateRecord,
+)
+from harness.host.clock_sync import synchronised
+from harness.maintenance.domain import DomainResult
+from harness.maintenance.notice import Notice
+from harness.maintenance.plan import Plan
+from harness.updates.protocol import HostUpdate
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """What is known of a run before its first pause."""
+
+    run_id: str
+    label: str
+    """How the run came about, for the history."""
+    started_at: datetime
+    host: HostRecord
+    plan: Plan
+    update: HostUpdate
+    budget_s: float
+    tolerance_s: float | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run so far."""
+
+    domains: tuple[DomainResult, ...] = ()
+    error: HarnessError | None = None
+    """What ended it early."""
+    stranded: tuple[str, ...] = ()
+    """Guests that are paused though their update domain has no result."""
+    interrupted_by: str | None = None
+    """The signal that asked it to end."""
+
+    def then(self, domain: DomainResult) -> RunResult:
+        """Return this with one update domain more."""
+        return replace(self, domains=(*self.domains, domain))
+
+    @property
+    def healthy(self) -> bool:
+        """Every update domain so far has passed."""
+        return all(one.record.outcome is Outcome.PASS for one in self.domains)
+
+    @property
+    def loudest(self) -> HarnessError | None:
+        """The error that the run ends with: a guest that is still paused goes before all else."""
+        stranded = [name for one in self.domains for name in one.stranded]
+        stranded += self.stranded
+        if stranded:
+            return GuestStranded(stranded)
+        if self.interrupted_by is not None:
+            return Interrupted(self.interrupted_by)
+        return self.error
+
+
+def record_run(
+    head: RunHead, result: RunResult, notice: Notice, finished_at: datetime | None
+) -> RunRecord:
+    """Return the record of a run; ``finished_at`` is None for one that goes on."""
+    error = result.loudest
+    problems = [str(error)] if error else []
+    if finished_at is None:
+        problems.append("this run has not finished; if its process is gone: harness recover")
+    outcomes = [one.record.outcome for one in result.domains]
+    outcome = Outcome.worst([*outcomes, Outcome.ERROR] if error else outcomes)
+    domains = tuple(_with_notice(one.record, notice) for one in result.domains)
+    durations = [domain.update_s for domain in domains if domain.update_s is not None]
+    codes = [d.update_returncode for d in domains if d.update_returncode is not None]
+    return RunRecord(
+        run_id=head.run_id,
+        started_at=head.started_at,
+        finished_at=finished_at,
+        outcome=outcome,
+        exit_code=error.exit_code if error else EXIT_CODES[outcome],
+        budget_s=head.budget_s,
+        host=head.host,
+        update=UpdateRecord(
+            kind=head.update.kind,
+            command=head.update.command,
+            returncode=max(codes, default=None),
+            duration_s=sum(durations) if durations else None,
+            scope=head.update.scope.value,
+        ),
+        update_domains=domains,
+        guests=tuple(guest for one in result.domains for guest in one.guests),
+        harness_version=__version__,
+        label=head.label,
+        tolerance_s=head.tolerance_s,
+        warnings=(
+            *head.plan.warnings,
+            *(line for one in result.domains for line in one.warnings),
+            *_doubts_about_the_host(),
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _with_notice(record: UpdateDomainRecord, notice: Notice) -> UpdateDomainRecord:
+    return record.model_copy(update={"notice": notice.record(record.name)})
+
+
+def _doubts_about_the_host() -> tuple[str, ...]:
+    if synchronised() is not False:
+        return ()
+    return ("the host's own clock is not synchronised; guests were measured against it as it is",)

@@ -1,4 +1,7 @@
-"""Files that are whole or not there, and the last lines of those that others write."""
+"""Files that are whole or not there, folders with the mode that was meant, whatever the umask.
+
+And the last lines of files that others write.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,45 @@ import os
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
+
+_PRIVATE = 0o700
+
+
+def private_folder(path: Path, *, new: bool = False) -> Path:
+    """Make ``path``, and every folder that is missing on the way, for its owner alone.
+
+    Args:
+        path: may be there already; it is then left as it is.
+        new: it may not be there already.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: it cannot be made; FileExistsError where ``new`` is asked for.
+    """
+    _make(path, _PRIVATE, new)
+    return path
+
+
+def public_folder(path: Path, *, mode: int = 0o755, new: bool = False) -> Path:
+    """Make ``path`` as :func:`private_folder` does, for others to read, or what ``mode`` says."""
+    _make(path, mode, new)
+    return path
+
+
+def _make(path: Path, mode: int, new: bool) -> None:
+    # Not os.makedirs: what it makes on the way has whatever mode the umask leaves.
+    if not path.parent.is_dir():
+        _make(path.parent, mode, new=False)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if new or not path.is_dir():
+            raise
+        return
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)  # the umask has taken some of it away
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import uvicorn
 
 from harness.core.errors import EventError, HarnessError
+from harness.core.files import private_folder
+from harness.core.trust import refuse_untrusted
 from harness.events.app import MetadataService
 from harness.events.cache import Desk
 from harness.events.callers import Directory
@@ -38,7 +40,7 @@ class Office:
     """The place of the one server of a state folder; the next may take it when we let go."""
 
     def __init__(self, state_dir: Path) -> None:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_untrusted(private_folder(state_dir))  # scheduled maintenances are read from it
         self._file = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def take(self) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import EventError
-from harness.core.files import last_lines
+from harness.core.files import last_lines, private_folder
 from harness.core.process_state import python_module
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.server import is_served
@@ -74,7 +74,7 @@ class Service:
 @contextmanager
 def served(state_dir: Path, arguments: Sequence[str]) -> Iterator[Service]:
     """A :class:`Service` that is closed in the end."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(state_dir)
     service = Service(state_dir, arguments)
     try:
         yield service

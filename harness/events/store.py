@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
 from harness.core.errors import EventError, InfrastructureError
+from harness.core.files import private_folder
 from harness.core.storage.database import (
     BUSY_S,
     Layout,
@@ -30,6 +31,7 @@ from harness.core.storage.database import (
     make_engine,
 )
 from harness.core.timebase import SYSTEM_CLOCK, Clock
+from harness.core.trust import refuse_untrusted
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
 from harness.events.schema import (
     HEAD,
@@ -76,7 +78,7 @@ class Store:
         self.path = folder / FILE_NAME
         self._clock = clock
         with _translated(self.path):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_untrusted(private_folder(folder))
             _make_private(self.path)
             self._engine = make_engine(
                 sa.URL.create("sqlite", database=str(self.path)),

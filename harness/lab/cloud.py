@@ -19,6 +19,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from harness.core.errors import LabError, UsageError
+from harness.core.files import public_folder
 from harness.core.paths import cache_dir
 from harness.core.timebase import Deadline
 from harness.lab.images import Image, recipes
@@ -109,7 +110,7 @@ def _downloaded(url: str, wanted: str, progress: Progress, deadline: Deadline) -
     target = folder / f"cloud-{wanted}.qcow2"
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    public_folder(folder)
     partial = folder / f".cloud-{wanted}.partial"
     with open(partial, "ab") as file:
         try:

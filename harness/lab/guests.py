@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ConnectionLost, HarnessError, LabError, UsageError
+from harness.core.files import public_folder
 from harness.core.settings import METADATA_ADDRESS
 from harness.core.timebase import Deadline, Stopwatch
 from harness.host.accelerator import resolve
@@ -34,6 +35,8 @@ Progress = Callable[[str], None]
 
 #: libvirt's own place for images: QEMU's user may pass through it.
 _IMAGES = Path("/var/lib/libvirt/images")
+#: Not to be listed; QEMU's user finds its files by name.
+_PASSABLE = 0o711
 METADATA_IP = ipaddress.IPv4Address(METADATA_ADDRESS)
 DEFAULT_URI = "qemu:///system"
 #: For looking at the guests' states.
@@ -99,7 +102,7 @@ def _bring_up(
     watch = Stopwatch()
     run_dir = Path(lab.run_dir)
     try:
-        run_dir.mkdir(mode=0o711, parents=True)
+        public_folder(run_dir, mode=_PASSABLE, new=True)
     except OSError as error:
         hint = "a lab needs root: sudo" if isinstance(error, PermissionError) else None
         raise LabError(f"cannot make {run_dir}: {error.strerror}", hint=hint) from error

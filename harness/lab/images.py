@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
+from harness.core.files import public_folder
 from harness.core.paths import cache_dir
 from harness.core.timebase import Stopwatch
 from harness.lab.inputs import checkout, inputs_of
@@ -22,6 +23,8 @@ Progress = Callable[[str], None]
 
 #: A build ends with us, even when we are killed, and so does everything it mounted: mmdebstrap
 #: mounts the machine's own /sys into the folder that the next build would clear away.
+#: Whatever that of the caller: a guest's own files get their modes by it.
+_UMASK = 0o022
 _CONFINED = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -103,7 +106,7 @@ def ensure(name: str, progress: Progress) -> Image:
 
 @contextmanager
 def _one_builder(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+    public_folder(folder)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -113,7 +116,7 @@ def _build(name: str, recipe: Path, folder: Path, progress: Progress) -> None:
     watch = Stopwatch()
     half_built = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(half_built, ignore_errors=True)  # of a build that was cut off; we hold the lock
-    half_built.mkdir()
+    public_folder(half_built, new=True)
     progress(f"building image {name}, once")
     try:
         _run_recipe(name, recipe, half_built, progress)
@@ -131,6 +134,7 @@ def _run_recipe(name: str, recipe: Path, out: Path, progress: Progress) -> None:
         [*_CONFINED, recipe / "build", out],
         # Temporary files are large, and in there they are found again after a kill.
         env={**os.environ, "TMPDIR": str(out), **_inputs_as_environment(recipe)},
+        umask=_UMASK,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

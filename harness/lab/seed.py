@@ -17,6 +17,7 @@ from pathlib import Path
 import pycdlib
 
 from harness.core.errors import LabError
+from harness.core.files import private_folder
 from harness.lab.keys import KeyPair
 
 #: The only login of a cloud image: a clock is set by root. Its own default user is not made.
@@ -40,7 +41,7 @@ def append_to_initrd(initrd: Path, seed: Seed, target: Path) -> None:
 def _archive(seed: Seed) -> bytes:
     with tempfile.TemporaryDirectory(prefix="harness-seed-") as name:
         folder = Path(name, "seed")
-        folder.mkdir()
+        private_folder(folder, new=True)
         (folder / "hostname").write_text(seed.hostname + "\n")
         (folder / "ssh_host_ed25519_key").write_text(seed.host_key.private)
         (folder / "authorized_keys").write_text(seed.authorized_key + "\n")

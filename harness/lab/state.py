@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import LabError, UsageError
-from harness.core.files import write_atomically
+from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.daemon import Daemon
@@ -100,7 +100,7 @@ def claimed() -> Iterator[int]:
     The lab's own libvirtd inherits it, so that the lock is held for as long as that lives, and
     is seen from every namespace. Raises UsageError if somebody holds it already.
     """
-    lab_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(lab_dir())
     descriptor = os.open(_lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,7 +131,7 @@ def _lock_file() -> Path:
 
 def save(state: LabState) -> None:
     """Write the state down. Written before anything exists, so that nothing is ever forgotten."""
-    lab_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(lab_dir())
     write_atomically(_state_file(), json.dumps(asdict(state), indent=1))
 
 

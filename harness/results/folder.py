@@ -17,10 +17,11 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.files import write_atomically
+from harness.core.files import private_folder, write_atomically
 from harness.core.records import RunRecord
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, utc_now
+from harness.core.trust import refuse_untrusted
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -43,12 +44,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, state_dir: Path, run_id: str) -> RunFolder:
-        """Make a new, private run folder. Raises InfrastructureError if that is impossible."""
+        """Make a new, private run folder.
+
+        Raises InfrastructureError if that is impossible, ConfigError where this process is root's
+        and another user can change the state folder: what lies in it says what root does.
+        """
         path = state_dir / "runs" / run_id
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(path.parent)
+            refuse_untrusted(path.parent)
             _expect_room(path.parent)
-            path.mkdir(mode=0o700)
+            private_folder(path, new=True)
         except OSError as error:
             raise InfrastructureError(
                 f"cannot make the run folder {path}: {error.strerror}; nothing was paused",
@@ -63,7 +69,7 @@ class RunFolder:
         """
         folder = self.path / "guests" / _file_name(name)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder)
         except OSError as error:
             raise InfrastructureError(f"cannot make {folder}: {error.strerror}") from error
         return folder

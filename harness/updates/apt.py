@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.core.errors import ConfigError, PlanError, UpdateFailed
+from harness.core.files import private_folder
 from harness.core.settings import Name
 from harness.core.timebase import Deadline
 from harness.core.trust import refuse_untrusted_tree
@@ -187,7 +188,7 @@ class AptTransaction:
         refuse_untrusted_tree(folder, key=key)  # what is in it is installed as root
         home = self._home(folder)
         try:
-            (home / "lists" / "partial").mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(home / "lists" / "partial")
             source = f"deb [trusted=yes] file:{quote(str(folder))} ./\n"
             (home / "sources.list").write_text(source)
         except OSError as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.core.errors import UpdateFailed, UpdateOverran
+from harness.core.files import private_folder
 from harness.core.settings import NotNegative, Scope
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
@@ -73,12 +74,12 @@ class StandInUpdate:
         home = _home(context)
         try:
             versions = home / "versions"
-            versions.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(versions)
             numbers = [int(path.name) for path in versions.iterdir() if path.name.isdecimal()]
             current = home / "current"
             self._before = versions / current.readlink().name if current.is_symlink() else None
             self._staged = versions / str(max(numbers, default=0) + 1)
-            self._staged.mkdir(mode=0o700)
+            private_folder(self._staged, new=True)
             _allocate(self._staged / "payload")
         except OSError as error:
             raise UpdateFailed(f"cannot stage in {home}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from harness.checks.custom import Ended, OwnChecks
 from harness.checks.probes.protocol import Probe, Scene
+from harness.core.files import private_folder
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
 from harness.host.child_process import UpdateProcess
@@ -80,7 +81,7 @@ class OwnProbe(Probe):
         mark = f"{scene.run_id}/own/{quote(scene.name, safe='')}/{file_name}"
         environment = environment_of(scene, own, stage, deadline)
         try:
-            scene.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(scene.folder)
             process = UpdateProcess(own.command, environment, mark, scene.folder / file_name)
         except (OSError, ValueError) as error:
             return Ended(stage, None, f"cannot start {own.command[0]}: {error}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.experiment.sweep import Cell, Sweep, new_seed
 from harness.core.durations import spoken
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
-from harness.core.files import write_atomically
+from harness.core.files import private_folder, write_atomically
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 from harness.results.folder import RunFolder
@@ -49,7 +49,7 @@ class Experiment:
         self.folder = state_dir / "experiments" / sweep.name
         self._runs = state_dir / "runs"
         try:
-            (self.folder / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self.folder / "runs")
             self.seed = self._chosen_seed()
         except (OSError, ValueError) as error:
             raise InfrastructureError(f"cannot use {self.folder}: {error}") from error

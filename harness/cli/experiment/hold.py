@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, JournalError
-from harness.core.files import last_lines
+from harness.core.files import last_lines, private_folder
 from harness.core.process_state import python_module
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.folder import RunFolder, all_runs
@@ -36,7 +36,7 @@ def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
     log = state_dir / "hold.log"
     command = python_module("harness", "run", "--kind", "hold", *arguments)
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(state_dir)
         with open(log, "wb", opener=_private) as output:
             process = subprocess.Popen(
                 command,

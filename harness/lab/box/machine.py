@@ -15,7 +15,7 @@ from harness.core.errors import (
     MissingCapability,
     UsageError,
 )
-from harness.core.files import last_lines
+from harness.core.files import last_lines, private_folder
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline, Stopwatch, wait_for
 from harness.host.accelerator import resolve
@@ -78,7 +78,7 @@ def _make(size: Size, accelerator: str, progress: Progress) -> BoxState:
     """Keys, initrd and disk of a new box."""
     image = ensure(IMAGE, progress)
     folder = box_dir()
-    folder.mkdir(mode=0o700, parents=True)
+    private_folder(folder, new=True)
     user_key, host_key = new_key(), new_key()
     state.identity_file().touch(mode=0o600)
     state.identity_file().write_text(user_key.private)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
-from harness.core.files import write_atomically
+from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.detached import Detached
@@ -76,7 +76,7 @@ def _state_file() -> Path:
 @contextmanager
 def claimed() -> Iterator[None]:
     """Hold the box for the time of a ``with``. Raises UsageError if another harness does."""
-    state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(state_dir())
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(state_dir() / "box.lock", flags, 0o600)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import private_folder
 from harness.core.paths import state_dir
 from harness.core.storage import database
 from harness.core.storage.database import Layout, bring_up_to_date, make_engine
@@ -34,7 +35,7 @@ def default_url() -> str:
     """``history.db`` in the state folder, which is made. Raises InfrastructureError."""
     folder = state_dir()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError as error:
         raise InfrastructureError(f"cannot make {folder}: {error.strerror}") from error
     return sa.URL.create("sqlite", database=str(folder / "history.db")).render_as_string()

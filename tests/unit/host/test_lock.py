@@ -38,29 +38,72 @@ def test_the_second_is_told_who_what_and_since_when():
         assert holder(URI).purpose == "another"
 
 
-def test_who_only_looks_never_keeps_a_run_out():
-    """Beside readers that look without a pause, every one of many runs gets the lock."""
-    code = f"""
+#: Looks without a pause, and tells when it has seen a free and a held host 100 times each.
+READER = """
 from harness.host.lock import holder
-print("looking", flush=True)
-while True:
-    holder({URI!r})
+def look():
+    return holder({uri!r}) is not None
 """
+#: As harness looked before: by a shared lock, which is in the way of one that comes meanwhile.
+SHARING_READER = """
+import fcntl, os
+file = os.open({path!r}, os.O_RDWR)
+def look():
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+"""
+LOOKING = """
+seen = [0, 0]
+print(flush=True)
+while True:
+    seen[look()] += 1
+    if min(seen) >= 100:
+        seen = [0, 0]
+        print(flush=True)
+"""
+ATTEMPTS = 2000
+
+
+def refused_beside(reader: str) -> int:
+    """Lock the host ATTEMPTS times, and on until the reader has seen enough; how often it failed.
+
+    The reader is a process of its own; that it has seen both states is what says that the two were
+    at it at the same time. Ends at the first refusal.
+    """
     with host_lock(URI, "makes the file"):
         pass
-    readers = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)
-    ]
-    try:
-        for reader in readers:
-            assert reader.stdout.readline() == b"looking\n"
-        for _ in range(500):
-            with host_lock(URI, "a run"):
-                pass
-    finally:
-        for reader in readers:
-            reader.kill()
-            reader.communicate()
+    code = reader.format(uri=URI, path=str(lock_file(URI))) + LOOKING
+    with subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"\n"
+            os.set_blocking(process.stdout.fileno(), False)
+            deadline = Deadline.after(60)
+            tried, told = 0, b""
+            while tried < ATTEMPTS or not told:
+                deadline.check(f"looking, {tried} attempts")
+                try:
+                    with host_lock(URI, "a run"):
+                        tried += 1
+                except HostBusy:
+                    return 1
+                told = told or process.stdout.read() or b""
+            return 0
+        finally:
+            process.kill()
+
+
+def test_who_only_looks_never_keeps_a_run_out():
+    """Beside a reader that looks without a pause, every one of 2,000 runs gets the lock."""
+    assert refused_beside(READER) == 0
+
+
+def test_a_reader_that_takes_a_shared_lock_would_keep_runs_out():
+    """So the test above can fail: as harness looked before, one run in fourteen was refused."""
+    assert refused_beside(SHARING_READER) == 1
 
 
 def test_a_fifo_in_the_locks_place_stops_no_run():

@@ -15,10 +15,9 @@ def judge(evidence: Evidence) -> CheckRecord:
     watch = evidence.watch
     if watch is None:
         return unknown(NAME, "not watched, because the clock was not right to begin with")
-    drift = ""
-    if watch.drift_ppm is not None:
-        drift = f"drift {watch.drift_ppm:+.0f} ± {watch.drift_uncertainty_ppm or 0:.0f} ppm"
-    said = [watch.detail, f"{watch.readings} readings in {watch.duration_s:g} s", drift]
+    said = [watch.detail, f"{watch.readings} readings in {watch.duration_s:g} s"]
+    if watch.drift_ppm is not None and watch.drift_uncertainty_ppm is not None:
+        said.append(f"drift {watch.drift_ppm:+.0f} ± {watch.drift_uncertainty_ppm:.0f} ppm")
     return CheckRecord(
         name=NAME,
         outcome=watch.outcome,

@@ -17,7 +17,9 @@ def monotonic_deficit(
         return None
     if before.monotonic_s is None or after.monotonic_s is None:
         return None
-    uncertainty_s = (before.monotonic_uncertainty_s or 0) + (after.monotonic_uncertainty_s or 0)
+    if before.monotonic_uncertainty_s is None or after.monotonic_uncertainty_s is None:
+        return None
+    uncertainty_s = before.monotonic_uncertainty_s + after.monotonic_uncertainty_s
     return before.monotonic_s - after.monotonic_s, uncertainty_s
 
 

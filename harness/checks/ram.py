@@ -42,7 +42,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     swapped = max(look.swap_bytes for look in looks) - seen.before.swap_bytes
     faulted = seen.after.major_fault_bytes - seen.before.major_fault_bytes
     shrunk = seen.paused.rss_bytes - seen.resuming.rss_bytes
-    measured = max(swapped, faulted, 0)
+    measured = max(swapped, faulted)
     broken = measured > ALLOWED_BYTES or shrunk > ALLOWED_SHRINK_BYTES
     return CheckRecord(
         name=NAME,

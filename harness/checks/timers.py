@@ -51,7 +51,7 @@ def judge(evidence: Evidence) -> CheckRecord:
         return missing(NAME, Missing("its timer has not fired at all", known_before=False))
     before = seen.units_before.found if seen.units_before else {}
     after = seen.units_after.found if seen.units_after else {}
-    lost = [name for name in before if after.get(name, ("gone",))[0] != before[name][0]]
+    lost = [name for name in before if name not in after or after[name][0] != before[name][0]]
     fired = [name for name in before if name in after and after[name][1] != before[name][1]]
     told = [
         f"fired {seen.fired} times every {seen.interval_s * 1000:g} ms, at most {seen.burst} at "

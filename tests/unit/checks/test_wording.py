@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness.checks import CHECKS
+from harness.checks import CHECKS, judge_all
 from harness.checks.canary import Canary
+from harness.checks.custom import Ended, OwnChecks
 from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Evidence, Missing
@@ -23,7 +24,7 @@ from harness.checks.ram import ALLOWED_BYTES, ALLOWED_SHRINK_BYTES, Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import ALLOWED_LATE_S, Timers, Units
 from harness.checks.vcpus import ALLOWED_S, VcpuTime
-from harness.core.records import Outcome, WatchRecord
+from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
 from harness.testing.evidence import GOOD, LOOK, NOTHING, RESIDENT, SEEN, STALL, clock, told
 
@@ -57,6 +58,22 @@ def _watch(**values: Any) -> Evidence:
     return replace(GOOD, watch=WatchRecord(**values))
 
 
+def _host_set(by_s: float) -> Evidence:
+    """The host's own clock was set forwards meanwhile, so the guest's offset fell by as much."""
+    before, after = clock(0.0), clock(-5.0 - by_s)
+    return replace(
+        GOOD,
+        clock_before=before.model_copy(update={"host_ahead_s": 0.0}),
+        clock_after_resume=after.model_copy(update={"host_ahead_s": by_s}),
+    )
+
+
+def _unsure(reading: ClockReading) -> ClockReading:
+    return reading.model_copy(update={"monotonic_uncertainty_s": None})
+
+
+OLD = replace(LOOK, processes={**LOOK.processes, (2, 9): "getty", (400, 9): "sshd"})
+
 #: Check → what happened → the evidence of it.
 CASES: dict[str, dict[str, Evidence]] = {
     "pause-window": {
@@ -70,6 +87,10 @@ CASES: dict[str, dict[str, Evidence]] = {
         "forgiven": _downtime("udp", 0.01, 4.9, 0.0, 9, 9),
         "silent to the end": _downtime("udp", 0.01, None, 3.0, 9, 5),
         "silent for too long": _downtime("udp", 0.01, None, 30.0, 9, 5),
+        "forgiven, at the limit": replace(
+            _downtime("udp", 0.01, 4.9, 0.0, 9, 9), paused_at_least_s=5.0
+        ),
+        "no pause of this run": replace(GOOD, paused_at_most_s=None),
     },
     "clock": {
         "wrong": replace(GOOD, clock_at_end=clock(-4.0)),
@@ -89,17 +110,44 @@ CASES: dict[str, dict[str, Evidence]] = {
             drift_uncertainty_ppm=0.6,
             detail="jumped",
         ),
+        "drift, nobody knows how sure": _watch(
+            outcome=Outcome.PASS, duration_s=60.0, readings=30, worst_offset_s=0.0, drift_ppm=3.0
+        ),
+        "how sure, of no drift": _watch(
+            outcome=Outcome.PASS,
+            duration_s=60.0,
+            readings=30,
+            worst_offset_s=0.0,
+            drift_uncertainty_ppm=3.0,
+        ),
+        "no drift": _watch(outcome=Outcome.PASS, duration_s=6.0, readings=3, worst_offset_s=0.0),
     },
     "lag": {
         "none": replace(GOOD, clock_after_resume=clock(0.0)),
         "half": replace(GOOD, clock_after_resume=clock(-2.5)),
         "unsure": replace(GOOD, clock_after_resume=clock(-5.2, 0.1)),
+        "the host was set": _host_set(0.5),
+        "the host was hardly set": _host_set(0.01),
     },
-    "frozen": {"ran": replace(GOOD, clock_after_resume=clock(-5.0, monotonic_s=-1000.0))},
-    "vcpus": {"at the limit": _vcpu(ALLOWED_S), "over it": _vcpu(2 * ALLOWED_S)},
+    "frozen": {
+        "ran": replace(GOOD, clock_after_resume=clock(-5.0, monotonic_s=-1000.0)),
+        "nobody knows how sure, before": replace(
+            GOOD, clock_before=_unsure(clock(0.0, monotonic_s=-1000.0))
+        ),
+        "nobody knows how sure, after": replace(
+            GOOD, clock_after_resume=_unsure(clock(-5.0, monotonic_s=-1005.0))
+        ),
+    },
+    "vcpus": {
+        "at the limit": _vcpu(ALLOWED_S),
+        "over it": _vcpu(2 * ALLOWED_S),
+        "not read": replace(GOOD, **told(VcpuTime(None, {1: 0}))),
+        "others": replace(GOOD, **told(VcpuTime({1: 0}, {2: 0}))),
+    },
     "same-boot": {"rebooted": replace(GOOD, after=replace(SEEN, boot_id="boot-2"))},
     "same-process": {
         "another": replace(GOOD, after=replace(SEEN, process=ProcessIdentity(4712, 100))),
+        "gone": replace(GOOD, after=replace(SEEN, process=None)),
     },
     "ram": {
         "at the limit": _ram(swap_bytes=ALLOWED_BYTES),
@@ -112,12 +160,18 @@ CASES: dict[str, dict[str, Evidence]] = {
                 )
             ),
         ),
+        "what was in swap before": replace(
+            GOOD, **told(Residency(*[replace(RESIDENT, swap_bytes=7 << 20)] * 4))
+        ),
         "shrunk a little": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES),
         "shrunk": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES - 1),
         "not read": replace(GOOD, **told(Residency(RESIDENT, None, RESIDENT, RESIDENT))),
     },
     "canary": {"changed": replace(GOOD, **told(Canary(1 << 16, "a" * 64, "b" * 64)))},
-    "processes": {"gone": _life(processes={(400, 99_000): "cron"})},
+    "processes": {
+        "gone": _life(processes={(400, 99_000): "cron"}),
+        "two gone": _life(OLD, OLD, processes={(400, 99_000): "cron"}),
+    },
     "connections": {
         "broken": _life(connections=frozenset(), resets=4),
         "closed by itself": _life(connections=frozenset()),
@@ -126,6 +180,7 @@ CASES: dict[str, dict[str, Evidence]] = {
     "mounts": {
         "changed": _life(mounts={"/": "/dev/vda ext4 ro"}),
         "gone": _life(mounts={}),
+        "two gone": _life(before=replace(LOOK, mounts={"/a": "x ext4 rw", "/b": "y ext4 rw"})),
         "a new one": _life(mounts={**LOOK.mounts, "/mnt": "tmpfs"}),
     },
     "tcp-session": {
@@ -136,6 +191,7 @@ CASES: dict[str, dict[str, Evidence]] = {
         "lost and torn": replace(GOOD, **told(DiskWriter("/v", 90, 40, 2, 1, 0.0512))),
         "an error": replace(GOOD, **told(DiskWriter("/v", 40, 40, 0, 0, 0.05, "EIO"))),
         "nothing after it": replace(GOOD, **told(DiskWriter("/v", 40, 40, 0, 0, 0.05))),
+        "a long stall": replace(GOOD, **told(DiskWriter("/v", 90, 40, 0, 0, 5.0))),
     },
     "timers": {
         "units as before": _timers(),
@@ -146,9 +202,14 @@ CASES: dict[str, dict[str, Evidence]] = {
         "a unit fired": _timers(
             units_after=Units({"a.timer": ("active", "1"), "b.timer": ("active", "2")})
         ),
+        "both fired": _timers(
+            units_after=Units({"a.timer": ("active", "2"), "b.timer": ("active", "2")})
+        ),
+        "both lost": _timers(units_after=Units({})),
     },
     "kernel-log": {
         "stalled": replace(GOOD, new_kernel_lines=(STALL,), stall_lines=(STALL,)),
+        "not read": replace(GOOD, new_kernel_lines=None, stall_lines=None),
     },
 }
 
@@ -159,7 +220,11 @@ def _said(name: str, evidence: Evidence) -> dict[str, Any]:
 
 
 def _everything() -> dict[str, dict[str, Any]]:
-    every = {"kept": GOOD, "nothing measured": NOTHING}
+    every = {
+        "kept": GOOD,
+        "nothing measured": NOTHING,
+        "not watched": replace(GOOD, testimony={}),
+    }
     known = {
         "missing beforehand": replace(
             GOOD,
@@ -185,3 +250,30 @@ def test_a_check_says_what_was_approved(name):
 def test_every_check_is_approved():
     """A new check has its words read by a person as well."""
     assert list(json.loads(APPROVED.read_text(encoding="utf-8"))) == list(CHECKS)
+
+
+def test_a_check_of_ones_own_says_how_each_stage_ended():
+    """The worst is what was measured; it did not end, where there is no status."""
+    stages: dict[str, tuple[Ended, ...]] = {
+        "db": (Ended("before", 0), Ended("after", 1)),
+        "web": (Ended("before", 0), Ended("after", None, "did not end in 5 s")),
+    }
+    records = judge_all(replace(GOOD, **told(OwnChecks(stages))), ())
+    assert [json.loads(record.model_dump_json()) for record in records] == [
+        {
+            "name": "own:db",
+            "outcome": "fail",
+            "measured": 1,
+            "allowed": 0,
+            "unit": "exit status",
+            "detail": "before: exit 0, after: exit 1",
+        },
+        {
+            "name": "own:web",
+            "outcome": "error",
+            "measured": None,
+            "allowed": 0,
+            "unit": "exit status",
+            "detail": "before: exit 0, after: did not end in 5 s",
+        },
+    ]

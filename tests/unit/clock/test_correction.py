@@ -162,6 +162,22 @@ def test_a_second_attempt_does_not_step_back_what_the_first_did_too_much(clock):
     assert steps(fake) == 1
 
 
+def test_what_was_tried_before_a_refusal_is_told_in_its_order(clock):
+    """The way to the next person who looks."""
+    fake = FakeAgent(clock, -5.0)
+    wrong = iter([-1.0, 2.0])
+
+    def misses(line):
+        answer = fake._answer(line)
+        if line.startswith("s "):
+            fake.offset_s += next(wrong)
+        return answer
+
+    fake.answer = misses
+    refused = correct(reach(fake), POLICY, later(clock)).refused
+    assert refused.endswith("tried: relative-step: 1.000000 s slow; relative-step: 2.000000 s fast")
+
+
 @settings(max_examples=60)
 @given(
     st.floats(-100, 100),
@@ -316,6 +332,48 @@ def test_where_no_method_fits_each_one_says_why(clock):
         assert words in refused
 
 
+def test_a_method_that_works_but_not_for_this_offset_says_so(clock):
+    """5 s are not slewed; each obstacle is told."""
+    fake = FakeAgent(clock, -5.0)
+    policy = CorrectionPolicy(tolerance_s=0.010, methods=("slew", "guest-agent"))
+    assert correct(reach(fake), policy, later(clock)).refused == (
+        "no method works in this guest: slew: not for this offset; "
+        "guest-agent: there is no way to a guest agent here"
+    )
+
+
+def test_every_attempt_that_failed_is_told(clock):
+    """In their order."""
+    fake = FakeAgent(clock, -5.0)
+    fake.answer = lambda line: (
+        f"{line.split(' ')[1]} 19" if line.startswith("p ") else fake._answer(line)
+    )
+    policy = CorrectionPolicy(tolerance_s=0.010, methods=("guest-agent", "ptp-kvm"))
+    qga = QemuAgent(fake, refuses=True)
+    refused = correct(reach(fake, agent=qga), policy, later(clock)).refused
+    first, _, second = refused.partition("; ")
+    assert first == "not corrected: guest-agent: agent not connected"
+    assert second.startswith("ptp-kvm: ")
+
+
+def test_a_reading_just_taken_is_not_taken_again(clock):
+    """The guest is paused no more, and its clock is wrong: what is known is acted upon."""
+    fake = FakeAgent(clock, -5.0)
+    found = reach(fake)
+    first = found.sampler.read(2, later(clock))
+    before = len(fake.asked)
+    assert correct(found, POLICY, later(clock), first).refused is None
+    assert fake.asked[before].startswith("s ")
+
+
+@pytest.mark.parametrize(("way_s", "again"), [(0.004, False), (0.006, True)])
+def test_a_reading_that_tells_right_from_wrong_is_sure_enough(clock, way_s, again):
+    """That is half the tolerance of 10 ms; one less sure is taken again, for it may be bad luck."""
+    fake = FakeAgent(clock, 0.0, there_s=way_s, back_s=way_s)
+    assert correct(reach(fake), POLICY, later(clock)).refused is None
+    assert (steps(fake, "r") > POLICY.samples) is again
+
+
 def test_a_clock_that_does_not_stay_put_is_not_called_corrected(clock):
     """Somebody in the guest undoes every step."""
     fake = FakeAgent(clock, -5.0, abilities="step")
@@ -354,7 +412,7 @@ def test_a_slew_that_chronyd_was_at_is_stepped_away_again(clock):
 @pytest.mark.parametrize("sudo", [False, True])
 def test_a_chronyc_that_is_refused_leaves_a_doubt(clock, sudo):
     """The clock is right now; for how long is not known, and is said."""
-    fake = FakeAgent(clock, -5.0)
+    fake = FakeAgent(clock, -5.0, there_s=0.0004, back_s=0.0004)
     shell = Chronyc("501 Not authorised", returncode=1)
     found = reach(fake, shell=shell, time_daemon="chronyd", sudo=sudo)
     correction = correct(found, POLICY, later(clock))
@@ -362,6 +420,8 @@ def test_a_chronyc_that_is_refused_leaves_a_doubt(clock, sudo):
     assert "chronyc: 501 Not authorised" in correction.doubt
     assert "may undo it" in correction.doubt
     assert shell.commands[0].startswith("sudo -n chronyc" if sudo else "chronyc")
+    looks = [line[0] for line in fake.asked]
+    assert looks == [*"hrrsrr", *["r"] * POLICY.samples], "nothing moved it meanwhile"
 
 
 @pytest.mark.parametrize(

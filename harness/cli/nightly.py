@@ -6,13 +6,12 @@ other: guests that a maintenance did not do well are not maintained again while 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.extras import require
 from harness.core.records import Outcome, RunRecord
 from harness.results.folder import RunFolder
@@ -21,6 +20,7 @@ from harness.results.report.spoken import duration, printable
 
 if TYPE_CHECKING:
     from harness.cli.doctor import Finding
+    from harness.cli.night_files import NightFiles
     from harness.maintenance.run import Finished
     from harness.results.history.verdict import Verdict
 
@@ -158,22 +158,35 @@ def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
         night.codes.append(1)
 
 
-def publish(night: Night, prometheus: Path | None, junit: Path | None) -> None:
-    """Where a collector or a CI server looks. Raises InfrastructureError."""
-    from harness.results.report import junit as junit_report
-    from harness.results.report import prometheus as metrics
+def publish(night: Night, files: NightFiles) -> None:
+    """Replace the files where a collector or a CI server looks.
 
+    What cannot be written is a problem of the night: what is there is not of tonight.
+    """
     if not night.runs:
-        return
-    worst = _shown(night.runs)
-    if prometheus is not None:
+        failed = files.refuse("; ".join(night.problems), night.exit_code)
+    else:
         worse = [one.figure for one in night.verdict.regressions] if night.verdict else None
-        metrics.write(prometheus, metrics.document(worst, worse))
-    if junit is not None:
-        metrics.write(junit, junit_report.document(worst))
+        failed = files.publish(_shown(night), night.exit_code, worse)
+    if failed:
+        night.problems += failed
+        night.codes.append(InfrastructureError.exit_code)
 
 
-def _shown(runs: Sequence[RunRecord]) -> RunRecord:
-    """The run to show where there is room for one: one that is not good, else the newest."""
-    bad = [record for record in runs if record.outcome is not Outcome.PASS]
-    return bad[-1] if bad else runs[-1]
+def _shown(night: Night) -> RunRecord:
+    """Return the run to show where there is room for one: one that is not good, else the newest.
+
+    If the night is not good though all its runs are, because the next one could not begin or a
+    figure got worse, it is shown with that as its problem.
+    """
+    bad = [record for record in night.runs if record.outcome is not Outcome.PASS]
+    if bad or night.exit_code == 0:
+        return bad[-1] if bad else night.runs[-1]
+    worse = [one.sentence() for one in night.verdict.regressions] if night.verdict else []
+    return night.runs[-1].model_copy(
+        update={
+            "outcome": Outcome.ERROR if night.problems else Outcome.FAIL,
+            "exit_code": night.exit_code,
+            "problems": (*night.problems, *worse),
+        }
+    )

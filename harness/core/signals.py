@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -72,6 +73,30 @@ class Interruption:
         that becomes readable.
         """
         return job.done_fd in readable((job.done_fd, self._fd, *alarms), deadline)
+
+
+@contextmanager
+def ended_by_any_signal() -> Iterator[None]:
+    """Let TERM and HUP end the block as INT does: by a KeyboardInterrupt, and what it unwinds.
+
+    For what has something to leave behind and pauses nothing itself; a maintenance inside it has
+    an :class:`Interruption` of its own. Once one has come, the others are ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for one in previous:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous: dict[signal.Signals, Any] = {}
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            previous[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Job:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,25 @@ def test_a_night_that_breaks_a_promise_is_red(harness):
     ended = harness("nightly", "tiny-1", "--repeat", "3", *limits, "--json")
     assert ended.code not in (0, 2), (ended.out, ended.err)
     assert len(ended.record["run_ids"]) == 1
+
+
+def test_a_night_whose_guest_is_paused_replaces_last_nights_files(harness, libvirt, tmp_path):
+    """Somebody paused it: doctor refuses, and neither file is green any more."""
+    metrics, junit = tmp_path / "harness.prom", tmp_path / "night.xml"
+    night = ("nightly", "tiny-1", "--repeat", "1", "--duration", "0.3")
+    files = ("--prometheus", str(metrics), "--junit", str(junit))
+    assert harness(*night, *files).code == 0
+    assert 'errors="0"' in junit.read_text().splitlines()[1]
+    uuid = libvirt.find("tiny-1", Deadline.after(10)).uuid
+    libvirt.pause(uuid, Deadline.after(10))
+    try:
+        ended = harness(*night, *files)
+    finally:
+        libvirt.resume(uuid, Deadline.after(10))
+    assert ended.code == 3, (ended.out, ended.err)
+    assert re.search(r"^harness_run_success\{.*\} 0\.0$", metrics.read_text(), re.MULTILINE)
+    assert 'errors="0"' not in junit.read_text().splitlines()[1]
+    assert "is paused" in junit.read_text()
 
 
 def test_a_users_own_tests_pause_real_guests_and_can_fail(lab, tmp_path):

@@ -12,15 +12,39 @@ import click
 from harness.cli.commands.common import json_option, print_json, say, spoken
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.paths import state_dir
+from harness.core.signals import ended_by_any_signal
+
+
+class _Nightly(click.Command):
+    """A night whose files are replaced also where its command line is refused."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        given = list(args)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            from harness.cli.night_files import NightFiles
+
+            files = NightFiles.asked_for(given)
+            for failed in files.refuse(error.format_message(), error.exit_code):
+                say(f"warning: {failed}")
+            raise
 
 
 @click.command(
+    cls=_Nightly,
     epilog="""\b
 Examples:
   harness nightly -c /etc/harness/harness.toml --repeat 6 --fail-on-regression
   harness nightly --prometheus /var/lib/prometheus/node-exporter/harness.prom
   harness nightly | mail -s "$(head -1)" you@example.org
-"""
+""",
 )
 @maintenance_options
 @click.option(
@@ -68,21 +92,25 @@ def command(
 
     After a run that is not healthy there is no other. The exit code is the loudest of all runs'.
     """
-    from harness.api import maintain
-    from harness.cli.doctor import examine
+    from harness.cli.night_files import NightFiles
     from harness.cli.nightly import look_back, publish, spend
-    from harness.results.publish import finish
 
-    loaded = load_maintenance(config_file, uri, options)
-    night = spend(
-        findings=examine(loaded.config, state_dir()),
-        rehearse=partial(maintain, loaded.config, guests, config_file=loaded.file),
-        finish=finish,
-        repeat=repeat,
-        say=say,
-    )
-    look_back(night, nights=nights, fail_on_regression=fail_on_regression)
-    publish(night, prometheus, junit)
+    files = NightFiles(prometheus, junit, guests)
+    with ended_by_any_signal(), files.replaced():
+        from harness.api import maintain
+        from harness.cli.doctor import examine
+        from harness.results.publish import finish
+
+        loaded = load_maintenance(config_file, uri, options)
+        night = spend(
+            findings=examine(loaded.config, state_dir()),
+            rehearse=partial(maintain, loaded.config, guests, config_file=loaded.file),
+            finish=finish,
+            repeat=repeat,
+            say=say,
+        )
+        look_back(night, nights=nights, fail_on_regression=fail_on_regression)
+        publish(night, files)
     for warning in night.warnings:
         say(f"warning: {warning}")
     host = night.runs[0].host.hostname if night.runs else platform.node()

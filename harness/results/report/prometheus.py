@@ -16,14 +16,8 @@ _MODE = 0o644  # the collector is another user
 
 def document(record: RunRecord, regressions: Sequence[str] | None = None) -> str:
     """Metrics of the newest run; ``regressions``: figures that got worse, None if not judged."""
-    host = {"host": record.host.hostname, "accelerator": record.host.accelerator}
-    finished = record.finished_at or record.started_at
-    lines = _metric("harness_run_success", "1 if every promise was kept",
-                    [(host, float(record.outcome is Outcome.PASS))])  # fmt: skip
-    lines += _metric("harness_run_exit_code", "exit code of the newest run",
-                     [(host, float(record.exit_code))])  # fmt: skip
-    lines += _metric("harness_run_finished_timestamp_seconds", "when the newest run ended",
-                     [(host, finished.timestamp())])  # fmt: skip
+    host = _host(record)
+    lines = _ended(record)
     stranded = float(sum(guest.still_paused for guest in record.guests))
     lines += _metric("harness_guests_still_paused", "guests that could not be resumed",
                      [(host, stranded)])  # fmt: skip
@@ -43,6 +37,44 @@ def document(record: RunRecord, regressions: Sequence[str] | None = None) -> str
         worse = [({**host, "figure": name}, float(name in regressions)) for name in KINDS]
         lines += _metric("harness_regression", "1 if worse than the nights before", worse)
     return "\n".join(lines) + "\n"
+
+
+def without_run(record: RunRecord) -> str:
+    """Metrics where there was no run: that there was none, and nothing that could pass for good."""
+    return "\n".join(_ended(record)) + "\n"
+
+
+def night(record: RunRecord, exit_code: int) -> str:
+    """Metrics of a night as a whole, beside those of the run that is shown for it."""
+    host = {"host": record.host.hostname}
+    lines = _metric("harness_night_success", "1 if the whole night was good",
+                    [(host, float(exit_code == 0))])  # fmt: skip
+    lines += _metric("harness_night_exit_code", "exit code of harness nightly",
+                     [(host, float(exit_code))])  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _host(record: RunRecord) -> dict[str, str]:
+    return {"host": record.host.hostname, "accelerator": record.host.accelerator}
+
+
+def _ended(record: RunRecord) -> list[str]:
+    host, finished = _host(record), record.finished_at or record.started_at
+    lines = _metric("harness_run_success", "1 if every promise was kept",
+                    [(host, float(record.outcome is Outcome.PASS))])  # fmt: skip
+    lines += _metric("harness_run_exit_code", "exit code of the newest run",
+                     [(host, float(record.exit_code))])  # fmt: skip
+    return lines + _metric(
+        "harness_run_finished_timestamp_seconds",
+        "when the newest run ended",
+        [(host, finished.timestamp())],
+    )
+
+
+def expect_writable(file: Path) -> None:
+    """Raise InfrastructureError if ``file`` could not be replaced as things are."""
+    if not os.access(file.parent, os.W_OK | os.X_OK) or file.is_dir():
+        raise InfrastructureError(f"cannot write {file}: its folder is missing or not writable")
 
 
 def write(file: Path, text: str) -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from harness.cli.doctor import Finding, Level
+from harness.cli.night_files import NightFiles
 from harness.cli.nightly import Night, look_back, publish, spend
-from harness.core.errors import ConnectionLost, GuestStranded, InfrastructureError
+from harness.core.errors import (
+    ConfigError,
+    ConnectionLost,
+    GuestStranded,
+    InfrastructureError,
+    PlanError,
+)
 from harness.core.records import Outcome
 from harness.maintenance.run import Finished
 from harness.results.history.store import History
@@ -115,8 +123,101 @@ def test_a_night_that_got_worse_fails_where_asked(tmp_path):
     look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 1
     assert "WORSE overhead_s: 0.12 s, usually 0.012 s (+900 %" in night.summary("box")
-    publish(night, tmp_path / "h.prom", tmp_path / "j.xml")
-    assert 'figure="overhead_s"} 1.0' in (tmp_path / "h.prom").read_text()
+    publish(night, NightFiles(tmp_path / "h.prom", tmp_path / "j.xml"))
+    metrics = (tmp_path / "h.prom").read_text()
+    assert 'figure="overhead_s"} 1.0' in metrics
+    assert value(metrics, "harness_night_success") == 0
+    assert [said.partition(",")[0] for said in red(tmp_path / "j.xml")] == ["overhead_s: 0.12 s"]
+
+
+def value(metrics: str, name: str) -> float:
+    """The one value of a metric."""
+    (found,) = re.findall(rf"^{name}\{{.*\}} (.+)$", metrics, re.MULTILINE)
+    return float(found)
+
+
+def red(file: Path) -> list[str]:
+    """What the cases say that did not pass."""
+    root = ET.parse(file).getroot()
+    bad = [one for one in root.iter() if one.tag in ("failure", "error")]
+    assert (int(root.get("failures")) + int(root.get("errors")) > 0) == bool(bad)
+    return [one.get("message") for one in bad]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Where a night's files are, with last night's good ones in their places."""
+    found = NightFiles(tmp_path / "h.prom", tmp_path / "j.xml", ("web1",))
+    publish(Box(tmp_path / "last", PASS).night(repeat=1), found)
+    assert value(found.prometheus.read_text(), "harness_run_success") == 1
+    assert value(found.prometheus.read_text(), "harness_night_success") == 1
+    assert red(found.junit) == []
+    return found
+
+
+def test_a_night_that_could_not_begin_leaves_red_files(tmp_path, files):
+    """doctor found something: nothing of last night is left that could pass for tonight's."""
+    finding = Finding("guest web1", Level.PROBLEM, "is paused (user)")
+    publish(Box(tmp_path / "now", PASS).night([finding]), files)
+    metrics = files.prometheus.read_text()
+    assert value(metrics, "harness_run_success") == value(metrics, "harness_night_success") == 0
+    assert value(metrics, "harness_night_exit_code") == 3
+    assert "harness_check_success" not in metrics
+    assert "harness_duration_seconds" not in metrics
+    assert set(red(files.junit)) == {"guest web1: is paused (user)"}
+    assert {one.get("name") for one in ET.parse(files.junit).iter("testsuite")} == {
+        "web1",
+        "harness",
+    }
+
+
+@pytest.mark.parametrize("end", [ConnectionLost("gone", operation="x"), PlanError("refused")])
+def test_a_good_run_does_not_hide_that_the_next_could_not_begin(tmp_path, files, end):
+    """The night's exit code is not 0, and neither file is green."""
+    night = Box(tmp_path / "now", PASS, PASS, end).night()
+    assert night.exit_code != 0
+    publish(night, files)
+    metrics = files.prometheus.read_text()
+    assert value(metrics, "harness_run_success") == value(metrics, "harness_night_success") == 0
+    assert value(metrics, "harness_run_exit_code") == night.exit_code
+    assert any(str(end) in said for said in red(files.junit))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("cannot be read"), 2),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a bug"), 3),
+    ],
+)
+def test_whatever_ends_a_night_its_files_say_so(files, error, code):
+    """Which goes on its way."""
+    with pytest.raises(type(error)):
+        with files.replaced():
+            assert red(files.junit), "red already: a night that is killed leaves no green file"
+            raise error
+    assert value(files.prometheus.read_text(), "harness_night_exit_code") == code
+    assert red(files.junit)
+
+
+def test_files_that_cannot_be_written_are_known_before_the_night(tmp_path):
+    """And where that comes up in the end, the other one is written and the night is not good."""
+    for wrong in (tmp_path / "none" / "h.prom", tmp_path):
+        with pytest.raises(InfrastructureError, match="cannot write"):
+            with NightFiles(prometheus=wrong).replaced():
+                pytest.fail("the night began")
+    night = Box(tmp_path, PASS).night(repeat=1)
+    publish(night, NightFiles(tmp_path / "none" / "h.prom", tmp_path / "j.xml"))
+    assert (tmp_path / "j.xml").exists()
+    assert night.exit_code == 3
+
+
+@pytest.mark.parametrize("words", [["--junit", "j.xml", "--budgt"], ["web1", "--junit=j.xml"]])
+def test_what_a_refused_command_line_asks_for_is_found(words):
+    """Also where the option is the last word."""
+    assert NightFiles.asked_for(words) == NightFiles(junit=Path("j.xml"))
+    assert NightFiles.asked_for([*words, "--prometheus"]) == NightFiles(junit=Path("j.xml"))
 
 
 def test_a_history_that_is_away_is_a_warning(tmp_path, monkeypatch):

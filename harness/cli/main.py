@@ -12,7 +12,9 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 import click
@@ -121,8 +123,13 @@ def _say_lost(lost: OSError) -> int:
 
 def run_command_line(arguments: list[str] | None) -> int:
     """Carry out one command line (None: this process's own); its exit code."""
+    return exit_code(partial(cli.main, arguments, prog_name="harness", standalone_mode=False))
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """Carry out ``action``; return the exit code that it asks for, or that its error means."""
     try:
-        result = cli.main(arguments, prog_name="harness", standalone_mode=False)
+        result = action()
         return result if isinstance(result, int) else 0
     except HarnessError as error:
         return _say(error)

@@ -6,12 +6,14 @@ started; if it had, when the run has been recovered, because its removal tells g
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
+from harness.core.background import start_in_background
 from harness.core.errors import EventError, JournalError
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.process_state import python_module
@@ -80,16 +82,29 @@ def move(store: Store, number: int, before: str, after: str, detail: str = "") -
         return done.rowcount == 1
 
 
+class Begun(Protocol):
+    """A maintenance that was begun, in a process of its own."""
+
+    def poll(self) -> int | None:
+        """Return its exit code; None: it goes on."""
+
+
 class Caretaker:
     """For one thread at a time; ``tick`` it about once a second."""
 
     def __init__(
-        self, state_dir: Path, config_file: Path | None, clock: Clock = SYSTEM_CLOCK
+        self,
+        state_dir: Path,
+        config_file: Path | None,
+        clock: Clock = SYSTEM_CLOCK,
+        launch: Callable[[Sequence[str], Path], Begun] = start_in_background,
     ) -> None:
+        """``launch`` starts a command whose output goes to a file."""
         self._state_dir = state_dir
         self._config_file = config_file
         self._clock = clock
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, Begun] = {}
+        self._launch = launch
         self._store = Store(state_dir, clock)
 
     def tick(self) -> None:
@@ -111,14 +126,7 @@ class Caretaker:
         which = ["--scheduled", str(one.number)]  # the run reads what it is to do from the store
         command = python_module("harness", "run", *config, *which)
         log = self._state_dir / f"scheduled-{one.number}.log"
-        with open(log, "ab") as output:
-            self._running[one.number] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # a server that is stopped stops no maintenance
-            )
+        self._running[one.number] = self._launch(command, log)  # survives a server that is stopped
 
     def _note_ended(self) -> None:
         for number, process in list(self._running.items()):

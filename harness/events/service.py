@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.core.background import BackgroundProcess, start_in_background
 from harness.core.errors import EventError
 from harness.core.files import last_lines, private_folder
 from harness.core.process_state import python_module
@@ -24,7 +24,7 @@ class Service:
         """``arguments``: of ``harness events serve``."""
         self._state_dir = state_dir
         self._arguments = arguments
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BackgroundProcess | None = None
         self._log = state_dir / "events-server.log"
 
     def ensure(self) -> None:
@@ -35,18 +35,14 @@ class Service:
             return
         said, tell = os.pipe()
         try:
-            with open(self._log, "wb") as log:
-                self._process = subprocess.Popen(
-                    [
-                        *python_module("harness", "events", "serve"),
-                        *(*self._arguments, "--until-eof", "--ready-fd", str(tell)),
-                    ],
-                    stdin=subprocess.PIPE,  # closed when we end, however we end
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[tell],
-                    start_new_session=True,  # Ctrl-C is for the run
-                )
+            ours = ("--until-eof", "--ready-fd", str(tell))
+            self._process = start_in_background(
+                python_module("harness", "events", "serve", *self._arguments, *ours),
+                self._log,
+                append=False,
+                keep=[tell],
+                fed=True,
+            )
         finally:
             os.close(tell)
         with open(said, "rb", buffering=0) as pipe:

@@ -14,6 +14,7 @@ import os
 import platform
 import stat
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +24,11 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.core.background import start_in_background
 from harness.core.durations import spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.identity import who_am_i
+from harness.core.process_state import python_module, settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 _FOLDER_VARIABLE = "HARNESS_LOCK_DIR"
@@ -105,7 +108,7 @@ def host_lock(
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _busy(uri, descriptor, clock) from error
+            raise _busy(uri, _read(descriptor), clock) from error
         with suppress(OSError):  # it is for those who look; the lock is the one above
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
         me = Holder(
@@ -152,30 +155,35 @@ def hold_in_background(uri: str, purpose: str, seconds: float) -> Holder:
 
     Raises what ``host_lock`` raises.
     """
+    if (other := holder(uri)) is not None:
+        raise _busy(uri, other, SYSTEM_CLOCK)
     told, tell = os.pipe()
-    if os.fork() == 0:
+    try:
+        words = (uri, purpose, repr(seconds), str(tell))
+        command = python_module("harness.host.lock", *words)
+        start_in_background(command, Path(os.devnull), keep=[tell])
+    except OSError as error:
         os.close(told)
-        _become_holder(uri, purpose, seconds, tell)
-        os._exit(0)
-    os.close(tell)
+        raise InfrastructureError(f"no process can be started: {error.strerror}") from error
+    finally:
+        os.close(tell)
     with open(told) as pipe:
-        error = pipe.read()  # ends when it holds the lock, or has failed
+        said = pipe.read()  # ends when it holds the lock, or has failed
     found = holder(uri)
-    if error or found is None:
-        raise HostBusy(error or f"the lock of {uri} could not be held")
+    if said or found is None:
+        raise HostBusy(said or f"the lock of {uri} could not be held")
     return found
 
 
-def _become_holder(uri: str, purpose: str, seconds: float, tell: int) -> None:
-    os.setsid()
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(nothing, standard)
-    until_ns = SYSTEM_CLOCK.realtime_ns() + round(seconds * NS_PER_S)
+def main(uri: str, purpose: str, seconds: str, descriptor: str) -> None:
+    """What the process of ``hold_in_background`` does."""
+    settle_process()
+    tell = int(descriptor)
+    until_ns = SYSTEM_CLOCK.realtime_ns() + round(float(seconds) * NS_PER_S)
     try:
         with host_lock(uri, purpose, until_ns=until_ns):
             os.close(tell)
-            SYSTEM_CLOCK.sleep(seconds)
+            SYSTEM_CLOCK.sleep(float(seconds))
     except InfrastructureError as error:
         os.write(tell, str(error).encode())
 
@@ -200,8 +208,7 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _busy(uri: str, descriptor: int, clock: Clock) -> HostBusy:
-    found = _read(descriptor)
+def _busy(uri: str, found: Holder | None, clock: Clock) -> HostBusy:
     who = found.describe(clock.realtime_ns()) if found else "its holder has not said who it is"
     return HostBusy(f"{uri} is taken: {who}", hint="wait for it, or talk to them; harness lock")
 
@@ -218,3 +225,7 @@ def _read(descriptor: int) -> Holder | None:
         return _HOLDER.validate_json(os.pread(descriptor, _READ_BYTES, 0))
     except (OSError, ValidationError):
         return None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -13,15 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.background import start_in_background
 from harness.core.errors import DeadlineExpired, MissingCapability
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.timebase import Deadline, NotYet, wait_for
 
 _STOP_S = 10.0
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _LOOK_S = 0.05
-#: The number of a descriptor that a process is started with, beside the standard three.
-_KEPT_OPEN = 3
 
 
 @dataclass(frozen=True)
@@ -73,25 +71,9 @@ def start(
     Raises:
         MissingCapability: the program is not installed.
     """
-    program = shutil.which(words[0])
-    if program is None:
+    if shutil.which(words[0]) is None:
         name = Path(words[0]).name
         raise MissingCapability(name, f"{name} is not installed", hint="make setup")
-    output = os.open(log, _LOG_FLAGS | (os.O_TRUNC if truncate else 0), 0o600)
-    try:
-        # Not subprocess: it warns of a child that is left running.
-        pid = os.posix_spawn(
-            program,
-            list(words),
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-                *([] if keep_open is None else [(os.POSIX_SPAWN_DUP2, keep_open, _KEPT_OPEN)]),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(output)
-    return Detached(pid, start_ticks(pid))
+    keep = [] if keep_open is None else [keep_open]
+    process = start_in_background(words, log, append=not truncate, keep=keep)
+    return Detached(process.pid, start_ticks(process.pid))

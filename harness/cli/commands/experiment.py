@@ -112,12 +112,13 @@ def _hold(
 ) -> None:
     from harness.cli.experiment.hold import hold
     from harness.core.timebase import Deadline
+    from harness.events.order import Order
 
     config = load_config(config_file, {"uri": uri, "budget_s": budget_s}).config
-    options = [("-c", config_file), ("--uri", uri), ("--budget", budget_s)]
-    words = [word for flag, value in options if value is not None for word in (flag, str(value))]
+    asked = {"uri": uri, "budget_s": budget_s}
+    order = Order(guests, {key: value for key, value in asked.items() if value is not None})
     deadline = Deadline.after(config.prepare_timeout_s + config.budget_s)
-    held = hold([*words, "--", *guests], state_dir(), deadline)
+    held = hold(order, config_file, state_dir(), deadline)
     left_s = config.budget_s - config.resume_reserve_s
     click.echo(printable(f"paused: {', '.join(held.guests)}; resumed in some {left_s:.0f} s"))
     click.echo(

@@ -6,15 +6,17 @@ What holds them is an ordinary run in the background, with its guardian, journal
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.background import BackgroundProcess, start_in_background
 from harness.core.errors import InfrastructureError, JournalError
 from harness.core.files import last_lines, private_folder
-from harness.core.process_state import python_module
+from harness.core.process_state import python_module, settle_process
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.events.order import Order
 from harness.results.folder import RunFolder, all_runs
 from harness.results.journal import FILE_NAME, Reading, fold, read
 
@@ -23,28 +25,36 @@ from harness.results.journal import FILE_NAME, Reading, fold, read
 class Held:
     """A run that holds guests."""
 
-    process: subprocess.Popen[bytes]
+    process: BackgroundProcess
     folder: RunFolder
     guests: tuple[str, ...]
 
 
-def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
-    """Start ``harness run`` of kind hold with ``arguments``; return when all guests are paused.
+#: Starts the run that holds (what it is to do, the configuration file, its log). Raises OSError.
+Launch = Callable[[Order, Path | None, Path], BackgroundProcess]
+
+
+def _as_process(order: Order, config_file: Path | None, log: Path) -> BackgroundProcess:
+    file = [str(config_file)] if config_file else []
+    command = python_module("harness.cli.experiment.hold", order.as_json(), *file)
+    return start_in_background(command, log, append=False)
+
+
+def hold(
+    order: Order,
+    config_file: Path | None,
+    state_dir: Path,
+    deadline: Deadline,
+    launch: Launch = _as_process,
+) -> Held:
+    """Start a run of kind hold in the background; return when all its guests are paused.
 
     Raises InfrastructureError with its last words if it ends before that.
     """
     log = state_dir / "hold.log"
-    command = python_module("harness", "run", "--kind", "hold", *arguments)
     try:
         private_folder(state_dir)
-        with open(log, "wb", opener=_private) as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        process = launch(order, config_file, log)
     except OSError as error:
         raise InfrastructureError(f"cannot start a run: {error.strerror}") from error
 
@@ -57,7 +67,7 @@ def hold(arguments: Sequence[str], state_dir: Path, deadline: Deadline) -> Held:
     return wait_for(look, what="pausing", deadline=deadline)
 
 
-def _found(process: subprocess.Popen[bytes], state_dir: Path) -> Held:
+def _found(process: BackgroundProcess, state_dir: Path) -> Held:
     """The run of that process, once it has paused everybody it wants to. Raises NotYet."""
     folder = next(iter(all_runs(state_dir)), None)
     if folder is None:
@@ -76,5 +86,21 @@ def _written_by(pid: int, reading: Reading) -> bool:
     return any(line.pid == pid for line in reading.lines)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+def main(order: str, config_file: str | None = None) -> None:
+    """What the process in the background does: an ordinary maintenance, of kind hold."""
+    settle_process()
+    from harness.cli.commands.common import load_config
+    from harness.cli.commands.run import maintain
+    from harness.cli.main import exit_code
+
+    def held() -> int:
+        asked = Order.read(order)
+        settings = {**asked.settings, "update.kind": "hold"}
+        loaded = load_config(Path(config_file) if config_file else None, settings)
+        return maintain(loaded, asked.guests, dry_run=False, as_json=False)
+
+    os._exit(exit_code(held))  # as the command line ends: a thread may still be inside libvirt
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

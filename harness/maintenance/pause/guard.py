@@ -7,7 +7,6 @@ the other side has died, which the kernel delivers whatever killed it.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from harness.core.background import start_in_background
 from harness.core.errors import GuardianLost
 from harness.core.polling import readable
 from harness.core.process_state import python_module
@@ -62,18 +62,9 @@ class Guard(Protocol):
 
 def _as_process(uri: str, folder: Path, theirs: socket.socket) -> Callable[[float], object]:
     """Start the guardian in a process of its own; its messages go to the log in ``folder``."""
-    number = str(theirs.fileno())
-    with open(folder / LOG, "ab") as log:
-        process = subprocess.Popen(
-            python_module("harness.maintenance.pause.guardian", uri, str(folder), number),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[theirs.fileno()],
-            env=os.environ | _SMALL,
-            start_new_session=True,
-        )
-    return process.wait
+    number = theirs.fileno()
+    command = python_module("harness.maintenance.pause.guardian", uri, str(folder), str(number))
+    return start_in_background(command, folder / LOG, keep=[number], environment=_SMALL).wait
 
 
 class Guardian:

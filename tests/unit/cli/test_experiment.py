@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ from harness.cli.experiment import hold as holding
 from harness.cli.experiment.conduct import DONE, Experiment
 from harness.cli.experiment.sweep import load
 from harness.cli.experiment.tidy import write
+from harness.core.background import start_in_background
 from harness.core.errors import (
     ConfigError,
     GuestStranded,
@@ -25,7 +26,8 @@ from harness.core.errors import (
 )
 from harness.core.records import Outcome
 from harness.core.settings import Config
-from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.core.timebase import Deadline
+from harness.events.order import Order
 from harness.testing.runs import HOSTILE, a_folder, a_guest, a_run
 from harness.updates.hold import HoldSettings, HoldUpdate
 
@@ -212,27 +214,37 @@ time.sleep(float(sys.argv[3]))
 """
 
 
-def _pretend(monkeypatch, tmp_path, events: int, seconds: float) -> None:
-    real = subprocess.Popen
+def _pretender(events: int, seconds: float):
+    def launch(order, config_file, log):
+        words = [sys.executable, "-c", PRETENDER, str(log.parent), str(events), str(seconds)]
+        return start_in_background(words, log)
 
-    def start(command, **about):
-        assert command[1:7] == ["-P", "-m", "harness", "run", "--kind", "hold"]
-        return real([command[0], "-c", PRETENDER, tmp_path, str(events), str(seconds)], **about)
-
-    monkeypatch.setattr(subprocess, "Popen", start)
+    return launch
 
 
-def test_the_shell_comes_back_when_everybody_is_paused(monkeypatch, tmp_path):
+def test_the_shell_comes_back_when_everybody_is_paused(tmp_path):
     """And the run goes on in the background."""
-    _pretend(monkeypatch, tmp_path, 2, 60)
-    held = holding.hold(["--", "a"], tmp_path, Deadline.after(30, SYSTEM_CLOCK))
+    pretender = _pretender(2, 60)
+    held = holding.hold(Order(("a",)), None, tmp_path, Deadline.after(30), pretender)
     assert held.guests == ("a",)
     held.process.kill()
     held.process.wait()
 
 
-def test_a_hold_that_pauses_nobody_says_why(monkeypatch, tmp_path):
+def test_a_hold_that_pauses_nobody_says_why(tmp_path):
     """With the last words of the run."""
-    _pretend(monkeypatch, tmp_path, 1, 0)
     with pytest.raises(InfrastructureError, match="it ended"):
-        holding.hold([], tmp_path, Deadline.after(30, SYSTEM_CLOCK))
+        holding.hold(Order(), None, tmp_path, Deadline.after(30), _pretender(1, 0))
+
+
+def test_what_is_to_be_held_is_handed_on_as_data(tmp_path):
+    """A real process, to its exit code: it has the guests, the file and the settings."""
+    file = tmp_path / "mine.toml"
+    file.write_text('uri = "test:///default"\n')
+    order = Order(("no; such",), {"budget_s": 7.0})
+    with pytest.raises(InfrastructureError, match="no; such") as told:
+        holding.hold(order, file, tmp_path, Deadline.after(60))
+    assert "nothing is held" in str(told.value)
+    order = Order((), {"budget_s": 0.5})
+    with pytest.raises(InfrastructureError, match="leaves nothing of budget_s = 0.5"):
+        holding.hold(order, file, tmp_path, Deadline.after(60))

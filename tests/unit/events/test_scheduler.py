@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -38,17 +37,17 @@ def store(tmp_path, clock):
         yield opened
 
 
-@pytest.fixture
-def begun(monkeypatch):
+class Begun(list):
     """The commands that were started; each ends when it is given a code."""
-    found = []
 
-    def popen(command, **more):
-        found.append(SimpleNamespace(command=command, code=None, more=more))
-        return SimpleNamespace(poll=lambda one=found[-1]: one.code)
+    def launch(self, command, log):
+        self.append(SimpleNamespace(command=command, code=None))
+        return SimpleNamespace(poll=lambda one=self[-1]: one.code)
 
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    return found
+
+@pytest.fixture
+def begun():
+    return Begun()
 
 
 def later(store, clock, seconds, notice_s=60.0):
@@ -65,7 +64,7 @@ def test_a_maintenance_begins_in_time_for_its_notice_and_its_end_is_noted(
 ):
     """Not earlier; not twice; by its number: what to do is data, and passes through no words."""
     later(store, clock, 1000)
-    care = Caretaker(tmp_path, tmp_path / "harness.toml", clock)
+    care = Caretaker(tmp_path, tmp_path / "harness.toml", clock, begun.launch)
     care.tick()
     assert begun == []
     clock.advance(1000 - 60 - scheduler.LEAD_S)
@@ -88,7 +87,7 @@ def test_what_was_missed_is_not_begun_behind_peoples_backs(store, clock, tmp_pat
     later(store, clock, 100)
     clock.advance(3600)
     later(store, clock, -300)
-    Caretaker(tmp_path, None, clock).tick()
+    Caretaker(tmp_path, None, clock, begun.launch).tick()
     assert [found[0] for found in state(store)] == ["missed", "running"]
     assert len(begun) == 1
 
@@ -99,7 +98,7 @@ def test_what_is_cancelled_does_not_begin(store, clock, tmp_path, begun):
     assert move(store, number, "waiting", "cancelled")
     assert not move(store, number, "waiting", "cancelled")
     clock.advance(10)
-    Caretaker(tmp_path, None, clock).tick()
+    Caretaker(tmp_path, None, clock, begun.launch).tick()
     assert begun == []
 
 

@@ -19,7 +19,7 @@ def test_it_has_a_session_of_its_own_and_what_it_says_is_kept(tmp_path):
     log, kept = tmp_path / "log", os.open(tmp_path, os.O_RDONLY)
     log.write_text("before\n")
     started = start(
-        ["sh", "-c", "echo $$ up; readlink /proc/$$/fd/3; exec sleep 60"], log, keep_open=kept
+        ["sh", "-c", f"echo $$ up; readlink /proc/$$/fd/{kept}; exec sleep 60"], log, keep_open=kept
     )
     os.close(kept)
     try:

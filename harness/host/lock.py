@@ -20,13 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.core.background import start_in_background
 from harness.core.durations import spoken
 from harness.core.errors import HostBusy, InfrastructureError
+from harness.core.file_names import file_name
 from harness.core.identity import who_am_i
 from harness.core.process_state import python_module, settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
@@ -73,7 +74,7 @@ def lock_file(uri: str) -> Path:
     where = f"{driver}-{_host_of(parts)}"
     folder = os.environ.get(_FOLDER_VARIABLE)
     base = _SYSTEM_FOLDER if _SYSTEM_FOLDER.is_dir() else Path(tempfile.gettempdir())
-    return Path(folder or base) / f"harness-{quote(where, safe='')}.lock"
+    return Path(folder or base) / f"harness-{file_name(where, ascii_only=True)}.lock"
 
 
 def _host_of(parts: SplitResult) -> str:

@@ -1,7 +1,6 @@
 """The folder of one run: ``<state dir>/runs/<UTC>-<short id>/``, private, written atomically.
 
-Guest names are data: as file names they are percent-quoted, so ``../x`` is a file called
-``..%2Fx``.
+Guest names are data, whatever they are: :mod:`harness.core.file_names` makes file names of them.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
+from harness.core.file_names import file_name
 from harness.core.files import private_folder, write_atomically
 from harness.core.records import RunRecord
 from harness.core.settings import Config
@@ -67,7 +66,7 @@ class RunFolder:
 
         Raises InfrastructureError.
         """
-        folder = self.path / "guests" / _file_name(name)
+        folder = self.path / "guests" / file_name(name)
         try:
             private_folder(folder)
         except OSError as error:
@@ -86,10 +85,10 @@ class RunFolder:
         """What the run was configured with. Raises UsageError."""
         return _parsed(self.path / CONFIG, Config)
 
-    def write_guest(self, name: str, file_name: str, content: Any) -> None:
+    def write_guest(self, name: str, file: str, content: Any) -> None:
         """Keep raw material of a guest as JSON (or text, if it is a string)."""
         text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
-        write_atomically(self.guest(name) / file_name, text)
+        write_atomically(self.guest(name) / file, text)
 
     def record(self) -> RunRecord:
         """The run's record. Raises UsageError if there is none or it is not one of ours."""
@@ -119,11 +118,6 @@ def _expect_room(folder: Path) -> None:
             "wanted; nothing was paused",
             hint="free some space, or point HARNESS_STATE_DIR elsewhere",
         )
-
-
-def _file_name(name: str) -> str:
-    quoted = quote(name, safe="")
-    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted
 
 
 def all_runs(state_dir: Path) -> Iterator[RunFolder]:

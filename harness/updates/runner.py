@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from harness.core.errors import UpdateFailed, UpdateOverran
+from harness.core.file_names import file_name
 from harness.core.timebase import Deadline
 from harness.host.child_process import StatusLost, UpdateProcess
 from harness.updates.protocol import UpdateContext
@@ -48,7 +48,7 @@ class Runner:
         """
         if stage == "update":
             self.check_abandoned(f"{command[0]} was started")
-        output = context.run_dir / f"{stage}-{quote(context.update_domain, safe='')}.log"
+        output = context.run_dir / f"{stage}-{file_name(context.update_domain)}.log"
         try:
             returncode = self._returncode(stage, command, context, deadline, output, extra or {})
         except StatusLost as error:

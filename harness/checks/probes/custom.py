@@ -6,10 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from harness.checks.custom import Ended, OwnChecks
 from harness.checks.probes.protocol import Probe, Scene
+from harness.core.file_names import file_name
 from harness.core.files import private_folder
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
@@ -77,12 +77,12 @@ class OwnProbe(Probe):
 
     def _one(self, own: OwnCheckSection, stage: str, deadline: Deadline) -> Ended:
         scene = self._scene
-        file_name = f"own-{quote(own.name, safe='')}-{stage}.log"
-        mark = f"{scene.run_id}/own/{quote(scene.name, safe='')}/{file_name}"
+        log = f"own-{file_name(own.name)}-{stage}.log"
+        mark = f"{scene.run_id}/own/{file_name(scene.name)}/{log}"
         environment = environment_of(scene, own, stage, deadline)
         try:
             private_folder(scene.folder)
-            process = UpdateProcess(own.command, environment, mark, scene.folder / file_name)
+            process = UpdateProcess(own.command, environment, mark, scene.folder / log)
         except (OSError, ValueError) as error:
             return Ended(stage, None, f"cannot start {own.command[0]}: {error}")
         status = process.wait(deadline)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import jinja2
 from markupsafe import Markup
 
 from harness.core.errors import JournalError
+from harness.core.file_names import named_by
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.core.timebase import NS_PER_S
 from harness.results import journal
@@ -61,8 +61,8 @@ def render(folder: RunFolder) -> str:
     return page(
         record,
         reading,
-        outputs=list(_outputs(folder.path)),
-        kernel_logs=dict(_kernel_logs(folder.path)),
+        outputs=list(_outputs(folder.path, [one.name for one in record.update_domains])),
+        kernel_logs=dict(_kernel_logs(folder.path, [guest.name for guest in record.guests])),
     )
 
 
@@ -166,19 +166,19 @@ def _offset_pictures(guests: Sequence[GuestRecord]) -> list[Markup]:
     ]
 
 
-def _outputs(folder: Path) -> Iterable[Output]:
+def _outputs(folder: Path, domains: Sequence[str]) -> Iterable[Output]:
     """What the update's commands printed: ``update-<update domain>.log`` and its like."""
     for stage in ("update", "verify", "rollback"):
         for file in sorted(folder.glob(f"{stage}-*.log")):
-            domain = unquote(file.stem.removeprefix(f"{stage}-"))
+            domain = named_by(file.stem.removeprefix(f"{stage}-"), domains)
             yield _output(f"{stage} of update domain {domain}", file)
 
 
-def _kernel_logs(folder: Path) -> Iterable[tuple[str, Output]]:
+def _kernel_logs(folder: Path, guests: Sequence[str]) -> Iterable[tuple[str, Output]]:
     for file in sorted((folder / "guests").glob("*/kernel.log")):
         output = _output("new kernel messages", file)
         if any(line.strip() for line in output.lines):
-            yield unquote(file.parent.name), output
+            yield named_by(file.parent.name, guests), output
 
 
 def _output(title: str, file: Path) -> Output:

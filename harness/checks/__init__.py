@@ -21,6 +21,7 @@ from harness.checks import (
     disk,
     downtime,
     frozen,
+    identity,
     kernel_log,
     lag,
     mounts,
@@ -52,6 +53,7 @@ class Check:
 #: In the order in which people read them.
 CHECKS: Mapping[str, Check] = {
     pause_window.NAME: Check(pause_window.judge),
+    identity.NAME: Check(identity.judge),
     downtime.NAME: Check(downtime.judge, downtime.NEEDS),
     clock_offset.NAME: Check(clock_offset.judge),
     clock_watch.NAME: Check(clock_watch.judge),

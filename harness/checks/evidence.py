@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.core.records import CheckRecord, ClockReading, Outcome, WatchRecord
+from harness.core.records import CheckRecord, ClockReading, IdentityRecord, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Evidence:
     clock_target_s: float = 0.0
     """The offset that the clock should have in the end, and how sure that is."""
     clock_target_uncertainty_s: float = 0.0
+    identity: IdentityRecord | None = None
+    """What binds the login to the guest; None: nobody logged in."""
     watch: WatchRecord | None = None
     watch_asked: bool = False
     testimony: Testimony = field(default_factory=dict)

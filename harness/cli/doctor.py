@@ -21,7 +21,8 @@ from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.admission import HINT_UNBOUND, UNBOUND, Claims, admit
+from harness.maintenance.session import Login
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
@@ -148,29 +149,35 @@ def _logins(
     connector: Connector,
     deadline: Deadline,
 ) -> Iterator[Finding]:
+    claims = Claims()
+
     def look(info: GuestInfo) -> Finding:
         section = config.for_guest(info.name, info.uuid)
         login = Login(info, section, config.ssh, hypervisor, connector)
-        session = GuestSession.open(login, config.clock, deadline)
+        session = admit(login, config.clock, claims, deadline)
         try:
             facts = session.facts
             detail = (
                 f"{info.accelerator}, {session.address}, kernel {facts.kernel}, clock by "
                 f"{session.sampler.interpreter} ± {session.tolerance_s * 1000:g} ms, "
-                f"time daemon {facts.time_daemon or 'none'}"
+                f"time daemon {facts.daemon_told}"
             )
             policy = session.policy()
             reading = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
             if unsure := policy.cannot_judge(reading):
                 detail += f"; its clock is {unsure}, so it would be judged ERROR after a pause"
                 return Finding(f"guest {info.name}", Level.WARNING, detail, _MEND_FAR)
-            return Finding(f"guest {info.name}", Level.OK, detail)
+            if session.identity.bound_by is not None:
+                return Finding(f"guest {info.name}", Level.OK, detail)
+            unsure = f"{detail}; {UNBOUND}: {session.identity.detail}"
+            return Finding(f"guest {info.name}", Level.WARNING, unsure, HINT_UNBOUND)
         finally:
             session.close()
 
     calls = {info.name: partial(look, info) for info in guests}
     for name, answer in fan_out(calls, deadline, what="logging in").items():
-        if isinstance(answer.error, HarnessError):
-            yield _problem(f"guest {name}", answer.error)
+        error = claims.refused.get(name) or answer.error
+        if isinstance(error, HarnessError):
+            yield _problem(f"guest {name}", error)
         else:
             yield answer.get()

@@ -17,6 +17,7 @@ from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Suspension
 from harness.guest.facts import INTERPRETERS, GuestFacts
+from harness.guest.machine import known_uuid
 from harness.guest.protocol import GuestShell, LineStream
 
 #: How much of a strange answer is shown.
@@ -178,6 +179,15 @@ class Sampler:
         """Set the clock to a whole second, at once. Raises ProbeError."""
         self._do("d", str(second), "date refused to set the clock", deadline)
 
+    def expect_right(self, deadline: Deadline) -> None:
+        """Raise ProbeError, with a hint, if the agent may not set the clock; changes nothing."""
+        self._do("a", "", "its clock may not be set by this user", deadline)
+
+    def machine_uuid(self, deadline: Deadline) -> str | None:
+        """Return the UUID of the machine as its firmware tells it; None: not to be read."""
+        answer = self._ask("u", deadline).text
+        return None if answer in ("none", "what") else known_uuid(answer)
+
     def rtc_s(self, deadline: Deadline) -> float | None:
         """RTC − host CLOCK_REALTIME in seconds, known to ± half a second; None: no RTC to read."""
         if Ability.RTC not in self.abilities:
@@ -223,7 +233,7 @@ class Sampler:
 
     def _do(self, what: str, value: str, refused: str, deadline: Deadline) -> None:
         answer = self._ask(what, deadline, value).text
-        if answer == "ok":
+        if answer in ("ok", "unknown"):
             return
         said, hint = answer.removeprefix("failed ")[:_SHOWN].strip(), None
         if answer.isdecimal() and answer.isascii():

@@ -5,7 +5,8 @@
     HarnessError(message, *, guest=None, hint=None)      never raised itself
     ├─ UsageError                                        exit 2
     │   ├─ ConfigError(file, key)
-    │   └─ PlanError
+    │   ├─ PlanError
+    │   └─ WrongGuest
     ├─ MissingCapability(name)                           exit 3
     ├─ InfrastructureError                               exit 3
     │   ├─ HypervisorError(operation, code)
@@ -92,6 +93,10 @@ class ConfigError(UsageError):
 
 class PlanError(UsageError):
     """The maintenance cannot be done safely as asked."""
+
+
+class WrongGuest(UsageError):
+    """What answers the login is another machine than the guest that would be paused."""
 
 
 class MissingCapability(HarnessError):

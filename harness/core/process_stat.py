@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,3 +65,23 @@ def is_same_process(pid: int, ticks: int, proc: Path = PROC) -> bool:
         return start_ticks(pid, proc) == ticks
     except OSError:
         return False
+
+
+def has_ended(pid: int, ticks: int, proc: Path = PROC) -> bool:
+    """Return True if the process that was started at ``ticks`` is surely no more.
+
+    A file that is not there says nothing where ``/proc`` hides what other users run; the kernel
+    tells of a signal whether there is a process to send it to.
+    """
+    try:
+        stat = read_stat(pid, proc)
+        return stat.start_ticks != ticks or stat.state in "ZX"
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False

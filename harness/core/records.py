@@ -147,6 +147,20 @@ class CheckRecord(Record):
     detail: str = ""
 
 
+class IdentityRecord(Record):
+    """What binds the login to the libvirt guest that was paused."""
+
+    bound_by: str | None = None
+    """``machine-uuid``, ``mac`` or ``guest-agent``, the evidence that decided; None: none did."""
+    detail: str = ""
+    """The evidence, or why there is none."""
+    machine_uuid: str | None = None
+    """As the guest's firmware tells it; None: not readable by this login."""
+    boot_id: str | None = None
+    host_key: str | None = None
+    """``SHA256:…`` of the host key that was shown."""
+
+
 class GuestRecord(Record):
     """One guest's part in the run."""
 
@@ -165,6 +179,8 @@ class GuestRecord(Record):
     checks: tuple[CheckRecord, ...] = ()
     facts: dict[str, str] = Field(default_factory=dict)
     """What kind of guest this is: kernel, interpreter, RTC track, address, …"""
+    identity: IdentityRecord | None = None
+    """None: the record is of a version that did not ask, or nobody logged in."""
     still_paused: bool = False
     problems: tuple[str, ...] = ()
 

@@ -41,6 +41,7 @@ DEFAULT_METHODS: tuple[MethodName, ...] = get_args(MethodName)
 #: In the order in which people read them. Names, not the checks: configuration imports no check.
 CheckName = Literal[
     "pause-window",
+    "identity",
     "downtime",
     "clock",
     "watch",

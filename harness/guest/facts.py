@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
+from harness.guest import machine
+from harness.guest.machine import Machine
 from harness.guest.protocol import GuestShell, posix
 
 #: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
@@ -20,7 +22,7 @@ _TIME_DAEMONS = {
 }
 
 _SCRIPT = """
-say() { IFS= read -r value <"$2" 2>/dev/null && printf '%s=%s\\n' "$1" "$value"; }
+say() { value=; IFS= read -r value <"$2"; [ -n "$value" ] && printf '%s=%s\\n' "$1" "$value"; }
 say boot_id /proc/sys/kernel/random/boot_id
 say kernel /proc/sys/kernel/osrelease
 say clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
@@ -28,8 +30,10 @@ printf 'uid=%s\\n' "$(id -u)"
 for name in python3 perl; do
     command -v "$name" >/dev/null 2>&1 && printf 'has=%s\\n' "$name"
 done
+[ -r /proc/1/stat ] || echo sees=own
 cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/'
 """
+_SCRIPT += machine.SCRIPT
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,23 @@ class GuestFacts:
     interpreters: tuple[str, ...]
     """Those of ``INTERPRETERS`` that are there, best first."""
     time_daemon: str | None
+    sees_processes: bool = True
+    """False: processes of other users are hidden from this one (``hidepid``)."""
+    machine: Machine = Machine()
+
+    @property
+    def daemon_told(self) -> str:
+        """Return the time daemon's name, ``none``, or ``unknown`` where processes are hidden."""
+        return self.time_daemon or ("none" if self.sees_processes else "unknown")
 
 
 def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
     """Ask the guest. Raises ProbeError if it is no Linux that we can read, ShellError."""
     # Not splitlines(): a process may be called "x\ruid=0".
     lines = shell.run(posix(_SCRIPT), deadline, check=False).stdout.split("\n")
-    pairs = [line.partition("=")[::2] for line in lines if "=" in line]
+    pairs = [
+        (key, value) for key, is_pair, value in (one.partition("=") for one in lines) if is_pair
+    ]
     single = dict(pairs)
     has = {value for key, value in pairs if key == "has"} | {"sh"}
     runs = {value for key, value in pairs if key == "runs"}
@@ -62,6 +76,8 @@ def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
             uid=int(single["uid"]),
             interpreters=tuple(name for name in INTERPRETERS if name in has),
             time_daemon=daemons[0] if daemons else None,
+            sees_processes=single.get("sees") != "own",
+            machine=machine.parse(pairs),
         )
     except (KeyError, ValueError) as error:
         raise ProbeError(

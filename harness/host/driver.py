@@ -27,14 +27,15 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.fanout import fan_out
+from harness.core.process_stat import has_ended
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
-from harness.host import facts
+from harness.host import facts, guest_agent
 from harness.host.accelerator import probe
 from harness.host.connections import Connections, Link
 from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
 from harness.host.pauses_in_flight import UnderWay
-from harness.host.protocol import Call, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.protocol import AgentFacts, Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
 from harness.host.qemu_process import find_process, state_folder, was_restored
 from harness.host.states import reading
@@ -52,6 +53,8 @@ _HINT_SILENT = (
 )
 #: One source of addresses; an agent that does not answer must not cost more.
 _ADDRESS_SOURCE_S = 3.0
+#: All questions to a guest agent together.
+_AGENT_S = 5.0
 #: A hung libvirtd must not keep us from ending.
 _CLOSE_S = 2.0
 _ADDRESS_SOURCES = (
@@ -197,6 +200,10 @@ class LibvirtHypervisor:
             self._processes[uuid] = known
         return known
 
+    def has_ended(self, process: ProcessIdentity) -> bool:
+        """By /proc, and by a signal that is not sent where /proc hides other users' processes."""
+        return has_ended(process.pid, process.start_ticks)
+
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         """Of all vCPU threads; None if they have no names to know them by, or are gone."""
         try:
@@ -258,6 +265,17 @@ class LibvirtHypervisor:
                 link.guest(uuid).setTime(time)
 
         self._call("setting the time by the guest agent", uuid, deadline, work)
+
+    def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
+        """``guest-info`` and the boot id, through the guest agent."""
+        until = deadline.sooner(_AGENT_S)
+
+        def work(link: Link) -> AgentFacts:
+            with translated("asking the guest agent", self._name(uuid)):
+                domain = link.guest(uuid)
+            return guest_agent.agent_facts(domain, self._name(uuid), until)
+
+        return self._call("asking the guest agent", uuid, until, work)
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest since the connection was opened."""

@@ -52,6 +52,16 @@ class ProcessIdentity:
     start_ticks: int
 
 
+@dataclass(frozen=True)
+class AgentFacts:
+    """What a guest's agent tells of the guest and of itself, through the hypervisor."""
+
+    boot_id: str | None
+    """The kernel's boot id; None: this agent may not read files."""
+    sets_time: bool
+    """Whether ``guest-set-time`` is allowed."""
+
+
 #: The detail of a STOPPED event whose guest was saved to disk (VIR_DOMAIN_EVENT_STOPPED_SAVED).
 STOPPED_SAVED = "4"
 
@@ -132,6 +142,9 @@ class Hypervisor(Protocol):
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process, or None where it cannot be seen (remote, no right)."""
 
+    def has_ended(self, process: ProcessIdentity) -> bool:
+        """Whether that QEMU process is surely no more; False also where it cannot be told."""
+
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         """Return the CPU time of all vCPU threads, or None where it cannot be seen. Quick."""
 
@@ -155,6 +168,9 @@ class Hypervisor(Protocol):
 
     def set_guest_time(self, uuid: str, realtime_ns: int, deadline: Deadline) -> None:
         """Let the guest agent set the guest's clock. Raises HypervisorError."""
+
+    def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
+        """What the guest agent tells. Raises HypervisorError where none answers."""
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest seen since the connection was opened, oldest first."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.clock.arithmetic import judge_offset
-from harness.core.errors import HarnessError, JournalError
+from harness.core.errors import HarnessError, JournalError, PlanError
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Config
@@ -20,6 +20,7 @@ from harness.core.timebase import Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.protocol import Hypervisor
+from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
@@ -118,15 +119,14 @@ def recover(
             found.guests, history.held, hypervisor, journal, config.resume_patience_s, clock
         )
         wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
-        recovery = replace(
-            found,
-            guests=tuple(
-                _correct(guest, config, hypervisor, connector, deadline)
-                if guest.action in _RUNNING and guest.member.uuid in wanted
-                else guest
-                for guest in guests
-            ),
-        )
+        claims = Claims()
+        corrected = [
+            _correct(guest, config, hypervisor, connector, claims, deadline)
+            if guest.action in _RUNNING and guest.member.uuid in wanted
+            else guest
+            for guest in guests
+        ]
+        recovery = replace(found, guests=tuple(_known_apart(one, claims) for one in corrected))
         folder.write_record(completed(folder.record(), recovery, fold(journal.read()), clock))
         if not recovery.stranded and recovery.error is None:
             actions = {guest.member.name: guest.action.value for guest in recovery.guests}
@@ -182,6 +182,7 @@ def _correct(
     config: Config,
     hypervisor: Hypervisor,
     connector: Connector,
+    claims: Claims,
     deadline: Deadline,
 ) -> GuestRecovery:
     """Correct the clock of a guest that runs, and return what became of it."""
@@ -193,12 +194,13 @@ def _correct(
         login = Login(info, section, config.ssh, hypervisor, connector)
         session = GuestSession.open(login, config.clock, deadline)
     except HarnessError as error:
-        return replace(
-            guest, accelerator=accelerator, problem=str(error), clock_verdict=Outcome.ERROR
-        )
+        return _not_corrected(replace(guest, accelerator=accelerator), error)
     try:
+        claims.claim(session.found)
         measured = correct_clock(session, deadline.clock.monotonic_ns(), deadline)
         clock = observe_clock(measured, session, deadline)
+    except PlanError as error:
+        return _not_corrected(replace(guest, accelerator=accelerator), error)
     finally:
         session.close()
     return replace(
@@ -208,6 +210,16 @@ def _correct(
         problem=clock.problem or clock.doubt,
         clock_verdict=_judge(clock, session.tolerance_s),
     )
+
+
+def _not_corrected(guest: GuestRecovery, error: HarnessError) -> GuestRecovery:
+    return replace(guest, problem=str(error), clock_verdict=Outcome.ERROR)
+
+
+def _known_apart(guest: GuestRecovery, claims: Claims) -> GuestRecovery:
+    """The first of two that are not known apart was let through: its clock may be the other's."""
+    refused = claims.refused.get(guest.member.name)
+    return guest if refused is None else _not_corrected(guest, refused)
 
 
 def _judge(clock: ClockOutcome, tolerance_s: float) -> Outcome:

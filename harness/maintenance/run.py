@@ -22,6 +22,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.guest.protocol import Connector
 from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
+from harness.maintenance.admission import open_all, unbound_warnings
 from harness.maintenance.domain import Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, Guardian
@@ -30,7 +31,7 @@ from harness.maintenance.pause.terms import Limits
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.run_record import RunHead, RunResult, record_run
-from harness.maintenance.session import GuestSession, Login, open_all
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal, entries, fold
 from harness.results.report import junit
@@ -154,6 +155,7 @@ def _carry_out(
     try:
         with ExitStack() as stack:
             sessions = log_in(tools, stack)
+            result = replace(result, warnings=unbound_warnings(sessions.values()))
             stack.callback(tools.notice.close)
             tools.notice.begin(head.plan, tools.folder.path, tools.journal)
             for number, domain in enumerate(head.plan.domains):

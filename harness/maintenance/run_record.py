@@ -46,6 +46,8 @@ class RunResult:
     """What ended it early."""
     stranded: tuple[str, ...] = ()
     """Guests that are paused though their update domain has no result."""
+    warnings: tuple[str, ...] = ()
+    """What was found at login that a person should know."""
     interrupted_by: str | None = None
     """The signal that asked it to end."""
 
@@ -105,6 +107,7 @@ def record_run(
         tolerance_s=head.tolerance_s,
         warnings=(
             *head.plan.warnings,
+            *result.warnings,
             *(line for one in result.domains for line in one.warnings),
             *_doubts_about_the_host(),
         ),

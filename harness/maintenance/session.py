@@ -5,24 +5,33 @@ That is its shell, what is known about it, and the sampler of its clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeVar
 
 from harness.checks.evidence import Observed
 from harness.checks.probes.group import GuestProbes
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import AgentTime, Reach
-from harness.core.errors import DeadlineExpired, HarnessError, HostKeyRejected, ShellUnreachable
-from harness.core.fanout import errors, fan_out
-from harness.core.records import ClockReading
+from harness.core.errors import (
+    DeadlineExpired,
+    HarnessError,
+    HostKeyRejected,
+    PlanError,
+    ProbeError,
+    ShellUnreachable,
+    WrongGuest,
+)
+from harness.core.records import ClockReading, IdentityRecord
 from harness.core.settings import ClockSection, GuestSection, SshSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import Connector, GuestShell
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.maintenance.identity import Found, identify
+
+T = TypeVar("T")
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
 DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}
@@ -60,28 +69,43 @@ class Login:
     hypervisor: Hypervisor
     connector: Connector
 
-    def log_in(self, deadline: Deadline) -> tuple[str, GuestShell]:
-        """Return the address that answered and an open shell.
+    @property
+    def sudo(self) -> bool:
+        """Whether the user may become root by ``sudo -n``, as configured."""
+        own = self.section.ssh
+        return own.sudo if "sudo" in own.model_fields_set else self.ssh.sudo
 
-        The guest's addresses are tried in order: configuration, guest agent, DHCP lease, ARP.
-        Raises ShellUnreachable, HostKeyRejected or DeadlineExpired.
+    def enter(self, deadline: Deadline, look: Callable[[str, GuestShell], T]) -> T:
+        """Return what ``look`` makes of the address where the guest answers, and an open shell.
+
+        The guest's addresses are tried in order: configuration, guest agent, DHCP lease, ARP;
+        where ``look`` raises WrongGuest, the next one is. The shell is closed if ``look`` raises.
+        Raises ShellUnreachable, HostKeyRejected, WrongGuest or DeadlineExpired.
         """
         refusals: list[HarnessError] = []
         for address in self._addresses(deadline):
             try:
-                opened = self.connector.open(
+                shell = self.connector.open(
                     self.info.name, address, self.ssh, self.section.ssh, deadline
                 )
-                return address, opened
             except (ShellUnreachable, HostKeyRejected) as error:
                 refusals.append(error)
+                continue
             except DeadlineExpired as error:
                 # No answer there; the next address may have time left, unless all is over.
                 refusals.append(error)
                 if deadline.expired:
                     break
-        # A refused host key says more than an address that leads nowhere.
-        raise next((e for e in refusals if isinstance(e, HostKeyRejected)), refusals[0])
+                continue
+            try:
+                return look(address, shell)
+            except WrongGuest as error:
+                shell.close()
+                refusals.append(error)
+            except BaseException:
+                shell.close()
+                raise
+        raise _most_telling(refusals)
 
     def _addresses(self, deadline: Deadline) -> Sequence[str]:
         configured = self.section.address or self.connector.configured_address(self.info.name)
@@ -97,6 +121,15 @@ class Login:
         return found
 
 
+def _most_telling(refusals: Sequence[HarnessError]) -> HarnessError:
+    """A stranger who answers says more than a refused host key, that more than silence."""
+    for kind in (WrongGuest, HostKeyRejected):
+        for error in refusals:
+            if isinstance(error, kind):
+                return error
+    return refusals[0]
+
+
 @dataclass
 class GuestSession:
     """An open connection to one guest; close it when the run is over."""
@@ -110,6 +143,8 @@ class GuestSession:
     reach: Reach
     settings: ClockSection
     """What may be done about its clock."""
+    identity: IdentityRecord
+    """What binds the login to the guest."""
     probes: GuestProbes | None = None
     """Its probes, from the baseline on."""
 
@@ -127,29 +162,66 @@ class GuestSession:
     def open(cls, login: Login, settings: ClockSection, deadline: Deadline) -> GuestSession:
         """Log in, look around, start the clock sampler. Its clock is the deadline's.
 
-        Raises ShellUnreachable, HostKeyRejected, ProbeError or DeadlineExpired.
+        Raises ShellUnreachable, HostKeyRejected, WrongGuest, ProbeError or DeadlineExpired.
         """
-        address, shell = login.log_in(deadline)
+        return login.enter(
+            deadline, lambda address, shell: cls._in(login, address, shell, settings, deadline)
+        )
+
+    @classmethod
+    def _in(
+        cls,
+        login: Login,
+        address: str,
+        shell: GuestShell,
+        settings: ClockSection,
+        deadline: Deadline,
+    ) -> GuestSession:
+        facts = gather(shell, deadline)
+        sudo = login.sudo and facts.uid != 0
+        sampler = Sampler.open(
+            shell,
+            facts,
+            deadline,
+            interpreters=settings.interpreters,
+            sudo=sudo,
+        )
         try:
-            facts = gather(shell, deadline)
-            own = login.section.ssh
-            sudo = own.sudo if "sudo" in own.model_fields_set else login.ssh.sudo
-            sudo = sudo and facts.uid != 0
-            sampler = Sampler.open(
-                shell,
-                facts,
-                deadline,
-                interpreters=settings.interpreters,
-                sudo=sudo,
-            )
-        except HarnessError:
-            shell.close()
+            told = facts.machine.uuid or (sampler.machine_uuid(deadline) if sudo else None)
+            found = Found(login.info, shell.way, facts, told)
+            identity = identify(found, login.hypervisor, deadline)
+        except BaseException:
+            sampler.close()
             raise
         asked_s = login.section.tolerance_s or settings.tolerance_s
         agent = GuestAgentClock(login.hypervisor, login.info.uuid, deadline.clock)
         reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
         tolerance_s = asked_s or default_tolerance(sampler)
-        return cls(login, address, shell, facts, sampler, tolerance_s, reach, settings)
+        return cls(login, address, shell, facts, sampler, tolerance_s, reach, settings, identity)
+
+    @property
+    def found(self) -> Found:
+        """What the login found, to be compared with what others did."""
+        return Found(self.info, self.shell.way, self.facts, self.identity.machine_uuid)
+
+    def expect_right(self, deadline: Deadline) -> None:
+        """Raise PlanError, with a hint, if no configured method may set the guest's clock.
+
+        Changes nothing: the kernel, and the guest agent where it may be used, are asked.
+        """
+        try:
+            self.sampler.expect_right(deadline)
+        except ProbeError as error:
+            if "guest-agent" in self.settings.methods and self._agent_sets_time(deadline):
+                return
+            hint = f"{error.hint}; or leave clocks alone: --no-correct" if error.hint else None
+            raise PlanError(error.message, guest=self.name, hint=hint) from error
+
+    def _agent_sets_time(self, deadline: Deadline) -> bool:
+        try:
+            return self.login.hypervisor.agent_facts(self.info.uuid, deadline).sets_time
+        except HarnessError:
+            return False
 
     def policy(self, before: ClockReading | None = None) -> CorrectionPolicy:
         """What may be done about this guest's clock, which was at ``before`` before the pause."""
@@ -181,20 +253,22 @@ class GuestSession:
         The guest may have been reset. None if it does not answer; never raises a HarnessError.
         """
         try:
-            shell = wait_for(
-                lambda: self.login.log_in(deadline)[1],
+            return wait_for(
+                lambda: self.login.enter(deadline, lambda _, shell: self._boot_id(shell, deadline)),
                 what="logging in again",
                 deadline=deadline,
                 retry_on=(ShellUnreachable,),
             )
         except HarnessError:
             return None
-        try:
-            return gather(shell, deadline).boot_id
-        except HarnessError:
-            return None
-        finally:
-            shell.close()
+
+    def _boot_id(self, shell: GuestShell, deadline: Deadline) -> str:
+        """Raises WrongGuest if another machine has the address by now."""
+        facts = gather(shell, deadline)
+        found = Found(self.info, shell.way, facts, facts.machine.uuid)
+        identify(found, self.login.hypervisor, deadline)
+        shell.close()
+        return facts.boot_id
 
     def close(self) -> None:
         """End the probes, the sampler and the connection; never raises."""
@@ -207,20 +281,3 @@ class GuestSession:
 def default_tolerance(sampler: Sampler) -> float:
     """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
     return DEFAULT_TOLERANCE_S[sampler.interpreter] if sampler.precise else COARSE_TOLERANCE_S
-
-
-def open_all(
-    logins: Sequence[Login], settings: ClockSection, deadline: Deadline, stack: ExitStack
-) -> Mapping[str, GuestSession]:
-    """Log in to all guests at once; return their sessions by name, which ``stack`` will close.
-
-    Raises the first error, once it is known of all; ``stack`` closes those that were opened.
-    """
-    calls = {one.info.name: partial(GuestSession.open, one, settings, deadline) for one in logins}
-    answers = fan_out(calls, deadline, what="logging in")
-    for answer in answers.values():
-        if answer.value is not None:
-            stack.callback(answer.value.close)
-    for error in errors(answers).values():
-        raise error
-    return {name: answer.get() for name, answer in answers.items()}

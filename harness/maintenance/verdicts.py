@@ -38,6 +38,7 @@ def evidence_of(
         budget_s=budget_s,
         tolerance_s=session.tolerance_s,
         lag_tolerance_s=session.settings.lag_tolerance_s,
+        identity=session.identity,
         before=before.seen,
         after=after.seen,
         paused_at_least_s=pause.inner_s,
@@ -99,6 +100,7 @@ def record_guest(
         clock=_clock_record(before, evidence, after.clock, session.settings.methods),
         checks=verdicts,
         facts=_facts(session),
+        identity=session.identity,
         still_paused=still_paused,
         problems=problems,
     )
@@ -140,7 +142,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
         "address": session.address,
         "kernel": facts.kernel,
         "interpreter": session.sampler.interpreter,
-        "time_daemon": facts.time_daemon or "none",
+        "time_daemon": facts.daemon_told,
         "rtc_track": session.info.rtc_track,
     }
 
@@ -214,6 +216,7 @@ def record_untouched(
             accelerator=guest.info.accelerator,
             clocksource=sessions[guest.name].facts.clocksource,
             facts=_facts(sessions[guest.name]),
+            identity=sessions[guest.name].identity,
         )
         for guest in domain.guests
     )

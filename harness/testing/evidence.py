@@ -14,7 +14,7 @@ from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
-from harness.core.records import ClockReading, Outcome, WatchRecord
+from harness.core.records import ClockReading, IdentityRecord, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import Resident
 
@@ -71,6 +71,7 @@ GOOD = Evidence(
     kernel_log_readable=True,
     new_kernel_lines=("[ 99.0] harmless",),
     stall_lines=(),
+    identity=IdentityRecord(bound_by="machine-uuid", detail="machine UUID 4c4c4544-0001"),
     watch=WatchRecord(outcome=Outcome.PASS, duration_s=60.0, readings=60, worst_offset_s=0.0002),
     watch_asked=True,
     testimony=TESTIMONY,
@@ -79,6 +80,7 @@ GOOD = Evidence(
 #: What is left of it when nothing could be measured.
 NOTHING = replace(
     GOOD,
+    identity=None,
     before=Observed(),
     after=Observed(),
     paused_at_least_s=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,11 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS
 
 _ABILITIES = "step slew ptp rtc probe"
+
+
+def _mac(name: str) -> str:
+    digits = zlib.crc32(name.encode()).to_bytes(4, "big")
+    return "52:54:" + ":".join(f"{digit:02x}" for digit in digits)
 
 
 class FakeGuest:
@@ -29,6 +35,11 @@ class FakeGuest:
         self.uuid = f"uuid-{name}"
         self.address = f"{name}.example"
         self.host_key = f"SHA256:{name}"
+        self.macs: tuple[str, ...] = (_mac(name),)
+        """Of its domain; ``device_macs`` are those that it tells itself."""
+        self.device_macs = self.macs
+        self.machine_uuid: str | None = self.uuid
+        """What its firmware tells root; None: nothing."""
         self.clock = clock
         self.uid = 0
         self.boot_id = f"boot-{name}-1"
@@ -37,6 +48,8 @@ class FakeGuest:
         self.time_daemon: str | None = None
         """As /proc/PID/comm has it, e.g. ``chronyd``."""
         self.guest_agent = True
+        self.agent_reads_files = True
+        self.agent_sets_time = True
         self.kernel_log: list[str] = ["Linux version 6.1.0"]
         self.says_on_resume: tuple[str, ...] = ()
         """What its kernel logs when it is resumed."""
@@ -49,6 +62,8 @@ class FakeGuest:
         """What the clock agent answers to a step instead of ``ok``."""
         self.chronyc_refuses = False
         """chronyc may not tell chronyd of a step."""
+        self.sees_processes = True
+        """False: its /proc hides what other users run."""
         self.kernel_log_denied = False
         """This user may not read the kernel log."""
         self.no_linux = False

@@ -84,7 +84,7 @@ class InMemoryShell:
             for interpreter in guest.interpreters:
                 for sudo in (False, True):
                     if command == agent(interpreter, sudo=sudo).command:
-                        return InMemoryStream(guest, ClockAgent(guest).answer)
+                        return InMemoryStream(guest, ClockAgent(guest, sudo=sudo).answer)
             if command == posix("exec cat"):
                 return InMemoryStream(guest, lambda line: line)
             if command == sh_canary() or "python3" in command:
@@ -135,8 +135,9 @@ class InMemoryStream:
 class ClockAgent:
     """The clock agent's protocol (:mod:`harness.clock.agents`)."""
 
-    def __init__(self, guest: FakeGuest) -> None:
+    def __init__(self, guest: FakeGuest, *, sudo: bool = False) -> None:
         self._guest = guest
+        self._is_root = sudo or guest.uid == 0
 
     def answer(self, line: str) -> str:
         """One answer, numbered as its question."""
@@ -152,6 +153,12 @@ class ClockAgent:
             said = str(guest.realtime_ns() // NS_PER_S)
         elif what == "w":
             said = "3 0 0 0 0 0 50000000"
+        elif what == "u":
+            said = (guest.machine_uuid if self._is_root else None) or "none"
+        elif not self._is_root:
+            said = "1"
+        elif what == "a":
+            said = "ok"
         elif guest.step_refusal is not None:
             said = guest.step_refusal
         else:
@@ -213,7 +220,13 @@ class ProbeProgram:
 def _facts(guest: FakeGuest) -> str:
     lines = [f"boot_id={guest.boot_id}", "kernel=6.1.0", "clocksource=tsc", f"uid={guest.uid}"]
     lines += [f"has={name}" for name in guest.interpreters]
-    lines += [f"runs={name}" for name in ("init", guest.time_daemon) if name]
+    if guest.sees_processes:
+        lines += [f"runs={name}" for name in ("init", guest.time_daemon) if name]
+    else:
+        lines.append("sees=own")
+    lines += [f"mac={mac}" for mac in guest.device_macs]
+    if guest.uid == 0 and guest.machine_uuid is not None:
+        lines.append(f"machine={guest.machine_uuid}")
     return "\n".join(lines) + "\n"
 
 

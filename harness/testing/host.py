@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.core.errors import ConnectionLost, HypervisorError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState
-from harness.host.protocol import EventKind, GuestInfo, ProcessIdentity
+from harness.host.protocol import AgentFacts, EventKind, GuestInfo, ProcessIdentity
 from harness.testing.guest import FakeGuest
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -48,7 +48,10 @@ class FakeHost(FakeHypervisor):
     def _info(self, name: str) -> GuestInfo:
         update_domain, availability_set = self.labels.get(name, (None, None))
         return replace(
-            super()._info(name), update_domain=update_domain, availability_set=availability_set
+            super()._info(name),
+            update_domain=update_domain,
+            availability_set=availability_set,
+            macs=self.world[name].macs,
         )
 
     def find(self, name_or_uuid: str, deadline: Deadline) -> GuestInfo:
@@ -58,7 +61,7 @@ class FakeHost(FakeHypervisor):
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """What ``processes`` says."""
-        return self.processes.get(uuid.removeprefix("uuid-"))
+        return None if self.hides_processes else self.processes.get(uuid.removeprefix("uuid-"))
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """The guest's one address."""
@@ -72,6 +75,12 @@ class FakeHost(FakeHypervisor):
         """By its guest agent, where it has one."""
         guest = self._agent_of(uuid, deadline)
         guest.step(realtime_ns - guest.realtime_ns())
+
+    def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
+        """Its boot id and what it may do, where it has one."""
+        guest = self._agent_of(uuid, deadline)
+        reads = guest.boot_id if guest.agent_reads_files else None
+        return AgentFacts(reads, guest.agent_sets_time)
 
     def _agent_of(self, uuid: str, deadline: Deadline) -> FakeGuest:
         guest = self.world[uuid.removeprefix("uuid-")]

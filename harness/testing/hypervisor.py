@@ -10,7 +10,14 @@ from harness.core.errors import GuestNotFound, HypervisorError, WrongState
 from harness.core.records import HostRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import ENDED, GuestState, StateReading
-from harness.host.protocol import Call, EventKind, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.protocol import (
+    AgentFacts,
+    Call,
+    EventKind,
+    GuestInfo,
+    LifecycleEvent,
+    ProcessIdentity,
+)
 
 
 class FakeHypervisor:
@@ -37,6 +44,8 @@ class FakeHypervisor:
         """Processes that took over a guest that was saved to disk."""
         self.reasons: dict[str, str] = {}
         """Why a guest is in its state, as libvirt says it; ``user`` where it is not here."""
+        self.hides_processes = False
+        """QEMU's processes cannot be looked at any more."""
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
 
     def _enter(self, operation: str, uuid: str) -> str:
@@ -109,7 +118,12 @@ class FakeHypervisor:
         return Call(began_ns, self.clock.monotonic_ns())
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
+        if self.hides_processes:
+            return None
         return self.processes.get(uuid.removeprefix("uuid-"), ProcessIdentity(1, 1))
+
+    def has_ended(self, process: ProcessIdentity) -> bool:
+        return not self.hides_processes and process not in self.processes.values()
 
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         return None if self.vcpu_ns is None else self.vcpu_ns[process.pid]
@@ -133,6 +147,9 @@ class FakeHypervisor:
 
     def set_guest_time(self, uuid: str, realtime_ns: int, deadline: Deadline) -> None:
         raise HypervisorError("no guest agent", operation="setting", guest=uuid)
+
+    def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
+        raise HypervisorError("no guest agent", operation="asking", guest=uuid)
 
     def events(self, uuid: str) -> list[LifecycleEvent]:
         return list(self._events[uuid.removeprefix("uuid-")])

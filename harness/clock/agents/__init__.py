@@ -15,6 +15,9 @@ question        answer after the number
 ``d N S``       ``ok`` or ``failed …``: set it to that whole second, at once (``sh`` only)
 ``t N PPM NS``  ``ok`` or errno: run that much faster for so long, then as before
 ``p N NS``      ``ok`` or errno: step to KVM's PTP clock plus that much
+``a N``         ``ok``, errno or ``failed …``: may the clock be set? Told by a change that changes
+                nothing; by ``sh`` without ``adjtimex``, by what it sees of its capabilities
+``u N``         the machine's UUID as its firmware tells it, or ``none``
 ``c N``         the RTC in whole seconds since 1970 UTC, or ``none``
 ``w N 1|2|0``   start, show, or end the probe: looks, times CLOCK_REALTIME went back, worst of
                 it, its jumps, the last one, times CLOCK_MONOTONIC went back, longest gap; ns

@@ -51,6 +51,12 @@ def slew(ppm, ns):  # ADJ_TICK: a microsecond a tick is 100 ppm
         adjust(Timex(modes=0x4000, tick=old.tick))
 
 
+def allowed():  # ADJ_NANO or ADJ_MICRO, as it is: changes nothing, and needs the right to
+    old = Timex()
+    adjust(old)
+    adjust(Timex(modes=0x2000 if old.status & 0x2000 else 0x1000))
+
+
 def ptp(target):  # the host's clock, handed in by KVM: no way, no asymmetry
     for number in range(8):
         try:
@@ -78,6 +84,20 @@ def rtc():
         except OSError:
             pass
     return "none"
+
+
+def machine():
+    for path in ("/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid"):
+        try:
+            with open(path) as file:
+                return file.read().strip("\0\n ") or "none"
+        except OSError:
+            pass
+    try:
+        with open("/sys/firmware/qemu_fw_cfg/by_key/2/raw", "rb") as file:  # FW_CFG_UUID
+            return file.read(16).hex() or "none"
+    except OSError:
+        return "none"
 
 
 class Probe:
@@ -121,6 +141,8 @@ def answer(what, value, received):
         return "hello step slew ptp rtc probe"
     if what == "c":
         return rtc()
+    if what == "u":
+        return machine()
     if what == "w":
         if value == "1":
             probe.start()
@@ -142,6 +164,8 @@ def change(what, value):
             slew(*map(int, value.split()))
         elif what == "p":
             ptp(int(value))
+        elif what == "a":
+            allowed()
         else:
             return "what"
     except OSError as error:

@@ -99,6 +99,32 @@ while IFS=" " read -r what number value more; do
         fi
         trap - HUP INT TERM
         ;;
+    a) # by a change that changes nothing; else by what a program that is started here may do
+        if adjtimex >/dev/null 2>&1; then
+            old=$(adjtimex)
+            old=${old##*tick:}
+            old=${old%% us*}
+            if said=$(adjtimex -q -t $((old)) 2>&1); then echo "$number ok"; else failed; fi
+            continue
+        fi
+        may=$(sed -n 's/^CapEff:[^0-9a-f]*//p' /proc/self/status 2>/dev/null)
+        ids='' # a right in a namespace of its users is none to set the clock
+        read -r inside outside ids </proc/self/uid_map
+        if [ -z "$may" ]; then
+            echo "$number unknown"
+        elif [ $((0x$may >> 25 & 1)) = 1 ] && [ "${ids:-4294967295}" = 4294967295 ]; then
+            echo "$number ok"
+        else
+            echo "$number failed Operation not permitted"
+        fi
+        ;;
+    u)
+        said=none
+        for file in /sys/class/dmi/id/product_uuid /proc/device-tree/vm,uuid; do
+            [ -r "$file" ] && said=$(tr -d '\000' <"$file") && break
+        done
+        echo "$number" ${said:-none}
+        ;;
     c)
         since=none
         for file in /sys/class/rtc/rtc*/since_epoch; do

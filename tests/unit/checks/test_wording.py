@@ -24,7 +24,7 @@ from harness.checks.ram import ALLOWED_BYTES, ALLOWED_SHRINK_BYTES, Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import ALLOWED_LATE_S, Timers, Units
 from harness.checks.vcpus import ALLOWED_S, VcpuTime
-from harness.core.records import ClockReading, Outcome, WatchRecord
+from harness.core.records import ClockReading, IdentityRecord, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
 from harness.testing.evidence import GOOD, LOOK, NOTHING, RESIDENT, SEEN, STALL, clock, told
 
@@ -79,6 +79,12 @@ CASES: dict[str, dict[str, Evidence]] = {
     "pause-window": {
         "at the budget": replace(GOOD, paused_at_most_s=30.0),
         "over it": replace(GOOD, paused_at_most_s=30.001),
+    },
+    "identity": {
+        "by its MAC": replace(
+            GOOD, identity=IdentityRecord(bound_by="mac", detail="MAC 52:54:00:00:00:01")
+        ),
+        "not bound": replace(GOOD, identity=IdentityRecord(detail="no guest agent tells")),
     },
     "downtime": {
         "at the limit": _downtime("icmp", 0.1, 6.01, 0.0, 9, 9),

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from harness.clock.sampling import Sampler
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.facts import GuestFacts
+from harness.guest.machine import known_uuid
 
 FACTS = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
 SHELLS = {"sh": "sh", "busybox": "busybox sh", "bash": "bash"}
@@ -26,14 +29,15 @@ class Local:
 
     guest = "here"
 
-    def __init__(self, shell: str = "sh") -> None:
+    def __init__(self, shell: str = "sh", wrapped: tuple[str, ...] = ()) -> None:
         self._shell = shell
+        self._wrapped = wrapped
         self.process: subprocess.Popen | None = None
 
     def stream(self, command, deadline):
         command = command.replace("exec sh -c", f"exec {self._shell} -c", 1)
         self.process = subprocess.Popen(
-            ["sh", "-c", command],
+            [*self._wrapped, "sh", "-c", command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -66,11 +70,11 @@ def start():
     """``start(program)`` opens a sampler whose agent runs in it."""
     opened = []
 
-    def run(program: str) -> Sampler:
+    def run(program: str, wrapped: tuple[str, ...] = ()) -> Sampler:
         name = SHELLS.get(program, program)
         if shutil.which(name.split()[0]) is None:
             pytest.skip(f"no {name} on this machine")
-        shell: Any = Local(name)
+        shell: Any = Local(name, wrapped)
         opened.append(shell)
         interpreter = program if program in ("python3", "perl") else "sh"
         return Sampler.open(shell, FACTS, Deadline.after(30), interpreters=(interpreter,))
@@ -100,6 +104,50 @@ def test_each_agent_survives_questions_it_does_not_know(start, program):
     assert sampler.read(1, Deadline.after(30)).uncertainty_s < 1
 
 
+#: What takes the right to set clocks from a process; the last shows all capabilities, and has none.
+WITHOUT_RIGHT = {
+    "no root": ("setpriv", "--reuid", "65534", "--clear-groups"),
+    "container": ("setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"),
+    "user namespace": ("unshare", "--user", "--map-root-user"),
+}
+
+
+def works(*command: str) -> bool:
+    """Whether this machine lets this user run it."""
+    return bool(shutil.which(command[0])) and not subprocess.run([*command, "true"]).returncode
+
+
+@pytest.mark.parametrize("how", WITHOUT_RIGHT)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_who_may_not_set_the_clock_is_told_so_beforehand(start, program, how):
+    """By the kernel, which is asked by a change that changes nothing; with what can be done."""
+    wrapped = WITHOUT_RIGHT[how]
+    if not works(*wrapped):
+        pytest.skip(f"no {wrapped[0]} for this user on this machine")
+    sampler = start(program, wrapped)
+    with pytest.raises(ProbeError, match="may not be set by this user") as caught:
+        sampler.expect_right(Deadline.after(30))
+    assert "CAP_SYS_TIME" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_who_may_set_the_clock_is_told_nothing(start, program):
+    """And the kernel's discipline of the clock is what it was."""
+    if not works("setpriv", "--inh-caps", "+sys_time"):
+        pytest.skip("this user may not set clocks")
+    start(program).expect_right(Deadline.after(30))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_machines_uuid_is_what_its_firmware_says(start, program):
+    """Or nothing, where it says none or not to this user."""
+    told = start(program).machine_uuid(Deadline.after(30))
+    with suppress(OSError):
+        assert told == known_uuid(Path("/sys/class/dmi/id/product_uuid").read_text().strip())
+        return
+    assert told is None or len(told.replace("-", "")) == 32
+
+
 @pytest.mark.parametrize("program", ["python3", "perl"])
 def test_the_probe_looks_by_itself_and_sees_nothing_where_nothing_is(start, program):
     """Every 50 ms, between questions too."""
@@ -118,8 +166,6 @@ def test_the_probe_looks_by_itself_and_sees_nothing_where_nothing_is(start, prog
 @pytest.mark.parametrize("program", ["python3", "perl"])
 def test_without_kvm_there_is_no_ptp_clock_to_step_by(start, program, tmp_path):
     """ENODEV, in words; and nothing was set."""
-    from pathlib import Path
-
     if any("KVM" in name.read_text() for name in Path("/sys/class/ptp").glob("*/clock_name")):
         pytest.skip("this machine has one, and its clock is not ours to set")
     with pytest.raises(ProbeError, match="no step by KVM's PTP clock: ENODEV"):

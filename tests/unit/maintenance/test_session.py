@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.core.config import load
-from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable
+from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachable, WrongGuest
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
@@ -28,6 +28,16 @@ class Addresses(FakeHypervisor):
         return ["10.0.0.1", "10.0.0.2"]
 
 
+class Answered(str):
+    """A shell that is only opened and closed."""
+
+    def close(self):
+        closed.append(str(self))
+
+
+closed: list[str] = []
+
+
 class Answers(FakeConnector):
     """Logins that take ``each_s`` seconds and end as the address says."""
 
@@ -39,7 +49,7 @@ class Answers(FakeConnector):
         self.clock.advance(self.each_s)
         if isinstance(self.answers[address], Exception):
             raise self.answers[address]
-        return self.answers[address]
+        return Answered(self.answers[address])
 
 
 @pytest.fixture
@@ -54,7 +64,14 @@ def log_in():
         config = Config()
         connector = Answers(clock, answers, each_s)
         section = config.for_guest("web1")
-        return Login(info, section, config.ssh, host, connector).log_in(deadline)[0]
+        login = Login(info, section, config.ssh, host, connector)
+
+        def look(address, shell):
+            if shell == "stranger":
+                raise WrongGuest("is guest web2", guest="web1")
+            return address
+
+        return login.enter(deadline, look)
 
     return attempt
 
@@ -80,6 +97,21 @@ def test_a_refused_host_key_says_more_than_silence(log_in):
     """Whichever came first."""
     with pytest.raises(HostKeyRejected):
         log_in({"10.0.0.1": TIMED_OUT, "10.0.0.2": HostKeyRejected("unknown")})
+
+
+def test_where_another_guest_answers_the_next_address_is_tried(log_in):
+    """A lease that another guest got since: its shell is closed."""
+    closed.clear()
+    assert log_in({"10.0.0.1": "stranger", "10.0.0.2": "shell"}) == "10.0.0.2"
+    assert closed == ["stranger"]
+
+
+@pytest.mark.parametrize("other", [TIMED_OUT, HostKeyRejected("unknown")])
+def test_that_another_guest_answers_says_more_than_a_refusal(log_in, other):
+    """Whichever came first."""
+    for answers in ("stranger", other), (other, "stranger"):
+        with pytest.raises(WrongGuest):
+            log_in(dict(zip(("10.0.0.1", "10.0.0.2"), answers, strict=True)))
 
 
 @pytest.mark.parametrize(

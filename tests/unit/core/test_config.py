@@ -154,7 +154,7 @@ def test_a_hostile_guest_name_is_just_a_name(toml):
     ("text", "said"),
     [
         ('[checks]\ndisable = ["frozn"]', "did you mean 'frozen'?"),
-        ('[checks]\nenable = ["qqq"]', "checks: pause-window, downtime, clock"),
+        ('[checks]\nenable = ["qqq"]', "checks: pause-window, identity, downtime"),
         ('[[checks.own]]\nname = "a"\ncommand = []', "checks.own[1].command"),
         (
             '[[checks.own]]\nname = "a"\ncommand = ["x"]\nstage = ["after"]',

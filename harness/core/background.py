@@ -25,6 +25,7 @@ def start_in_background(
     keep: Collection[int] = (),
     environment: Mapping[str, str] | None = None,
     fed: bool = False,
+    umask: int = -1,
 ) -> BackgroundProcess:
     """Start a program that no terminal interrupts and whose output goes to ``log``.
 
@@ -36,6 +37,7 @@ def start_in_background(
         environment: Variables that are set beside those of this process.
         fed: True: its standard input is a pipe from us, which ends when we end, however we end.
             False: it is empty.
+        umask: Its umask; -1: that of this process.
 
     Raises:
         OSError: There is no such program, ``log`` cannot be opened, no process can be started.
@@ -49,6 +51,7 @@ def start_in_background(
             pass_fds=tuple(keep),
             env={**os.environ, **(environment or {})},
             start_new_session=True,
+            umask=umask,
         )
 
 

@@ -20,6 +20,8 @@ from harness.core.timebase import Deadline, NotYet, wait_for
 
 _STOP_S = 10.0
 _LOOK_S = 0.05
+#: That of a service, whatever ours: dnsmasq's and QEMU's own users read files that libvirtd writes.
+_UMASK = 0o022
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Detached:
 def start(
     words: Sequence[str], log: Path, *, truncate: bool = False, keep_open: int | None = None
 ) -> Detached:
-    """Start a program that reads nothing and writes to ``log``.
+    """Start a program that reads nothing and writes to ``log``, with the umask of a service.
 
     Args:
         words: the program, looked up in PATH, and its arguments.
@@ -75,5 +77,5 @@ def start(
         name = Path(words[0]).name
         raise MissingCapability(name, f"{name} is not installed", hint="make setup")
     keep = [] if keep_open is None else [keep_open]
-    process = start_in_background(words, log, append=not truncate, keep=keep)
+    process = start_in_background(words, log, append=not truncate, keep=keep, umask=_UMASK)
     return Detached(process.pid, start_ticks(process.pid))

@@ -5,7 +5,9 @@ Requires: the session's lab, and its libvirtd. Leaves behind: nothing.
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,29 @@ def test_up_status_ssh_down_leave_no_trace(own_state, harness):
     assert harness("lab", "down").code == 0
     assert harness("lab", "down").code == 0
     assert traces() == before
+
+
+#: A lab with a libvirtd of its own, in namespaces of its own; what its folders' modes are.
+UNDER_077 = """
+umask 077
+set -e
+harness() { "$0" -P -m harness "$@"; }
+harness lab up -n 1 --image tiny
+harness lab ssh lab-1 hostname
+find "$HARNESS_STATE_DIR" -type d -printf 'mode %m\\n' | sort -u
+harness lab down
+"""
+
+
+def test_a_lab_comes_up_under_the_umask_of_a_careful_admin(own_state):
+    """QEMU's own user gets to its kernel, dnsmasq's to the addresses; state is still private."""
+    inside = Path(__file__).parents[2] / "scripts" / "in-namespace"
+    outside = {k: v for k, v in os.environ.items() if k != "HARNESS_NAMESPACE"}
+    command = [inside, "bash", "-c", UNDER_077, sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=outside)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "lab-1\n" in done.stdout
+    assert [line for line in done.stdout.splitlines() if "mode" in line] == ["mode 700"]
 
 
 @pytest.mark.parametrize("fault", ["second guest", "silent guests"])

@@ -11,7 +11,7 @@ import pytest
 from harness.core.errors import MissingCapability
 from harness.core.files import last_lines
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.lab.detached import start
+from harness.lab.detached import Detached, start
 
 
 def test_it_has_a_session_of_its_own_and_what_it_says_is_kept(tmp_path):
@@ -69,3 +69,20 @@ def test_what_is_not_installed_is_named(tmp_path):
     with pytest.raises(MissingCapability, match="no-such-program is not installed"):
         start(["no-such-program"], tmp_path / "log")
     assert not (tmp_path / "log").exists()
+
+
+def test_it_has_the_umask_of_a_service(tmp_path):
+    """Under 077 dnsmasq's own user could not read its leases, and guests got other addresses."""
+    before = os.umask(0o077)
+    try:
+        started = start(["sh", "-c", "umask"], tmp_path / "log")
+        assert os.umask(0o077) == 0o077  # ours is as it was
+    finally:
+        os.umask(before)
+    wait_for(lambda: _ended(started), what="its end", deadline=Deadline.after(20), interval_s=0.01)
+    assert last_lines(tmp_path / "log") == "0022"
+
+
+def _ended(process: Detached) -> None:
+    if process.lives():
+        raise NotYet("it lives")

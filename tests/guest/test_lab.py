@@ -72,7 +72,7 @@ def test_a_lab_comes_up_under_the_umask_of_a_careful_admin(own_state):
     """QEMU's own user gets to its kernel, dnsmasq's to the addresses; state is still private."""
     inside = Path(__file__).parents[2] / "scripts" / "in-namespace"
     outside = {k: v for k, v in os.environ.items() if k != "HARNESS_NAMESPACE"}
-    command = [inside, "bash", "-c", UNDER_077, sys.executable]
+    command = [str(inside), "bash", "-c", UNDER_077, sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=outside)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "lab-1\n" in done.stdout

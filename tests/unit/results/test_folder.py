@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.files import write_atomically
 from harness.results.folder import RunFolder, find_run, new_run_id
+from harness.testing.runs import a_run
 
 
 def test_a_run_folder_is_private(tmp_path):
@@ -32,6 +35,15 @@ def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path):
     blocker.write_text("")
     with pytest.raises(InfrastructureError, match="nothing was paused"):
         RunFolder.create(blocker, new_run_id())
+
+
+def test_a_record_is_on_the_disk_when_it_is_written(tmp_path, monkeypatch):
+    """A power cut right after a run leaves what became of its guests."""
+    folder = RunFolder.create(tmp_path, new_run_id())
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    folder.write_record(a_run())
+    assert synced == [str(folder.path / ".run.json.new"), str(folder.path)]
 
 
 def test_a_failed_write_keeps_the_old_content(tmp_path):

@@ -359,14 +359,17 @@ def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     assert guard._wait(5) == 0
 
 
-def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path):
+def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch):
     """A real process: what it holds in memory is stated in docs/reliability.md."""
-    with Guardian("test:///default", tmp_path) as guard:
-        guard.arm(30, "mark", ())
-        (pid,) = _children()
-        proc = Path("/proc", pid)
-        resident = re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())
-        score = (proc / "oom_score_adj").read_text().strip()
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for _ in range(2):  # the first may compile what it loads, which takes 7 MiB
+        with Guardian("test:///default", tmp_path) as guard:
+            guard.arm(30, "mark", ())
+            (pid,) = _children()
+            proc = Path("/proc", pid)
+            resident = re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())
+            score = (proc / "oom_score_adj").read_text().strip()
+        guard._wait(10)
     assert int(resident[1]) <= 40 * 1024
     if _may_be_protected():
         assert score == "-900"

@@ -254,11 +254,20 @@ def test_a_good_update_is_not_abandoned(bench):
     assert not bench.abandoned.is_set()
 
 
-def test_what_was_resumed_before_it_was_armed_takes_nobody_over(bench):
-    """An earlier maintenance, or a backup: only what came since we were armed counts."""
+@pytest.mark.parametrize("journalled", [True, False])
+def test_what_was_resumed_before_it_was_armed_takes_nobody_over(bench, monkeypatch, journalled):
+    """An earlier maintenance, or a backup: only what came since we were armed counts.
+
+    Also where the disk is full by then, so that the journal does not say when we paused it.
+    """
     bench.hypervisor.pause("uuid-a", Deadline.after(1))
     bench.hypervisor.resume("uuid-a", Deadline.after(1))
+    if not journalled:
+        bench.hypervisor.before["pause", "a"] = lambda: monkeypatch.setattr(
+            os, "write", lambda fd, data: 0
+        )
     window = bench.hold()
+    assert bool(bench.journal.lost) is not journalled
     assert window.guests["a"].resume_error is None
     assert bench.states == {"a": RUNNING, "b": RUNNING}
 
@@ -402,6 +411,36 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
         assert not pause.stuck
         assert 0.2 < pause.inner_s <= pause.outer_s <= late.duration_s
     assert window.guests["a"].stuck, "an earlier result stays what it was"
+
+
+def test_a_resume_of_ours_that_was_given_up_and_worked_takes_nobody_over(bench):
+    """Its answer was lost, and it was paused again by the call before it: it is still ours."""
+    bench.patience_s = 0.2
+    resume = bench.hypervisor.resume
+    lost = [True]
+
+    def resume_and_lose_the_answer(uuid, deadline):
+        call = resume(uuid, deadline)
+        if lost[0]:
+            bench.hypervisor.pause(uuid, deadline)
+            raise ConnectionLost("gone", operation="resuming")
+        return call
+
+    bench.hypervisor.resume = resume_and_lose_the_answer
+    window = bench.hold()
+    assert window.guests["a"].stuck and window.guests["b"].stuck
+    lost[0] = False
+    with Journal(bench.folder, "run") as journal:
+        late = resume_late(
+            bench.members,
+            window,
+            hypervisor=bench.hypervisor,
+            journal=journal,
+            guard=bench.guard,
+            deadline=Deadline.after(5),
+        )
+    assert {guest.resume_error for guest in late.guests.values()} == {None}
+    assert bench.states == {"a": RUNNING, "b": RUNNING}
 
 
 @pytest.mark.parametrize(("b_too", "none_resumed"), [(False, True), (True, False)])

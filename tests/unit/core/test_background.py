@@ -126,5 +126,7 @@ def test_a_parent_that_ends_leaves_it_running(tmp_path):
         [sys.executable, "-c", code, tmp_path / "log"], capture_output=True, check=True
     )
     pid = int(done.stdout)
-    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    # Not its name: an exec closes the pipe that Popen waits for a moment before it renames.
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     os.kill(pid, signal.SIGKILL)
+    assert state in ("R", "S")

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from harness.clock.arithmetic import describe, judge_offset
 from harness.core.records import ClockReading, Outcome
-from harness.core.settings import DEFAULT_METHODS
+from harness.core.settings import ClockSection
 
 #: An overshoot of a correction's own step is slewed back up to this, where stepping back is not
 #: allowed: what three slews of 5 % for 2 s can do, with some to spare.
@@ -28,20 +28,24 @@ class Remedy(StrEnum):
     REFUSE = "refuse"
 
 
+#: ``[clock]`` where nothing is configured: its defaults are in core/settings.py, and only there.
+_DEFAULTS = ClockSection()
+
+
 @dataclass(frozen=True)
 class CorrectionPolicy:
     """What may be done about a clock; seconds."""
 
     tolerance_s: float
-    allow_backward: bool = False
-    ceiling_s: float = 86_400.0
-    samples: int = 8
-    slew_below_s: float = 0.050
+    allow_backward: bool = _DEFAULTS.allow_backward
+    ceiling_s: float = _DEFAULTS.ceiling_s
+    samples: int = _DEFAULTS.samples
+    slew_below_s: float = _DEFAULTS.slew_below_s
     """An offset of at most this is slewed where the guest can be; 0: always stepped."""
     target_s: float = 0.0
     """The offset that the clock shall have: 0, or what it had before the pause."""
     target_uncertainty_s: float = 0.0
-    methods: tuple[str, ...] = DEFAULT_METHODS
+    methods: tuple[str, ...] = _DEFAULTS.methods
 
     @property
     def quick_s(self) -> float:

@@ -47,7 +47,7 @@ class Scheduled:
 def schedule(store: Store, start_ns: int, notice_s: float, order: Order, made_by: str) -> int:
     """Write down a maintenance for a server to carry out; returns its number."""
     with store.changing() as db:
-        row = {"start_ns": start_ns, "notice_s": notice_s, "command": order.as_json()}
+        row = {"start_ns": start_ns, "notice_s": notice_s, "order_json": order.as_json()}
         done = db.execute(sa.insert(schedules).values(**row, state="waiting", made_by=made_by))
         return int(done.lastrowid)
 
@@ -60,7 +60,7 @@ def scheduled(store: Store) -> list[Scheduled]:
 
 def _scheduled(row: sa.RowMapping) -> Scheduled:
     values = dict(row)
-    return Scheduled(order=Order.read(values.pop("command")), **values)
+    return Scheduled(order=Order.read(values.pop("order_json")), **values)
 
 
 def find_scheduled(store: Store, number: int) -> Scheduled:

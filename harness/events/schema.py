@@ -13,7 +13,7 @@ from sqlalchemy import REAL, Column, Index, Integer, MetaData, RowMapping, Table
 from harness.events.document import Event, EventType, Source, State
 
 #: The newest migration.
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -87,18 +87,18 @@ schedules = Table(
     Column("number", Integer, primary_key=True),
     Column("start_ns", Integer, nullable=False),
     Column("notice_s", REAL, nullable=False),
-    Column("command", Text, nullable=False),  # JSON
+    Column("order_json", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("made_by", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=""),
     sqlite_strict=True,
 )
 
-# By this an earlier harness knows the tables as its own.
+# By this a harness from before there were migrations refuses the tables.
 event.listen(
     metadata,
     "after_create",
-    lambda _, connection, **__: connection.exec_driver_sql("PRAGMA user_version = 1"),
+    lambda _, connection, **__: connection.exec_driver_sql("PRAGMA user_version = 2"),
 )
 
 

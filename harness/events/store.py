@@ -49,6 +49,7 @@ from harness.events.schema import (
 FILE_NAME = "events.db"
 _BEFORE_MIGRATIONS = 1
 """``PRAGMA user_version`` of a store made before there were migrations; 0 is an empty file's."""
+_NOW = 2
 _PRAGMAS = ("journal_mode = WAL", "synchronous = FULL")  # an incarnation must not go back
 _STAMPS = {
     State.SCHEDULED: "announced_ns",
@@ -60,9 +61,9 @@ _STAMPS = {
 
 def _adopt(connection: sa.Connection) -> str | None:
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version not in (0, _BEFORE_MIGRATIONS):
+    if version not in (0, _BEFORE_MIGRATIONS, _NOW):
         raise InfrastructureError(
-            f"the store of events is of version {version}; this harness knows {_BEFORE_MIGRATIONS}",
+            f"the store of events is of version {version}; this harness knows {_NOW}",
             hint="update harness",
         )
     return "0001" if version == _BEFORE_MIGRATIONS else None

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from harness.core.errors import EventError, InfrastructureError
 from harness.core.storage.database import migrate
 from harness.events.document import Event, EventType, State
-from harness.events.scheduler import scheduled
+from harness.events.order import Order
+from harness.events.scheduler import schedule, scheduled
 from harness.events.schema import Member, Sighting, metadata
 from harness.events.store import LAYOUT, Store
 from harness.testing.clock import FakeClock
@@ -315,13 +316,16 @@ def test_a_store_of_an_earlier_harness_is_taken_over(tmp_path):
         assert incarnation(store, "set:web") == 8
 
 
-def test_a_new_store_is_made_as_an_earlier_one_was(tmp_path):
-    """Table by table; the code's own tables, too; and an earlier harness still opens it."""
-    with closing(sqlite3.connect(tmp_path / "old.db")) as database:
+def test_a_new_store_is_made_as_an_earlier_one_is_brought_up_to_date(tmp_path):
+    """Table by table; the code's own tables, too; and one that does not migrate refuses it."""
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    with closing(sqlite3.connect(earlier / "events.db")) as database:
         database.executescript(VERSION_1)
-    Store(tmp_path).close()
+    for folder in (earlier, tmp_path):
+        Store(folder).close()
     made = shape(tmp_path / "events.db")
-    old = shape(tmp_path / "old.db")
+    old = shape(earlier / "events.db")
     assert made.keys() == old.keys()
     for name, (strict, columns) in old.items():
         assert made[name][0] == strict
@@ -336,8 +340,28 @@ def test_a_new_store_is_made_as_an_earlier_one_was(tmp_path):
         assert {c.name for c in table.columns if not c.nullable and not c.primary_key} == {
             c[1] for c in made[name][1] if c[3] and not c[5]
         }
+    for folder in (earlier, tmp_path):
+        with closing(sqlite3.connect(folder / "events.db")) as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_a_store_between_the_migrations_keeps_what_is_scheduled(tmp_path):
+    """Made by the first of them: rows of either form are read, and new ones join them."""
+    order = '{"guests": ["web2"], "settings": {"budget_s": 9.0}}'
     with closing(sqlite3.connect(tmp_path / "events.db")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+        database.executescript(VERSION_1)
+        database.execute(
+            "INSERT INTO schedule VALUES (2, 6, 2.5, ?, 'done', 'bob', 'exit code 0')", [order]
+        )
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        database.execute("INSERT INTO alembic_version VALUES ('0001')")
+        database.commit()
+    with Store(tmp_path) as store:
+        number = schedule(store, 7, 1.0, Order(("web3",)), "carol")
+        one, two, three = scheduled(store)
+    assert (one.order.guests, one.state, one.made_by) == (("web1",), "waiting", "alice")
+    assert (two.order, two.detail) == (Order(("web2",), {"budget_s": 9.0}), "exit code 0")
+    assert (three.number, three.order.guests) == (number, ("web3",))
 
 
 def test_a_new_store_is_what_the_migrations_make(tmp_path):

@@ -23,7 +23,7 @@ from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import Hypervisor
-from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.pause.guard import GuardianProcess
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer, silent
 from harness.updates.protocol import HostUpdate
@@ -56,7 +56,7 @@ class Backend:
     connector: Connector
     """Opens the guests' shells."""
     clock: Clock = SYSTEM_CLOCK
-    guardian: Guarding = Guardian
+    guardian: Guarding = GuardianProcess
     """Starts the second process, which resumes guests if this one dies."""
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Is this box able to do it? Looks, changes nothing; each finding comes with its mend."""
+"""Check whether this host can run a maintenance; changes nothing; each finding has its fix."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from harness.maintenance.session import Login
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
-_MEND_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
-_MEND_FAR = "raise its tolerance, or run harness nearer to the guest"
-_MEND_OFF = "start it, or leave it out"
+_FIX_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
+_FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
+_FIX_OFF = "start it, or leave it out"
 
 
 class Level(StrEnum):
@@ -46,7 +46,7 @@ class Finding:
     name: str
     level: Level
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(config: Config, state_dir: Path, backend: Backend | None = None) -> Iterator[Finding]:
@@ -102,12 +102,12 @@ def _state_folder(state_dir: Path) -> Finding:
     existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK | os.X_OK):
-        mend = "point HARNESS_STATE_DIR at a folder you may write"
-        return Finding("state folder", Level.PROBLEM, f"{existing} is not writable", mend)
+        fix = "point HARNESS_STATE_DIR at a folder you may write"
+        return Finding("state folder", Level.PROBLEM, f"{existing} is not writable", fix)
     detail = f"{state_dir}, {free / 2**20:.0f} MiB free"
     if free < FREE_BYTES_WANTED:
-        mend = f"free some space; {FREE_BYTES_WANTED // 2**20} MiB are wanted"
-        return Finding("state folder", Level.PROBLEM, detail, mend)
+        fix = f"free some space; {FREE_BYTES_WANTED // 2**20} MiB are wanted"
+        return Finding("state folder", Level.PROBLEM, detail, fix)
     return Finding("state folder", Level.OK, detail)
 
 
@@ -127,8 +127,8 @@ def _guests(
         if info.state.state is GuestState.RUNNING:
             running.append(info)
         else:
-            mend = _MEND_PAUSED if info.state.state is GuestState.PAUSED else _MEND_OFF
-            yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", mend)
+            fix = _FIX_PAUSED if info.state.state is GuestState.PAUSED else _FIX_OFF
+            yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
     yield _metadata_address(config.events.address)
     yield from _logins(running, config, hypervisor, connector, deadline)
 
@@ -166,7 +166,7 @@ def _logins(
             reading = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
             if unsure := policy.cannot_judge(reading):
                 detail += f"; its clock is {unsure}, so it would be judged ERROR after a pause"
-                return Finding(f"guest {info.name}", Level.WARNING, detail, _MEND_FAR)
+                return Finding(f"guest {info.name}", Level.WARNING, detail, _FIX_FAR)
             if session.identity.bound_by is not None:
                 return Finding(f"guest {info.name}", Level.OK, detail)
             unsure = f"{detail}; {UNBOUND}: {session.identity.detail}"

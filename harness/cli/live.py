@@ -22,7 +22,7 @@ _STYLES = {
     Phase.READY: "cyan",
     Phase.WAITING: "cyan",
     Phase.PAUSED: "bold magenta",
-    Phase.MENDING: "yellow",
+    Phase.CORRECTING: "yellow",
     Phase.CHECKED: "green",
     Phase.LEFT_ALONE: "dim",
 }

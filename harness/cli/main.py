@@ -27,13 +27,13 @@ from harness.core.streams import lost_output
 #: name → one line of help. The module ``harness.cli.commands.<name>`` is loaded only when needed,
 #: so that ``--help`` and completion are quick.
 COMMANDS = {
-    "doctor": "Is this box able to do it? Each finding with its mend.",
+    "doctor": "Check whether this host can run a maintenance, and how to fix what is missing.",
     "lab": "Real guests to try it on: up, status, ssh, down, try, build, box.",
     "plan": "Show update domains and their order; touches nothing.",
-    "run": "The maintenance: pause, update, resume, mend clocks, check.",
-    "recover": "Finish what a dead run left: resume guests, mend their clocks.",
+    "run": "The maintenance: pause, update, resume, correct clocks, check.",
+    "recover": "Finish what a dead run left: resume guests, correct their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
-    "clock": "Measure or mend guests' clocks without pausing them.",
+    "clock": "Measure or correct guests' clocks without pausing them.",
     "events": "Tell guests beforehand: serve, schedule, list, approve, cancel, rehearse.",
     "report": "Show a run again: table, page, JUnit or JSON.",
     "history": "Runs over time: list, compare, trend, regression verdict.",
@@ -89,7 +89,7 @@ def cli(ctx: click.Context, verbose: int) -> None:
     """Rehearse and measure memory-preserving host maintenance on KVM.
 
     Guests are paused with their RAM in place, the host is updated, the guests are resumed within
-    a budget (30 s), and their clocks are measured and mended over SSH, with evidence.
+    a budget (30 s), and their clocks are measured and corrected over SSH, with evidence.
     """
     ctx.obj = verbose
     level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING

@@ -47,15 +47,21 @@ def update_fields(model: type[Config]) -> dict[str, FieldInfo]:
 
 def scalar_keys(model: type[Config]) -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted key, annotation)`` of every setting that is one plain value."""
-    return _scalars(model.model_fields, "")
+    found = _settings(model.model_fields, "")
+    return ((key, hint) for key, hint in found if get_origin(hint) is not tuple)
 
 
-def _scalars(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, Any]]:
+def list_keys(model: type[Config]) -> Iterator[str]:
+    """Yield the dotted key of every setting that is a list of plain values."""
+    found = _settings(model.model_fields, "")
+    return (key for key, hint in found if get_origin(hint) is tuple and not sections_of(hint))
+
+
+def _settings(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, info in fields.items():
-        if get_origin(info.annotation) is tuple:
-            continue
-        if sections := sections_of(info.annotation):
-            yield from _scalars(fields_of(sections), f"{prefix}{name}.")
+        sections = sections_of(info.annotation)
+        if sections and get_origin(info.annotation) is not tuple:
+            yield from _settings(fields_of(sections), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info.annotation
 

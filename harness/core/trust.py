@@ -36,7 +36,7 @@ class Distrust:
     part: Path
     why: str
     """``belongs to mallory (uid 1001, mode 0755)``"""
-    mend: str
+    fix: str
     """A command that changes that."""
 
 
@@ -68,7 +68,7 @@ def _refuse(path: Path, found: Distrust | None, file: Path | str | None, key: st
         f"{subject} {found.why}; root uses nothing that another user can change",
         file=file,
         key=key,
-        hint=found.mend,
+        hint=found.fix,
     )
 
 

@@ -38,7 +38,7 @@ _SCRIPT += machine.SCRIPT
 
 @dataclass(frozen=True)
 class GuestFacts:
-    """What matters for measuring and mending a guest."""
+    """What matters for measuring and correcting a guest's clock."""
 
     boot_id: str
     kernel: str

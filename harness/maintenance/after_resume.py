@@ -55,7 +55,7 @@ def correct_and_observe(
         for name, one in sessions.items()
     }
     until = Deadline.after(deadline.remaining_s() + _SLACK_S, deadline.clock)
-    answers = fan_out(calls, until, what="mending the clock")
+    answers = fan_out(calls, until, what="correcting the clock")
     late = errors(answers)
     return {
         name: Aftermath(ClockOutcome(None, problem=str(late[name])))

@@ -113,7 +113,7 @@ def _settle(
     session = GuestSession.open(login, settings, deadline)
     try:
         claims.claim(session.found)
-        return _measured(session, deadline, mend=correct)
+        return _measured(session, deadline, correcting=correct)
     finally:
         session.close()
 
@@ -130,18 +130,20 @@ def _lost(name: str, settings: ClockSection, error: HarnessError) -> ClockReport
     )
 
 
-def _measured(session: GuestSession, deadline: Deadline, *, mend: bool) -> ClockReport:
+def _measured(session: GuestSession, deadline: Deadline, *, correcting: bool) -> ClockReport:
     policy, settings = session.policy(), session.settings
     stopwatch = Stopwatch(deadline.clock)
     before = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
-    done = correct(session.reach, policy, deadline, before) if mend else Correction(None, before)
+    done = (
+        correct(session.reach, policy, deadline, before) if correcting else Correction(None, before)
+    )
     took_s = None
     if done.verified_ns is not None:
         took_s = (done.verified_ns - stopwatch.started_ns) / NS_PER_S
     agent, rtc_s = second_opinion(session, deadline)
     outcome = policy.judge(done.after)
     watched = None
-    if settings.watch_s > 0 and (outcome is Outcome.PASS or not mend):
+    if settings.watch_s > 0 and (outcome is Outcome.PASS or not correcting):
         watched = watch(session.sampler, policy, settings.watch_s, deadline)
     return ClockReport(
         name=session.name,

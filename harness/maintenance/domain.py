@@ -1,4 +1,4 @@
-"""The maintenance of one update domain: baseline → pause window → mend → look again → judge."""
+"""The maintenance of one update domain: baseline → pause window → clocks → checks → verdicts."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def maintain(
         settled = settle_update(window, context, tools)  # the update may be why
         window = _resume_late(domain, window, tools)
 
-    tell(Phase.MENDING, f"{_how_it_went(window)}; mending clocks")
+    tell(Phase.CORRECTING, f"{_how_it_went(window)}; correcting clocks")
     limit_s = tools.mend_timeout_s + tools.watch_s
     after = correct_and_observe(
         mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)

@@ -19,7 +19,7 @@ class Phase(StrEnum):
     READY = "ready"
     WAITING = "waiting"
     PAUSED = "paused"
-    MENDING = "mending"
+    CORRECTING = "correcting"
     CHECKED = "checked"
     SOAKING = "soaking"
     LEFT_ALONE = "left alone"

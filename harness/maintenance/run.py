@@ -25,7 +25,7 @@ from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import open_all, unbound_warnings
 from harness.maintenance.domain import Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
-from harness.maintenance.pause.guard import Guard, Guardian
+from harness.maintenance.pause.guard import Guard, GuardianProcess
 from harness.maintenance.pause.resume import still_paused
 from harness.maintenance.pause.terms import Limits
 from harness.maintenance.plan import Plan, UpdateDomain
@@ -67,7 +67,7 @@ def run(
     notice: Notice | None = None,
     label: str = "run",
     clock: Clock = SYSTEM_CLOCK,
-    guardian: Guarding = Guardian,
+    guardian: Guarding = GuardianProcess,
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
 

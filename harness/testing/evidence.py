@@ -55,7 +55,7 @@ TESTIMONY: dict[type, Any] = {
     Timers: Timers(0.05, 100, 0.02, 1, 100, None, None),
 }
 
-#: A guest that was paused for 5 s, lagged by 5 s and was mended.
+#: A guest that was paused for 5 s, lagged by 5 s and was corrected.
 GOOD = Evidence(
     budget_s=30.0,
     tolerance_s=0.010,

@@ -12,7 +12,7 @@ from types import TracebackType
 from harness.core.errors import GuardianLost
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.host.protocol import Hypervisor
-from harness.maintenance.pause.guardian import Watch
+from harness.maintenance.pause.guardian import Guardian
 from harness.results.journal import Journal, Member
 
 
@@ -57,7 +57,7 @@ class FakeGuard:
 def guardian_thread(
     hypervisor: Hypervisor, clock: Clock = SYSTEM_CLOCK
 ) -> Callable[[str, Path, socket.socket], Callable[[float], object]]:
-    """Return what starts the real guardian's loop in a thread: ``launch`` of ``Guardian``.
+    """Return what starts the real guardian's loop in a thread: ``launch`` of ``GuardianProcess``.
 
     ``hypervisor`` is its own connection. It ends when the run's end of the socket is closed.
     """
@@ -67,7 +67,7 @@ def guardian_thread(
 
         def keep() -> None:
             with own, Journal(folder, folder.name, clock, joining=True) as journal:
-                Watch(hypervisor, journal, own, clock).keep()
+                Guardian(hypervisor, journal, own, clock).keep()
 
         thread = threading.Thread(target=keep, name="guardian", daemon=True)
         thread.start()

@@ -140,7 +140,7 @@ class AptTransaction:
     def rollback(self, runner: Runner, context: UpdateContext, deadline: Deadline) -> None:
         """Put the versions back that were there before; safe to repeat.
 
-        By dpkg, which needs no index and mends what apt was torn out of.
+        By dpkg, which needs no index and completes what apt was torn out of.
         """
         now = dpkg.installed(self._names(), deadline)
         undone = [change for change in self.changes if now.get(change.name) != change.before]
@@ -148,7 +148,7 @@ class AptTransaction:
         if undone and lacking:
             raise UpdateFailed(
                 f"cannot be rolled back, as was said: no .deb of {', '.join(lacking)} is here",
-                hint="dpkg --audit and apt-get -f install say what is to be mended",
+                hint="dpkg --audit and apt-get -f install say what is to be fixed",
             )
         if old := [str(self._debs[change]) for change in undone if change.before is not None]:
             words = ["dpkg", "--force-confdef", "--force-confold", "--install", *old]

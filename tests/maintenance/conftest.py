@@ -13,7 +13,7 @@ from harness.core.config import load
 from harness.core.records import GuestRecord, RunRecord
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK
-from harness.maintenance.pause.guard import Guardian
+from harness.maintenance.pause.guard import GuardianProcess
 from harness.maintenance.progress import Step
 from harness.maintenance.run import Finished, run
 from harness.maintenance.survey import survey
@@ -82,7 +82,7 @@ class House:
     @property
     def guarded(self):
         """The real guardian's loop, in a thread, on the same host."""
-        return partial(Guardian, launch=guardian_thread(self.host))
+        return partial(GuardianProcess, launch=guardian_thread(self.host))
 
     @property
     def running(self) -> list[str]:

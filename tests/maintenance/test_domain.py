@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.checks.probes import PROBES
+from harness.checks.probes.custom import OwnProbe
 from harness.core.errors import (
     ConnectionLost,
     GuestStranded,
@@ -17,7 +19,7 @@ from harness.core.errors import (
 )
 from harness.core.records import Outcome
 from harness.core.settings import Scope
-from harness.core.timebase import Deadline, Stopwatch
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.host.lifecycle import GuestState
 from harness.maintenance.progress import Phase, Step
 from harness.results.unfinished import dead_runs
@@ -37,6 +39,52 @@ def until_called(times: int, error: Exception) -> Callable[[], None]:
             raise left.pop()
 
     return fail
+
+
+def test_each_guests_own_probes_are_told_of_its_pause(house, monkeypatch):
+    """Not of another's: at each edge the guest itself is as its probes are told."""
+    told: dict[str, list[tuple[str, str]]] = {"web1": [], "web2": []}
+    first = threading.Event()
+
+    class Told(OwnProbe):
+        """Writes down what it is told, and whether its guest runs just then."""
+
+        def start(self, scene, deadline):
+            self.name = scene.name
+            super().start(scene, deadline)
+
+        def note(self, edge):
+            told[self.name].append((edge, at.host.states[self.name].value))
+            if (self.name, edge) == ("web1", "paused"):
+                first.set()
+
+        def pausing(self):
+            self.note("pausing")
+
+        def paused(self):
+            self.note("paused")
+
+        def resuming(self):
+            self.note("resuming")
+
+    probes = tuple(Told if one is OwnProbe else one for one in PROBES)
+    monkeypatch.setattr("harness.checks.probes.PROBES", probes)
+    at = house("web1", "web2")
+    at.host.before["pause", "web2"] = lambda: first.wait(5) and None  # well after the other's
+    at.host.before["resume", "web2"] = lambda: until_running(at, "web1")
+    assert at.maintain(spread=1).record.outcome is Outcome.PASS
+    edges = [("pausing", "running"), ("paused", "paused"), ("resuming", "paused")]
+    assert told == {"web1": edges, "web2": edges}
+
+
+def until_running(at, name):
+    """Return when the guest runs."""
+
+    def look() -> None:
+        if at.host.states[name] is not GuestState.RUNNING:
+            raise NotYet(f"{name} is paused")
+
+    wait_for(look, what="its resume", deadline=Deadline.after(5), interval_s=0.01)
 
 
 def test_an_update_that_fails_is_rolled_back_and_the_guests_run(house):
@@ -231,7 +279,7 @@ def test_a_guest_that_is_paused_again_after_its_resume_is_told_of(house):
 
     class Meddling(list):
         def append(self, step: Step) -> None:
-            if step.phase is Phase.MENDING:
+            if step.phase is Phase.CORRECTING:
                 at.host.pause(uuid, Deadline.after(60))
 
     at.steps = Meddling()

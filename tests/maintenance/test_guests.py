@@ -223,7 +223,7 @@ def test_the_guest_agent_is_a_second_opinion(house):
 
 
 def test_a_watch_looks_on_and_is_judged(house):
-    """With a witness in the guest, from before the pause."""
+    """With a probe in the guest, from before the pause."""
     at = house("web1")
     record = of(at.maintain(clock__watch_s=0.1, checks__enable=["watch"]).record, "web1")
     assert record.clock.watch.readings > 1
@@ -257,8 +257,8 @@ def test_a_users_own_check_decides_as_well(house, tmp_path):
     assert told.read_text().split("\n")[:3] == ["web1 before", "web1 during", "web1 after"]
 
 
-def test_one_that_was_never_seen_after_the_pause_has_witnesses_that_say_so(house):
-    """A guest that was not resumed by this run is left alone: its witnesses fell silent."""
+def test_one_that_was_never_seen_after_the_pause_has_probes_that_say_so(house):
+    """A guest that was not resumed by this run is left alone: its probes fell silent."""
     at = house("web1")
     update = Hooked(lambda: at.host.states.update(web1=at.host.states["web1"].GONE))
     record = of(at.maintain(update=update, checks__enable=["canary", "clock"]).record, "web1")

@@ -22,7 +22,7 @@ DRIVER = """
 import sys
 import harness.maintenance.pause.guard as guard
 from harness.testing.guard import FakeGuard
-guard.Guardian = lambda *_: FakeGuard()
+guard.GuardianProcess = lambda *_: FakeGuard()
 import harness.guest.connector, harness.host.driver
 from harness.core.errors import HypervisorError
 from harness.testing.connector import FakeConnector

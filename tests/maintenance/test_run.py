@@ -91,7 +91,7 @@ def test_whoever_watches_is_told_each_step_and_never_while_a_guest_is_paused(hou
 
     at.steps = Watching()
     at.maintain(soak_s=0.05)
-    domain = [Phase.PREPARING, Phase.PAUSED, Phase.MENDING, Phase.CHECKED]
+    domain = [Phase.PREPARING, Phase.PAUSED, Phase.CORRECTING, Phase.CHECKED]
     wanted = [Phase.PREPARING, Phase.READY, *domain, Phase.SOAKING, *domain]
     assert [step.phase for step in at.steps] == wanted
     assert at.steps[2].guests == ("web1",)

@@ -61,4 +61,4 @@ def test_doctor_says_it_at_any_time(far, tmp_path):
     assert found["guest web1"].level is Level.OK
     assert found["guest web2"].level is Level.WARNING
     assert "only known to ± 2" in found["guest web2"].detail
-    assert "tolerance" in found["guest web2"].mend
+    assert "tolerance" in found["guest web2"].fix

@@ -1,7 +1,7 @@
 """Asks the guest from outside, and notes when it answers: every 10 ms where that matters.
 
 Every answer is work for the guest, and what is asked in the pause waits for its resume. Many
-emulated guests on few cores have nothing to spare just then: their clocks are to be mended. So it
+emulated guests on few cores have nothing to spare just then: their clocks are corrected. So it
 asks quickly from right before the pause until the guest is paused, and from the resume until it has
 answered for a while; else ten times a second, which tells a guest that answers in its pause too.
 """

@@ -1,4 +1,4 @@
-"""``harness clock``: measure or mend clocks without pausing anybody."""
+"""``harness clock``: measure or correct clocks without pausing anybody."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Measure or mend guests' clocks without pausing them."""
+    """Measure or correct guests' clocks without pausing them."""
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -55,7 +55,7 @@ def _clock_options(function: F) -> F:
 @click.pass_context
 def show(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Measure: how far is each guest's clock from the host's, and how sure is that?"""
-    ctx.exit(_each(options, as_json, mend=False))
+    ctx.exit(_each(options, as_json, correct=False))
 
 
 @command.command(epilog="Example: harness clock correct web1 --tolerance 0.005")
@@ -67,11 +67,11 @@ def show(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 @click.option("--dry-run", is_flag=True, help="Measure and judge only.")
 @click.pass_context
 def correct(ctx: click.Context, /, as_json: bool, dry_run: bool, **options: Any) -> None:
-    """Mend: set each guest's clock to the host's, and measure again."""
-    ctx.exit(_each(options, as_json, mend=not dry_run))
+    """Set each guest's clock to the host's, and measure again."""
+    ctx.exit(_each(options, as_json, correct=not dry_run))
 
 
-def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
+def _each(options: dict[str, Any], as_json: bool, *, correct: bool) -> int:
     """Tend every guest at once; print a row each; the worst outcome's exit code."""
     loaded = load_config(
         options["config_file"],
@@ -90,7 +90,7 @@ def _each(options: dict[str, Any], as_json: bool, *, mend: bool) -> int:
         return 0
     from harness import api
 
-    settle = api.correct_clocks if mend else api.read_clocks
+    settle = api.correct_clocks if correct else api.read_clocks
     outcomes = settle(loaded.config, options["guests"])
     if as_json:
         print_json({"guests": [one.model_dump(mode="json") for one in outcomes]})

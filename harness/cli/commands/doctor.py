@@ -1,4 +1,4 @@
-"""``harness doctor``: is this box able to do it?"""
+"""``harness doctor``: can this host run a maintenance, and how is what is missing fixed?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.results.report.words import printable
 @json_option
 @click.pass_context
 def command(ctx: click.Context, config_file: Path | None, uri: str | None, as_json: bool) -> None:
-    """Look at this box and the configured guests; say what is wrong and how to mend it.
+    """Look at this box and the configured guests; say what is wrong and how to fix it.
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
@@ -41,8 +41,9 @@ def command(ctx: click.Context, config_file: Path | None, uri: str | None, as_js
         console.print(
             Text.assemble(level, printable(f" {finding.name}: {finding.detail}")), soft_wrap=True
         )
-        if finding.mend:
-            console.print(Text(printable(f"{'':9}mend: {finding.mend}")), soft_wrap=True)
+        if finding.fix:
+            console.print(Text(printable(f"{'':9}fix: {finding.fix}")), soft_wrap=True)
     if as_json:
-        print_json({"findings": [vars(finding) for finding in findings]})
+        # "mend" is what "fix" was called in version 0.1.
+        print_json({"findings": [{**vars(found), "mend": found.fix} for found in findings]})
     ctx.exit(3 if any(finding.level is Level.PROBLEM for finding in findings) else 0)

@@ -51,7 +51,7 @@ def command(
     no_report: bool,
     as_json: bool,
 ) -> None:
-    """Resume what dead runs left paused, mend those clocks, complete their records.
+    """Resume what dead runs left paused, correct those clocks, complete their records.
 
     Only guests that a run's own journal says it paused are resumed. Safe to run at any time, and
     again. What it needs to know is in the run folder; -c and --uri lay over that. A run that

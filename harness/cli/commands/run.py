@@ -84,7 +84,7 @@ def command(
     no_report: bool,
     **options: Any,
 ) -> None:
-    """Pause guests, apply an update to the host, resume them, mend their clocks, check.
+    """Pause guests, apply an update to the host, resume them, correct their clocks, check.
 
     GUEST is a libvirt name or UUID; without any, the guests of the configuration. Update domains
     are done one at a time; after one that is not healthy the others are left alone.

@@ -30,13 +30,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.config import overlaid
 from harness.core.errors import ConfigError
-from harness.core.keys import scalar_keys
+from harness.core.keys import list_keys, scalar_keys
 from harness.core.settings import Config
 from harness.core.trust import refuse_untrusted
 from harness.updates.registry import FULL_CONFIG
 
-#: Settings of several words; an axis over them is a list of lists.
-_LISTS = ("update.command", "update.verify", "update.rollback")
 GUESTS = "guests"
 
 
@@ -135,12 +133,13 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check(file: Path, key: str, values: Any) -> None:
     """An axis is a list of values, of lists where one value is a list."""
     known = [name for name, _ in scalar_keys(FULL_CONFIG)]
-    if key not in (GUESTS, *_LISTS, *known):
+    lists = [GUESTS, *list_keys(FULL_CONFIG)]
+    if key not in (*lists, *known):
         hint = f"axes: {GUESTS}, or a setting of harness.toml such as update.duration_s"
         raise ConfigError("unknown axis", file=file, key=f"grid.{key}", hint=hint)
     if not isinstance(values, list) or not values:
         raise ConfigError("an axis is a list of values", file=file, key=f"grid.{key}")
-    if key in (GUESTS, *_LISTS) and not all(_is_words(value) for value in values):
+    if key in lists and not all(_is_words(value) for value in values):
         raise ConfigError(
             "is a list of lists of words",
             file=file,

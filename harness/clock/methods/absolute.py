@@ -11,7 +11,7 @@ from harness.core.timebase import NS_PER_S, Deadline
 _LEAD_S = 0.02
 #: Of the time from starting ``date`` to its end, what has passed when it sets the clock.
 _SET_AFTER = 0.8
-#: No more than this is believed: too late is mended by going on, too early by going back.
+#: No more than this is believed: too late is corrected by going on, too early by going back.
 _MOST_LATENCY_S = 0.030
 #: What the guest agent takes, until it has been measured.
 _AGENT_S = 0.002

@@ -67,7 +67,7 @@ def _as_process(uri: str, folder: Path, theirs: socket.socket) -> Callable[[floa
     return start_in_background(command, folder / LOG, keep=[number], environment=_SMALL).wait
 
 
-class Guardian:
+class GuardianProcess:
     """A guardian process for one run; a context manager."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Guardian:
             self._socket.close()
             raise GuardianLost(f"the guardian cannot be started: {error.strerror}") from error
 
-    def __enter__(self) -> Guardian:
+    def __enter__(self) -> GuardianProcess:
         return self
 
     def __exit__(

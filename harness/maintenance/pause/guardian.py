@@ -60,7 +60,7 @@ class _Armed:
     ending: Ending
 
 
-class Watch:
+class Guardian:
     """The guardian's loop; returns when the run is gone and nobody needs it any more.
 
     Once it is armed, nothing that can fail comes before the resume: who is held is in memory, the
@@ -234,7 +234,7 @@ def main(uri: str, folder: str, descriptor: str) -> None:
 
     run = socket.socket(fileno=int(descriptor))
     hypervisor = LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S))
-    Watch(hypervisor, Journal(Path(folder), Path(folder).name, joining=True), run).keep()
+    Guardian(hypervisor, Journal(Path(folder), Path(folder).name, joining=True), run).keep()
     os._exit(0)  # a call that hangs in a thread must not keep us
 
 

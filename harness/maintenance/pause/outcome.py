@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import HarnessError, TakenOver
 from harness.core.timebase import NS_PER_S
-from harness.maintenance.pause.ownership import NOT_OURS
+from harness.maintenance.pause.takeover import NOT_OURS
 from harness.updates.protocol import Applied
 
 

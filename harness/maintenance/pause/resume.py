@@ -17,7 +17,7 @@ from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of, lost
-from harness.maintenance.pause.ownership import NOT_OURS, PauseEdge, restarted_since, resumed_since
+from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.

@@ -37,8 +37,8 @@ from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
-from harness.maintenance.pause.ownership import NOT_OURS
 from harness.maintenance.pause.resume import Resumed, resume_all
+from harness.maintenance.pause.takeover import NOT_OURS
 from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
 from harness.results.journal import Journal, Member, entries, fold
 from harness.updates.protocol import Applied

@@ -24,12 +24,14 @@ from harness.core.errors import (
     PlanError,
     UpdateFailed,
 )
+from harness.core.keys import list_keys
 from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.events.order import Order
 from harness.testing.runs import HOSTILE, a_folder, a_guest, a_run
 from harness.updates.hold import HoldSettings, HoldUpdate
+from harness.updates.registry import FULL_CONFIG
 
 SWEEP = """
 repeats = 2
@@ -158,9 +160,22 @@ def test_results_are_tidy_in_csv_and_parquet(file, tmp_path):
     assert all(f.read_text().startswith("<svg") for f in files[2:])
 
 
+def test_any_setting_of_several_words_may_be_an_axis(file):
+    """Of whatever kind of update: read off the settings, and kept in no list."""
+    file.write_text(
+        '[grid]\nupdate.packages = [["a"], ["a", "b"]]\nclock.methods = [["slew"], ["step"]]'
+    )
+    assert [cell.settings["update.packages"] for cell in load(file).cells(1)].count(["a"]) == 2
+    assert {"update.command", "update.verify", "update.rollback", "update.hold"} < set(
+        list_keys(FULL_CONFIG)
+    )
+    assert "checks.own" not in list_keys(FULL_CONFIG)  # a list, but of sections
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('[grid]\nupdate.packages = ["a"]', "list of lists"),
         ("[grid]\nupdate.duratio_s = [1.0]", "unknown axis"),
         ("[grid]\nclock.correct = true", "list of values"),
         ('[grid]\nguests = ["a"]', "list of lists"),

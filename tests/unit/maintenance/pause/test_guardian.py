@@ -21,8 +21,8 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.process_family import Family
 from harness.maintenance.pause import guardian, resume, scribe
-from harness.maintenance.pause.guard import Guardian
-from harness.maintenance.pause.guardian import Watch
+from harness.maintenance.pause.guard import GuardianProcess
+from harness.maintenance.pause.guardian import Guardian
 from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Journal, Member, entries, read
 from harness.testing.hypervisor import FakeHypervisor
@@ -40,7 +40,7 @@ class Bench:
         self.members = [Member(name, f"uuid-{name}") for name in names]
         self.run, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.journal = Journal(folder, "run", joining=True)
-        watch = Watch(self.hypervisor, self.journal, self.theirs)
+        watch = Guardian(self.hypervisor, self.journal, self.theirs)
         self.thread = threading.Thread(target=watch.keep, daemon=True)
         self.thread.start()
 
@@ -342,7 +342,7 @@ def test_nothing_that_the_run_says_ends_it(bench):
 
 def test_a_guardian_that_cannot_connect_is_known_before_the_pause(tmp_path):
     """A real process: it ends at once, and `arm` says so."""
-    with Guardian("test:///nonexistent/node.xml", tmp_path) as guard:
+    with GuardianProcess("test:///nonexistent/node.xml", tmp_path) as guard:
         with pytest.raises(GuardianLost, match="nothing was paused"):
             guard.arm(30, "mark", ())
         assert guard.lost
@@ -352,7 +352,7 @@ def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     """A real process, on libvirt's test driver."""
     with Journal(tmp_path, "run") as journal:
         journal.intend(entries.RunStarted())
-    with Guardian("test:///default", tmp_path) as guard:
+    with GuardianProcess("test:///default", tmp_path) as guard:
         guard.arm(30, "mark", ())
         assert not guard.lost
         guard.disarm()
@@ -363,7 +363,7 @@ def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch)
     """A real process: what it holds in memory is stated in docs/reliability.md."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for _ in range(2):  # the first may compile what it loads, which takes 7 MiB
-        with Guardian("test:///default", tmp_path) as guard:
+        with GuardianProcess("test:///default", tmp_path) as guard:
             guard.arm(30, "mark", ())
             (pid,) = _children()
             proc = Path("/proc", pid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.host.protocol import EventKind, LifecycleEvent, ProcessIdentity
-from harness.maintenance.pause.ownership import PauseEdge, restarted_since, resumed_since
+from harness.maintenance.pause.takeover import PauseEdge, restarted_since, resumed_since
 
 SUSPENDED, RESUMED, STARTED = EventKind.SUSPENDED, EventKind.RESUMED, EventKind.STARTED
 QEMU = ProcessIdentity(7, 70)

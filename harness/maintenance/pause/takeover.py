@@ -1,6 +1,6 @@
-"""Whose guests are they? By libvirt's events and errors; the journal's fold says who is held.
+"""Has another program taken a guest over since we paused it? By events, errors and CPU time; pure.
 
-Pure.
+Which guests are held by this run at all, the journal says: :mod:`harness.results.journal.fold`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from harness.core.timebase import Deadline
 from harness.events.sockets import carriers, how_to_add
 from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
+from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.admission import HINT_UNBOUND, UNBOUND, Claims, admit
@@ -26,9 +27,7 @@ from harness.maintenance.session import Login
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
-_FIX_PAUSED = "harness recover, if a run of ours paused it; else whoever did resumes it"
 _FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
-_FIX_OFF = "start it, or leave it out"
 
 
 class Level(StrEnum):
@@ -127,7 +126,9 @@ def _guests(
         if info.state.state is GuestState.RUNNING:
             running.append(info)
         else:
-            fix = _FIX_PAUSED if info.state.state is GuestState.PAUSED else _FIX_OFF
+            fix = way_on(info.state, hypervisor.uri, info.name, info.uuid)
+            if info.state.state is GuestState.PAUSED:
+                fix = f"harness recover, if a run of ours paused it; else {fix}"
             yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
     yield _metadata_address(config.events.address)
     yield from _logins(running, config, hypervisor, connector, deadline)

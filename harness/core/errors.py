@@ -269,11 +269,9 @@ class GuestStranded(HarnessError):
 
     exit_code = 4
 
-    def __init__(self, guests: Sequence[str], *, hint: str | None = None) -> None:
+    def __init__(self, guests: Sequence[str], ways_on: Sequence[str] = ()) -> None:
+        """``ways_on``: what brings each of them back, as commands to paste."""
         names = ", ".join(guests)
-        super().__init__(
-            f"STILL PAUSED: {names}",
-            hint=hint
-            or f"virsh resume {guests[0] if guests else 'GUEST'}, now; then harness recover",
-        )
+        now = [way for way in ways_on if way]
+        super().__init__(f"STILL PAUSED: {names}", hint="; ".join([*now, "harness recover"]))
         self.guests = tuple(guests)

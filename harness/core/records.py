@@ -182,6 +182,8 @@ class GuestRecord(Record):
     identity: IdentityRecord | None = None
     """None: the record is of a version that did not ask, or nobody logged in."""
     still_paused: bool = False
+    resume_hint: str = ""
+    """What a person does about a guest that is still paused: a command to paste."""
     problems: tuple[str, ...] = ()
 
 

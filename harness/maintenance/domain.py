@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
 from harness.maintenance.pause.window import hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
+from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
@@ -119,6 +120,7 @@ def maintain(
     )
     suspended_s = suspension.seconds()
     stranded, paused_since = find_paused(domain, window, tools)
+    hints = _resume_hints(domain, stranded, tools)
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
     guests = tuple(
@@ -130,7 +132,7 @@ def maintain(
             tools.hypervisor,
             budget_s=tools.limits.budget_s,
             checks=checks.chosen,
-            still_paused=name in stranded,
+            resume_hint=hints.get(name),
             paused_since=name in paused_since,
         )
         for name in names
@@ -220,6 +222,17 @@ def find_paused(
         + still_paused(taken, tools.hypervisor, look_until, if_silent=False),
         still_paused(resumed, tools.hypervisor, look_until, if_silent=False),
     )
+
+
+def _resume_hints(domain: UpdateDomain, stranded: Collection[str], tools: Tools) -> dict[str, str]:
+    """Return what a person does about each guest that we could not resume, by its state now."""
+    until = Deadline.after(_LOOK_S, tools.clock)
+    members = [Member(guest.name, guest.info.uuid) for guest in domain.guests]
+    return {
+        one.name: resume_hint(one, tools.hypervisor, until)
+        for one in members
+        if one.name in stranded
+    }
 
 
 def settle_update(window: PauseWindow, context: UpdateContext, tools: Tools) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from harness.core.errors import MissingCapability, PlanError, WrongState
 from harness.core.settings import Config, GuestSection, Scope, guest_section
+from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
 from harness.updates.protocol import HostUpdate
@@ -88,20 +89,22 @@ def make_plan(
     update: HostUpdate,
     *,
     others: Sequence[GuestInfo] = (),
+    uri: str = "",
 ) -> Plan:
     """Sort the ``chosen`` guests into update domains.
 
-    ``others`` are the host's remaining guests, for warnings. Raises PlanError if there is nothing
-    to do, a guest is named twice, the update cannot be applied under paused guests, or it needs
-    the whole host while the guests are configured in several domains; WrongState if a guest is
-    not running; MissingCapability if it runs on another accelerator than the one insisted on.
+    ``others`` are the host's remaining guests, for warnings; ``uri`` is for hints. Raises PlanError
+    if there is nothing to do, a guest is named twice, the update cannot be applied under paused
+    guests, or it needs the whole host while the guests are configured in several domains;
+    WrongState if a guest is not running; MissingCapability if it runs on another accelerator than
+    the one insisted on.
     """
     _refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
     sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
     taking_part, left_out = _opted_out(sections, chosen, update)
     _refuse_nothing_or_twice(taking_part)
     for guest in taking_part:
-        _refuse_not_running(guest)
+        _refuse_not_running(guest, uri)
         _refuse_other_accelerator(guest, rules.accelerator)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if rules.spread is not None:
@@ -161,13 +164,17 @@ def _refuse_nothing_or_twice(chosen: Sequence[GuestInfo]) -> None:
             raise PlanError("named more than once", guest=guest.name)
 
 
-def _refuse_not_running(guest: GuestInfo) -> None:
+def _refuse_not_running(guest: GuestInfo, uri: str) -> None:
     if allowed(guest.state.state, Operation.PAUSE):
         return
+    way = way_on(guest.state, uri, guest.name, guest.uuid)
     if guest.state.state is GuestState.PAUSED:
-        hint = "somebody paused it; harness never resumes what it did not pause itself"
+        hint = (
+            "harness never resumes what it did not pause itself: harness recover, if a run of ours "
+            f"did; else {way}"
+        )
     else:
-        hint = "start it, or leave it out of this run"
+        hint = f"{way}; or leave it out of this run"
     raise WrongState(
         f"is {guest.state}, not running", operation="preflight", guest=guest.name, hint=hint
     )

@@ -14,6 +14,7 @@ from dataclasses import replace
 from harness.clock.arithmetic import judge_offset
 from harness.core.errors import HarnessError, JournalError, PlanError
 from harness.core.identity import boot_id
+from harness.core.pasteable import command
 from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.core.timebase import Clock, Deadline
@@ -24,6 +25,7 @@ from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
+from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
 from harness.results.journal import (
@@ -70,10 +72,12 @@ def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
     """What a journal that is not understood in all its lines cannot say."""
     if not history.notices:
         return None
+    uri = history.started.uri if history.started is not None else ""
+    see = command("virsh", *(["-c", uri] if uri else []), "list", "--state-paused")
     return JournalError(
         f"{folder.path / FILE_NAME}: {'; '.join(history.notices)}; "
         "it may have paused more guests than are listed",
-        hint="see with virsh list which guests are paused; when none is, remove the run folder",
+        hint=f"{see}; when none of them is of this run, remove the run folder",
     )
 
 
@@ -163,8 +167,10 @@ def _resume(
         if answer is None or answer.error is None:
             return guest
         ended = _has_ended(guest.member, hypervisor, Deadline.after(_LOOK_S, clock))
-        action = Action.ENDED if ended else Action.STRANDED
-        return replace(guest, action=action, why=str(answer.error))
+        if ended:
+            return replace(guest, action=Action.ENDED, why=str(answer.error))
+        hint = resume_hint(guest.member, hypervisor, Deadline.after(_LOOK_S, clock))
+        return replace(guest, action=Action.STRANDED, why=str(answer.error), resume_hint=hint)
 
     return tuple(after(guest) for guest in guests)
 

@@ -42,6 +42,8 @@ class GuestRecovery:
     """None where there was no clock to correct."""
     problem: str | None = None
     accelerator: str = "unknown"
+    resume_hint: str = ""
+    """What a person does about it, where it is still paused: commands to paste."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ def _relieved(record: RunRecord, recovery: RunRecovery) -> RunRecord:
             return guest
         stranded = one.action is Action.STRANDED
         problems = (*guest.problems, f"harness recover: {_said(one)}")
-        return guest.model_copy(update={"still_paused": stranded, "problems": problems})
+        hint = one.resume_hint if stranded else ""
+        return guest.model_copy(
+            update={"still_paused": stranded, "resume_hint": hint, "problems": problems}
+        )
 
     return record.model_copy(update={"guests": tuple(now(guest) for guest in record.guests)})
 
@@ -118,6 +123,7 @@ def _guest(guest: GuestRecovery, history: History) -> GuestRecord:
             after_correction=clock.after_correction,
         ),
         still_paused=guest.action is Action.STRANDED,
+        resume_hint=guest.resume_hint,
         problems=(_said(guest), *([guest.problem] if guest.problem else [])),
     )
 

@@ -66,7 +66,8 @@ class RunResult:
         stranded = [name for one in self.domains for name in one.stranded]
         stranded += self.stranded
         if stranded:
-            return GuestStranded(stranded)
+            guests = [guest for one in self.domains for guest in one.guests]
+            return GuestStranded(stranded, [guest.resume_hint for guest in guests])
         if self.interrupted_by is not None:
             return Interrupted(self.interrupted_by)
         return self.error

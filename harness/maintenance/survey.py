@@ -32,4 +32,4 @@ def survey(
     chosen = [hypervisor.find(name, deadline) for name in wanted]
     uuids = {guest.uuid for guest in chosen}
     others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
-    return make_plan(PlanRules.of(config), chosen, update, others=others)
+    return make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)

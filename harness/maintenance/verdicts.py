@@ -74,12 +74,13 @@ def record_guest(
     *,
     budget_s: float,
     checks: Sequence[str],
-    still_paused: bool,
+    resume_hint: str | None,
     paused_since: bool,
 ) -> GuestRecord:
     """One guest's record, its checks judged.
 
-    ``still_paused``: we could not resume it; ``paused_since``: it ran, and is paused again.
+    ``resume_hint``: we could not resume it, and what a person does about that, None if we could;
+    ``paused_since``: it ran, and is paused again.
     """
     pause = window.guests[session.name]
     evidence = evidence_of(session, before, pause, after, budget_s)
@@ -101,7 +102,8 @@ def record_guest(
         checks=verdicts,
         facts=_facts(session),
         identity=session.identity,
-        still_paused=still_paused,
+        still_paused=resume_hint is not None,
+        resume_hint=resume_hint or "",
         problems=problems,
     )
 

@@ -71,7 +71,8 @@ def command(
         _print(found)
     stranded = [name for one in found for name in one.stranded]
     if stranded:
-        raise GuestStranded(stranded)
+        hints = [guest.resume_hint for one in found for guest in one.guests]
+        raise GuestStranded(stranded, hints)
     outcomes = [g.clock_verdict for one in found for g in one.guests if g.clock_verdict]
     outcomes += [Outcome.ERROR for one in found if one.error is not None]
     ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
@@ -105,6 +106,7 @@ def _guest(guest: GuestRecovery) -> dict[str, Any]:
         "uuid": guest.member.uuid,
         "action": guest.action,
         "why": guest.why,
+        "resume_hint": guest.resume_hint,
         "clock": end.model_dump() if end else None,
         "clock_outcome": guest.clock_verdict,
         "problem": guest.problem,

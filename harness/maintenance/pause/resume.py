@@ -152,12 +152,14 @@ def _fate(
         journal.note(entries.Ended(member.name, member.uuid, refused.message))
         return refused
     if fate is Fate.SAVED:
+        from harness.core.pasteable import virsh  # the guardian has no room for what is rare
+
         journal.note(entries.Saved(member.name, member.uuid, by))
         return GuestSaved(
             "was saved to disk during the pause, and comes back paused",
             operation="resuming",
             guest=member.name,
-            hint="virsh start it, then harness recover",
+            hint=f"{virsh(hypervisor.uri, 'start', member.name, member.uuid)}; harness recover",
         )
     if fate is Fate.LOST and edge.process is not None and lost_until.expired:
         return lost(member.name, edge.process)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.core.pasteable import virsh
 from harness.core.records import (
     CheckRecord,
     GuestRecord,
@@ -130,7 +131,7 @@ def _guest_row(guest: GuestRecord) -> tuple[Text, ...]:
 
 def _print_troubles(guest: GuestRecord, console: Console) -> None:
     if guest.still_paused:
-        hint = f"virsh resume {guest.name}"
+        hint = guest.resume_hint or virsh("", "resume", guest.name, guest.uuid)
         console.print(_text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"))
     for problem in guest.problems:
         console.print(_text(problem, "yellow"))

@@ -7,7 +7,7 @@ than by being closed.
 
 from __future__ import annotations
 
-from harness.checks.evidence import Evidence, Missing, missing
+from harness.checks.evidence import Evidence, Missing, missing, unknown
 from harness.checks.guest_life import Life
 from harness.core.records import CheckRecord, Outcome
 
@@ -20,9 +20,18 @@ def judge(evidence: Evidence) -> CheckRecord:
     seen = evidence.told(Life)
     if isinstance(seen, Missing):
         return missing(NAME, seen)
-    known = (seen.first.connections & seen.before.connections) - seen.before.unanswered
-    gone = known - seen.after.connections
-    resets = seen.after.resets - seen.before.resets
+    first, before, after = seen.first, seen.before, seen.after
+    if first.connections is None or before.connections is None or before.resets is None:
+        silent = "the guest's kernel does not tell of its TCP connections"
+        return missing(NAME, Missing(silent, known_before=True))
+    if after.connections is None or after.resets is None:
+        return unknown(NAME, "the TCP connections could not be read after the pause")
+    known = (first.connections & before.connections) - before.unanswered
+    if not known:
+        none = "no TCP connection was established, and answered, before the pause"
+        return missing(NAME, Missing(none, known_before=True))
+    gone = known - after.connections
+    resets = after.resets - before.resets
     broken = min(len(gone), resets)
     if gone and resets < 0:
         return CheckRecord(

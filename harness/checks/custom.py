@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.checks.evidence import Evidence, Missing
+from harness.checks.evidence import Evidence, Missing, missing
 from harness.core.records import CheckRecord, Outcome
 
 PREFIX = "own:"
@@ -39,9 +39,12 @@ class OwnChecks:
 def judge(evidence: Evidence) -> Iterator[CheckRecord]:
     """A record for each; the worst stage counts, but a SKIP before the pause skips it all."""
     seen = evidence.told(OwnChecks)
-    if isinstance(seen, Missing):
-        return
-    for name, stages in seen.ended.items():
+    ended = {} if isinstance(seen, Missing) else seen.ended
+    for name in evidence.own_asked:
+        if name not in ended:
+            gap = seen if isinstance(seen, Missing) else Missing("was not run", known_before=False)
+            yield missing(PREFIX + name, gap)
+    for name, stages in ended.items():
         worst = Outcome.worst(stage.outcome for stage in stages)
         told = ", ".join(f"{s.stage}: {_status(s)}" for s in stages)
         statuses = [stage.status for stage in stages if stage.outcome is worst]

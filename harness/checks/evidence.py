@@ -31,6 +31,8 @@ class Observed:
 
     boot_id: str | None = None
     process: ProcessIdentity | None = None
+    process_ended: bool = False
+    """The process that was seen before is surely no more."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Evidence:
     watch: WatchRecord | None = None
     watch_asked: bool = False
     testimony: Testimony = field(default_factory=dict)
+    kernel_log_has_gap: bool = False
+    """Lines since the marker are lost: the log has wrapped, was cleared, or is another boot's."""
+    own_asked: tuple[str, ...] = ()
+    """Names of the user's own checks that this guest answers for."""
 
     def told(self, kind: type[T]) -> T | Missing:
         """What the probe that tells ``kind`` has told, or why it did not."""

@@ -17,12 +17,17 @@ class Look:
     """(pid, start time in clock ticks since boot) → name; kernel threads left out."""
     mounts: Mapping[str, str]
     """Mount point → device, type and whether it can be written."""
-    connections: frozenset[str]
-    """``local → remote`` of every established TCP connection."""
-    resets: int
+    connections: frozenset[str] | None
+    """``local → remote`` of every established TCP connection; None: the kernel does not tell."""
+    resets: int | None
     """TCP connections that ended otherwise than by being closed, since boot."""
     unanswered: frozenset[str] = frozenset()
     """Those of the connections whose peer has not acknowledged what was sent, and sent again."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Process 1 is seen; it is not where other users' processes are hidden (``hidepid``)."""
+        return any(pid == 1 for pid, _ in self.processes)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class _Draft:
     mounts: dict[str, str] = field(default_factory=dict)
     connections: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
+    tells_tcp: bool = False
     snmp: list[list[str]] = field(default_factory=list)
     uptime_s: float | None = None
 
@@ -75,7 +81,7 @@ def parse(text: str) -> Look:
         draft.uptime_s,
         draft.processes,
         draft.mounts,
-        frozenset(draft.connections),
+        frozenset(draft.connections) if draft.tells_tcp else None,
         _resets(draft.snmp),
         frozenset(draft.unanswered),
     )
@@ -104,6 +110,7 @@ def _mount(draft: _Draft, line: str) -> None:
 def _tcp(draft: _Draft, line: str) -> None:
     """A line of /proc/net/tcp; its seventh column counts how often data was sent again."""
     fields = line.split()
+    draft.tells_tcp = draft.tells_tcp or "local_address" in fields
     if len(fields) > 6 and fields[3] == _ESTABLISHED:
         connection = f"{fields[1]} → {fields[2]}"
         draft.connections.add(connection)
@@ -115,10 +122,10 @@ def _snmp(draft: _Draft, line: str) -> None:
     draft.snmp.append(line.split())
 
 
-def _resets(lines: list[list[str]]) -> int:
-    """EstabResets of /proc/net/snmp: a line of names, then one of values."""
+def _resets(lines: list[list[str]]) -> int | None:
+    """EstabResets of /proc/net/snmp: a line of names, then one of values. None: it is not told."""
     tcp = [words for words in lines if words[0] == "Tcp:"]
-    return int(dict(zip(*tcp[:2], strict=True))["EstabResets"]) if len(tcp) > 1 else 0
+    return int(dict(zip(*tcp[:2], strict=True))["EstabResets"]) if len(tcp) > 1 else None
 
 
 _READERS = {"uptime": _uptime, "stat": _stat, "mounts": _mount, "tcp": _tcp, "snmp": _snmp}

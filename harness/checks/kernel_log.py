@@ -20,6 +20,9 @@ def judge(evidence: Evidence) -> CheckRecord:
     stalls = evidence.stall_lines
     if stalls is None:
         return unknown(NAME, "the kernel log could not be read")
+    if evidence.kernel_log_has_gap and not stalls:
+        lost = "the kernel log has wrapped, was cleared or is another boot's: lines are lost"
+        return unknown(NAME, lost)
     new = len(evidence.new_kernel_lines or ())
     return CheckRecord(
         name=NAME,

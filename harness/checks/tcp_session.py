@@ -35,6 +35,8 @@ def judge(evidence: Evidence) -> CheckRecord:
     seen = evidence.told(TcpSession)
     if isinstance(seen, Missing):
         return missing(NAME, seen)
+    if not seen.sent:
+        return missing(NAME, Missing("no message was sent", known_before=False))
     lost = seen.sent - seen.answered
     retransmitted = "" if seen.retransmissions is None else f", {seen.retransmissions} sent again"
     told = (

@@ -49,8 +49,12 @@ def judge(evidence: Evidence) -> CheckRecord:
         return missing(NAME, seen)
     if not seen.fired:
         return missing(NAME, Missing("its timer has not fired at all", known_before=False))
+    late = seen.late_s > ALLOWED_LATE_S
+    if seen.units_before and seen.units_after is None and not late:
+        gap = Missing("systemd did not tell of its timer units any more", known_before=False)
+        return missing(NAME, gap)
     before = seen.units_before.found if seen.units_before else {}
-    after = seen.units_after.found if seen.units_after else {}
+    after = seen.units_after.found if seen.units_after else before
     lost = [name for name in before if name not in after or after[name][0] != before[name][0]]
     fired = [name for name in before if name in after and after[name][1] != before[name][1]]
     told = [
@@ -62,7 +66,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     told += [f"{len(before)} timer units"] if before and not lost else []
     return CheckRecord(
         name=NAME,
-        outcome=Outcome.FAIL if lost or seen.late_s > ALLOWED_LATE_S else Outcome.PASS,
+        outcome=Outcome.FAIL if lost or late else Outcome.PASS,
         measured=seen.late_s,
         allowed=ALLOWED_LATE_S,
         unit="s",

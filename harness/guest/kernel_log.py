@@ -30,6 +30,8 @@ class KernelLog:
     marker: str | None
     """A line of the log; None: the log cannot be read by this user."""
     new_lines: tuple[str, ...] = ()
+    has_gap: bool = False
+    """The marker is gone, so lines after it may be gone as well."""
 
     @property
     def stalls(self) -> tuple[str, ...]:
@@ -61,4 +63,4 @@ def look_again(
     at = [number for number, line in enumerate(lines) if log.marker in line]
     # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.
     new = lines[at[-1] + 1 :] if at else lines[1:]
-    return boot_id, replace(log, new_lines=tuple(new))
+    return boot_id, replace(log, new_lines=tuple(new), has_gap=not at)

@@ -41,6 +41,13 @@ class Way:
     """``SHA256:…`` of the host key that was shown."""
 
     @property
+    def shown(self) -> str:
+        """Return the address as people are told it: with its port and jump hosts, if special."""
+        port = "" if self.port == 22 else f" port {self.port}"
+        through = f" through {', '.join(self.through)}" if self.through else ""
+        return f"{self.address}{port}{through}"
+
+    @property
     def place(self) -> tuple[str, int, tuple[str, ...]]:
         """Return what two connections to one SSH server have in common."""
         return self.peer or self.address, self.port, self.through

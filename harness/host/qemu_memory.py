@@ -34,11 +34,13 @@ def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
 def resident(pid: int, proc: Path = PROC) -> Resident:
     """One look at a process's memory. Raises OSError if it is gone."""
     folder = proc / str(pid)
-    sizes = {"VmRSS": 0, "VmSwap": 0}
+    sizes = {"VmSwap": 0}  # a kernel without swap tells none
     for line in (folder / "status").read_text().splitlines():
         name, _, value = line.partition(":")
-        if name in sizes:
+        if name in ("VmRSS", "VmSwap"):
             sizes[name] = int(value.split()[0]) * 1024
+    if "VmRSS" not in sizes:
+        raise ValueError(f"process {pid} has no memory any more: it has ended")
     faults = read_stat(pid, proc).major_faults
     return Resident(sizes["VmRSS"], sizes["VmSwap"], faults * _PAGE_BYTES)
 

@@ -15,7 +15,7 @@ from harness.core.fanout import errors, fan_out
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline
-from harness.maintenance.identity import HINT_WRONG, Found, where
+from harness.maintenance.identity import HINT_WRONG, Found
 from harness.maintenance.session import GuestSession, Login
 
 UNBOUND = "it cannot be told whether what answers is the guest that is paused"
@@ -100,13 +100,13 @@ def _twin(one: Found, other: Found) -> PlanError | None:
     leave_out = "or leave one of them out"
     if one.facts.boot_id == other.facts.boot_id:
         return PlanError(
-            f"{both} are one machine to their logins, at {where(one.way)} and {where(other.way)} "
+            f"{both} are one machine to their logins, at {one.way.shown} and {other.way.shown} "
             f"(boot id {one.facts.boot_id})",
             hint=f"{HINT_WRONG}; {leave_out}",
         )
     if one.way.place == other.way.place:
         return PlanError(
-            f"{both} are both reached at {where(one.way)}",
+            f"{both} are both reached at {one.way.shown}",
             hint=f"give each its own: {HINT_WRONG}; {leave_out}",
         )
     if one.way.host_key and one.way.host_key == other.way.host_key:

@@ -75,7 +75,8 @@ def _one(
 ) -> Aftermath:
     if pause.resume_returned_ns is None:
         problem = "not resumed by this run, so it was left alone"
-        return Aftermath(ClockOutcome(None, problem=problem))
+        seen = session.observe(None, deadline, before.seen.process)
+        return Aftermath(ClockOutcome(None, problem=problem), seen)
     resumed_ns = pause.resume_returned_ns
     with queue.place(deadline) as give_up:
         outcome = correct_clock(
@@ -89,6 +90,6 @@ def _one(
         boot_id, log = look_again(session.shell, before.kernel_log, deadline)
     except HarnessError:  # silent; its process can be seen all the same
         boot_id, log = session.boot_id_anew(deadline.sooner(_AGAIN_S)), None
-    seen = session.observe(boot_id, deadline)
+    seen = session.observe(boot_id, deadline, before.seen.process)
     told = session.probes.stop(deadline) if session.probes is not None else None
     return Aftermath(outcome, seen, log, told)

@@ -6,7 +6,7 @@
 3. The kernel's boot id, through the guest agent: what another channel of this very guest tells.
 
 What is proved to be another machine is refused, what cannot be told is a warning. Why in this
-order is in docs/adr/0020-identity.md.
+order is in docs/adr/0021-identity.md.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _wrong(found: Found, others: Sequence[GuestInfo], evidence: str) -> WrongGue
     owner = _owner(found, others)
     who = f"guest {owner.name}" if owner else "another machine, and no guest of this host"
     return WrongGuest(
-        f"what answers at {where(found.way)} is {who}, not {found.info.name} ({evidence})",
+        f"what answers at {found.way.shown} is {who}, not {found.info.name} ({evidence})",
         guest=found.info.name,
         hint=HINT_WRONG,
     )
@@ -132,10 +132,3 @@ def _record(found: Found, by: BoundBy | None, detail: str) -> IdentityRecord:
         boot_id=found.facts.boot_id,
         host_key=found.way.host_key or None,
     )
-
-
-def where(way: Way) -> str:
-    """Return an address as people are told it: with its port and jump hosts, if special."""
-    port = "" if way.port == 22 else f" port {way.port}"
-    through = f" through {', '.join(way.through)}" if way.through else ""
-    return f"{way.address}{port}{through}"

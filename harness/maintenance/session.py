@@ -28,7 +28,7 @@ from harness.core.settings import ClockSection, GuestSection, SshSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import Connector, GuestShell
-from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.protocol import GuestInfo, Hypervisor, ProcessIdentity
 from harness.maintenance.identity import Found, identify
 
 T = TypeVar("T")
@@ -243,9 +243,17 @@ class GuestSession:
             self.probes.close()
         self.probes = probes
 
-    def observe(self, boot_id: str | None, deadline: Deadline) -> Observed:
-        """What identifies this life of the guest, seen from inside and from outside."""
-        return Observed(boot_id, self.login.hypervisor.process(self.info.uuid, deadline))
+    def observe(
+        self, boot_id: str | None, deadline: Deadline, before: ProcessIdentity | None = None
+    ) -> Observed:
+        """What identifies this life of the guest, seen from inside and from outside.
+
+        ``before`` is its QEMU as it was seen earlier.
+        """
+        hypervisor = self.login.hypervisor
+        process = hypervisor.process(self.info.uuid, deadline)
+        ended = process is None and before is not None and hypervisor.has_ended(before)
+        return Observed(boot_id, process, ended)
 
     def boot_id_anew(self, deadline: Deadline) -> str | None:
         """Return the boot id over a new connection, where the old one is dead.

@@ -56,6 +56,8 @@ def evidence_of(
         new_kernel_lines=log.new_lines if log else None,
         stall_lines=log.stalls if log else None,
         testimony=_testimony(session, after),
+        kernel_log_has_gap=log.has_gap if log else False,
+        own_asked=session.probes.own_names if session.probes else (),
     )
 
 

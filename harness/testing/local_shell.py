@@ -52,7 +52,8 @@ class LocalShell:
     """Remembers what it has started."""
 
     guest = "here"
-    way = Way("127.0.0.1", peer="127.0.0.1", is_here=True)
+    way = Way("127.0.0.1", peer="127.0.0.1")
+    """As if this were another machine: ``is_here`` is False."""
 
     def __init__(self) -> None:
         self.streams: list[LocalStream] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,26 @@ def test_another_process_is_another_guest(house):
     other = at.host.processes["web1"].__class__(99, 99)
     record = at.maintain(update=Hooked(lambda: at.host.processes.update(web1=other))).record
     assert "same-process" in broken(of(record, "web1"))
+
+
+def test_a_process_that_could_not_be_looked_at_is_not_called_gone(house):
+    """The right to see it was lost in the meantime; one that ended is gone."""
+    at = house("web1")
+    hide = partial(setattr, at.host, "hides_processes", True)
+    record = of(at.maintain(update=Hooked(hide)).record, "web1")
+    assert verdicts(record)["same-process"] == "error"
+    at.host.hides_processes = False
+    record = of(at.maintain(update=Hooked(at.host.processes.clear)).record, "web1")
+    assert (verdicts(record)["same-process"], broken(record).get("same-process")) == ("fail", "")
+
+
+def test_processes_that_are_hidden_are_not_said_to_live_on(house):
+    """``hidepid``: this user sees its own only, so nothing is said about the others."""
+    at = house("web1", checks__enable=["processes", "identity"])
+    at.guests[0].sees_processes = False
+    record = of(at.maintain().record, "web1")
+    assert verdicts(record) == {"identity": "pass", "processes": "skip"}
+    assert record.facts["time_daemon"] == "unknown"
 
 
 def test_a_step_that_is_refused_leaves_the_clock_wrong_and_says_why(house):

@@ -8,7 +8,6 @@ answered for a while; else ten times a second, which tells a guest that answers 
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 import struct
@@ -16,6 +15,7 @@ import threading
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
+from harness.checks.probes.direct import direct_address, ip_version
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
@@ -112,7 +112,8 @@ class DowntimeProbe(Probe):
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Find a way that is answered, begin to ask. Raises MissingCapability."""
         self._clock = scene.clock
-        self._way = _icmp(scene) or _udp(scene, deadline)
+        address = direct_address(scene)
+        self._way = _icmp(address) or _udp(scene, address, deadline)
         if self._way is None:
             raise MissingCapability("echo", "the guest answers neither ICMP nor UDP from here")
         # It answered just now: a silence that begins at once has a beginning, too.
@@ -197,25 +198,19 @@ class DowntimeProbe(Probe):
         return INTERVAL_S if quick else _IDLE_S
 
 
-def _udp(scene: Scene, deadline: Deadline) -> Way | None:
-    version = ip_version(scene)
-    if version is None:
-        return None
+def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:
     try:
-        token, port, _ = scene.echo_ports(secrets.token_hex(8), version, deadline)
+        token, port, _ = scene.echo_ports(secrets.token_hex(8), ip_version(address), deadline)
     except HarnessError:
         return None  # no python3, or no port to be had
-    connection = _connected(scene, socket.SOCK_DGRAM, 0, port)
+    connection = _connected(address, socket.SOCK_DGRAM, 0, port)
     return _that_works(Way("udp", connection, token.encode())) if connection else None
 
 
-def _icmp(scene: Scene) -> Way | None:
-    version = ip_version(scene)
-    if version is None:
-        return None
-    protocol = socket.IPPROTO_ICMPV6 if version == "6" else socket.IPPROTO_ICMP
+def _icmp(address: str) -> Way | None:
+    protocol = socket.IPPROTO_ICMPV6 if ip_version(address) == "6" else socket.IPPROTO_ICMP
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):  # the first needs no right, where allowed
-        connection = _connected(scene, kind, protocol, 0)
+        connection = _connected(address, kind, protocol, 0)
         if connection is not None:
             way = _that_works(Way("icmp", connection, secrets.token_bytes(8)))
             if way is not None:
@@ -223,22 +218,14 @@ def _icmp(scene: Scene) -> Way | None:
     return None
 
 
-def ip_version(scene: Scene) -> str | None:
-    """``4`` or ``6``; None where the address is a name that only SSH knows."""
-    try:
-        return str(ipaddress.ip_address(scene.address.partition("%")[0]).version)
-    except ValueError:
-        return None
-
-
-def _connected(scene: Scene, kind: int, protocol: int, port: int) -> socket.socket | None:
-    family = socket.AF_INET6 if ":" in scene.address else socket.AF_INET
+def _connected(address: str, kind: int, protocol: int, port: int) -> socket.socket | None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         connection = socket.socket(family, kind, protocol)
     except OSError:
         return None
     try:
-        connection.connect((scene.address, port))
+        connection.connect((address, port))
     except OSError:
         connection.close()
         return None

@@ -32,6 +32,11 @@ class GuestProbes:
         scene.parts = frozenset(one.part for one in probes if one.part)
 
     @property
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the user's own checks that the guest answers for."""
+        return tuple(own.name for own in self._scene.own)
+
+    @property
     def _watching(self) -> list[Probe]:
         return [one for one in self._probes if one.tells not in self._told]
 

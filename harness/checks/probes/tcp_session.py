@@ -7,10 +7,10 @@ import socket
 import struct
 import threading
 
-from harness.checks.probes.downtime import ip_version
+from harness.checks.probes.direct import direct_address, ip_version
 from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.tcp_session import TcpSession
-from harness.core.errors import HarnessError, MissingCapability
+from harness.core.errors import HarnessError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import LineStream, posix
 
@@ -20,6 +20,8 @@ _CONNECT_S = 2.0
 _PATIENCE_S = 15.0
 #: A message that waits out any pause.
 _ANSWER_S = 3600.0
+#: It has to come back before anything is judged.
+_GREETING = b"harness\n"
 _TOTAL_RETRANS = 8 + 23 * 4  # tcpi_total_retrans in struct tcp_info
 
 
@@ -153,13 +155,22 @@ class TcpProbe(Probe):
 
 
 def _connect(scene: Scene, deadline: Deadline) -> socket.socket:
-    """A connection to the echo in the guest. Raises OSError or a HarnessError."""
-    version = ip_version(scene)
-    if version is None:
-        raise MissingCapability("address", "the guest's address is known to SSH only")
-    token, _, port = scene.echo_ports(secrets.token_hex(8), version, deadline)
+    """A connection to the echo in the guest that works. Raises OSError or a HarnessError."""
+    address = direct_address(scene)
+    token, _, port = scene.echo_ports(secrets.token_hex(8), ip_version(address), deadline)
     wait_s = min(_CONNECT_S, deadline.remaining_s())
-    connection = socket.create_connection((scene.address, port), timeout=wait_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(token.encode())
+    connection = socket.create_connection((address, port), timeout=wait_s)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(token.encode() + _GREETING)
+        answer = b""
+        while len(answer) < len(_GREETING):
+            if not (more := connection.recv(len(_GREETING) - len(answer))):
+                break
+            answer += more
+        if answer != _GREETING:
+            raise ConnectionRefusedError("what answers is not the echo in the guest")
+    except OSError:
+        connection.close()
+        raise
     return connection

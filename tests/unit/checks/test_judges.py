@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from harness.checks import CHECKS, judge_all
-from harness.checks.evidence import Observed
+from harness.checks.custom import Ended, OwnChecks
+from harness.checks.evidence import Missing, Observed
 from harness.checks.frozen import monotonic_deficit
+from harness.checks.timers import Timers, Units
 from harness.core.records import CheckRecord, Outcome
 from harness.core.settings import CHECK_NAMES, ChecksSection
 from harness.guest.kernel_log import KernelLog
@@ -18,7 +20,9 @@ from harness.testing.evidence import (
     NOTHING,
     SEEN,
     STALL,
+    TESTIMONY,
     clock,
+    told,
 )
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
@@ -251,9 +255,40 @@ def test_another_process_is_another_ram(after, outcome, measured):
     assert (record.outcome, record.measured, record.allowed) == (outcome, measured, "4711@100")
 
 
-def test_a_process_that_cannot_be_seen_any_more_is_no_pass():
-    """It was visible before the pause."""
-    assert verdict("same-process", after=Observed("boot-1", None)).outcome in (FAIL, ERROR)
+def test_a_process_that_was_only_not_looked_at_is_not_called_gone():
+    """It was visible before the pause; one that was seen to have ended is gone."""
+    assert verdict("same-process", after=Observed("boot-1", None)).outcome is ERROR
+    ended = Observed("boot-1", None, process_ended=True)
+    record = verdict("same-process", after=ended)
+    assert (record.outcome, record.measured) == (FAIL, "gone")
+
+
+def test_a_kernel_log_with_a_gap_is_no_pass():
+    """What it said right after the pause may be what is lost; a stall that it kept is a stall."""
+    assert verdict("kernel-log", kernel_log_has_gap=True).outcome is ERROR
+    kept = verdict("kernel-log", kernel_log_has_gap=True, stall_lines=(STALL,))
+    assert kept.outcome is FAIL
+
+
+def test_timer_units_that_systemd_did_not_tell_of_are_not_lost():
+    """A timer that was late is late all the same."""
+    units = Units({"a.timer": ("active", "1")})
+    silent = Timers(0.25, 100, 0.02, 1, 100, units, None)
+    assert verdict("timers", **told(silent)).outcome is ERROR
+    assert verdict("timers", **told(replace(silent, late_s=9.0))).outcome is FAIL
+
+
+def test_an_own_check_of_which_nothing_is_told_is_not_left_out():
+    """Asked for, and not judged: it says so under its own name."""
+    (record,) = judge_all(replace(GOOD, own_asked=("db",)), ())
+    assert (record.name, record.outcome) == ("own:db", SKIP)
+    silent = Missing("it fell silent", known_before=False)
+    testimony = {**TESTIMONY, OwnChecks: silent}
+    (record,) = judge_all(replace(GOOD, own_asked=("db",), testimony=testimony), ())
+    assert (record.name, record.outcome, record.detail) == ("own:db", ERROR, "it fell silent")
+    told_of = told(OwnChecks({"other": (Ended("after", 0),)}))
+    records = judge_all(replace(GOOD, own_asked=("db", "other"), **told_of), ())
+    assert {one.name: one.outcome for one in records} == {"own:db": ERROR, "own:other": PASS}
 
 
 def test_a_process_that_was_never_visible_is_skipped():

@@ -34,6 +34,7 @@ from harness.core.process_stat import start_ticks
 from harness.core.settings import ChecksSection, Config, OwnCheckSection
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
+from harness.guest.machine import Machine
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import is_alive, resident, vcpu_threads
 from harness.maintenance.survey import survey
@@ -42,7 +43,8 @@ from harness.testing.local_shell import LocalShell
 from harness.updates.stand_in import StandInSettings, StandInUpdate
 
 ME = ProcessIdentity(os.getpid(), start_ticks(os.getpid()))
-FACTS = GuestFacts("boot", "6.1", "tsc", 0, ("python3", "sh"), None)
+HERE = Machine(ssh_address="127.0.0.1")
+FACTS = GuestFacts("boot", "6.1", "tsc", 0, ("python3", "sh"), None, machine=HERE)
 BARE = replace(FACTS, interpreters=("sh",))
 
 

@@ -212,14 +212,23 @@ def test_a_connection_that_came_late_or_stays_is_no_reason_to_fail():
     assert verdict("connections", **told(Life(LOOK, LOOK, after))).outcome is PASS
     new = replace(LOOK, connections=frozenset())
     gone = replace(new, resets=50)
-    assert verdict("connections", **told(Life(new, LOOK, gone))).outcome is PASS
+    both = replace(LOOK, connections=frozenset({"a → b", "c → d"}))
+    stayed = replace(LOOK, resets=50)
+    assert verdict("connections", **told(Life(LOOK, both, stayed))).outcome is PASS
+    assert verdict("connections", **told(Life(new, LOOK, gone))).outcome is SKIP
 
 
 def test_a_connection_whose_peer_was_gone_before_the_pause_is_not_broken_by_it():
     """The guest was sending again already, and gave up during our maintenance."""
     before = replace(LOOK, unanswered=LOOK.connections)
     after = replace(LOOK, connections=frozenset(), resets=4)
-    assert verdict("connections", **told(Life(LOOK, before, after))).outcome is PASS
+    assert verdict("connections", **told(Life(LOOK, before, after))).outcome is SKIP
+    two = replace(LOOK, connections=frozenset({"a → b", "c → d"}))
+    before, after = (
+        replace(two, unanswered=LOOK.connections),
+        replace(after, connections=frozenset({"c → d"})),
+    )
+    assert verdict("connections", **told(Life(two, before, after))).outcome is PASS
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def _unsure(reading: ClockReading) -> ClockReading:
 
 
 OLD = replace(LOOK, processes={**LOOK.processes, (2, 9): "getty", (400, 9): "sshd"})
+YOUNG = replace(LOOK, processes={(1, 99_000): "init"})
+HIDDEN = replace(LOOK, processes={(400, 9): "sh"})
 
 #: Check → what happened → the evidence of it.
 CASES: dict[str, dict[str, Evidence]] = {
@@ -153,7 +155,8 @@ CASES: dict[str, dict[str, Evidence]] = {
     "same-boot": {"rebooted": replace(GOOD, after=replace(SEEN, boot_id="boot-2"))},
     "same-process": {
         "another": replace(GOOD, after=replace(SEEN, process=ProcessIdentity(4712, 100))),
-        "gone": replace(GOOD, after=replace(SEEN, process=None)),
+        "gone": replace(GOOD, after=replace(SEEN, process=None, process_ended=True)),
+        "not looked at": replace(GOOD, after=replace(SEEN, process=None)),
     },
     "ram": {
         "at the limit": _ram(swap_bytes=ALLOWED_BYTES),
@@ -175,13 +178,21 @@ CASES: dict[str, dict[str, Evidence]] = {
     },
     "canary": {"changed": replace(GOOD, **told(Canary(1 << 16, "a" * 64, "b" * 64)))},
     "processes": {
-        "gone": _life(processes={(400, 99_000): "cron"}),
-        "two gone": _life(OLD, OLD, processes={(400, 99_000): "cron"}),
+        "gone": _life(OLD, OLD, processes={**LOOK.processes, (2, 9): "getty"}),
+        "two gone": _life(OLD, OLD, processes=LOOK.processes),
+        "none old": _life(YOUNG, YOUNG),
+        "hidden": _life(HIDDEN, HIDDEN),
+        "hidden afterwards": _life(processes=HIDDEN.processes),
     },
     "connections": {
         "broken": _life(connections=frozenset(), resets=4),
         "closed by itself": _life(connections=frozenset()),
         "counted anew": _life(connections=frozenset(), resets=1),
+        "none": _life(replace(LOOK, connections=frozenset())),
+        "not told": _life(before=replace(LOOK, connections=None)),
+        "not counted": _life(before=replace(LOOK, resets=None)),
+        "not told any more": _life(connections=None),
+        "not counted any more": _life(connections=frozenset(), resets=None),
     },
     "mounts": {
         "changed": _life(mounts={"/": "/dev/vda ext4 ro"}),
@@ -190,6 +201,7 @@ CASES: dict[str, dict[str, Evidence]] = {
         "a new one": _life(mounts={**LOOK.mounts, "/mnt": "tmpfs"}),
     },
     "tcp-session": {
+        "nothing sent": replace(GOOD, **told(TcpSession("tcp", 0, 0, 0, 0, None, 0))),
         "lost": replace(GOOD, **told(TcpSession("tcp", 60, 58, 5, 1, None, None))),
         "broken": replace(GOOD, **told(TcpSession("tcp", 60, 60, 5, 0, "reset by peer", 3))),
     },

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import paths
+from harness.core.closing import result_of
 from harness.core.config import Loaded, load
 from harness.core.errors import ConfigError, HarnessError
 from harness.core.settings import Config
@@ -210,7 +211,11 @@ def maintain(
 
     backend = backend or Backend.real()
     state_dir = state_dir or paths.state_dir()
-    with _surveyed(config, guests, state_dir, backend) as (planned, hypervisor):
+
+    def carried_out(stack: ExitStack) -> Finished:
+        surveyed = _surveyed(config, guests, state_dir, backend)
+        planned, hypervisor = stack.enter_context(surveyed)
+        observer = stack.enter_context(observe(planned.plan))
         told = announcement(
             config,
             planned.update,
@@ -219,20 +224,21 @@ def maintain(
             config_file=config_file,
             not_before_ns=not_before_ns,
         )
-        with observe(planned.plan) as observer, told as notice:
-            return run(
-                config,
-                planned.plan,
-                planned.update,
-                hypervisor,
-                backend.connector,
-                state_dir=state_dir,
-                observer=observer,
-                notice=notice,
-                label=label,
-                clock=backend.clock,
-                guardian=backend.guardian,
-            )
+        return run(
+            config,
+            planned.plan,
+            planned.update,
+            hypervisor,
+            backend.connector,
+            state_dir=state_dir,
+            observer=observer,
+            notice=stack.enter_context(told),
+            label=label,
+            clock=backend.clock,
+            guardian=backend.guardian,
+        )
+
+    return result_of(carried_out)  # the exit code is the record's, whatever closing brings
 
 
 def recover(

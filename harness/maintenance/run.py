@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from harness.core.closing import result_of
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, InternalError
 from harness.core.identity import who_am_i
 from harness.core.records import RunRecord
@@ -94,7 +95,8 @@ def run(
     logins = [
         Login(guest.info, guest.section, config.ssh, hypervisor, connector) for guest in plan.guests
     ]
-    with ExitStack() as stack:
+
+    def carried_out(stack: ExitStack) -> Finished:
         stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id))
         folder = RunFolder.create(state_dir, run_id)
         interruption = stack.enter_context(Interruption())
@@ -121,7 +123,9 @@ def run(
         result = _carry_out(head, tools, log_in, soak_s=config.soak_s, state_dir=state_dir)
         result, record = _finish(head, result, tools)
         _end(result, record, journal)
-    return Finished(record, folder, result.loudest)
+        return Finished(record, folder, result.loudest)
+
+    return result_of(carried_out)
 
 
 def _accelerators(plan: Plan) -> str:

@@ -8,8 +8,9 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 from harness import api
-from harness.core.errors import GuestNotFound
+from harness.core.errors import ConnectionLost, GuestNotFound, GuestStranded, HypervisorError
 from harness.core.records import Outcome
+from harness.maintenance.notice import Unannounced
 from harness.testing.guard import FakeGuard
 
 
@@ -59,6 +60,70 @@ def test_a_maintenance_tells_its_plan_first_and_returns_its_record(house):
     assert finished.folder.path.parent.parent == ours.state_dir
     assert ours.running == ["web1", "web2"]
     assert api.recover(ours.state_dir, backend=backend(ours)) == ()
+
+
+@contextmanager
+def unclosable(value, error):
+    """Works until it is closed."""
+    yield value
+    raise error
+
+
+GONE = ConnectionLost("libvirtd is gone", operation="closing")
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "stuck"),
+    [
+        ("hypervisor", GONE, True),
+        ("hypervisor", KeyError("a bug"), True),
+        ("hypervisor", SystemExit(1), True),
+        ("hypervisor", KeyboardInterrupt(), True),
+        ("hypervisor", KeyboardInterrupt(), False),
+        ("observer", OSError(28, "No space left"), False),
+        ("notice", GONE, False),
+        ("guardian", OSError(28, "No space left"), False),
+    ],
+)
+def test_what_cannot_be_closed_changes_nothing_about_the_run(
+    house, monkeypatch, caplog, what, error, stuck
+):
+    """The record is written by then: its exit code is the run's, above all the 4."""
+    ours = house()
+
+    def at(place, value):
+        return unclosable(value, error) if place == what else nullcontext(value)
+
+    if stuck:
+        refusal = HypervisorError("refused", operation="resuming", guest="web1")
+        ours.host.before["resume", "web1"] = lambda: (_ for _ in ()).throw(refusal)
+    told = "harness.events.announcement.announcement"
+    monkeypatch.setattr(told, lambda *_, **__: at("notice", Unannounced()))
+    finished = api.maintain(
+        ours.config(resume_patience_s=0.2),
+        ["web1", "web2"],
+        state_dir=ours.state_dir,
+        observe=lambda plan: at("observer", lambda step: None),
+        backend=api.Backend(
+            connect=lambda config: at("hypervisor", ours.host),
+            connector=ours.connector,
+            guardian=lambda *_: at("guardian", FakeGuard()),
+        ),
+    )
+    kept = json.loads((finished.folder.path / "run.json").read_text())
+    expected = (4, "error") if stuck else (0, "pass")
+    assert (kept["exit_code"], kept["outcome"]) == expected
+    assert (finished.record.exit_code, finished.record.outcome.value) == expected
+    assert isinstance(finished.error, GuestStranded) is stuck
+    assert type(error).__name__ in caplog.text
+
+
+def test_what_fails_before_there_is_a_run_is_still_an_error(house):
+    """Nothing was paused; that it could not be closed either is not said instead of it."""
+    ours = house()
+    backend = api.Backend(lambda config: nullcontext(ours.host), ours.connector)
+    with pytest.raises(GuestNotFound):
+        api.maintain(ours.config(), ["stranger"], state_dir=ours.state_dir, backend=backend)
 
 
 def test_clocks_are_read_and_then_corrected(house):

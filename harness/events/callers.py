@@ -183,6 +183,8 @@ class BridgeDirectory:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._pins: dict[str, Pin] = {}
+        self._met: set[str] = set()
+        """Addresses at which their guest was answered: it has shaken hands by that way."""
         self._asked_ns: int | None = None
         self._learning = threading.Lock()
         kernel.unpin(kernel.left_behind())
@@ -194,7 +196,10 @@ class BridgeDirectory:
             # Not for this request: it was connected before anything was pinned. For the next.
             await asyncio.to_thread(self.learn)
             return None
-        return entry.caller if connected_ns - entry.since_ns > _SETTLE_NS else None
+        if connected_ns - entry.since_ns <= _SETTLE_NS:
+            return None
+        self._met.add(address)
+        return entry.caller
 
     def learn(self) -> None:
         """Ask libvirt again, unless that was done just now; pin what is new, let go what is gone.
@@ -213,10 +218,12 @@ class BridgeDirectory:
 
     def _pin_all(self, known: Known) -> None:
         found = {pin.address: (pin, caller) for pin, caller in self._ways(known)}
+        found.update(self._kept(known, found))
         gone = [p for a, p in self._pins.items() if a not in found or found[a][0] != p]
         new = [pin for a, (pin, _) in found.items() if self._pins.get(a) != pin]
         for pin in gone:
             self._entries.pop(pin.address, None)
+            self._met.discard(pin.address)
         for address, (_, caller) in found.items():
             entry = self._entries.get(address)
             if entry is not None and entry.caller != caller:
@@ -242,13 +249,40 @@ class BridgeDirectory:
             self._kernel.remember(())
 
     def _ways(self, known: Known) -> Iterator[tuple[Pin, Caller]]:
-        taps = [(mac, tap, guest) for guest in known.guests for mac, tap in guest.taps]
-        owners = Counter(mac for mac, _, _ in taps)
-        for mac, tap, guest in taps:
-            bridge = self._kernel.bridge_of(tap)
-            if bridge is None or owners[mac] > 1:
-                continue  # two guests with one MAC: neither can be told from the other
+        for mac, tap, guest in _taps(known):
             for address, its_mac in known.addresses.items():
-                pin = Pin(address, mac, bridge, tap, self._kernel.indexes(bridge, tap))
-                if its_mac == mac and pin.is_sound:
+                pin = self._way(address, mac, tap) if its_mac == mac else None
+                if pin is not None:
                     yield pin, Caller(guest.uuid, guest.name)
+
+    def _kept(
+        self, known: Known, found: Mapping[str, tuple[Pin, Caller]]
+    ) -> dict[str, tuple[Pin, Caller]]:
+        """Pins whose lease is gone, but whose guest is not: it keeps its place with its tap.
+
+        A neighbour can borrow the guest's MAC and release its lease, or take the address for
+        itself. It goes to the neighbour only if the guest was never answered there: whoever borrows
+        a MAC can have leases made for it, but cannot shake hands.
+        """
+        kept = {}
+        for mac, tap, guest in _taps(known):
+            for address, pin in self._pins.items():
+                mine = (pin.mac, pin.port) == (mac, tap) and pin == self._way(address, mac, tap)
+                if mine and (address in self._met or address not in found):
+                    kept[address] = (pin, Caller(guest.uuid, guest.name))
+        return kept
+
+    def _way(self, address: str, mac: str, tap: str) -> Pin | None:
+        """The way to an address as it is now; None if there is none."""
+        bridge = self._kernel.bridge_of(tap)
+        if bridge is None:
+            return None
+        pin = Pin(address, mac, bridge, tap, self._kernel.indexes(bridge, tap))
+        return pin if pin.is_sound else None
+
+
+def _taps(known: Known) -> list[tuple[str, str, GuestInfo]]:
+    """MAC, tap and guest; of two guests with one MAC neither can be told from the other."""
+    taps = [(mac, tap, guest) for guest in known.guests for mac, tap in guest.taps]
+    owners = Counter(mac for mac, _, _ in taps)
+    return [one for one in taps if owners[one[0]] == 1]

@@ -348,3 +348,64 @@ finally:
     subprocess.check_call(["ip", "address", "del", VICTIM + "/32", "dev", device])
 print(json.dumps(answers))
 """
+
+
+def test_a_guest_whose_lease_a_neighbour_released_is_still_answered(
+    session, tmp_path, lab, libvirt
+):
+    """debian-1 borrows tiny-1's MAC for one real packet; tiny-1 keeps its place with its tap."""
+    neighbour, victim = session("debian-1"), session("tiny-1")
+    address = next(guest.address for guest in lab.guests if guest.name == "tiny-1")
+    leases = libvirt.leases(Deadline.after(10))
+    leased = tmp_path / "leased.toml"  # without addresses that a person has written down
+    leased.write_text(f"uri = {lab.uri!r}\n")
+    ask = f"wget -q -O - --header 'Metadata: true' '{URL}'"
+
+    def answered():
+        return victim.shell.run(ask, Deadline.after(10), check=False).returncode == 0
+
+    release = RELEASE.format(
+        address=address, mac=leases[address], server=address.rpartition(".")[0] + ".1"
+    )
+    put(neighbour.shell, "/run/release.py", release)
+    try:
+        with running(tmp_path, "events", "serve", "-c", str(leased)):
+            until(answered, "the way to it is pinned")
+            neighbour.shell.run("python3 /run/release.py", Deadline.after(20))
+            until(lambda: address not in libvirt.leases(Deadline.after(10)), "no lease any more")
+            # Who has no lease and was never seen here is a stranger, which has libvirt asked again.
+            end = Deadline.after(3 * _ASKED_AGAIN_S)
+            answers = [answered()]
+            while not end.expired:
+                SYSTEM_CLOCK.sleep(0.5)
+                answers.append(answered())
+    finally:
+        renew = "udhcpc -i eth0 -n -q -t 20 -T 1 -s /bin/true"  # its address stays as it is
+        victim.shell.run(renew, Deadline.after(30))
+    assert all(answers), answers
+
+
+_ASKED_AGAIN_S = 5.0
+#: DHCPRELEASE, from the MAC of another guest: RFC 2131, 4.4.6.
+RELEASE = """
+import json, socket, struct, subprocess
+ADDRESS, MAC, SERVER = {address!r}, {mac!r}, {server!r}
+link = json.loads(subprocess.check_output(["ip", "-json", "route", "get", SERVER]))[0]
+bridge = subprocess.check_output(["ip", "-json", "neigh", "show", SERVER])
+to = bytes.fromhex(json.loads(bridge)[0]["lladdr"].replace(":", ""))
+mac = bytes.fromhex(MAC.replace(":", ""))
+options = b"\\x63\\x82\\x53\\x63" + b"\\x35\\x01\\x07" + b"\\x36\\x04" + socket.inet_aton(SERVER)
+for identity in (b"", b"\\x3d\\x07\\x01" + mac):  # dnsmasq knows a lease by its client's, too
+    dhcp = struct.pack("!BBBBIHH4s4s4s4s16s64s128s", 1, 1, 6, 0, 0x1234, 0, 0,
+                       socket.inet_aton(ADDRESS), b"", b"", b"", mac, b"", b"")
+    dhcp += options + identity + b"\\xff"
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(dhcp), 0) + dhcp
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0,
+                       socket.inet_aton(ADDRESS), socket.inet_aton(SERVER))
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack("!H", 0xFFFF & ~((total & 0xFFFF) + (total >> 16))) + head[12:]
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    raw.bind((link["dev"], 0))
+    raw.send(to + mac + b"\\x08\\x00" + head + udp)
+"""

@@ -128,6 +128,49 @@ def test_a_guest_that_is_gone_leaves_no_pin(host):
     assert host.kernel.pinned == set()
 
 
+def test_a_guest_whose_lease_was_released_keeps_its_place_until_its_tap_goes(host):
+    """A neighbour that borrows its MAC can have the lease released; its connections count on."""
+    connected_ns = host.clock.monotonic_ns()
+    del host.leases[ADDRESS["web1"]]
+    host.learn()
+    assert host.find(ADDRESS["web1"], connected_ns) == Caller("uuid-web1", "web1")
+    host.taps["web1"] = ()
+    host.learn()
+    assert host.find(ADDRESS["web1"]) is None
+    assert {p.port for p in host.kernel.pinned} == {"vnet2"}
+
+
+def test_a_guest_keeps_its_place_from_a_neighbour_that_takes_its_address(host):
+    """The neighbour is a stranger there, and itself at its own address."""
+    assert host.find(ADDRESS["web1"])
+    host.leases = {ADDRESS["web1"]: MAC["web2"], ADDRESS["web2"]: MAC["web2"]}
+    host.learn()
+    assert host.find(ADDRESS["web1"]) == Caller("uuid-web1", "web1")
+    assert Pin(ADDRESS["web1"], MAC["web1"], "br0", "vnet1") in host.kernel.pinned
+    assert host.find(ADDRESS["web2"]) == Caller("uuid-web2", "web2")
+    host.taps["web1"] = ()
+    host.learn()
+    assert host.find(ADDRESS["web1"]) == Caller("uuid-web2", "web2")
+
+
+def test_leases_that_a_neighbour_had_made_keep_no_address_from_others(host):
+    """With a borrowed MAC it can ask for many addresses, but never shake hands from one."""
+    borrowed = "192.168.1.13"
+    host.leases[borrowed] = MAC["web1"]
+    host.learn()
+    host.leases[borrowed] = MAC["web2"]
+    host.learn()
+    assert host.find(borrowed) == Caller("uuid-web2", "web2")
+
+
+def test_a_guest_whose_bridge_was_made_anew_is_pinned_anew(host):
+    """The tap's name is not the tap: its number is another, or it is in another bridge."""
+    del host.leases[ADDRESS["web1"]]
+    host.kernel.bridges["vnet1"] = "br1"
+    host.learn()
+    assert host.find(ADDRESS["web1"]) is None
+
+
 def test_what_could_not_be_pinned_is_a_strangers_until_it_can(host):
     """Not root, no such tool, or the interface was gone for a moment."""
     host.kernel.fails_for = {"vnet1"}

@@ -8,6 +8,8 @@ from datetime import time
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
+#: Ten years: a point in time that far away still has a year of four digits, and can be slept for.
+LONGEST_S = 3650 * 86_400.0
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -16,7 +18,15 @@ def parse(text: str) -> float:
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no duration such as 90s, 15m, 2h or 1d")
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+    if seconds > LONGEST_S:
+        raise ValueError(f"{text!r} is longer than {LONGEST_S / 86_400:.0f}d")
+    return seconds
+
+
+def scaled(seconds: float, time_scale: float) -> float:
+    """Return ``seconds`` at ``time_scale`` times the speed; at most ``LONGEST_S``."""
+    return min(seconds / time_scale, LONGEST_S)
 
 
 def spoken(seconds: float) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from harness.core.durations import scaled
 from harness.core.errors import EventError, HarnessError
 from harness.core.records import NoticeRecord, PollRecord
 from harness.core.settings import AvailabilitySetSection, EventsSection, set_section
@@ -73,7 +74,7 @@ class EventNotice:
     @property
     def notice_s(self) -> float:
         """From the announcement to the pause, in real seconds."""
-        return (self._settings.notice_s or 0.0) / self._settings.time_scale
+        return scaled(self._settings.notice_s or 0.0, self._settings.time_scale)
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
         """Enrol every guest of the host, and plan every domain's events."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from harness.core.durations import scaled
 from harness.core.errors import UsageError
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
@@ -123,7 +124,7 @@ class Rehearsal:
                 return
             self._store.start(ids)
             self._say(f"started {ids[0]}: {scenario.event_type} of {', '.join(names)}")
-            self._wait(scenario.impact_s / self._scale)
+            self._wait(scaled(scenario.impact_s, self._scale))
         finally:
             self._store.end(ids)
             self._store.cancel(ids)
@@ -131,7 +132,7 @@ class Rehearsal:
 
     def _announced(self, scenario: Scenario, ids: Sequence[str], names: Sequence[str]) -> bool:
         """Announce and wait; whether it shall start then."""
-        notice_s = scenario.notice_s / self._scale
+        notice_s = scaled(scenario.notice_s, self._scale)
         at_ns = self._clock.realtime_ns() + round(notice_s * NS_PER_S)
         not_before_ns = -(-at_ns // NS_PER_S) * NS_PER_S
         self._store.announce(ids, not_before_ns)

@@ -10,7 +10,6 @@ import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import uvicorn
@@ -22,12 +21,11 @@ from harness.events.app import MetadataService
 from harness.events.cache import Desk
 from harness.events.callers import Directory
 from harness.events.limits import CONNECTIONS, IDLE_S, REQUESTS_A_SECOND, GuardedProtocol, RateLimit
+from harness.events.logs import prepare_logs
 
 _log = logging.getLogger("harness.events")
 
 _LOCK = "events-server.lock"
-_ACCESS_LOG = "events-access.log"
-_ACCESS_BYTES = 8 * 1024 * 1024
 _TICK_S = 1.0
 #: Clients ask once a second to once a minute.
 LINGER_S = 120.0
@@ -105,7 +103,7 @@ def serve(
     or two minutes. ``beside`` is called once a second in a thread; ``ready`` once, when guests
     are answered.
     """
-    _prepare_log(state_dir)
+    prepare_logs(state_dir)
     _allow_connections()
     asyncio.run(_serve(state_dir, sockets, directory, office, rate, ready, beside, until_eof_of))
 
@@ -174,27 +172,9 @@ async def _look_beside(
             await asyncio.to_thread(beside)
         except HarnessError as error:
             _log.warning("%s", error)  # a full disk, say; guests are answered all the same
+        except Exception:  # noqa: BLE001  a bug; what is next is done all the same
+            _log.exception("what goes on beside requests failed")
         await asyncio.sleep(_TICK_S)
-
-
-class _BoundedFile(RotatingFileHandler):
-    """Looks at the size of what it has open, not at the path each time: a third of our cost."""
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  logging's name
-        return self.stream is not None and self.stream.tell() > self.maxBytes
-
-
-def _prepare_log(state_dir: Path) -> None:
-    """Who asked for what; bounded, as guests decide how much there is to write."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # guests must not fill our stderr
-    handler = _BoundedFile(
-        state_dir / _ACCESS_LOG, maxBytes=_ACCESS_BYTES, backupCount=1, delay=True
-    )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    access = logging.getLogger("harness.events.access")
-    access.setLevel(logging.INFO)
-    access.propagate = False
-    access.addHandler(handler)
 
 
 def _allow_connections() -> None:

@@ -15,6 +15,7 @@ from harness.cli.commands.maintenance_options import (
     notice_options,
     seconds,
 )
+from harness.core.durations import LONGEST_S, scaled
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.core.settings import Config
@@ -58,7 +59,8 @@ def schedule(
     config = load_maintenance(config_file, uri, options).config
     _refuse_closed(config, plan(config, guests).plan, when)
     notice_s = config.events.notice_s
-    notice_s = (_DEFAULT_NOTICE_S if notice_s is None else notice_s) / config.events.time_scale
+    notice_s = _DEFAULT_NOTICE_S if notice_s is None else notice_s
+    notice_s = scaled(notice_s, config.events.time_scale)
     asked = maintenance_settings(config.uri, {**options, "notify": None})
     order = Order(guests, {**asked, "events.time_scale": 1.0})  # the notice is scaled already
     start_ns = round(when.timestamp()) * NS_PER_S
@@ -82,6 +84,8 @@ def _when(at: str | None, in_: str | None) -> datetime:
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     if found < now:
         raise UsageError(f"--at: {found:%Y-%m-%d %H:%M:%S} UTC is over")
+    if (found - now).total_seconds() > LONGEST_S:
+        raise UsageError(f"--at: {found:%Y-%m-%d} is more than ten years away")
     return found
 
 

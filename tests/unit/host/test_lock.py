@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from harness.core.durations import parse, spoken
+from harness.core.durations import LONGEST_S, parse, scaled, spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lock import hold_in_background, holder, host_lock, lock_file, really_holds
@@ -206,9 +206,20 @@ def test_durations_as_people_write_them():
     for bad in ("", "soon", "-1", "1w", "1h30", "nan", "1e3"):
         with pytest.raises(ValueError, match="no duration"):
             parse(bad)
+    assert parse("3650d") == LONGEST_S
+    for long in ("3651d", "9" * 400):
+        with pytest.raises(ValueError, match="longer than 3650d"):
+            parse(long)
 
 
-@given(some.floats(min_value=0, max_value=1e9))
+def test_what_is_scaled_stays_a_duration():
+    """A tiny scale made a point in time that no clock and no database can hold."""
+    assert scaled(900, 60) == 15
+    assert scaled(900, 5e-324) == LONGEST_S
+    assert scaled(0, 5e-324) == 0
+
+
+@given(some.floats(min_value=0, max_value=LONGEST_S / 2))
 def test_spoken_durations_can_be_read_back_roughly(seconds):
     """Within half of the unit that was said."""
     back = parse(spoken(seconds))

@@ -117,9 +117,10 @@ def test_an_encoding_without_the_characters_still_tells_who_is_paused(process, t
     done = process("stuck", *output, PYTHONIOENCODING="latin-1")
     assert done.returncode == 4, done.stderr.decode()
     assert b"STILL PAUSED: web1" in done.stderr
+    # All of it, with an escape where it must be.
     said = str(json.loads(done.stdout)) if output else done.stdout.decode()
     assert "web1" in said
-    assert ("\\u2013" in said) is not bool(output), said  # all of it, with an escape where it must be
+    assert ("\\u2013" in said) is not bool(output), said
     assert record_in(tmp_path).exit_code == 4
 
 

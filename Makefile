@@ -67,8 +67,9 @@ bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)
 
 N ?= 20
-soak: setup ## kill N maintenances at random instants; strand nobody
-	@$(ISOLATED) $(BIN)/python -P -m benchmarks.soak $(N)
+soak: setup ## kill N maintenances at random instants (SEED=, MINUTES=); strand nobody
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.soak $(N) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 map: ## write the list of modules in docs/map.md
 	@$(BIN)/python -P -m scripts.module_map

@@ -1,99 +1,119 @@
-"""How to log in to a guest: harness.toml over ``~/.ssh/config`` over defaults."""
+"""How to log in to a guest: harness.toml over the user's SSH configuration over defaults."""
 
 from __future__ import annotations
 
-import getpass
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import paramiko
-
 from harness.core.errors import ConfigError
 from harness.core.settings import SshSection
-
-DEFAULT_PORT = 22
-USER_CONFIG = Path("~/.ssh/config")
-USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
-SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+from harness.core.timebase import Deadline
+from harness.guest.jumps import last_hop
+from harness.guest.openssh import Effective
+from harness.guest.ssh_settings import (
+    Jump,
+    SshSettings,
+    known_hosts_of,
+    names_with_port,
+    settings_of,
+)
+from harness.guest.user_config import UserConfig
 
 
 @dataclass(frozen=True)
-class SshSettings:
-    """Everything that is needed to open one connection, and to know whom one talks to."""
+class _Given:
+    """What harness.toml says: the guest's own section, else ``[ssh]``."""
 
-    user: str
-    port: int = DEFAULT_PORT
-    identity_files: tuple[Path, ...] = ()
-    """Tried first; then the agent's keys, then the usual ``~/.ssh/id_*``."""
-    known_hosts: tuple[Path, ...] = ()
-    known_names: tuple[str, ...] = ()
-    """Under which of these names the host key may be known."""
-    host_key: str | None = None
-    """``SHA256:…``: the host key must have exactly this fingerprint."""
-    proxy_jump: str | None = None
-    """``[user@]host[:port]``, several with commas, as in ``ssh -J``."""
-    connect_timeout_s: float = 15.0
+    common: SshSection
+    own: SshSection
 
-    @classmethod
-    def resolve(cls, guest: str, address: str, common: SshSection, own: SshSection) -> SshSettings:
-        """Merge the guest's ``ssh``, ``[ssh]`` and the user's ``~/.ssh/config``.
+    def first(self, key: str) -> Any:
+        for section in (self.own, self.common):
+            if key in section.model_fields_set and getattr(section, key) is not None:
+                return getattr(section, key)
+        return None
 
-        The last is looked up by guest name, then by address. Raises ConfigError for what paramiko
-        cannot do.
+    def file(self, key: str) -> tuple[Path, ...]:
+        path = self.first(key)
+        return (path.expanduser(),) if path else ()
+
+    def words(self, guest: str) -> tuple[str, ...]:
+        """What `ssh` would be called with to mean the same."""
+        user, port, jump = self.first("user"), self.first("port"), self.first("proxy_jump")
+        words: tuple[str, ...] = ("-l", str(user)) if user else ()
+        words += ("-p", str(port)) if port else ()
+        if not jump:
+            return words
+        jump = re.sub(r"\s*,\s*", ",", jump.strip())
+        if re.search(r"[\s\"'#\\\x00]", jump):
+            raise ConfigError(f"proxy_jump: {jump!r} is no [user@]host[:port]", guest=guest)
+        return (*words, "-o", f"ProxyJump={jump}")
+
+
+class Access:
+    """Finds out how guests are logged in to; for one run, from any thread."""
+
+    def __init__(self) -> None:
+        self._config = UserConfig()
+
+    def configured_address(self, guest: str, deadline: Deadline) -> str | None:
+        """Return the `HostName` that the user's configuration gives for the guest's name, if any.
+
+        Raises ConfigError or DeadlineExpired.
         """
-        user_config = _lookup(guest) or _lookup(address)
-        if user_config.get("proxycommand"):  # paramiko says None for "none"
-            raise ConfigError(
-                "ProxyCommand is not supported", file=USER_CONFIG, guest=guest, hint="use ProxyJump"
-            )
+        return self._config.address(guest, deadline)
 
-        def first(key: str, fallback: Any = None) -> Any:
-            for section in (own, common):
-                if key in section.model_fields_set and getattr(section, key) is not None:
-                    return getattr(section, key)
-            return fallback
+    def settings(
+        self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
+    ) -> SshSettings:
+        """Merge the guest's ``ssh``, ``[ssh]`` and the user's SSH configuration.
 
-        try:
-            port = int(first("port", user_config.get("port", DEFAULT_PORT)))
-        except ValueError as error:
-            raise ConfigError(f"Port: {error}", file=USER_CONFIG, guest=guest) from error
-        identity = first("identity_file")
-        known_hosts = first("known_hosts")
-        default_hosts = (USER_KNOWN_HOSTS.expanduser(), SYSTEM_KNOWN_HOSTS)
-        return cls(
-            user=first("user", user_config.get("user") or getpass.getuser()),
-            port=port,
-            identity_files=(identity,)
-            if identity
-            else tuple(Path(name) for name in user_config.get("identityfile", ())),
-            known_hosts=(known_hosts,)
-            if known_hosts
-            else _paths(user_config.get("userknownhostsfile")) or default_hosts,
-            known_names=(user_config.get("hostkeyalias", guest), guest, address),
-            host_key=first("host_key"),
-            proxy_jump=first("proxy_jump", user_config.get("proxyjump")),
-            connect_timeout_s=first("connect_timeout_s", common.connect_timeout_s),
+        Raises ConfigError for what OpenSSH refuses and for what is not supported here,
+        DeadlineExpired.
+        """
+        given = _Given(common, own)
+        of = self._config.of_guest(guest, address, given.words(guest), deadline)
+        found = settings_of(of, guest, deadline)
+        names = found.known_names
+        if given.file("known_hosts") or self._config.address(guest, deadline) != address:
+            # The file is one for harness, or the address is libvirt's: the guest's name counts too.
+            names = tuple(dict.fromkeys((*names_with_port(guest.lower(), found.port), *names)))
+        if identity := given.file("identity_file"):
+            found = replace(found, identity_files=identity, optional_files=frozenset())
+        if known_hosts := given.file("known_hosts"):  # who names a file wants it to be asked
+            found = replace(found, known_hosts=known_hosts, strict="yes")
+        return replace(
+            found,
+            known_names=names,
+            host_key=given.first("host_key"),
+            connect_timeout_s=given.first("connect_timeout_s") or found.connect_timeout_s,
+            jump=self._jump(guest, of, given, deadline, ()),
         )
 
-    @staticmethod
-    def configured_address(guest: str) -> str | None:
-        """The ``HostName`` that ``~/.ssh/config`` gives for the guest's name, if it does."""
-        hostname = _lookup(guest).get("hostname")
-        return None if hostname in (None, guest) else str(hostname)
+    def _jump(
+        self, guest: str, of: Effective, given: _Given, deadline: Deadline, seen: tuple[str, ...]
+    ) -> Jump | None:
+        """The last host of `ProxyJump`, reached through those before it.
 
-
-def _paths(words: str | None) -> tuple[Path, ...]:
-    return tuple(Path(word).expanduser() for word in (words or "").split())
-
-
-def _lookup(name: str) -> dict[str, Any]:
-    """What the user's configuration says about ``name``; empty if it says nothing special."""
-    file = USER_CONFIG.expanduser()
-    if not file.is_file():
-        return {}
-    try:
-        found = dict(paramiko.SSHConfig.from_path(str(file)).lookup(name))
-    except Exception as error:
-        raise ConfigError(f"cannot be used: {error}", file=file) from error
-    return {} if found == {"hostname": name} else found
+        What `ssh` would start for it is another `ssh`, with a configuration of its own.
+        """
+        hop = last_hop(of.one("proxyjump"), guest)
+        if hop is None:
+            return None
+        step = " ".join((*hop.words, hop.host))
+        if step in seen:
+            raise ConfigError(f"ProxyJump: {hop.host} needs {hop.host} to jump", guest=guest)
+        there = self._config.about(hop.host, hop.words, deadline)
+        found = settings_of(there, f"{guest} (jump host {hop.host})", deadline)
+        if known_hosts := given.file("known_hosts"):
+            found = replace(found, known_hosts=(*known_hosts, *known_hosts_of(there)))
+        found = replace(
+            found,
+            # That of the guests may do here too: a jump host has no section of its own.
+            identity_files=(*given.file("identity_file"), *found.identity_files),
+            connect_timeout_s=given.first("connect_timeout_s") or found.connect_timeout_s,
+            jump=self._jump(guest, there, given, deadline, (*seen, step)),
+        )
+        return Jump(hop.host, there.one("hostname"), found)

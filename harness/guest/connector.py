@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
-from harness.guest.access import SshSettings
+from harness.guest.access import Access
 from harness.guest.protocol import GuestShell
 from harness.guest.shell import SshShell
 
+#: To ask OpenSSH for an address; a name server may be asked in turn.
+_LOOK_S = 15.0
+
 
 class SshConnector:
-    """Opens SSH connections as harness.toml, ``~/.ssh/config`` and the defaults say."""
+    """Opens SSH connections as harness.toml, the user's SSH configuration and the defaults say."""
+
+    def __init__(self) -> None:
+        self._access = Access()
 
     def configured_address(self, guest: str) -> str | None:
-        """Return the ``HostName`` that ``~/.ssh/config`` gives for the guest's name, if any."""
-        return SshSettings.configured_address(guest)
+        """Return the ``HostName`` that the SSH configuration gives for the guest's name, if any."""
+        return self._access.configured_address(guest, Deadline.after(_LOOK_S))
 
     def open(
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
     ) -> GuestShell:
         """Connect, check the host key, log in."""
-        settings = SshSettings.resolve(guest, address, common, own)
+        settings = self._access.settings(guest, address, common, own, deadline)
         return SshShell.open(guest, address, settings, deadline)

@@ -39,6 +39,8 @@ class Way:
     """Whether ``peer`` is an address of this machine, so that a port of it leads on."""
     host_key: str = ""
     """``SHA256:…`` of the host key that was shown."""
+    doubt: str | None = None
+    """Why it is not certain whose key that is, where the SSH configuration passes over it."""
 
     @property
     def shown(self) -> str:

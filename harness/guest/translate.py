@@ -10,8 +10,6 @@ import paramiko
 from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable
 from harness.core.timebase import Deadline
 
-_HINT_LOGIN = "which user and key work with ssh? put them into ~/.ssh/config or harness.toml"
-
 
 @contextmanager
 def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
@@ -27,9 +25,6 @@ def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
         # nonsense kills it by a KeyError, UnicodeDecodeError, struct.error, …
         if deadline.expired:
             raise DeadlineExpired(doing, deadline.limit_s, error, guest=guest) from error
-        if isinstance(error, paramiko.AuthenticationException):
-            said = f"{doing}: the login was refused: {error}"
-            raise ShellUnreachable(said, guest=guest, hint=_HINT_LOGIN) from error
         said = repr(error)
         if isinstance(error, EOFError):
             said = "the connection was closed"

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.guest.access import SshSettings
+from harness.guest.ssh_settings import SshSettings
 from harness.testing.required import required
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
@@ -105,7 +105,7 @@ class Sshd:
             "port": self.port,
             "identity_files": (self.client_key,),
             "known_hosts": (known_hosts,),
-            "known_names": ("web1", "127.0.0.1"),
+            "known_names": (f"[web1]:{self.port}", f"[127.0.0.1]:{self.port}"),
         }
         return SshSettings(**{**right, **changes})
 
@@ -142,11 +142,15 @@ class Sshd:
 
 @contextmanager
 def private_sshd(
-    folder: Path, client_key: Path | None = None, forced: str | None = None
+    folder: Path,
+    client_key: Path | None = None,
+    *more: str,
+    prepare: Callable[[Path], object] = lambda folder: None,
 ) -> Iterator[Sshd]:
     """An sshd that lets ``client_key`` (by default a new one) in; skips where there can be none.
 
-    ``forced``: run this whatever a client asks for.
+    ``more``: lines for its configuration, with its ``{folder}`` and its ``{port}``; ``prepare`` is
+    called with its folder when its keys are there, before it starts.
     """
     why = missing()
     if why and required("guest"):
@@ -158,11 +162,12 @@ def private_sshd(
     make_key(folder / "host_key")
     client_key = client_key or make_key(folder / "client_key")
     (folder / "authorized_keys").write_text(public(client_key))
+    prepare(folder)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = _CONFIG.format(port=port, folder=folder)
-    if forced is not None:
-        config += f"ForceCommand {forced}\n"
+    for line in more:
+        config += line.replace("{folder}", str(folder)).replace("{port}", str(port)) + "\n"
     (folder / "sshd_config").write_text(config)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

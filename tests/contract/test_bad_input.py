@@ -259,7 +259,7 @@ def test_with_vv_there_is_a_traceback(tmp_path):
 def shut_in(tmp_path_factory):
     """A real sshd that takes our login, but runs nothing that is asked for."""
     folder = tmp_path_factory.mktemp("sshd")
-    with private_sshd(folder, forced="echo no shell here; exit 1") as server:
+    with private_sshd(folder, None, "ForceCommand echo no shell here; exit 1") as server:
         yield server
 
 

@@ -19,7 +19,6 @@ import pytest
 
 from harness.core.errors import (
     CommandFailed,
-    ConfigError,
     DeadlineExpired,
     HarnessError,
     HostKeyRejected,
@@ -28,8 +27,8 @@ from harness.core.errors import (
 )
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
-from harness.guest.access import SshSettings
-from harness.guest.protocol import Way
+from harness.guest.connector import SshConnector
+from harness.guest.protocol import GuestShell, Way
 from harness.guest.shell import SshShell
 from harness.testing.sshd import NONSENSE, make_key, peer, private_sshd
 
@@ -238,15 +237,14 @@ def test_keys_that_cannot_be_used_are_passed_over_without_a_question(log_in, ssh
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_an_agent_that_hangs_costs_no_more_than_the_deadline(log_in, tmp_path, monkeypatch):
+def test_an_agent_that_hangs_costs_no_more_than_the_deadline(log_in, tmp_path):
     """As one that was forwarded over a connection that is dead by now."""
     before = set(threading.enumerate())
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent"))
         agent.listen()
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
         with pytest.raises(DeadlineExpired), at_most(5):
-            log_in(soon(1), identity_files=())
+            log_in(soon(1), agent=str(tmp_path / "agent"))
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
     gc.collect()  # paramiko leaves the socket to it
@@ -321,86 +319,39 @@ def test_a_shell_tells_how_it_was_reached(sshd, log_in):
         assert shell.way == Way(
             "127.0.0.1", sshd.port, peer="127.0.0.1", is_here=True, host_key=sshd.fingerprint
         )
-    named = sshd.settings(known_names=("127.0.0.1",))
-    with closing(SshShell.open("web1", "localhost", named, soon())) as shell:
+    with closing(SshShell.open("web1", "localhost", sshd.settings(), soon())) as shell:
         assert (shell.way.address, shell.way.peer) == ("localhost", "127.0.0.1")
         assert shell.way.place == ("127.0.0.1", sshd.port, ())
 
 
-def test_a_jump_host_leads_to_the_guest(sshd, tmp_path, log_in):
+def test_a_jump_host_leads_to_the_guest(sshd, tmp_path):
     """Its own host key must be known as well; nothing is opened through a stranger."""
     with private_sshd(tmp_path / "jump", sshd.client_key) as jump:
         known = tmp_path / "known"
         known.write_text(sshd.known())
-        through = {"proxy_jump": f"127.0.0.1:{jump.port}", "known_hosts": (known,)}
+        section = SshSection(
+            port=sshd.port,
+            proxy_jump=f"127.0.0.1:{jump.port}",
+            known_hosts=known,
+            identity_file=sshd.client_key,
+        )
+
+        def log_in(section: SshSection = section) -> GuestShell:
+            return SshConnector().open("web1", "127.0.0.1", section, SshSection(), soon())
+
         with pytest.raises(HostKeyRejected, match=r"web1 \(jump host 127.0.0.1\): .*unknown"):
-            log_in(**through)
+            log_in()
         known.write_text(sshd.known() + jump.known())
-        shell = log_in(**through)
+        shell = log_in()
         assert shell.run("echo there", soon()).stdout == "there\n"
         assert shell.way == Way("127.0.0.1", sshd.port, ("127.0.0.1",), host_key=sshd.fingerprint)
         with pytest.raises(ShellUnreachable, match="port 1:"):
-            log_in(port=1, **through)
+            log_in(section.model_copy(update={"port": 1}))
         jump.freeze()
         with pytest.raises(DeadlineExpired), at_most(3):
             shell.run("echo there", soon(0.5))
         with at_most(5):
             shell.close()
-
-
-@pytest.mark.parametrize("jump", ["bastion", "127.0.0.1:ssh"])
-def test_a_jump_host_that_makes_no_sense_is_a_wrong_configuration(home, log_in, jump):
-    """It leads back to itself, or its port is no number."""
-    (home / ".ssh/config").write_text("Host *\nProxyJump bastion\n")
-    with pytest.raises(ConfigError, match="ProxyJump"):
-        log_in(proxy_jump=jump)
-
-
-def test_the_users_own_ssh_configuration_is_enough(sshd, home):
-    """Host name, port, user, key and known hosts are taken from it."""
-    (home / ".ssh/hosts").write_text(sshd.known())
-    (home / ".ssh/key").write_bytes(sshd.client_key.read_bytes())
-    user = sshd.settings().user
-    (home / ".ssh/config").write_text(
-        f"Host web1\n HostName 127.0.0.1\n Port {sshd.port}\n User {user}\n ProxyCommand none\n"
-        " IdentityFile ~/.ssh/key\n UserKnownHostsFile ~/.ssh/hosts /dev/null\n"
-    )
-    address = SshSettings.configured_address("web1")
-    assert address == "127.0.0.1"
-    settings = SshSettings.resolve("web1", address, SshSection(), SshSection())
-    shell = SshShell.open("web1", address, settings, soon())
-    assert shell.run("echo there", soon()).stdout == "there\n"
-    shell.close()
-
-
-def test_what_harness_toml_says_wins(home):
-    """The guest's own section, then [ssh], then ~/.ssh/config."""
-    (home / ".ssh/config").write_text(
-        "Host web1\nPort 3\nUser c\nIdentityFile c\nUserKnownHostsFile c\nProxyJump c\n"
-    )
-    common = SshSection(port=2, user="b", known_hosts=Path("b"))
-    own = SshSection(port=1, identity_file=Path("a"))
-    found = SshSettings.resolve("web1", "127.0.0.1", common, own)
-    assert (found.port, found.user, found.proxy_jump) == (1, "b", "c")
-    assert (found.identity_files, found.known_hosts) == ((Path("a"),), (Path("b"),))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"ProxyCommand nc %h",
-        b"Host",
-        b"Port x",
-        b'Match host "',
-        b"CanonicalizeHostname yes",
-        b"\xff",
-    ],
-)
-def test_a_configuration_of_ssh_that_cannot_be_used_is_named(home, text):
-    """What is wrong in which file, never a traceback."""
-    (home / ".ssh/config").write_bytes(text)
-    with pytest.raises(ConfigError, match=r"\.ssh/config: "):
-        SshSettings.resolve("web1", "127.0.0.1", SshSection(), SshSection())
 
 
 FAULTS = [paramiko.SSHException("x"), paramiko.ChannelException(1, "x"), EOFError(), TimeoutError()]

@@ -1,0 +1,247 @@
+"""Opens an SSH connection: connect, host key, login, each step by the same deadline.
+
+Built on ``paramiko.Transport`` rather than ``SSHClient``, because every step must end by one
+deadline even when the peer is frozen, and no credential may leave before the host key is checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+import paramiko
+
+from harness.core.errors import HarnessError, ShellUnreachable
+from harness.core.fanout import fan_out
+from harness.core.timebase import Deadline
+from harness.guest.hostkeys import HostKeyCheck, look_up, preferred
+from harness.guest.identities import Identities, identities
+from harness.guest.protocol import Way
+from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
+from harness.guest.translate import translated
+
+_CLOSE_S = 2.0
+#: So many keys are named in an error; an agent may hold dozens.
+_NAMED = 8
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+_HINT = "which user and key work with ssh? put them into ~/.ssh/config or harness.toml"
+
+# It reports every refused key and dropped connection; we raise what matters.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+class _Transport(paramiko.Transport):
+    """Asks for host keys in our order; paramiko's puts certificates last."""
+
+    host_key_order: tuple[str, ...] = ()
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        return self.host_key_order or tuple(super().preferred_keys)
+
+
+class Connection:
+    """An authenticated connection, and that of the jump host that it goes through."""
+
+    def __init__(self, transport: paramiko.Transport, way: Way, through: Connection | None) -> None:
+        self.transport = transport
+        self.way = way
+        self._through = through
+
+    @classmethod
+    def open(
+        cls, guest: str, address: str, settings: SshSettings, deadline: Deadline
+    ) -> Connection:
+        """Connect, check the host key, log in.
+
+        Raises ShellUnreachable, HostKeyRejected, ConfigError or DeadlineExpired.
+        """
+        deadline = deadline.sooner(settings.connect_timeout_s)
+        jump = settings.jump
+        through = None
+        if jump is not None:
+            name = f"{guest} (jump host {jump.host})"
+            through = cls.open(name, jump.address, jump.settings, deadline)
+        transport: _Transport | None = None
+        try:
+            known = look_up(settings, deadline)
+            doing = f"connecting to {address} port {settings.port}"
+            with translated(guest, doing, deadline):
+                transport = _connect(address, settings, through, deadline)
+                _restrict(transport, settings)
+                transport.host_key_order = preferred(known, transport.preferred_keys)
+                transport.start_client(timeout=deadline.timeout_s())
+                key = transport.get_remote_server_key()
+                way = _way(address, settings.port, through, transport, key.fingerprint)
+            judge = HostKeyCheck(guest, address, settings, known).judge
+            doubt = judge(key, deadline, by_loopback=_is_loopback(way.peer))
+            with translated(guest, f"logging in as {settings.user}", deadline):
+                _log_in(guest, transport, settings, deadline)
+        except HarnessError:
+            close(transport)
+            if through is not None:
+                through.close()
+            raise
+        return cls(transport, replace(way, doubt=doubt), through)
+
+    def close(self) -> None:
+        """Close it, and that of the jump host; never raises."""
+        close(self.transport)
+        if self._through is not None:
+            self._through.close()
+
+
+def close(transport: paramiko.Transport | None) -> None:
+    """paramiko joins its thread on close, which a frozen peer may hold up: bounded."""
+    if transport is not None:
+        fan_out({"": transport.close}, Deadline.after(_CLOSE_S), what="closing")
+
+
+def _connect(
+    address: str, settings: SshSettings, through: Connection | None, deadline: Deadline
+) -> _Transport:
+    transport = _Transport(
+        _through(through, address, settings.port, deadline)
+        if through is not None
+        else _by_tcp(address, settings, deadline),
+        disabled_algorithms=_ruled_out(settings),
+    )
+    transport.daemon = True
+    for name in ("banner_timeout", "handshake_timeout", "auth_timeout", "channel_timeout"):
+        setattr(transport, name, deadline.timeout_s())
+    return transport
+
+
+def _through(
+    connection: Connection, address: str, port: int, deadline: Deadline
+) -> paramiko.Channel:
+    return connection.transport.open_channel(
+        "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=deadline.timeout_s()
+    )
+
+
+def _by_tcp(address: str, settings: SshSettings, deadline: Deadline) -> socket.socket:
+    """A connection to the first address that answers, with Nagle's algorithm off."""
+    family = _FAMILIES.get(settings.address_family, socket.AF_UNSPEC)
+    source = (settings.bind_address, 0) if settings.bind_address else None
+    failure: OSError | None = None
+    for *_, place in socket.getaddrinfo(address, settings.port, family, socket.SOCK_STREAM):
+        try:
+            connection = socket.create_connection(
+                (str(place[0]), settings.port), timeout=deadline.timeout_s(), source_address=source
+            )
+        except OSError as error:
+            failure = error
+        else:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+    raise failure or OSError(f"no address for {address}")
+
+
+def _way(
+    address: str, port: int, jump: Connection | None, transport: _Transport, host_key: str
+) -> Way:
+    """How the peer was reached; a connection to this machine has one address at both ends."""
+    if jump is not None:
+        through = (*jump.way.through, jump.way.address)
+        return Way(address, port, through, host_key=host_key)
+    connection = transport.sock
+    assert isinstance(connection, socket.socket)
+    peer, own = connection.getpeername()[0], connection.getsockname()[0]
+    is_here = peer == own or _is_loopback(peer)
+    return Way(address, port, peer=peer, is_here=is_here, host_key=host_key)
+
+
+def _is_loopback(peer: str | None) -> bool:
+    return peer is not None and ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+
+
+def _ruled_out(settings: SshSettings) -> dict[str, Sequence[str]]:
+    """The ways for an RSA key to sign that `PubkeyAcceptedAlgorithms` does not name."""
+    allowed = settings.algorithms.get("pubkeys", RSA_ALGORITHMS)
+    return {"pubkeys": [one for one in RSA_ALGORITHMS if one not in allowed]}
+
+
+def _restrict(transport: _Transport, settings: SshSettings) -> None:
+    """Use no algorithm that the configuration rules out. Raises SSHException if none is left."""
+    options = transport.get_security_options()
+    for kind, name in (("kex", "kex"), ("ciphers", "ciphers"), ("macs", "digests")):
+        allowed = settings.algorithms.get(kind)
+        if allowed is None:
+            continue
+        left = tuple(one for one in getattr(options, name) if one in allowed)
+        if not left:
+            raise paramiko.SSHException(f"harness has none of the {kind} that are configured")
+        setattr(options, name, left)
+    allowed = settings.algorithms.get("keys")
+    if allowed is not None:
+        transport.host_key_order = tuple(one for one in transport.preferred_keys if one in allowed)
+        if not transport.host_key_order:
+            raise paramiko.SSHException("harness has none of the HostKeyAlgorithms configured")
+
+
+def _log_in(guest: str, transport: _Transport, settings: SshSettings, deadline: Deadline) -> None:
+    """Offer keys one by one until one is taken. Raises ShellUnreachable that tells of each key.
+
+    An exception of paramiko that is no refusal comes out as it is.
+    """
+    refused: list[str] = []
+    with identities(settings, deadline) as found:
+        for identity in found.offered:
+            transport.auth_timeout = deadline.timeout_s()
+            try:
+                wanted = transport.auth_publickey(settings.user, identity.key)
+            except paramiko.AuthenticationException as error:
+                refused.append(f"{identity.name}: {identity.refusal or _refusal(error)}")
+            else:
+                if transport.is_authenticated():
+                    return
+                refused.append(f"{identity.name}: taken, but {' or '.join(wanted)} is wanted too")
+            if not transport.is_active():
+                refused.append("then the server closed the connection")
+                break  # it has had enough of us
+        refused += _without_a_key(transport, settings.user)
+        if not transport.is_authenticated():
+            raise _login_refused(guest, settings, refused, found)
+
+
+def _without_a_key(transport: _Transport, user: str) -> list[str]:
+    """A server may want none; ssh asks so first, and harness last. Else it says what it wants."""
+    if not transport.is_active():
+        return []
+    try:
+        transport.auth_none(user)
+    except paramiko.BadAuthenticationType as error:
+        return [f"the server takes: {', '.join(error.allowed_types)}"]
+    except paramiko.AuthenticationException:
+        return []
+    return []
+
+
+def _refusal(error: paramiko.AuthenticationException) -> str:
+    if isinstance(error, paramiko.BadAuthenticationType):
+        return "refused by the server, which takes no more keys"
+    return "refused by the server" if str(error) == "Authentication failed." else str(error)
+
+
+def _login_refused(
+    guest: str, settings: SshSettings, refused: list[str], found: Identities
+) -> ShellUnreachable:
+    """Say what became of each key that might have been meant, and of none that is secret."""
+    said = [*refused[:_NAMED], *([f"{len(refused) - _NAMED} more"] if refused[_NAMED:] else ())]
+    if not found.offered:
+        said.insert(0, "no key to offer")
+    over = found.passed_over
+    more = [f"{len(over) - _NAMED} more"] if over[_NAMED:] else []
+    parts = ["; ".join(said)]
+    if over:
+        parts.append(f"passed over: {'; '.join([*over[:_NAMED], *more])}")
+    parts += [f"{keyword} is not tried by harness" for keyword in settings.not_asked]
+    return ShellUnreachable(
+        f"logging in as {settings.user}: the login was refused ({'. '.join(parts)})",
+        guest=guest,
+        hint=_HINT,
+    )

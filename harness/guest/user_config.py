@@ -1,0 +1,76 @@
+"""What the user's SSH configuration says of a guest: asked for once, by its name or its address."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+
+from harness.core.timebase import Deadline
+from harness.guest import openssh, plain_config
+from harness.guest.openssh import Effective
+
+#: Differs between any two hosts, or has no part in a login.
+_INDIVIDUAL = ("host", "controlpath", "localforward", "remoteforward", "remotecommand")
+
+
+class UserConfig:
+    """Asks OpenSSH, and remembers its answers; any thread may call it.
+
+    An instance lives as long as a run does, so that a file that is edited meanwhile does not change
+    who is logged in to.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, ...], Effective] = {}
+        self._stranger = f"stranger-{secrets.token_hex(8)}"
+        self._asking = threading.Lock()
+
+    def about(self, host: str, words: Sequence[str], deadline: Deadline) -> Effective:
+        """Return what `ssh WORDS HOST` would go by. Raises ConfigError, DeadlineExpired."""
+        key = (host, *words)
+        if key not in self._answers:
+            ask = openssh.effective if openssh.is_installed() else plain_config.effective
+            self._answers[key] = ask(host, words, deadline)
+        return self._answers[key]
+
+    def address(self, guest: str, deadline: Deadline) -> str | None:
+        """Return the `HostName` that is configured for the guest's name; None: there is none.
+
+        Raises ConfigError, DeadlineExpired.
+        """
+        if not openssh.is_host(guest):
+            return None
+        found = self.about(guest, (), deadline).one("hostname")
+        return None if found.lower() == guest.lower() else found
+
+    def of_guest(
+        self, guest: str, address: str, words: Sequence[str], deadline: Deadline
+    ) -> Effective:
+        """Return what holds for a guest that is reached at ``address``.
+
+        If the address is what its name stands for, or anything else is said of its name in
+        particular, that is what `ssh GUEST` would go by; else what `ssh ADDRESS` would. Raises
+        ConfigError, DeadlineExpired.
+        """
+        if self.address(guest, deadline) == address:
+            return self.about(guest, words, deadline)
+        if self._is_special(guest, deadline):
+            hostname = address.replace("%", "%%")
+            return self.about(guest, (*words, "-o", f"HostName={hostname}"), deadline)
+        return self.about(address, words, deadline)
+
+    def _is_special(self, guest: str, deadline: Deadline) -> bool:
+        """Return whether more is said of this name than of any other, as by `Host *`."""
+        if not openssh.is_host(guest):
+            return False
+        with self._asking:  # once, not by each of sixty guests at the same time
+            other = self.about(self._stranger, (), deadline).values
+        own = self.about(guest, (), deadline).values
+        keys = (own.keys() | other.keys()) - set(_INDIVIDUAL)
+        stranger, name = self._stranger, guest.lower()
+        return any(
+            [value.lower() for value in own.get(key, ())]
+            != [value.lower().replace(stranger, name) for value in other.get(key, ())]
+            for key in keys
+        )

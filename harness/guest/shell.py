@@ -102,7 +102,7 @@ class SshLineStream:
         Nothing may be sent before: the shell that starts it may read ahead. Raises ProbeError if
         the login shell ends instead.
         """
-        while (after := self._frame.after_begin(self._received)) is None:
+        while (after := self._frame.out.after_begin(self._received)) is None:
             self._receive(deadline)
         self._received = after
         self._began = True
@@ -137,9 +137,9 @@ class SshLineStream:
         received_ns = self._clock.monotonic_ns()
         while b"\n" not in self._received:
             received_ns = self._receive(deadline)
-        if self._frame.before_end(self._received.partition(b"\n")[0] + b"\n") is not None:
-            raise self._ended()
         line, _, self._received = self._received.partition(b"\n")
+        if self._frame.out.before_end(line + b"\n") is not None:
+            raise self._ended()
         return line, received_ns
 
     def _receive(self, deadline: Deadline) -> int:
@@ -159,7 +159,7 @@ class SshLineStream:
         errors = _read_errors(self._channel, self._frame, b"", Deadline.after(_ERRORS_S))
         if not self._began:
             return framing.never_began(self._received, errors, self._guest)
-        words = self._frame.within(errors).decode(errors="replace")
+        words = self._frame.errors.within(errors).decode(errors="replace")
         last = (words.strip().splitlines() or ["without a word"])[-1]
         return ProbeError(f"the remote loop ended: {last}", guest=self._guest)
 
@@ -191,7 +191,7 @@ def _collect(guest: str, channel: paramiko.Channel, frame: Frame, deadline: Dead
     """Wait for the end of the command, not for that of the login shell."""
     out, errors = b"", b""
     after: bytes | None = None
-    while after is None or frame.before_end(after) is None:
+    while after is None or frame.out.before_end(after) is None:
         channel.settimeout(deadline.timeout_s())
         chunk = channel.recv(_CHUNK_BYTES)
         while channel.recv_stderr_ready():
@@ -201,14 +201,16 @@ def _collect(guest: str, channel: paramiko.Channel, frame: Frame, deadline: Dead
         out += chunk
         if len(out) + len(errors) > OUTPUT_LIMIT_BYTES:
             raise paramiko.SSHException(f"more than {OUTPUT_LIMIT_BYTES} bytes of output")
-        after = frame.after_begin(out)
+        after = frame.out.after_begin(out)
     errors = _read_errors(channel, frame, errors, deadline)
     if after is None:
         _check_connected(channel)
         raise framing.never_began(out, errors, guest)
-    output, status = frame.before_end(after) or (after, _status_of_the_dead(channel, deadline))
+    output, status = frame.out.before_end(after) or (after, _status_of_the_dead(channel, deadline))
     return Completed(
-        status, output.decode(errors="replace"), frame.within(errors).decode(errors="replace")
+        status,
+        output.decode(errors="replace"),
+        frame.errors.within(errors).decode(errors="replace"),
     )
 
 
@@ -229,7 +231,8 @@ def _read_errors(
     A login shell may have sent it elsewhere; then it is not waited for.
     """
     elsewhere = deadline.sooner(_ERRORS_S)
-    while (after := frame.after_begin(errors)) is None or frame.before_end(after) is None:
+    marks = frame.errors
+    while (after := marks.after_begin(errors)) is None or marks.before_end(after) is None:
         if len(errors) > OUTPUT_LIMIT_BYTES:
             raise paramiko.SSHException(f"more than {OUTPUT_LIMIT_BYTES} bytes of output")
         channel.settimeout((elsewhere if after is None else deadline).timeout_s())

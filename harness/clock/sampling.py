@@ -34,8 +34,6 @@ _BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
 _JUMPED = "its clock jumped while it was being read"
-#: What a login shell may say before the agent does.
-_GREETING_LINES = 50
 _LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
 HINT_RIGHTS = (
     "setting a clock needs CAP_SYS_TIME in the guest: log in as root, or set sudo = true in "
@@ -215,8 +213,8 @@ class Sampler:
         self._stream.close()
 
     def _greet(self, deadline: Deadline) -> None:
-        """What can it do? A login shell that talks first is passed over."""
-        answer = self._ask("h", deadline, strange=_GREETING_LINES).text
+        """What can it do? Its interpreter may take a while to start."""
+        answer = self._ask("h", deadline, within_s=_START_S).text
         word, *said = answer.split() or [""]
         if word != "hello":
             raise self._nonsense(answer)
@@ -242,18 +240,18 @@ class Sampler:
             hint = HINT_RIGHTS
         raise ProbeError(f"{refused}: {said}", guest=self.guest, hint=hint)
 
-    def _ask(self, what: str, deadline: Deadline, value: str = "", strange: int = 0) -> _Answered:
-        """Ask and wait for the answer with our number; ``strange`` lines may come before it."""
+    def _ask(
+        self, what: str, deadline: Deadline, value: str = "", within_s: float = _ANSWER_S
+    ) -> _Answered:
+        """Ask and wait for the answer with our number."""
         self._asked += 1
-        until = deadline.sooner(_START_S if strange else _ANSWER_S)
+        until = deadline.sooner(within_s)
         question = f"{what} {self._asked} {value}".strip()
         sent_ns, line, received_ns = self._stream.ask(question, until)
         while (number := number_of(line)) != self._asked:
             # An answer to a question that was given up: the next line may be ours.
-            late = number is not None and number < self._asked
-            if not late and strange <= 0:
+            if number is None or number > self._asked:
                 raise self._nonsense(line)
-            strange -= not late
             until.check("listening to the remote loop")
             line, received_ns = self._stream.listen(until)
         return _Answered(sent_ns, line.partition(" ")[2], received_ns)

@@ -20,7 +20,7 @@ LIBRARIES = {
     "events": ("alembic", "httptools", "sqlalchemy", "starlette", "uvicorn"),
     "reports": ("jinja2", "matplotlib"),
     "history": ("alembic", "sqlalchemy"),
-    "lab": ("cryptography", "pycdlib", "tomli_w"),
+    "lab": ("pycdlib", "tomli_w"),
     "parquet": ("pyarrow",),
     "postgresql": ("psycopg",),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,16 @@ class _Given:
         return (*words, "-o", f"ProxyJump={jump}")
 
 
+@contextmanager
+def _naming(guest: str) -> Iterator[None]:
+    """Say of which guest a ConfigError is that was raised for a file."""
+    try:
+        yield
+    except ConfigError as error:
+        error.guest = error.guest or guest
+        raise
+
+
 class Access:
     """Finds out how guests are logged in to; for one run, from any thread."""
 
@@ -63,7 +75,8 @@ class Access:
 
         Raises ConfigError or DeadlineExpired.
         """
-        return self._config.address(guest, deadline)
+        with _naming(guest):
+            return self._config.address(guest, deadline)
 
     def settings(
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
@@ -73,7 +86,10 @@ class Access:
         Raises ConfigError for what OpenSSH refuses and for what is not supported here,
         DeadlineExpired.
         """
-        given = _Given(common, own)
+        with _naming(guest):
+            return self._settings(guest, address, _Given(common, own), deadline)
+
+    def _settings(self, guest: str, address: str, given: _Given, deadline: Deadline) -> SshSettings:
         of = self._config.of_guest(guest, address, given.words(guest), deadline)
         found = settings_of(of, guest, deadline)
         names = found.known_names

@@ -97,7 +97,12 @@ class Connection:
 def close(transport: paramiko.Transport | None) -> None:
     """paramiko joins its thread on close, which a frozen peer may hold up: bounded."""
     if transport is not None:
-        fan_out({"": transport.close}, Deadline.after(_CLOSE_S), what="closing")
+        fan_out({"": lambda: _close(transport)}, Deadline.after(_CLOSE_S), what="closing")
+
+
+def _close(transport: paramiko.Transport) -> None:
+    transport.close()
+    transport.sock.close()  # which paramiko leaves open if it has not begun to talk
 
 
 def _connect(

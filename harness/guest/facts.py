@@ -8,7 +8,7 @@ from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest import machine
 from harness.guest.machine import Machine
-from harness.guest.protocol import GuestShell, posix
+from harness.guest.protocol import GuestShell
 
 #: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
 INTERPRETERS = ("python3", "perl", "sh")
@@ -60,7 +60,7 @@ class GuestFacts:
 def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
     """Ask the guest. Raises ProbeError if it is no Linux that we can read, ShellError."""
     # Not splitlines(): a process may be called "x\ruid=0".
-    lines = shell.run(posix(_SCRIPT), deadline, check=False).stdout.split("\n")
+    lines = shell.run(_SCRIPT, deadline, check=False).stdout.split("\n")
     pairs = [
         (key, value) for key, is_pair, value in (one.partition("=") for one in lines) if is_pair
     ]

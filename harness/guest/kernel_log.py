@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts
-from harness.guest.protocol import GuestShell, posix
+from harness.guest.protocol import GuestShell
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
@@ -43,9 +43,9 @@ def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
     """Remember this place in the kernel log: by a line of ours as root, else by the last line."""
     if facts.uid == 0:
         marker = f"harness: mark {secrets.token_hex(8)}"
-        done = shell.run(posix(f"echo '{marker}' >/dev/kmsg"), deadline, check=False)
+        done = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False)
         return KernelLog(marker if done.returncode == 0 else None)
-    done = shell.run(posix("dmesg"), deadline, check=False)
+    done = shell.run("dmesg", deadline, check=False)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     return KernelLog(lines[-1] if done.returncode == 0 and lines else None)
 
@@ -55,7 +55,7 @@ def look_again(
 ) -> tuple[str | None, KernelLog | None]:
     """The boot id now, and the log since the marker; None if the log cannot be read."""
     script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
-    done = shell.run(posix(script), deadline, check=False)
+    done = shell.run(script, deadline, check=False)
     lines = done.stdout.splitlines()
     boot_id = lines[0] if lines else None
     if log.marker is None or done.returncode != 0:  # dmesg's: what it did not say is not "nothing"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -89,7 +90,7 @@ def effective(host: str, words: Sequence[str], deadline: Deadline) -> Effective:
         raise ConfigError(
             f"ssh refuses its configuration for {host}: {_first_line(said.errors)}",
             file=USER_CONFIG,
-            hint=f"ssh -G {host} says the same",
+            hint=f"the same is said by: ssh -G -- {shlex.quote(host)}",
         )
     values: dict[str, list[str]] = {}
     for line in said.out.split("\n"):

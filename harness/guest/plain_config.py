@@ -10,11 +10,13 @@ import base64
 import getpass
 import hashlib
 import hmac
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import translate
+from glob import glob
 from pathlib import Path
 
 from harness.core.errors import ConfigError
@@ -22,9 +24,9 @@ from harness.core.timebase import Deadline
 from harness.guest.openssh import SYSTEM_CONFIG, USER_CONFIG, Effective
 
 _KNOWN = frozenset(
-    """addressfamily certificatefile connecttimeout globalknownhostsfile hostkeyalias hostname
-    identitiesonly identityagent identityfile port proxyjump stricthostkeychecking user
-    userknownhostsfile""".split()  # noqa: SIM905  a table of words
+    """addressfamily certificatefile connecttimeout globalknownhostsfile gssapiauthentication
+    hostbasedauthentication hostkeyalias hostname identitiesonly identityagent identityfile port
+    proxyjump stricthostkeychecking user userknownhostsfile verifyhostkeydns""".split()  # noqa: SIM905  a table of words
 )
 #: No part in who is logged in to, as whom, and by which way.
 _HARMLESS = frozenset(
@@ -46,6 +48,8 @@ _DEFAULTS = {
     "globalknownhostsfile": ("/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",),
 }
 _HINT = "install OpenSSH's client, which is asked for its configuration"
+#: Files that include each other, as in OpenSSH (readconf.c).
+_DEEPEST = 16
 _SWITCHES = {"-l": "user", "-p": "port"}
 
 
@@ -56,7 +60,7 @@ def effective(host: str, words: Sequence[str], deadline: Deadline) -> Effective:
     """
     values = dict(_from_words(words))
     for file in (USER_CONFIG.expanduser(), SYSTEM_CONFIG):
-        for key, value in _lines_for(host, file):
+        for key, value in _lines_for(host, file, holds=True, depth=0):
             if key in _LISTS:
                 values[key] = (*values.get(key, ()), value)
             else:
@@ -86,26 +90,44 @@ def _from_words(words: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield _SWITCHES[switch], (value,)
 
 
-def _lines_for(host: str, file: Path) -> Iterator[tuple[str, str]]:
+def _lines_for(host: str, file: Path, *, holds: bool, depth: int) -> Iterator[tuple[str, str]]:
     """The lines of the blocks that hold for ``host``; those of the others are looked at too."""
+    for number, words in _read(file):
+        key = words[0].lower()
+        if key == "host":
+            holds = _matches(words[1:], host)
+        elif key == "include":
+            if depth >= _DEEPEST:
+                raise _not_understood("too many files include each other", number, file)
+            for included in _included(words[1:]):
+                yield from _lines_for(host, included, holds=holds, depth=depth + 1)
+        elif key not in _KNOWN and key not in _HARMLESS:
+            raise _not_understood(f"{words[0]} is not supported without OpenSSH", number, file)
+        elif holds and key in _KNOWN:
+            yield key, _value(key, words[1:], number, file)
+
+
+def _read(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines that say anything, as words, with their numbers."""
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", file=file) from error
-    holds = True
     for number, line in enumerate(lines, 1):
-        words = _words(line, number, file)
-        if not words:
-            continue
-        key = words[0].lower()
-        if key == "host":
-            holds = _matches(words[1:], host)
-        elif key not in _KNOWN and key not in _HARMLESS:
-            raise _not_understood(f"{words[0]} is not supported without OpenSSH", number, file)
-        elif holds and key in _KNOWN:
-            yield key, _value(key, words[1:], number, file)
+        if words := _words(line, number, file):
+            yield number, words
+
+
+def _included(patterns: Sequence[str]) -> list[Path]:
+    """The files that `Include` names; it looks beside the user's configuration."""
+    beside = USER_CONFIG.parent.expanduser()
+    return [
+        Path(name)
+        for pattern in patterns
+        for name in sorted(glob(os.fspath(beside / Path(pattern).expanduser())))
+    ]
 
 
 def _words(line: str, number: int, file: Path) -> list[str]:

@@ -7,7 +7,6 @@ The real ones are :class:`harness.guest.shell.SshShell` and
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,14 +79,15 @@ class GuestShell(Protocol):
     way: Way
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
-        """Run ``command`` in the guest user's shell.
+        """Run ``command`` in the guest's POSIX ``sh``, whatever the user's login shell is.
 
-        ``command`` is built from constants of ours or with :func:`shlex.quote`. With ``check`` a
+        ``command`` is built from constants of ours or with :func:`shlex.quote`. What the login
+        shell says around it is no part of the answer. Messages are in English. With ``check`` a
         non-zero status raises CommandFailed. Raises ShellUnreachable, DeadlineExpired.
         """
 
     def stream(self, command: str, deadline: Deadline) -> LineStream:
-        """Start ``command`` as a long-lived line server."""
+        """Start ``command``, likewise, as a long-lived line server."""
 
     def close(self) -> None:
         """Close the connection. Idempotent, never raises."""
@@ -110,8 +110,3 @@ class Connector(Protocol):
         ``common`` is ``[ssh]``, ``own`` the guest's section laid over it. Raises ShellUnreachable,
         HostKeyRejected, ConfigError or DeadlineExpired.
         """
-
-
-def posix(script: str) -> str:
-    """``script`` (a constant of ours) as a command for any login shell, be it csh or fish."""
-    return f"exec sh -c {shlex.quote(script)}"

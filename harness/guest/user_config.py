@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 
+from harness.core.errors import ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest import openssh, plain_config
 from harness.guest.openssh import Effective
@@ -51,10 +52,12 @@ class UserConfig:
 
         If the address is what its name stands for, or anything else is said of its name in
         particular, that is what `ssh GUEST` would go by; else what `ssh ADDRESS` would. Raises
-        ConfigError, DeadlineExpired.
+        ConfigError, DeadlineExpired, or ShellUnreachable for what cannot be an address.
         """
         if self.address(guest, deadline) == address:
             return self.about(guest, words, deadline)
+        if not openssh.is_host(address):
+            raise ShellUnreachable(f"{address!r} is no address", guest=guest)
         if self._is_special(guest, deadline):
             hostname = address.replace("%", "%%")
             return self.about(guest, (*words, "-o", f"HostName={hostname}"), deadline)

@@ -10,7 +10,7 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed, LineStream, Way, posix
+from harness.guest.protocol import Completed, LineStream, Way
 from harness.testing.guest import FakeGuest
 
 _DISK_BLOCK_S = 0.02
@@ -89,7 +89,7 @@ class InMemoryShell:
                 for sudo in (False, True):
                     if command == agent(interpreter, sudo=sudo).command:
                         return InMemoryStream(guest, ClockAgent(guest, sudo=sudo).answer)
-            if command == posix("exec cat"):
+            if command == "exec cat":
                 return InMemoryStream(guest, lambda line: line)
             if command == sh_canary() or "python3" in command:
                 return InMemoryStream(guest, ProbeProgram(guest).answer, greeting="ready")

@@ -279,8 +279,9 @@ def test_a_guest_without_a_usable_shell(say, shut_in):
     """What it needs is the hint; nothing is paused."""
     ssh_to(shut_in, shut_in.known())
     code, _, err = say("run", "web-1")
-    assert "web-1: does not tell its boot id" in err
-    assert "needs a Linux guest with a POSIX sh" in err
+    assert "web-1: its login shell" in err
+    assert "runs no command: 'no shell here'" in err
+    assert "needs a login that runs commands" in err
     assert code == 3
 
 

@@ -85,8 +85,15 @@ def _key_with_blank(place: Place) -> None:
 
 
 def _krl(place: Place) -> None:
-    list_of = ["ssh-keygen", "-q", "-k", "-f", place.home / "krl"]
-    subprocess.run([*list_of, place.sshd.folder / "host_key.pub"], check=True)
+    make = [
+        "ssh-keygen",
+        "-q",
+        "-k",
+        "-f",
+        f"{place.home}/krl",
+        f"{place.sshd.folder}/host_key.pub",
+    ]
+    subprocess.run(make, check=True)
 
 
 CASES = {
@@ -255,7 +262,7 @@ CASES = {
 
 def sign(authority: Path, key: Path, *options: str) -> None:
     """Certify the public half of ``key``."""
-    call = ["ssh-keygen", "-q", "-s", authority, "-I", "x", *options, f"{key}.pub"]
+    call = ["ssh-keygen", "-q", "-s", str(authority), "-I", "x", *options, f"{key}.pub"]
     subprocess.run(call, check=True, capture_output=True)
 
 
@@ -348,7 +355,7 @@ def by_ssh(place: Place, target: str) -> bool:
     """Whether plain `ssh` gets in."""
     alone = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
     elsewhere = place.home != openssh.home()
-    file = ["-F", place.home / ".ssh/config"] if elsewhere else []
+    file = ["-F", str(place.home / ".ssh/config")] if elsewhere else []
     command = ["ssh", *file, *alone, target, "echo in"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return done.stdout == "in\n"
@@ -432,7 +439,7 @@ def mounted(tmp_path):
             ours = tmp_path / path.name
             ours.mkdir(mode=0o700)
             subprocess.run(["mount", "--bind", ours, path], check=True)
-            undo.callback(subprocess.run, ["umount", "--lazy", path], check=True)
+            undo.callback(lambda: subprocess.run(["umount", "--lazy", path], check=True))
             return path
 
         yield mounted
@@ -485,7 +492,7 @@ def _copied(place: Place, name: str) -> Path:
 
 
 def _locked_copy(place: Place) -> None:
-    lock = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", _copied(place, "mine")]
+    lock = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(_copied(place, "mine"))]
     subprocess.run(lock, check=True, capture_output=True)
     (place.home / "mine.pub").unlink()
 
@@ -535,7 +542,7 @@ def agent(place, tmp_path, monkeypatch):
 
 def add(key: Path, comment: str) -> None:
     """Have the agent hold a key."""
-    change = ["ssh-keygen", "-q", "-c", "-C", comment, "-f", key]
+    change = ["ssh-keygen", "-q", "-c", "-C", comment, "-f", str(key)]
     subprocess.run(change, check=True, capture_output=True)
     subprocess.run(["ssh-add", "-q", key], check=True)
 

@@ -35,7 +35,6 @@ from harness.core.settings import ChecksSection
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.guest.connector import SshConnector
 from harness.guest.kernel_log import look_again, mark
-from harness.guest.protocol import posix
 from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
@@ -70,7 +69,7 @@ class Pause:
 
     def run(self, script: str) -> str:
         """A command in the guest, beside its probes."""
-        return self.guest.shell.run(posix(script), Deadline.after(30)).stdout
+        return self.guest.shell.run(script, Deadline.after(30)).stdout
 
     def probe(self, kind):
         return next(one for one in self.probes if isinstance(one, kind))
@@ -323,7 +322,7 @@ def test_what_died_or_was_unmounted_with_the_pause_is_named(pause_of, guest_of):
     """On a guest with only a shell: a process is killed, a file system unmounted."""
     guest = guest_of("tiny-2")
     start = "mkdir -p /mnt; mount -t tmpfs mine /mnt; sleep 600 >/dev/null 2>&1 & echo $!"
-    pid = guest.shell.run(posix(start), Deadline.after(20)).stdout.strip()
+    pid = guest.shell.run(start, Deadline.after(20)).stdout.strip()
     SYSTEM_CLOCK.sleep(1.1)
     pause = pause_of("tiny-2", "processes", "mounts", long_running_s=0.5)
     verdicts = pause.through(after=lambda: pause.run(f"kill {int(pid)}; umount /mnt"))
@@ -384,7 +383,7 @@ def test_a_stall_or_a_disk_error_in_the_kernel_log_is_found(guest_of):
     guest = guest_of("debian-1")
     log = mark(guest.shell, guest.facts, Deadline.after(20))
     for line in ("watchdog: BUG: soft lockup - CPU#0 stuck for 23s!", "I/O error, dev vda, sector"):
-        guest.shell.run(posix(f"echo {shlex.quote(line)} >/dev/kmsg"), Deadline.after(20))
+        guest.shell.run(f"echo {shlex.quote(line)} >/dev/kmsg", Deadline.after(20))
     after = look_again(guest.shell, log, Deadline.after(20))[1]
     assert len(after.stalls) == 2
 

@@ -22,8 +22,7 @@ from harness.clock.target import Reach
 from harness.core.records import Outcome
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
-from harness.guest.access import SshSettings
-from harness.guest.shell import SshShell
+from harness.guest.connector import SshConnector
 from harness.testing.slow_way import slow_way
 
 WRONG = [
@@ -79,8 +78,8 @@ def far_away(direct, lab, there_s: float, back_s: float) -> Iterator[Reach]:
         common = SshSection(user="root", port=port, identity_file=lab.identity_file)
         host_key = paramiko.HostKeys(str(lab.known_hosts)).lookup(direct.address)["ssh-ed25519"]
         own = SshSection(host_key=host_key.fingerprint)
-        settings = SshSettings.resolve(direct.name, "127.0.0.1", common, own)
-        shell = SshShell.open(direct.name, "127.0.0.1", settings, Deadline.after(30))
+        until = Deadline.after(30)
+        shell = SshConnector().open(direct.name, "127.0.0.1", common, own, until)
         sampler = Sampler.open(shell, direct.facts, Deadline.after(30))
         try:
             yield Reach(sampler, shell, time_daemon=direct.facts.time_daemon)

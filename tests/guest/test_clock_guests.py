@@ -15,9 +15,8 @@ from harness.clock.policy import CorrectionPolicy
 from harness.core.errors import ProbeError
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
-from harness.guest.access import SshSettings
+from harness.guest.connector import SshConnector
 from harness.guest.facts import gather
-from harness.guest.shell import SshShell
 
 
 def soon(seconds: float = 30) -> Deadline:
@@ -144,8 +143,7 @@ def test_a_user_without_the_right_is_told_which_one(debian, lab):
     common = SshSection(
         user="someone", identity_file=lab.identity_file, known_hosts=lab.known_hosts
     )
-    settings = SshSettings.resolve("debian-1", debian.address, common, SshSection())
-    shell = SshShell.open("debian-1", debian.address, settings, soon())
+    shell = SshConnector().open("debian-1", debian.address, common, SshSection(), soon())
     try:
         _without_and_with_sudo(debian, shell)
     finally:

@@ -136,9 +136,14 @@ WALLS = {
         breach="def f():\n    from alembic import command",
     ),
     "only its room knows the libraries of an extra: lab": Wall(
-        banned=("cryptography", "pycdlib", "tomli_w"),
+        banned=("pycdlib", "tomli_w"),
         but=("harness.lab",),
         breach="import tomli_w",
+    ),
+    "only keys and certificates are made of cryptography": Wall(
+        banned=("cryptography",),
+        but=("harness.guest.certificates", "harness.lab.keys"),
+        breach="from cryptography.hazmat.primitives import hashes",
     ),
     "report/ and history/ read files, never guests": Wall(
         banned=("harness.host", "harness.guest", "libvirt", "paramiko"),

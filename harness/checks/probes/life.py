@@ -6,7 +6,6 @@ from harness.checks.guest_life import Life, Look, parse
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
-from harness.guest.protocol import posix
 
 #: Where there is no python3; few processes, because starting one is slow under emulation.
 LOOK = """
@@ -44,7 +43,7 @@ class LifeProbe(Probe):
             if "python3" in self._scene.facts.interpreters:
                 told = bytes.fromhex(self._scene.ask("life", deadline))
                 return parse(told.decode(errors="replace"))
-            done = self._scene.remote.run(posix(LOOK), deadline, check=False)
+            done = self._scene.remote.run(LOOK, deadline, check=False)
             return parse(done.stdout)
         except (ValueError, KeyError, IndexError) as error:
             raise ProbeError(f"/proc of the guest cannot be read: {error}") from error

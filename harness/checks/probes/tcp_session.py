@@ -12,7 +12,7 @@ from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.tcp_session import TcpSession
 from harness.core.errors import HarnessError
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import LineStream, posix
+from harness.guest.protocol import LineStream
 
 INTERVAL_S = 0.2
 _CONNECT_S = 2.0
@@ -48,7 +48,7 @@ class TcpProbe(Probe):
             self._connection = _connect(scene, deadline)
             work = self._talk
         except (HarnessError, OSError):  # no python3, or a firewall: SSH is a TCP session as well
-            self._channel = scene.remote.stream(posix("exec cat"), deadline)
+            self._channel = scene.remote.stream("exec cat", deadline)
             work = self._talk_over_ssh
         self._thread = threading.Thread(target=work, name="tcp session", daemon=True)
         self._thread.start()

@@ -31,8 +31,6 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.guest.protocol import posix
-
 
 class Ability(StrEnum):
     """What an agent says it can do beyond reading the clock."""
@@ -65,7 +63,7 @@ def agent(interpreter: str, *, sudo: bool = False) -> Agent:
     elif interpreter == "perl":
         command = f"exec perl -e {shlex.quote(_source('perl_agent.pl'))}"
     else:
-        command = posix(_source("sh_agent.sh"))
+        command = f"exec sh -c {shlex.quote(_source('sh_agent.sh'))}"
     if sudo:
         # -n: never ask for a password; there is nobody to type one.
         command = command.replace("exec ", "exec sudo -n ", 1)

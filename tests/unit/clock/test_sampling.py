@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import pytest
 
-from harness.clock.agents import Ability, agent
+from harness.clock.agents import agent
 from harness.clock.sampling import Sampler
 from harness.core.errors import DeadlineExpired, ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
@@ -155,24 +154,6 @@ def test_sudo_is_asked_for_no_password_and_only_if_configured(interpreter):
     """Nobody is there to type one."""
     assert "sudo" not in agent(interpreter).command.split(" ", 4)[:4]
     assert agent(interpreter, sudo=True).command.startswith("exec sudo -n ")
-
-
-def test_a_login_shell_that_talks_first_is_passed_over(clock):
-    """A .bashrc that greets is common; the agent's answer comes after it."""
-    fake: Any = FakeAgent(clock)
-    greeting = iter(["Welcome!", "", "*** 3 updates ***"])
-    fake.answer = lambda line: next(greeting, None) if fake.greets else fake._answer(line)
-    fake.greets = True
-    listen = fake.listen
-
-    def then(deadline):
-        text = next(greeting, None)
-        fake.greets = False
-        return (text, 0) if text is not None else listen(deadline)
-
-    fake.listen = then
-    sampler = Sampler.open(FakeShell(fake), FACTS, later(clock))
-    assert Ability.STEP in sampler.abilities
 
 
 def _always(answer: str, line: str) -> str:

@@ -15,8 +15,6 @@ import importlib.resources
 import shlex
 from collections.abc import Collection
 
-from harness.guest.protocol import posix
-
 PARTS = ("canary", "echo", "disk", "life", "timers")
 
 
@@ -29,7 +27,7 @@ def python3_program(parts: Collection[str]) -> str:
 
 def sh_canary() -> str:
     """The canary for guests that have a POSIX sh and no python3."""
-    return posix(_source("canary.sh"))
+    return f"exec sh -c {shlex.quote(_source('canary.sh'))}"
 
 
 def _source(name: str) -> str:

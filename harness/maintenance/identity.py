@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import HarnessError, WrongGuest
+from harness.core.identity import boot_id
 from harness.core.records import IdentityRecord
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts
@@ -57,16 +58,23 @@ def identify(found: Found, hypervisor: Hypervisor, deadline: Deadline) -> Identi
     not tell of the host's other guests.
     """
     told, info = found.machine_uuid, found.info
+    if found.facts.boot_id == boot_id():
+        raise WrongGuest(
+            f"what answers at {found.way.shown} is the machine that harness runs on, "
+            f"not {info.name} (boot id {found.facts.boot_id})",
+            guest=info.name,
+            hint=f"{HINT_WRONG}; harness cannot pause the machine that it runs on",
+        )
     if told is not None and is_uuid(told, info.uuid):
         return _record(found, BoundBy.MACHINE_UUID, f"machine UUID {told}")
     others = _others(info, hypervisor, deadline)
     mine = own_macs(info, others) & found.facts.machine.macs
     if told is None and mine:
         return _record(found, BoundBy.MAC, f"MAC {', '.join(sorted(mine))}")
-    if (boot_id := _by_agent(info, hypervisor, deadline)) is not None:
-        if boot_id != found.facts.boot_id:
+    if (booted := _by_agent(info, hypervisor, deadline)) is not None:
+        if booted != found.facts.boot_id:
             raise _wrong(found, others, f"the guest agent of {info.name} tells another boot id")
-        return _record(found, BoundBy.GUEST_AGENT, f"boot id {boot_id}, told by the guest agent")
+        return _record(found, BoundBy.GUEST_AGENT, f"boot id {booted}, told by the guest agent")
     if told is not None:
         raise _wrong(found, others, f"its machine UUID is {told}, that of {info.name} {info.uuid}")
     if _owner(found, others) is not None:

@@ -15,6 +15,7 @@ from harness.core.settings import Config, GuestSection, Scope, guest_section
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
+from harness.maintenance.one_address import warn_of_one_address
 from harness.updates.protocol import HostUpdate
 
 #: The one update domain of a host whose guests must all pause together.
@@ -113,7 +114,8 @@ def make_plan(
     _refuse_split_host(update, domains)
     _refuse_two_at_once(domains)
     baskets, others_run = _same_basket(planned), _bystanders(update, others)
-    warnings = (*left_out, *baskets, *others_run, *update.warnings)
+    addresses = warn_of_one_address((guest.name, guest.section) for guest in planned)
+    warnings = (*left_out, *addresses, *baskets, *others_run, *update.warnings)
     return Plan(domains, warnings)
 
 

@@ -19,6 +19,9 @@ from harness.host.protocol import (
     ProcessIdentity,
 )
 
+#: Of a guest whose process nobody named.
+_SOME_PROCESS = ProcessIdentity(1, 1)
+
 
 class FakeHypervisor:
     """Guests by name; a guest's uuid is ``uuid-NAME``.
@@ -120,10 +123,11 @@ class FakeHypervisor:
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         if self.hides_processes:
             return None
-        return self.processes.get(uuid.removeprefix("uuid-"), ProcessIdentity(1, 1))
+        return self.processes.get(uuid.removeprefix("uuid-"), _SOME_PROCESS)
 
     def has_ended(self, process: ProcessIdentity) -> bool:
-        return not self.hides_processes and process not in self.processes.values()
+        known = {_SOME_PROCESS, *self.processes.values()}
+        return not self.hides_processes and process not in known
 
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         return None if self.vcpu_ns is None else self.vcpu_ns[process.pid]

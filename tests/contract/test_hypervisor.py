@@ -21,7 +21,7 @@ from harness.core.fanout import errors, fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
-from harness.host.protocol import EventKind, Hypervisor
+from harness.host.protocol import EventKind, Hypervisor, ProcessIdentity
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
 from harness.testing.hypervisor import FakeHypervisor
@@ -136,6 +136,24 @@ def test_the_time_of_a_guest_without_an_agent_is_an_error_of_ours_or_a_number(su
         assert isinstance(hypervisor.guest_time_ns(uuid, soon()), int)
     with suppress(HypervisorError):
         hypervisor.set_guest_time(uuid, 1_800_000_000 * 10**9, soon())
+
+
+def test_what_a_guest_agent_tells_is_the_guests_boot_or_an_error_of_ours(subject):
+    """Another way to the guest than SSH."""
+    try:
+        told = subject.hypervisor.agent_facts(subject.uuid, soon())
+    except HypervisorError:
+        return
+    assert told.boot_id is None or told.boot_id.strip()
+    assert told.sets_time in (True, False)
+
+
+def test_a_process_that_lives_has_not_ended(subject):
+    """One of no guest has, if it is not there at all."""
+    process = subject.hypervisor.process(subject.uuid, soon())
+    if process is not None:
+        assert not subject.hypervisor.has_ended(process)
+    assert subject.hypervisor.has_ended(ProcessIdentity((1 << 22) + 7, 1))
 
 
 def test_the_list_is_sorted_and_holds_every_guest(subject):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cli.doctor import Level, examine
 from harness.core.errors import PlanError, WrongGuest
 from harness.core.records import Outcome
 from tests.maintenance.conftest import events, of, verdicts
-from tests.maintenance.test_clock import corrected
+from tests.maintenance.test_clock import backend, corrected
 from tests.maintenance.test_recover import finish, killed
 
 
@@ -155,6 +156,41 @@ def test_a_guest_agent_that_sets_clocks_is_a_right(house):
     assert isinstance(at.maintain(clock__methods=["relative-step"]).error, PlanError)
     guest.agent_sets_time = False
     assert isinstance(at.maintain().error, PlanError)
+
+
+def examined(at, tmp_path, **changes):
+    """What doctor finds, by name."""
+    config = at.config(guest=[{"name": guest.name} for guest in at.guests], **changes)
+    return {finding.name: finding for finding in examine(config, tmp_path, backend(at))}
+
+
+def test_doctor_says_who_may_not_set_a_clock(house, tmp_path):
+    """A problem, with what can be done; none where clocks are left alone."""
+    at = house("web1")
+    at.guests[0].uid, at.guests[0].guest_agent = 1000, False
+    found = examined(at, tmp_path)["guest web1"]
+    assert found.level is Level.PROBLEM
+    assert "may not be set by this user" in found.detail
+    assert "sudo = true" in found.fix
+    assert examined(at, tmp_path, clock__correct=False)["guest web1"].level is Level.OK
+
+
+def test_doctor_says_who_is_not_known_apart_or_cannot_be_bound(house, tmp_path):
+    """Two guests at one machine are two problems; one that nothing binds is a warning."""
+    at = house()
+    plain_users(at)
+    for guest in at.guests:
+        guest.device_macs, guest.guest_agent = (), False
+    found = examined(at, tmp_path)
+    for name in ("guest web1", "guest web2"):
+        assert found[name].level is Level.WARNING
+        assert "cannot be told whether what answers" in found[name].detail
+        assert "qemu-guest-agent" in found[name].fix
+    at.connector.guests["web2"] = at.guests[0]
+    found = examined(at, tmp_path)
+    for name in ("guest web1", "guest web2"):
+        assert found[name].level is Level.PROBLEM
+        assert "web1 and web2 are one machine" in found[name].detail
 
 
 def test_recovery_corrects_no_stranger(house):

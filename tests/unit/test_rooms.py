@@ -51,6 +51,7 @@ PURE = (
     "harness.clock.policy",
     "harness.events.document",
     "harness.maintenance.plan",
+    "harness.maintenance.one_address",
     *(name for name in SOURCES if name.startswith("harness.checks") and ".probes" not in name),
 )
 

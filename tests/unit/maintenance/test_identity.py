@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.core.errors import PlanError, WrongGuest
+from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts
 from harness.guest.machine import Machine
@@ -114,6 +115,12 @@ def test_a_machine_that_is_no_guest_of_the_host_is_refused_by_its_uuid(scene):
     """A stale address that another host's guest has by now, even if it has our MAC."""
     with pytest.raises(WrongGuest, match="another machine, and no guest of this host"):
         scene.identify(machine_uuid="uuid-elsewhere", macs=scene.web1.macs)
+
+
+def test_the_machine_that_harness_runs_on_is_no_guest(scene):
+    """A forwarded port that leads to its own sshd; also where it is itself a guest of the host."""
+    with pytest.raises(WrongGuest, match="is the machine that harness runs on, not web1"):
+        scene.identify(machine_uuid="uuid-web1", boot_id=boot_id())
 
 
 def test_a_guest_agent_that_tells_another_boot_proves_another_machine(scene):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import PlanError, WrongState
-from harness.core.settings import Config, GuestSection, Scope
+from harness.core.settings import Config, GuestSection, Scope, SshSection
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import GuestInfo
 from harness.maintenance.plan import PlanRules, make_plan
@@ -118,6 +118,26 @@ def test_an_availability_set_in_one_domain_gets_a_warning():
     apart = [guest("a", "0", "web"), guest("b", "1", "web")]
     assert "web" in plan_of(Config(), together, an_update()).warnings[0]
     assert plan_of(Config(), apart, an_update()).warnings == ()
+
+
+def test_guests_that_are_configured_with_one_address_are_told_at_plan_time():
+    """A port of their own may tell them apart, so it is a warning; with one port it is an error."""
+
+    def section(name, address="10.0.0.5", **ssh):
+        return GuestSection(name=name, address=address, ssh=SshSection(**ssh))
+
+    def planned(*sections):
+        names = [one.name for one in sections]
+        return plan_of(Config(guest=sections), [guest(name) for name in names], an_update())
+
+    (warning,) = planned(section("web2"), section("web1"), section("db", "10.0.0.6")).warnings
+    assert "web1 and web2 are configured with one address: 10.0.0.5" in warning
+    for apart in ({"port": 2201}, {"proxy_jump": "bastion"}, {"address": "10.0.0.7"}):
+        assert planned(section("web1"), section("web2", **apart)).warnings == ()
+    nowhere = [GuestSection(name=name) for name in ("web1", "web2")]
+    assert planned(*nowhere).warnings == ()
+    with pytest.raises(PlanError, match="web1 and web2 .*10.0.0.5 port 2201"):
+        planned(section("web1", port=2201), section("web2", port=2201))
 
 
 def test_a_host_update_warns_of_running_guests_that_are_left_out():

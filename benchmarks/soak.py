@@ -377,7 +377,14 @@ class Soak:
 
 def _environment(state_dir: Path) -> dict[str, str]:
     """Pages are made when guests are well again, and take longer than all that is killed here."""
-    return {**os.environ, "HARNESS_NO_REPORT": "1", "HARNESS_STATE_DIR": str(state_dir)}
+    locks = state_dir.with_name(f"{state_dir.name}-locks")  # no round finds another one's runs
+    locks.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        "HARNESS_NO_REPORT": "1",
+        "HARNESS_STATE_DIR": str(state_dir),
+        "HARNESS_LOCK_DIR": str(locks),
+    }
 
 
 def _harness(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ from harness.updates.registry import FULL_CONFIG
 
 if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
     from harness.maintenance.clocks import ClockReport
-    from harness.maintenance.recovery_record import RunRecovery
+    from harness.maintenance.recovered_clock import LogIn
+    from harness.maintenance.recovery_round import Recovery, RunSettings
     from harness.maintenance.run import Finished, Guarding
     from harness.results.folder import RunFolder
 
@@ -248,53 +250,90 @@ def recover(
     uri: str | None = None,
     dry_run: bool = False,
     backend: Backend | None = None,
-) -> tuple[RunRecovery, ...]:
+) -> Recovery:
     """Finish every dead run: resume what it left paused, correct clocks, complete its record.
 
     Safe to call at any time, and again. Only guests that a run's own journal says it paused are
-    resumed.
+    resumed, and only where nothing that can be seen speaks against it. All guests are resumed
+    before the first clock is corrected; a signal ends it after that.
 
     Args:
-        state_dir: Where the run folders are; None: that of the command line.
+        state_dir: Where the run folders are; None: that of the command line, and every other that
+            is known on this machine.
         config_file: Used instead of the configuration in each run folder.
         uri: libvirt connection, used instead of that in the configuration.
         dry_run: Only say what would be done.
         backend: None: libvirt and SSH.
 
     Returns:
-        What became of each dead run, guest by guest; ``stranded`` names guests that are still
-        paused, ``error`` is why a run could not be finished. Nothing is raised for a run: one that
-        cannot be finished keeps no guest from the others.
+        What became of each dead run, guest by guest, which other guests are paused, and what was
+        looked at to say so. Nothing is raised for a run: one that cannot be finished keeps no
+        guest from the others.
 
     Raises:
-        InfrastructureError: The state folder cannot be read.
+        ConfigError: ``config_file`` cannot be read.
     """
-    from harness.results.unfinished import dead_runs
+    from harness.host.lock import noted_state_dirs
+    from harness.maintenance.recovery_round import recover_all
 
     backend = backend or Backend.real()
-    found = dead_runs(state_dir or paths.state_dir())
-    return tuple(_recover(folder, config_file, uri, dry_run, backend) for folder in found)
+    given = load_config(config_file).config if config_file else None
+    config, notes = _found_config(given)
+    where = uri or config.uri
+    state_dirs = [state_dir] if state_dir else [*paths.known_state_dirs(), *noted_state_dirs(where)]
+    recovery = recover_all(
+        tuple(dict.fromkeys(state_dirs)),
+        partial(_run_settings, given=given, uri=uri, backend=backend),
+        [(where, partial(_connect, backend, config, where))],
+        dry_run=dry_run,
+        clock=backend.clock,
+    )
+    return replace(recovery, notes=(*notes, *recovery.notes))
 
 
-def _recover(
-    folder: RunFolder, config_file: Path | None, uri: str | None, dry_run: bool, backend: Backend
-) -> RunRecovery:
-    from harness.maintenance import recover as recovery
-    from harness.maintenance.recovery_record import RunRecovery
-
+def _found_config(given: Config | None) -> tuple[Config, tuple[str, ...]]:
+    """Return the configuration in force; the defaults, and why, if it cannot be read."""
     try:
-        config = load_config(config_file).config if config_file else folder.config()
-        if uri is not None:
-            config = config.model_copy(update={"uri": uri})
-        with backend.connect(config) as hypervisor:
-            deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
-            if dry_run:
-                return recovery.assess(folder, hypervisor, deadline)
-            return recovery.recover(
-                folder, hypervisor, backend.connector, config=config, deadline=deadline
-            )
+        return given or load_config().config, ()
     except HarnessError as error:
-        return RunRecovery(folder, error=error)
+        return Config(), (f"{error}; guests of {Config().uri} were looked at",)
+
+
+def _connect(backend: Backend, config: Config, uri: str) -> AbstractContextManager[Hypervisor]:
+    return backend.connect(config.model_copy(update={"uri": uri}))
+
+
+def _run_settings(
+    folder: RunFolder, *, given: Config | None, uri: str | None, backend: Backend
+) -> RunSettings:
+    """Return what recovering a run takes; what its folder does not tell has its default."""
+    from harness.maintenance.recovery_round import RunSettings
+    from harness.maintenance.session import GuestSession, Login
+    from harness.results.journal import FILE_NAME, fold, read
+
+    config, notes = (given, ()) if given else folder.config_as_understood()
+    if uri is None and notes:
+        started = fold(read(folder.path / FILE_NAME)).started
+        uri = started.uri if started is not None and started.uri else None
+    where = uri or config.uri
+
+    def log_in(hypervisor: Hypervisor) -> LogIn:
+        def open_session(uuid: str, deadline: Deadline) -> GuestSession:
+            info = hypervisor.find(uuid, deadline)
+            section = config.for_guest(info.name, info.uuid)
+            login = Login(info, section, config.ssh, hypervisor, backend.connector)
+            return GuestSession.open(login, config.clock, deadline)
+
+        return open_session
+
+    return RunSettings(
+        uri=where,
+        connect=partial(_connect, backend, config, where),
+        patience_s=config.resume_patience_s,
+        clocks_s=config.mend_timeout_s + config.clock.watch_s,
+        log_in=log_in,
+        notes=notes,
+    )
 
 
 def read_clocks(

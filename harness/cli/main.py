@@ -139,7 +139,7 @@ def exit_code(action: Callable[[], object]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing of ours is paused", err=True)
+        click.echo("interrupted", err=True)  # what commands do to guests, they end by themselves
         return 130
     except BaseException as error:  # noqa: BLE001  a SystemExit of click's or rich's too
         return _say_bug(error)

@@ -259,8 +259,8 @@ class Interrupted(HarnessError):
 
     exit_code = 130
 
-    def __init__(self, signal_name: str) -> None:
-        super().__init__(f"interrupted by {signal_name}; every guest was resumed")
+    def __init__(self, signal_name: str, said: str = "every guest was resumed") -> None:
+        super().__init__(f"interrupted by {signal_name}; {said}")
         self.signal_name = signal_name
 
 

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import platformdirs
 
 _NAME = "harness"
+#: Where the unit files of packaging/systemd keep it.
+_SYSTEM_STATE = Path("/var/lib/harness")
+#: As login.defs(5) has them: below are accounts of services, which have no runs.
+_FIRST_USER, _NOBODY = 1000, 65534
 
 
 def state_dir() -> Path:
     """Runs, the lab, the stand-in component: ``$HARNESS_STATE_DIR``, else XDG's state folder."""
     return _overridden("HARNESS_STATE_DIR") or platformdirs.user_state_path(_NAME)
+
+
+def known_state_dirs() -> tuple[Path, ...]:
+    """Return every state folder that a run of any user may have used by default, ours first.
+
+    Folders that cannot be looked for are among them; those that are not there are left out. A
+    folder that was chosen by ``$HARNESS_STATE_DIR`` of another process is not known here.
+    """
+    homes = [Path(user.pw_dir) for user in pwd.getpwall() if _logs_in(user.pw_uid)]
+    places = [platformdirs.user_state_path(_NAME), _SYSTEM_STATE]
+    places += [home / ".local" / "state" / _NAME for home in homes]
+    there = [place for place in places if _may_be_there(place)]
+    return tuple(dict.fromkeys([state_dir(), *there]))
+
+
+def _logs_in(uid: int) -> bool:
+    return uid == 0 or _FIRST_USER <= uid < _NOBODY
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def cache_dir() -> Path:

@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ from harness.host.lifecycle_events import EventLog
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import AgentFacts, Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
-from harness.host.qemu_process import find_process, state_folder, was_restored
+from harness.host.qemu_process import find_process, monitor_of, state_folder, was_restored
 from harness.host.states import reading
 from harness.host.translate import translated
 
@@ -220,6 +221,10 @@ class LibvirtHypervisor:
     def restored(self, process: ProcessIdentity) -> bool:
         """By its arguments."""
         return was_restored(process)
+
+    def monitor(self, process: ProcessIdentity) -> Path | None:
+        """As the kernel lists its sockets."""
+        return monitor_of(process)
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """Guest agent, DHCP lease, ARP; each asked for a limited time."""

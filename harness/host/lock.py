@@ -34,7 +34,9 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
 _FOLDER_VARIABLE = "HARNESS_LOCK_DIR"
 _SYSTEM_FOLDER = Path("/run/lock")
-_READ_BYTES = 4096
+_READ_BYTES = 1 << 16
+#: So many state folders are noted in a lock.
+_NOTED = 8
 _SSH_PORT = 22
 _FLOCK = "@hhqqi"
 """``struct flock``: type, whence, start, length, pid."""
@@ -54,6 +56,8 @@ class Holder:
     run_id: str | None = None
     until_ns: int | None = None
     """When it lets go by itself, if it does."""
+    state_dirs: tuple[str, ...] = ()
+    """Where runs of this host have been kept, newest first: for ``harness recover``."""
 
     def describe(self, now_ns: int) -> str:
         """``alice has held it for 5 min: flashing the BMC (pid 123)``."""
@@ -64,7 +68,15 @@ class Holder:
         return f"{said} (pid {self.pid})"
 
 
+@dataclass(frozen=True)
+class _Note:
+    """What stays in the lock when its holder has let go."""
+
+    state_dirs: tuple[str, ...] = ()
+
+
 _HOLDER = TypeAdapter(Holder)
+_NOTE = TypeAdapter(_Note)
 
 
 def lock_file(uri: str) -> Path:
@@ -97,8 +109,12 @@ def host_lock(
     run_id: str | None = None,
     until_ns: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    state_dir: Path | None = None,
 ) -> Iterator[Holder]:
     """Hold a host for the time of a ``with``.
+
+    ``state_dir`` is noted in the lock, beside those of earlier holders: who comes after a crash
+    finds the run there.
 
     Raises HostBusy with the holder's name, run id and age if somebody else does, and
     InfrastructureError if the lock cannot be made.
@@ -118,10 +134,11 @@ def host_lock(
             since_ns=clock.realtime_ns(),
             run_id=run_id,
             until_ns=until_ns,
+            state_dirs=_with_earlier(state_dir, descriptor),
         )
         _write(descriptor, _HOLDER.dump_json(me))
         yield me
-        _write(descriptor, b"")
+        _write(descriptor, _NOTE.dump_json(_Note(me.state_dirs)) if me.state_dirs else b"")
     finally:
         os.close(descriptor)
 
@@ -139,6 +156,23 @@ def holder(uri: str) -> Holder | None:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE)
         kind, *_ = struct.unpack(_FLOCK, found)
         return None if kind == fcntl.F_UNLCK else _read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def noted_state_dirs(uri: str) -> tuple[Path, ...]:
+    """Return the state folders that the lock of a host has noted, newest first.
+
+    They are only data, and anybody may have written them.
+    """
+    try:
+        descriptor = os.open(
+            lock_file(uri), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
+    except OSError:
+        return ()
+    try:
+        return tuple(Path(one) for one in _noted(descriptor))
     finally:
         os.close(descriptor)
 
@@ -218,6 +252,19 @@ def _write(descriptor: int, text: bytes) -> None:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)
+
+
+def _with_earlier(state_dir: Path | None, descriptor: int) -> tuple[str, ...]:
+    ours = [str(state_dir.absolute())] if state_dir is not None else []
+    return tuple(dict.fromkeys([*ours, *_noted(descriptor)]))[:_NOTED]
+
+
+def _noted(descriptor: int) -> tuple[str, ...]:
+    try:
+        found = _NOTE.validate_json(os.pread(descriptor, _READ_BYTES, 0)).state_dirs
+    except (OSError, ValidationError):
+        return ()
+    return tuple(one for one in found if one.startswith("/") and "\0" not in one)
 
 
 def _read(descriptor: int) -> Holder | None:

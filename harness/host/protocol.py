@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.core.timebase import Deadline
@@ -153,6 +154,9 @@ class Hypervisor(Protocol):
 
     def restored(self, process: ProcessIdentity) -> bool:
         """Return True if the process took over a guest that ran in another: saved, or migrated."""
+
+    def monitor(self, process: ProcessIdentity) -> Path | None:
+        """Return the socket of QEMU's monitor, for a person; None where it cannot be seen."""
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         """IP addresses the guest may have, best source first: guest agent, DHCP lease, ARP.

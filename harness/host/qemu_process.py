@@ -18,6 +18,10 @@ from harness.host.protocol import ProcessIdentity
 _SYSTEM = Path("/run/libvirt/qemu")
 #: Debian, Fedora and openSUSE call it ``qemu-system-…``, Red Hat ``qemu-kvm``, some ``kvm``.
 _EXECUTABLES = ("qemu-", "kvm")
+#: As libvirt names it, in a folder of the guest's (qemuDomainSetPrivatePaths).
+_MONITOR = "/monitor.sock"
+#: SO_ACCEPTCON, in the flags of ``/proc/net/unix``.
+_LISTENS = 0x10000
 
 
 def state_folder(uri: str) -> Path:
@@ -56,6 +60,25 @@ def was_restored(process: ProcessIdentity, proc: Path = PROC) -> bool:
         arguments = (proc / str(process.pid) / "cmdline").read_bytes().split(b"\0")
         return b"-incoming" in arguments and start_ticks(process.pid, proc) == process.start_ticks
     return False
+
+
+def monitor_of(process: ProcessIdentity, proc: Path = PROC) -> Path | None:
+    """Return the socket at which QEMU listens for its monitor; None if it is not visible.
+
+    libvirt is the one that connects to it, and QEMU serves one at a time.
+    """
+    folder = proc / str(process.pid)
+    with suppress(OSError, ValueError):
+        links = {os.readlink(one) for one in (folder / "fd").iterdir()}
+        for line in (folder / "net" / "unix").read_text().splitlines()[1:]:
+            *_, flags, _, _, inode, path = line.split(maxsplit=7)[2:]
+            if (
+                int(flags, 16) & _LISTENS
+                and path.endswith(_MONITOR)
+                and f"socket:[{inode}]" in links
+            ):
+                return Path(path)
+    return None
 
 
 def _owners(folder: Path) -> frozenset[int]:

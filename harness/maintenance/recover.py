@@ -2,35 +2,38 @@
 
 A run is dead when its process is gone (nobody holds its journal's lock) and its journal has no
 end; one that had to leave guests paused has none either. Journal and actual state are compared
-guest by guest; only what the journal says this run paused is resumed. Safe to run at any time, and
-again.
+guest by guest, each for itself; only what was paused by this run, as far as can be seen, is
+resumed. That comes first and takes nothing but the journal and libvirt; what else is missing costs
+a note. Safe to run at any time, and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from urllib.parse import urlsplit
 
-from harness.clock.arithmetic import judge_offset
-from harness.core.errors import HarnessError, JournalError, PlanError
+from harness.core.errors import HarnessError, InternalError, JournalError, UsageError
+from harness.core.fanout import fan_out
 from harness.core.identity import boot_id
 from harness.core.pasteable import command
-from harness.core.records import Outcome
-from harness.core.settings import Config
-from harness.core.timebase import Clock, Deadline
-from harness.guest.protocol import Connector
-from harness.host.lifecycle import ENDED, GuestState
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.advice import way_on
+from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
-from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
 from harness.maintenance.pause.resume import resume_all
+from harness.maintenance.pause.takeover import PauseEdge
+from harness.maintenance.recovered_clock import LogIn, correct_one, known_apart
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
-from harness.maintenance.resume_hint import resume_hint
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
 from harness.results.journal import (
     FILE_NAME,
     Custody,
+    Entry,
+    GuestCustody,
     History,
     Journal,
     Member,
@@ -40,32 +43,183 @@ from harness.results.journal import (
     read,
 )
 
-#: For asking whether a guest is really still paused.
+#: For asking how a guest is, each by itself.
 _LOOK_S = 20.0
+#: A guest that runs is among them: the pause that the run asked for last may be on its way.
+_TO_RESUME = (Verdict.RESUME, Verdict.AWAIT)
 #: What is done about a guest that runs in the end.
 _RUNNING = (Action.RESUMED, Action.RUNS)
+_ACTIONS = {
+    Verdict.RESUME: Action.RESUMED,
+    Verdict.AWAIT: Action.RUNS,
+    Verdict.RUNS: Action.RUNS,
+    Verdict.BOOTED: Action.LEFT_ALONE,
+    Verdict.ENDED: Action.ENDED,
+    Verdict.SAVED: Action.SAVED,
+    Verdict.LOST: Action.LOST,
+    Verdict.THEIRS: Action.LEFT_ALONE,
+    Verdict.OTHER: Action.LEFT_ALONE,
+}
+
+#: What is written of a guest that the run held, and that needs no resume.
+_NOTED: dict[Verdict, Callable[[str, str, str], Entry]] = {
+    Verdict.RUNS: entries.Resumed,
+    Verdict.BOOTED: entries.Ended,
+    Verdict.ENDED: entries.Ended,
+    Verdict.SAVED: entries.Saved,
+    Verdict.THEIRS: entries.TakenOver,
+}
+
+#: What QEMU's monitor is told to let the vCPUs run; for printf(1).
+_CONT = r'{"execute": "qmp_capabilities"}\n{"execute": "cont"}\n'
 
 
-def assess(folder: RunFolder, hypervisor: Hypervisor, deadline: Deadline) -> RunRecovery:
-    """Compare journal and actual state; changes nothing. Raises JournalError, HypervisorError."""
-    return _compare(folder, fold(read(folder.path / FILE_NAME)), hypervisor, deadline)
+def assess(folder: RunFolder, hypervisor: Hypervisor, clock: Clock = SYSTEM_CLOCK) -> RunRecovery:
+    """Compare journal and actual state; changes nothing. Raises JournalError."""
+    history = fold(read(folder.path / FILE_NAME))
+    return _compare(folder, history, hypervisor, clock)[0]
+
+
+def recover(
+    folder: RunFolder,
+    hypervisor: Hypervisor,
+    log_in: LogIn,
+    *,
+    patience_s: float,
+    deadline: Deadline,
+) -> RunRecovery:
+    """Finish one dead run: :func:`rescue`, then :func:`finish`. Raises JournalError."""
+    with Journal(folder.path, folder.run_id, deadline.clock) as journal:
+        found = rescue(folder, journal, hypervisor, patience_s, deadline.clock)
+        return finish(found, journal, log_in, deadline)
+
+
+def rescue(
+    folder: RunFolder,
+    journal: Journal,
+    hypervisor: Hypervisor,
+    patience_s: float,
+    clock: Clock = SYSTEM_CLOCK,
+) -> RunRecovery:
+    """Resume what a dead run left paused, and return what became of each of its guests.
+
+    A guest that does not run within ``patience_s`` is given up. A journal that is damaged, or of a
+    newer version, is followed as far as it is understood; the result says so in ``error``. Raises
+    JournalError if there is none to be read.
+    """
+    history = fold(journal.read())
+    found, judged = _compare(folder, history, hypervisor, clock)
+    for uuid, (verdict, _) in judged.items():
+        if history.guests[uuid].held and verdict in _NOTED:
+            member = history.guests[uuid].member
+            journal.note(_NOTED[verdict](member.name, member.uuid, "recover"))
+    wanted = {uuid: sight for uuid, (verdict, sight) in judged.items() if verdict in _TO_RESUME}
+    if not wanted:
+        return found
+    now_ns = clock.monotonic_ns()
+    answers = resume_all(
+        [history.guests[uuid].member for uuid in wanted],
+        hypervisor,
+        journal,
+        by="recover",
+        since_ns=now_ns,
+        judged={
+            uuid: PauseEdge(now_ns, sight.process, sight.vcpu_ns) for uuid, sight in wanted.items()
+        },
+        deadline=Deadline.after(patience_s, clock),
+    )
+
+    def after(guest: GuestRecovery) -> GuestRecovery:
+        error = answers[guest.member.name].error if guest.member.uuid in wanted else None
+        if error is None:
+            return guest
+        custody = history.guests[guest.member.uuid]
+        return _given_up(guest, error, custody, hypervisor, Deadline.after(_LOOK_S, clock))
+
+    return replace(found, guests=tuple(after(guest) for guest in found.guests))
+
+
+def _given_up(
+    guest: GuestRecovery,
+    error: BaseException,
+    custody: GuestCustody,
+    hypervisor: Hypervisor,
+    deadline: Deadline,
+) -> GuestRecovery:
+    """Return what became of a guest that could not be resumed: it is looked at once more."""
+    try:
+        sight = look(custody, hypervisor, deadline)
+    except HarnessError:  # nobody saw it run, nor end
+        sight = Sight(StateReading(GuestState.PAUSED, "unknown"))
+    verdict, why = judge(custody, sight, booted_since=False)
+    if verdict is Verdict.RESUME:
+        hint = _what_helps(guest.member, hypervisor.uri, verdict, sight)
+        return replace(guest, action=Action.STRANDED, why=str(error), paused=True, resume_hint=hint)
+    return _recovery(custody, hypervisor.uri, verdict, why, sight)
 
 
 def _compare(
-    folder: RunFolder, history: History, hypervisor: Hypervisor, deadline: Deadline
-) -> RunRecovery:
-    rebooted = _rebooted_since(history)
+    folder: RunFolder, history: History, hypervisor: Hypervisor, clock: Clock
+) -> tuple[RunRecovery, dict[str, tuple[Verdict, Sight]]]:
+    """Return what would be done, and by UUID why: what was seen of each guest that was seen."""
+    booted = _booted_since(history)
+    known = {u: one for u, one in history.guests.items() if one.custody is not Custody.REFUSED}
+    look_until = Deadline.after(_LOOK_S, clock)
+    looks = {uuid: partial(look, one, hypervisor, look_until) for uuid, one in known.items()}
+    seen = fan_out(looks, look_until, what="looking at it")
+    judged = {
+        uuid: (*judge(known[uuid], answer.value, booted_since=booted), answer.value)
+        for uuid, answer in seen.items()
+        if answer.value is not None
+    }
     guests = tuple(
-        _assess(guest.member, guest.held, rebooted, hypervisor, deadline)
-        for guest in history.guests.values()
-        if guest.custody is not Custody.REFUSED
+        _recovery(one, hypervisor.uri, *judged[uuid])
+        if uuid in judged
+        else GuestRecovery(one.member, Action.UNSEEN, str(seen[uuid].error))
+        for uuid, one in known.items()
     )
-    return RunRecovery(folder, guests, _incomplete(folder, history))
+    unseen = next((answer.error for answer in seen.values() if answer.error is not None), None)
+    if unseen is not None and not isinstance(unseen, HarnessError):
+        unseen = InternalError(unseen)
+    error = _incomplete(folder, history) or unseen
+    found = RunRecovery(folder, guests, error, booted_since=booted)
+    return found, {uuid: (verdict, sight) for uuid, (verdict, _, sight) in judged.items()}
 
 
-def _rebooted_since(history: History) -> bool:
-    """False also where the line that tells the boot is lost: then libvirt's answer decides."""
-    return history.started is not None and history.started.boot_id != boot_id()
+def _recovery(
+    custody: GuestCustody, uri: str, verdict: Verdict, why: str, sight: Sight
+) -> GuestRecovery:
+    paused = _is_paused(verdict, sight) and verdict is not Verdict.RESUME
+    hint = _what_helps(custody.member, uri, verdict, sight) if paused else ""
+    return GuestRecovery(custody.member, _ACTIONS[verdict], why, paused=paused, resume_hint=hint)
+
+
+def _what_helps(member: Member, uri: str, verdict: Verdict, sight: Sight) -> str:
+    """Return what a person does about a guest that is paused, as commands to paste."""
+    if verdict is Verdict.LOST:
+        if sight.monitor is None:
+            return "QEMU's monitor can resume it: docs/recover.md"
+        socket = command("socat", "-", f"UNIX-CONNECT:{sight.monitor}")
+        return f"printf '{_CONT}' | {socket}"
+    reading = sight.reading
+    if sight.restored and reading.state is GuestState.PAUSED:
+        reading = replace(reading, reason="user")  # libvirt goes on to say "migration"
+    return way_on(reading, uri, member.name, member.uuid)
+
+
+def _is_paused(verdict: Verdict, sight: Sight) -> bool:
+    return sight.reading.state is GuestState.PAUSED or verdict in (Verdict.LOST, Verdict.SAVED)
+
+
+def _booted_since(history: History) -> bool:
+    """Return True if the guests' host was booted since the run.
+
+    False also where the line that tells the boot is lost, and for a host that is not this machine:
+    then libvirt's answer decides.
+    """
+    started = history.started
+    remote = started is not None and bool(urlsplit(started.uri).netloc)
+    return started is not None and not remote and started.boot_id != boot_id()
 
 
 def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
@@ -81,155 +235,53 @@ def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
     )
 
 
-def _assess(
-    member: Member, ours: bool, rebooted: bool, hypervisor: Hypervisor, deadline: Deadline
-) -> GuestRecovery:
-    reading = hypervisor.state(member.uuid, deadline)
-    if reading.state in ENDED:
-        return GuestRecovery(member, Action.ENDED, f"is {reading}: nothing of it can be resumed")
-    if rebooted:
-        return GuestRecovery(member, Action.LEFT_ALONE, "the host was booted since, and so was it")
-    if reading.state is GuestState.RUNNING:
-        return GuestRecovery(
-            member, Action.RUNS, "resumed by the run, its guardian or somebody else"
-        )
-    if reading.state is not GuestState.PAUSED:
-        return GuestRecovery(member, Action.LEFT_ALONE, f"is {reading}, which is not our pause")
-    if not ours:
-        return GuestRecovery(
-            member, Action.LEFT_ALONE, "our pause was over; somebody else paused it"
-        )
-    return GuestRecovery(member, Action.RESUMED, "was paused by this run")
-
-
-def recover(
-    folder: RunFolder,
-    hypervisor: Hypervisor,
-    connector: Connector,
-    *,
-    config: Config,
+def finish(
+    found: RunRecovery,
+    journal: Journal,
+    log_in: LogIn,
     deadline: Deadline,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> RunRecovery:
-    """Finish one dead run. Raises JournalError if it is not dead, or cannot be read.
+    """Correct the clocks of guests that run, complete the record, and mark the run as finished.
 
-    A journal that is damaged, or of a newer version, is followed as far as it is understood; the
-    run is then not marked as finished, and the result says why.
+    It is not marked where a guest is still held, or could not be looked at, nor where ``go_on``,
+    which is asked before each clock, says that there is no more time. Never raises a HarnessError.
     """
-    clock = deadline.clock
-    with Journal(folder.path, folder.run_id, clock) as journal:
-        history = fold(journal.read())
-        found = _compare(folder, history, hypervisor, deadline)
-        guests = _resume(
-            found.guests, history.held, hypervisor, journal, config.resume_patience_s, clock
-        )
-        wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
-        claims = Claims()
-        corrected = [
-            _correct(guest, config, hypervisor, connector, claims, deadline)
-            if guest.action in _RUNNING and guest.member.uuid in wanted
-            else guest
-            for guest in guests
-        ]
-        recovery = replace(found, guests=tuple(_known_apart(one, claims) for one in corrected))
-        folder.write_record(completed(folder.record(), recovery, fold(journal.read()), clock))
-        if not recovery.stranded and recovery.error is None:
-            actions = {guest.member.name: guest.action.value for guest in recovery.guests}
+    if found.guests and all(guest.action is Action.UNSEEN for guest in found.guests):
+        return found  # libvirt was not there: the record stays as it is
+    history = fold(journal.read())
+    wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
+    guests, claims = list(found.guests), Claims()
+    for position, guest in enumerate(guests):
+        if guest.action in _RUNNING and guest.member.uuid in wanted:
+            if not go_on():
+                return replace(found, guests=tuple(guests))
+            guests[position] = correct_one(guest, log_in, claims, deadline)
+    recovery = replace(found, guests=tuple(known_apart(guest, claims) for guest in guests))
+    error, notes = _complete(recovery, history, deadline)
+    recovery = replace(recovery, error=recovery.error or error, notes=(*recovery.notes, *notes))
+    if not recovery.stranded and recovery.error is None:
+        actions = {guest.member.name: guest.action.value for guest in recovery.guests}
+        try:
             journal.intend(entries.Recovered(actions))
+        except JournalError as failure:
+            return replace(recovery, error=failure)
     return recovery
 
 
-def _resume(
-    guests: Sequence[GuestRecovery],
-    ours: Sequence[Member],
-    hypervisor: Hypervisor,
-    journal: Journal,
-    patience_s: float,
-    clock: Clock,
-) -> tuple[GuestRecovery, ...]:
-    """Resume those that are ours, and return all with what became of them.
-
-    One that runs is among them: the pause that the run asked for last may be on its way.
-    """
-    mine = [guest.member for guest in guests if guest.action in _RUNNING and guest.member in ours]
-    if not mine:
-        return tuple(guests)
-    answers = resume_all(
-        mine,
-        hypervisor,
-        journal,
-        by="recover",
-        since_ns=clock.monotonic_ns(),
-        deadline=Deadline.after(patience_s, clock),
-    )
-
-    def after(guest: GuestRecovery) -> GuestRecovery:
-        answer = answers.get(guest.member.name)
-        if answer is None or answer.error is None:
-            return guest
-        ended = _has_ended(guest.member, hypervisor, Deadline.after(_LOOK_S, clock))
-        if ended:
-            return replace(guest, action=Action.ENDED, why=str(answer.error))
-        hint = resume_hint(guest.member, hypervisor, Deadline.after(_LOOK_S, clock))
-        return replace(guest, action=Action.STRANDED, why=str(answer.error), resume_hint=hint)
-
-    return tuple(after(guest) for guest in guests)
-
-
-def _has_ended(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> bool:
-    """False also where libvirt says nothing: nobody saw it end, nor run."""
+def _complete(
+    recovery: RunRecovery, history: History, deadline: Deadline
+) -> tuple[HarnessError | None, tuple[str, ...]]:
+    """Complete the run's record; return why that failed, or in words why there is none."""
+    folder = recovery.folder
     try:
-        return hypervisor.state(member.uuid, deadline).state in ENDED
-    except HarnessError:
-        return False
-
-
-def _correct(
-    guest: GuestRecovery,
-    config: Config,
-    hypervisor: Hypervisor,
-    connector: Connector,
-    claims: Claims,
-    deadline: Deadline,
-) -> GuestRecovery:
-    """Correct the clock of a guest that runs, and return what became of it."""
-    accelerator = guest.accelerator
+        record = folder.record()
+    except UsageError as error:
+        return None, (f"{error}; no record was completed",)
     try:
-        info = hypervisor.find(guest.member.uuid, deadline)
-        accelerator = info.accelerator
-        section = config.for_guest(info.name, info.uuid)
-        login = Login(info, section, config.ssh, hypervisor, connector)
-        session = GuestSession.open(login, config.clock, deadline)
+        folder.write_record(completed(record, recovery, history, deadline.clock))
     except HarnessError as error:
-        return _not_corrected(replace(guest, accelerator=accelerator), error)
-    try:
-        claims.claim(session.found)
-        measured = correct_clock(session, deadline.clock.monotonic_ns(), deadline)
-        clock = observe_clock(measured, session, deadline)
-    except PlanError as error:
-        return _not_corrected(replace(guest, accelerator=accelerator), error)
-    finally:
-        session.close()
-    return replace(
-        guest,
-        accelerator=accelerator,
-        clock=clock,
-        problem=clock.problem or clock.doubt,
-        clock_verdict=_judge(clock, session.tolerance_s),
-    )
-
-
-def _not_corrected(guest: GuestRecovery, error: HarnessError) -> GuestRecovery:
-    return replace(guest, problem=str(error), clock_verdict=Outcome.ERROR)
-
-
-def _known_apart(guest: GuestRecovery, claims: Claims) -> GuestRecovery:
-    """The first of two that are not known apart was let through: its clock may be the other's."""
-    refused = claims.refused.get(guest.member.name)
-    return guest if refused is None else _not_corrected(guest, refused)
-
-
-def _judge(clock: ClockOutcome, tolerance_s: float) -> Outcome:
-    end = clock.at_end
-    if end is None or clock.doubt:
-        return Outcome.ERROR
-    return judge_offset(end.offset_s, end.uncertainty_s, tolerance_s)
+        return error, ()
+    except Exception as error:  # noqa: BLE001  e.g. a name in the journal that is no text
+        return InternalError(error), ()
+    return None, ()

@@ -27,7 +27,16 @@ class Action(StrEnum):
     RUNS = "runs already"
     ENDED = "has ended"
     LEFT_ALONE = "left alone"
+    SAVED = "SAVED, PAUSED"
+    """On disk: the next start brings it back as the run paused it."""
+    LOST = "LOST, PAUSED"
+    """libvirt does not know it any more, but its process lives."""
     STRANDED = "STILL PAUSED"
+    UNSEEN = "NOT LOOKED AT"
+
+
+#: Guests that the run holds, and that do not run.
+HELD = frozenset({Action.STRANDED, Action.SAVED, Action.LOST})
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,10 @@ class GuestRecovery:
     """None where there was no clock to correct."""
     problem: str | None = None
     accelerator: str = "unknown"
+    paused: bool = False
+    """It was seen to be paused, by whomever, or held and not seen to run."""
     resume_hint: str = ""
-    """What a person does about it, where it is still paused: commands to paste."""
+    """What a person does about it, where it is paused: commands to paste."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,20 @@ class RunRecovery:
     guests: tuple[GuestRecovery, ...] = ()
     error: HarnessError | None = None
     """Why it could not be finished, or not for sure."""
+    notes: tuple[str, ...] = ()
+    """What was missing and could be done without."""
+    booted_since: bool = False
+    """The host was booted since the run died."""
 
     @property
     def stranded(self) -> list[str]:
-        """Guests that could not be resumed."""
-        return [g.member.name for g in self.guests if g.action is Action.STRANDED]
+        """Guests that the run holds, and that could not be resumed."""
+        return [g.member.name for g in self.guests if g.action in HELD]
+
+    @property
+    def paused(self) -> list[str]:
+        """Guests that are paused, by this run or by another program."""
+        return [g.member.name for g in self.guests if g.paused or g.action in HELD]
 
 
 def completed(
@@ -68,15 +88,14 @@ def completed(
     if record.finished_at is not None:
         return _relieved(record, recovery)
     known = {guest.name for guest in record.guests}
-    added = [_guest(guest, history) for guest in recovery.guests]
+    added = [_guest(guest, history, recovery.booted_since) for guest in recovery.guests]
     new = tuple(guest for guest in added if guest.name not in known)
-    stranded = recovery.stranded
     domain = _domain(history, new)
     return record.model_copy(
         update={
             "finished_at": utc_now(clock),
             "outcome": Outcome.ERROR,
-            "exit_code": GuestStranded.exit_code if stranded else Interrupted.exit_code,
+            "exit_code": GuestStranded.exit_code if recovery.paused else Interrupted.exit_code,
             "guests": (*record.guests, *new),
             "update_domains": (*record.update_domains, *([domain] if new else [])),
             "problems": (
@@ -95,11 +114,11 @@ def _relieved(record: RunRecord, recovery: RunRecovery) -> RunRecord:
         one = recoveries.get(guest.uuid)
         if one is None or not guest.still_paused:
             return guest
-        stranded = one.action is Action.STRANDED
         problems = (*guest.problems, f"harness recover: {_said(one)}")
-        hint = one.resume_hint if stranded else ""
+        paused = one.paused or one.action in HELD
+        hint = one.resume_hint if paused else ""
         return guest.model_copy(
-            update={"still_paused": stranded, "resume_hint": hint, "problems": problems}
+            update={"still_paused": paused, "resume_hint": hint, "problems": problems}
         )
 
     return record.model_copy(update={"guests": tuple(now(guest) for guest in record.guests)})
@@ -109,20 +128,20 @@ def _said(guest: GuestRecovery) -> str:
     return f"{guest.member.name}: {guest.action}: {guest.why}"
 
 
-def _guest(guest: GuestRecovery, history: History) -> GuestRecord:
+def _guest(guest: GuestRecovery, history: History, booted_since: bool) -> GuestRecord:
     clock = guest.clock or ClockOutcome(None)
     return GuestRecord(
         name=guest.member.name,
         uuid=guest.member.uuid,
         outcome=Outcome.ERROR,
         accelerator=guest.accelerator,
-        pause_window_s=_paused_for_s(guest.member, history),
+        pause_window_s=None if booted_since else _paused_for_s(guest.member, history),
         clock=ClockRecord(
             method=clock.method,
             after_resume=clock.after_resume,
             after_correction=clock.after_correction,
         ),
-        still_paused=guest.action is Action.STRANDED,
+        still_paused=guest.paused or guest.action in HELD,
         resume_hint=guest.resume_hint,
         problems=(_said(guest), *([guest.problem] if guest.problem else [])),
     )

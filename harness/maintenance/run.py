@@ -97,7 +97,7 @@ def run(
     ]
 
     def carried_out(stack: ExitStack) -> Finished:
-        stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id))
+        stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id, state_dir=state_dir))
         folder = RunFolder.create(state_dir, run_id)
         interruption = stack.enter_context(Interruption())
         journal = stack.enter_context(Journal(folder.path, run_id, clock))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,6 +85,29 @@ class RunFolder:
         """What the run was configured with. Raises UsageError."""
         return _parsed(self.path / CONFIG, Config)
 
+    def config_as_understood(self) -> tuple[Config, tuple[str, ...]]:
+        """Return what can be read of the run's configuration, and in words what cannot.
+
+        A key that is not known, such as one of a newer version, or has a value that is not, is
+        left out; what is left out has its default.
+        """
+        file = self.path / CONFIG
+        try:
+            tree = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            return Config(), (f"{file}: {getattr(error, 'strerror', None) or error}",)
+        left_out: list[str] = []
+        while True:
+            try:
+                config = Config.model_validate_json(json.dumps(tree))
+            except ValidationError as error:
+                wrong = _without(tree, error.errors()[0]["loc"], error.errors()[0]["type"])
+                if wrong is None:
+                    return Config(), (f"{file}: {error.errors()[0]['msg']}",)
+                left_out.append(wrong)
+                continue
+            return config, tuple(f"{file}: {key} is not understood" for key in left_out)
+
     def write_guest(self, name: str, file: str, content: Any) -> None:
         """Keep raw material of a guest as JSON (or text, if it is a string)."""
         text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
@@ -103,6 +126,19 @@ def _parsed(file: Path, model: type[M]) -> M:
     except ValidationError as error:
         message = f"{file} is not a {model.__name__}: {error.errors()[0]['msg']}"
         raise UsageError(message) from error
+
+
+def _without(tree: Any, location: Sequence[int | str], why: str) -> str | None:
+    """Take what is wrong out of ``tree`` and return its dotted key; None if it is not there."""
+    *path, last = (location[:-1] if why == "missing" else location) or ("",)
+    branch = tree
+    try:
+        for key in path:
+            branch = branch[key]
+        del branch[last]
+    except (LookupError, TypeError):
+        return None
+    return ".".join(str(key) for key in (*path, last))
 
 
 def new_run_id(clock: Clock = SYSTEM_CLOCK) -> str:

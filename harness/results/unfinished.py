@@ -1,31 +1,74 @@
-"""Runs that died before their end."""
+"""Runs that died before their end: found by their journals, whatever else is there of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
-from harness.results.folder import RunFolder, all_runs
+from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, fold, in_use, read
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A state folder that was searched for dead runs."""
+
+    state_dir: Path
+    dead: tuple[RunFolder, ...] = ()
+    """Newest first."""
+    refused: str | None = None
+    """Why it could not be searched; None if it was."""
+
+
 def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
-    """Runs whose process is gone before their end; newest first.
+    """Yield the runs whose process is gone before their end; newest first.
 
     One whose journal cannot be read is among them unless its record says that it ended well: it
-    may have left guests paused, and a person has to look.
+    may have left guests paused, and a person has to look. Nothing is yielded of a folder that
+    cannot be read.
     """
-    for folder in all_runs(state_dir):
-        journal = folder.path / FILE_NAME
+    yield from search(state_dir).dead
+
+
+def search(state_dir: Path) -> Searched:
+    """Search one state folder for dead runs; one without runs has none. Never raises."""
+    runs = state_dir / "runs"
+    try:
+        names = sorted(os.listdir(runs), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return Searched(state_dir)
+    except OSError as error:
+        return Searched(state_dir, refused=error.strerror or str(error))
+    return Searched(state_dir, tuple(_dead(runs / name for name in names)))
+
+
+def _dead(paths: Iterator[Path]) -> Iterator[RunFolder]:
+    for path in paths:
+        journal = path / FILE_NAME
+        folder = RunFolder(path)
         try:
-            if not journal.exists() or in_use(journal):
+            if not os.path.lexists(journal) or in_use(journal):
                 continue
             ended = fold(read(journal)).ended
         except JournalError:
             ended = _ended_well(folder)
         if not ended:
             yield folder
+
+
+def journals_that_know(uuid: str, state_dirs: Sequence[Path]) -> Iterator[RunFolder]:
+    """Yield the runs, dead or not, whose journal says that they were to pause this guest."""
+    for state_dir in state_dirs:
+        for journal in sorted((state_dir / "runs").glob(f"*/{FILE_NAME}"), reverse=True):
+            try:
+                known = fold(read(journal)).guests
+            except JournalError:
+                continue
+            if uuid in known:
+                yield RunFolder(journal.parent)
 
 
 def _ended_well(folder: RunFolder) -> bool:

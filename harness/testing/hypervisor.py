@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from harness.core.errors import GuestNotFound, HypervisorError, WrongState
 from harness.core.records import HostRecord
@@ -139,6 +140,9 @@ class FakeHypervisor:
 
     def restored(self, process: ProcessIdentity) -> bool:
         return process in self.restorations
+
+    def monitor(self, process: ProcessIdentity) -> Path | None:
+        return Path(f"/monitors/{process.pid}") if process in self.living else None
 
     def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
         return []

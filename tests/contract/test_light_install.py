@@ -90,7 +90,7 @@ def test_the_core_alone_plans(harness):
     planned = harness("-m", "harness", "plan", "--uri", "test:///default", "test", "--json")
     assert planned.returncode == 0, planned.stderr
     assert '"test"' in planned.stdout
-    recovered = harness("-m", "harness", "recover")
+    recovered = harness("-m", "harness", "recover", "--uri", "test:///default")
     assert (recovered.returncode, recovered.stderr) == (0, "")
     for command in ("run", "clock", "doctor", "nightly", "report", "experiment", "lock"):
         shown = harness("-m", "harness", command, "--help")

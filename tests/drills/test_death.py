@@ -114,11 +114,15 @@ def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, l
         found = run.command("doctor", "-c", str(lab.config_file))
         assert found.stdout.count("if a run of ours paused it; else whoever did") == 2
         found = run.command("recover", "--dry-run")
-        assert found.returncode == 0
+        assert found.returncode == 3
         assert "was paused by this run" in found.stdout
+        assert f"{theirs.name} is paused (user)" in found.stderr
         assert state_of(libvirt, ours.uuid) is PAUSED
-        code, guests = run.recover()
-        assert (code, [g["action"] for g in guests]) == (0, ["resumed"])
+        done = run.command("recover", "--json")
+        told = json.loads(done.stdout)
+        assert [g["action"] for g in told["runs"][0]["guests"]] == ["resumed"]
+        assert [guest["name"] for guest in told["paused"]] == [theirs.name]
+        assert done.returncode == 3  # whose that pause is, no journal tells
         assert state_of(libvirt, ours.uuid) is RUNNING
         assert state_of(libvirt, theirs.uuid) is PAUSED
     finally:

@@ -81,7 +81,8 @@ def test_the_guardian_leaves_alone_what_somebody_else_paused_again(maintenance, 
     run.ended()
     assert state_of(libvirt, guest.uuid) is PAUSED
     code, guests = run.recover()
-    assert [g["action"] for g in guests] == ["left alone"]
+    assert (code, [g["action"] for g in guests]) == (4, ["left alone"])
+    assert "another one resumed it during the run's pause" in guests[0]["why"]
     assert state_of(libvirt, guest.uuid) is PAUSED
     libvirt.resume(guest.uuid, Deadline.after(5))
     assert run.command("clock", "correct", guest.name, "-c", str(lab.config_file)).returncode == 0

@@ -59,7 +59,7 @@ def test_a_maintenance_tells_its_plan_first_and_returns_its_record(house):
     assert {"preparing", "paused", "checked"} <= {one for one in seen if isinstance(one, str)}
     assert finished.folder.path.parent.parent == ours.state_dir
     assert ours.running == ["web1", "web2"]
-    assert api.recover(ours.state_dir, backend=backend(ours)) == ()
+    assert api.recover(ours.state_dir, backend=backend(ours)).runs == ()
 
 
 @contextmanager
@@ -153,9 +153,9 @@ def test_what_a_dead_run_left_is_assessed_and_then_recovered(house):
     cut = next(n for n, line in enumerate(lines) if json.loads(line)["event"] in ends)
     journal.write_text("".join(lines[:cut]))
     ours.host._become("web1", ours.host.states["web1"].PAUSED, None)
-    (said,) = api.recover(ours.state_dir, dry_run=True, backend=backend(ours))
+    (said,) = api.recover(ours.state_dir, dry_run=True, backend=backend(ours)).runs
     assert [(one.member.name, one.action.value) for one in said.guests] == [("web1", "resumed")]
     assert ours.running == ["web2"]
-    (done,) = api.recover(ours.state_dir, backend=backend(ours))
+    (done,) = api.recover(ours.state_dir, backend=backend(ours)).runs
     assert (done.error, done.stranded, ours.running) == (None, [], ["web1", "web2"])
-    assert api.recover(ours.state_dir, backend=backend(ours)) == ()
+    assert api.recover(ours.state_dir, backend=backend(ours)).runs == ()

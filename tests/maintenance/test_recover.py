@@ -12,6 +12,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.maintenance.recover import recover
 from harness.maintenance.recovery_record import Action, RunRecovery
+from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal
 from harness.results.unfinished import dead_runs
@@ -44,8 +45,21 @@ def killed(at: House, *, paused: bool = True, **changes) -> RunFolder:
 
 def finish(at: House, folder: RunFolder, **changes) -> RunRecovery:
     """``harness recover`` of one run."""
-    config, deadline = at.config(**changes), Deadline.after(30)
-    return recover(folder, at.host, at.connector, config=config, deadline=deadline)
+    config = at.config(**changes)
+
+    def log_in(uuid: str, deadline: Deadline) -> GuestSession:
+        info = at.host.find(uuid, deadline)
+        section = config.for_guest(info.name, info.uuid)
+        login = Login(info, section, config.ssh, at.host, at.connector)
+        return GuestSession.open(login, config.clock, deadline)
+
+    return recover(
+        folder,
+        at.host,
+        log_in,
+        patience_s=config.resume_patience_s,
+        deadline=Deadline.after(config.mend_timeout_s),
+    )
 
 
 def actions(recovered: RunRecovery) -> dict[str, Action]:
@@ -85,7 +99,8 @@ def test_once_more_does_no_harm(house):
     at.host.states["web1"] = GuestState.PAUSED
     again = finish(at, folder)
     assert actions(again) == {"web1": Action.LEFT_ALONE}
-    assert "somebody else paused it" in again.guests[0].why
+    assert "is paused by another program" in again.guests[0].why
+    assert again.paused == ["web1"]
     assert folder.record() == record
 
 
@@ -141,7 +156,7 @@ def test_a_guest_in_a_state_that_is_not_our_pause_is_left_alone(house):
     at.host.states["web1"] = GuestState.SUSPENDED
     recovered = finish(at, folder)
     assert actions(recovered) == {"web1": Action.LEFT_ALONE}
-    assert "not our pause" in recovered.guests[0].why
+    assert "which is no pause of a run" in recovered.guests[0].why
 
 
 def test_a_guest_that_cannot_be_resumed_stays_on_the_list(house):
@@ -204,8 +219,9 @@ def test_without_libvirt_nothing_is_finished(house):
     at = house("web1")
     folder = killed(at)
     at.host.away = True
-    with pytest.raises(ConnectionLost):
-        finish(at, folder)
+    recovered = finish(at, folder)
+    assert isinstance(recovered.error, ConnectionLost)
+    assert actions(recovered) == {"web1": Action.UNSEEN}
     assert folder.record().finished_at is None
     assert list(dead_runs(at.state_dir)) != []
 

@@ -60,8 +60,6 @@ def test_a_clock_beside_a_deadline_would_be_noticed():
 WHOLE = {
     ("events/announcement.py", "announcement"),
     ("maintenance/plan.py", "of"),
-    ("maintenance/recover.py", "_correct"),
-    ("maintenance/recover.py", "recover"),
     ("maintenance/run.py", "run"),
     ("maintenance/survey.py", "survey"),
     ("results/folder.py", "write_config"),

@@ -17,10 +17,13 @@ from harness.cli.commands.common import (
     out,
     print_json,
     say,
+    spoken,
 )
-from harness.core.errors import GuestStranded, HarnessError
+from harness.cli.recovery_words import summary, told
+from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import EXIT_CODES, Outcome
-from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery
+from harness.maintenance.recovery_record import HELD, GuestRecovery, RunRecovery
+from harness.maintenance.recovery_round import Recovery
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
 
@@ -53,29 +56,45 @@ def command(
 ) -> None:
     """Resume what dead runs left paused, correct those clocks, complete their records.
 
-    Only guests that a run's own journal says it paused are resumed. Safe to run at any time, and
-    again. What it needs to know is in the run folder; -c and --uri lay over that. A run that
-    cannot be finished keeps nobody from the others, and makes it exit code 3.
+    Dead runs are found by their journals, in every state folder that is known on this machine.
+    Only guests that a run's own journal says it paused are resumed, and only if nothing that can be
+    seen speaks against it; any other guest that is paused is named. Safe to run at any time, and
+    again. What it needs to know is in the run folder; -c and --uri lay over that. A run that cannot
+    be finished keeps nobody from the others, and makes it exit code 3, as does a paused guest that
+    no run here holds. Exit code 4: a guest of a run is still paused.
     """
     found = api.recover(config_file=config_file, uri=uri, dry_run=dry_run)
-    for one in found:
-        if one.error is not None:
-            say(f"run {one.folder.run_id} is not finished: {one.error}")
-        elif not dry_run:
-            _redraw(one.folder, page=not no_report)
-    if as_json:
-        print_json({"runs": [_as_data(one) for one in found]})
-    elif not found:
-        click.echo("no run is dead; nothing to recover")
-    else:
-        _print(found)
-    stranded = [name for one in found for name in one.stranded]
-    if stranded:
-        hints = [guest.resume_hint for one in found for guest in one.guests]
-        raise GuestStranded(stranded, hints)
-    outcomes = [g.clock_verdict for one in found for g in one.guests if g.clock_verdict]
-    outcomes += [Outcome.ERROR for one in found if one.error is not None]
-    ctx.exit(EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])])
+    with spoken():
+        for one in found.runs:
+            if one.error is not None:
+                say(f"run {one.folder.run_id} is not finished: {one.error}")
+        if as_json:
+            print_json(_as_data(found))
+        elif found.runs:
+            _print(found.runs)
+        for line in told(found):
+            say(line)
+        if not as_json:
+            click.echo(printable(summary(found)))
+    if not dry_run and found.signal_name is None:
+        with spoken():
+            for one in found.runs:
+                if one.error is None:
+                    _redraw(one.folder, page=not no_report)
+    ctx.exit(_exit_code(found))
+
+
+def _exit_code(found: Recovery) -> int:
+    """Return the exit code; raises GuestStranded or Interrupted, which have one."""
+    paused = found.still_paused
+    if paused:
+        raise GuestStranded(paused, [g.resume_hint for one in found.runs for g in one.guests])
+    if found.signal_name is not None:
+        raise Interrupted(found.signal_name, said=summary(found))
+    outcomes = [g.clock_verdict for one in found.runs for g in one.guests if g.clock_verdict]
+    outcomes += [Outcome.ERROR for one in found.runs if one.error is not None]
+    outcomes += [Outcome.ERROR] * (len(found.paused) + len(found.not_looked_at))
+    return EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])]
 
 
 def _redraw(folder: RunFolder, *, page: bool) -> None:
@@ -91,11 +110,37 @@ def _redraw(folder: RunFolder, *, page: bool) -> None:
         say(f"warning: {warning}")
 
 
-def _as_data(found: RunRecovery) -> dict[str, Any]:
+def _as_data(found: Recovery) -> dict[str, Any]:
+    return {
+        "runs": [_run(one) for one in found.runs],
+        "paused": [
+            {
+                "name": guest.name,
+                "uuid": guest.uuid,
+                "uri": guest.uri,
+                "state": str(guest.reading),
+                "known": guest.known,
+                "held_by": guest.held_by.run_id if guest.held_by else None,
+            }
+            for guest in found.paused
+        ],
+        "searched": [str(one.state_dir) for one in found.searched if one.refused is None],
+        "not_searched": {
+            str(one.state_dir): one.refused for one in found.searched if one.refused is not None
+        },
+        "not_followed": [str(folder.path) for folder in found.not_followed],
+        "looked_at": list(found.looked_at),
+        "not_looked_at": {uri: str(error) for uri, error in found.not_looked_at},
+        "signal": found.signal_name,
+    }
+
+
+def _run(found: RunRecovery) -> dict[str, Any]:
     return {
         "run_id": found.folder.run_id,
         "guests": [_guest(g) for g in found.guests],
         "error": str(found.error) if found.error else None,
+        "notes": list(found.notes),
     }
 
 
@@ -106,6 +151,7 @@ def _guest(guest: GuestRecovery) -> dict[str, Any]:
         "uuid": guest.member.uuid,
         "action": guest.action,
         "why": guest.why,
+        "paused": guest.paused,
         "resume_hint": guest.resume_hint,
         "clock": end.model_dump() if end else None,
         "clock_outcome": guest.clock_verdict,
@@ -128,7 +174,9 @@ def _print(found: Sequence[RunRecovery]) -> None:
             table.add_row(
                 Text(one.folder.run_id),
                 Text(printable(guest.member.name)),
-                Text(guest.action, style="bold red" if guest.action is Action.STRANDED else ""),
+                Text(
+                    guest.action, style="bold red" if guest.paused or guest.action in HELD else ""
+                ),
                 Text(printable(why)),
                 Text(offset(end)),
             )

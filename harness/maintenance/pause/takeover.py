@@ -18,7 +18,7 @@ NOT_OURS = (WrongState, GuestNotFound)
 #: Less CPU time than this is no guest that ran: to enter the guest once takes longer.
 _STOOD_STILL_NS = 50_000
 #: More than this is one that ran, also if the event that tells so is late.
-_RAN_NS = 5_000_000
+RAN_NS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ def resumed_since(edge: PauseEdge, vcpu_ns: int | None, events: Iterable[Lifecyc
     if edge.vcpu_ns is None or vcpu_ns is None:
         return told
     used_ns = vcpu_ns - edge.vcpu_ns
-    return used_ns > _RAN_NS or (told and used_ns > _STOOD_STILL_NS)
+    return used_ns > RAN_NS or (told and used_ns > _STOOD_STILL_NS)

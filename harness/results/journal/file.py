@@ -21,12 +21,14 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.core.errors import JournalError
-from harness.core.timebase import SYSTEM_CLOCK, Clock
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.results.journal.entries import Entry, Torn
 from harness.results.journal.parse import Reading, parse, written
 
 FILE_NAME = "journal.jsonl"
 _CLOSED = -1
+_LOOKED_AT_S = 0.5
+_AGAIN_S = 0.01
 
 
 class Journal:
@@ -52,12 +54,23 @@ class Journal:
             )
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if not joining:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock(clock)
             self._torn = _ends_torn(self._file)
         except BlockingIOError as error:
             raise JournalError(f"{self.path}: another process carries out this run") from error
         except OSError as error:
             raise self._refused(error) from error
+
+    def _lock(self, clock: Clock) -> None:
+        """Who only looks (``in_use``) holds the lock for an instant: that is waited for."""
+        until = Deadline.after(_LOOKED_AT_S, clock)
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if until.expired:
+                    raise
+            clock.sleep(_AGAIN_S)
 
     def __enter__(self) -> Journal:
         return self

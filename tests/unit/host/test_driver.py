@@ -26,7 +26,7 @@ from harness.host import accelerator, facts
 from harness.host.accelerator import Probe, probe, resolve
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_process import find_process, state_folder, was_restored
+from harness.host.qemu_process import find_process, monitor_of, state_folder, was_restored
 from harness.host.states import REASONS, STATES, reading
 from harness.host.translate import translate, translated
 
@@ -539,6 +539,29 @@ def test_a_process_that_took_over_a_guest_is_known_by_its_arguments(pid_files):
     assert not was_restored(ProcessIdentity(15, 98), pid_files.proc)
     assert not was_restored(ProcessIdentity(16, 99), pid_files.proc)
     assert not was_restored(ProcessIdentity(17, 99), pid_files.proc)
+
+
+def test_the_monitor_of_a_qemu_is_the_socket_that_it_listens_at(pid_files):
+    """By the kernel's lists; a name of a guest may be in its path."""
+    pid_files.qemu(15, "qemu", "-uuid", UUID)
+    fds, net = pid_files.proc / "15" / "fd", pid_files.proc / "15" / "net"
+    fds.mkdir()
+    net.mkdir()
+    (fds / "7").symlink_to("socket:[71]")
+    (fds / "8").symlink_to("socket:[72]")
+    (net / "unix").write_text(
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        "0000: 00000003 00000000 00000000 0001 03 70\n"
+        "0000: 00000002 00000000 00010000 0001 01 69 /run/another/monitor.sock\n"
+        "0000: 00000002 00000000 00010000 0001 01 71 /run/a; touch x/agent.sock\n"
+        "0000: 00000002 00000000 00010000 0001 01 72 /run/a; touch x/monitor.sock\n"
+    )
+    assert monitor_of(ProcessIdentity(15, 99), pid_files.proc) == Path(
+        "/run/a; touch x/monitor.sock"
+    )
+    (fds / "8").unlink()
+    assert monitor_of(ProcessIdentity(15, 99), pid_files.proc) is None
+    assert monitor_of(ProcessIdentity(16, 99), pid_files.proc) is None
 
 
 def test_what_executes_no_qemu_is_no_guest(pid_files):

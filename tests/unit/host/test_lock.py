@@ -14,7 +14,14 @@ from hypothesis import strategies as some
 from harness.core.durations import LONGEST_S, parse, scaled, spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.lock import hold_in_background, holder, host_lock, lock_file, really_holds
+from harness.host.lock import (
+    hold_in_background,
+    holder,
+    host_lock,
+    lock_file,
+    noted_state_dirs,
+    really_holds,
+)
 from harness.testing.clock import FakeClock
 
 URI = "test:///default"
@@ -255,3 +262,29 @@ def test_who_has_not_said_who_it_is_is_told_so():
             with host_lock(URI, "y"):
                 pass
         assert holder(URI) is None
+
+
+def test_where_runs_were_kept_stays_in_the_lock(tmp_path):
+    """Of the last holders, newest first; who finds a dead run needs no variable of its user's."""
+    assert noted_state_dirs(URI) == ()
+    for name in ("one", "two", "one"):
+        with host_lock(URI, "a maintenance", state_dir=tmp_path / name):
+            assert noted_state_dirs(URI)[0] == tmp_path / name
+            assert holder(URI) is not None
+    with host_lock(URI, "flashing"):
+        pass
+    assert noted_state_dirs(URI) == (tmp_path / "one", tmp_path / "two")
+    assert holder(URI) is None
+    for number in range(20):
+        with host_lock(URI, "a maintenance", state_dir=tmp_path / str(number)):
+            pass
+    assert len(noted_state_dirs(URI)) == 8
+
+
+@pytest.mark.parametrize("said", [b"{", b"[]", b'{"state_dirs": [1]}', b'{"state_dirs": ["x"]}'])
+def test_what_others_wrote_into_the_lock_is_only_data(said):
+    """Anybody may write there."""
+    lock_file(URI).write_bytes(said)
+    assert noted_state_dirs(URI) == ()
+    with host_lock(URI, "a maintenance"):
+        assert holder(URI) is not None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.files import write_atomically
-from harness.results.folder import RunFolder, find_run, new_run_id
+from harness.core.settings import Config, GuestSection
+from harness.results.folder import CONFIG, RunFolder, find_run, new_run_id
 from harness.testing.runs import a_run
 
 
@@ -74,3 +76,32 @@ def test_a_file_that_is_no_record_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UsageError, match="not a RunRecord"):
         RunFolder(tmp_path).record()
+
+
+def test_what_is_understood_of_a_configuration_counts_without_the_rest(tmp_path):
+    """Of a newer version, or damaged: what is left out is named, and has its default."""
+    folder = RunFolder(tmp_path)
+    config = Config(uri="test:///a", budget_s=7.0, guest=(GuestSection(name="web1"),))
+    folder.write_config(config)
+    assert folder.config_as_understood() == (folder.config(), ())
+    tree = json.loads((tmp_path / CONFIG).read_text())
+    tree |= {"teleport": {"to": "mars"}, "soak_s": "long"}
+    tree["clock"]["methods"] = ["by-thought"]
+    tree["guest"] += [{"address": "192.0.2.1"}, {"name": "web2", "mood": "good"}]
+    (tmp_path / CONFIG).write_text(json.dumps(tree))
+    found, notes = folder.config_as_understood()
+    assert (found.uri, found.budget_s, found.soak_s) == ("test:///a", 7.0, 0.0)
+    assert [guest.name for guest in found.guest] == ["web1", "web2"]
+    named = " ".join(notes)
+    for key in ("teleport", "soak_s", "clock.methods", "guest.1", "guest.1.mood"):
+        assert key in named
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7", '{"budget_s": 1, "resume_reserve_s": 2}', "\xff"])
+def test_a_configuration_of_which_nothing_is_understood_is_the_default(tmp_path, text):
+    """And why; also where there is none."""
+    folder = RunFolder(tmp_path)
+    assert folder.config_as_understood()[0] == Config()
+    (tmp_path / CONFIG).write_text(text, encoding="latin-1")
+    found, (note,) = folder.config_as_understood()
+    assert (found, str(tmp_path / CONFIG) in note) == (Config(), True)

@@ -1,0 +1,124 @@
+"""Guests that are paused, and that no dead run is known to hold: named, and never resumed.
+
+Whether there is one is looked at in any case: that no dead run was found says nothing of guests.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import JournalError
+from harness.core.pasteable import command
+from harness.core.timebase import Deadline
+from harness.core.trust import distrust
+from harness.host.advice import way_on
+from harness.host.lifecycle import GuestState, StateReading
+from harness.host.protocol import Hypervisor
+from harness.results.folder import RunFolder
+from harness.results.journal import FILE_NAME, Custody, fold, read
+from harness.results.unfinished import Searched, journals_that_know
+
+_RECOVER = ("harness", "recover")
+_LET_GO = {
+    Custody.REFUSED: "had not paused it",
+    Custody.RESUMED: "had paused it, and it was resumed",
+    Custody.TAKEN_OVER: "had paused it, and another program resumed it",
+    Custody.ENDED: "had paused it, and it ended",
+}
+
+
+@dataclass(frozen=True)
+class PausedGuest:
+    """A guest that was seen to be paused, and is not this recovery's to resume."""
+
+    name: str
+    uuid: str
+    uri: str
+    reading: StateReading
+    known: str
+    """What journals say of it, in words."""
+    held_by: RunFolder | None = None
+    """A dead run that holds it, of another user: this recovery does not follow that one."""
+
+    @property
+    def resume_hint(self) -> str:
+        """What a person does to have it run, as commands to paste."""
+        return way_on(self.reading, self.uri, self.name, self.uuid)
+
+
+def paused_guests(
+    hypervisor: Hypervisor, searched: Sequence[Searched], deadline: Deadline
+) -> tuple[PausedGuest, ...]:
+    """Return every guest that is paused now, with what journals say of it.
+
+    Raises HypervisorError or DeadlineExpired if libvirt does not list its guests.
+    """
+    paused = [one for one in hypervisor.guests(deadline) if one.state.state is GuestState.PAUSED]
+    found = []
+    for guest in paused:
+        held_by, known = _known(guest.uuid, searched)
+        found.append(
+            PausedGuest(guest.name, guest.uuid, hypervisor.uri, guest.state, known, held_by)
+        )
+    return tuple(found)
+
+
+def _known(uuid: str, searched: Sequence[Searched]) -> tuple[RunFolder | None, str]:
+    """Return the dead run that holds a guest, if one does, and what is known of it in words."""
+    for place in searched:
+        for folder in place.dead:
+            custody = _custody(uuid, folder)
+            if custody in (Custody.PAUSING, Custody.PAUSED, Custody.SAVED):
+                return folder, f"held by {described(folder)}"
+    places = [place.state_dir for place in searched if place.refused is None]
+    last = next(journals_that_know(uuid, places), None)
+    if last is None:
+        return None, "no journal that was searched knows it"
+    custody = _custody(uuid, last)
+    if custody not in _LET_GO:
+        return None, f"run {last.run_id} holds it, and has not died"
+    return None, f"run {last.run_id} {_LET_GO[custody]}; so another program paused it"
+
+
+def _custody(uuid: str, folder: RunFolder) -> Custody | None:
+    try:
+        guest = fold(read(folder.path / FILE_NAME)).guests.get(uuid)
+    except JournalError:
+        return None
+    return None if guest is None else guest.custody
+
+
+def described(folder: RunFolder) -> str:
+    """Return a run's id with whose it is, and the command by which its user recovers it."""
+    owner, state_dir = owner_of(folder.path), folder.path.parent.parent
+    line = command("sudo", "-u", owner, "env", f"HARNESS_STATE_DIR={state_dir}", *_RECOVER)
+    return f"dead run {folder.run_id} of {owner}: {line}"
+
+
+def owner_of(path: Path) -> str:
+    """Return the name, or else the uid, of the user to whom a file or folder belongs."""
+    try:
+        uid = path.lstat().st_uid
+    except OSError:
+        return "unknown"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"  # as sudo takes it
+
+
+def is_ours(state_dir: Path) -> bool:
+    """Return True if what is in a state folder may be followed: no other user can have written it.
+
+    Root follows its own folders, and those of the person who became root by sudo.
+    """
+    if os.geteuid() == 0:
+        return distrust(state_dir) is None and distrust(state_dir / "runs") is None
+    try:
+        return state_dir.stat().st_uid == os.geteuid()
+    except OSError:
+        return False

@@ -1,0 +1,241 @@
+"""Every dead run of this machine is finished: all guests are resumed first, then clocks corrected.
+
+Dead runs are looked for in every known state folder. Those of this user are followed; what another
+user's journal says is told and not acted on, because it may say anything. In the end every guest
+of each libvirt is looked at once more, and what is said is what was seen then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.core.errors import HarnessError, InternalError
+from harness.core.signals import Interruption
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.protocol import Hypervisor
+from harness.maintenance.paused_guests import PausedGuest, is_ours, paused_guests
+from harness.maintenance.recover import assess, finish, rescue
+from harness.maintenance.recovered_clock import LogIn
+from harness.maintenance.recovery_record import Action, RunRecovery
+from harness.results.folder import RunFolder
+from harness.results.journal import FILE_NAME, Journal, fold, read
+from harness.results.unfinished import Searched, search
+
+#: For listing the guests of a libvirt.
+_LOOK_S = 20.0
+
+Connect = Callable[[], AbstractContextManager[Hypervisor]]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What recovering one run takes beside its journal."""
+
+    uri: str
+    connect: Connect
+    patience_s: float
+    """How long a resume is tried."""
+    clocks_s: float
+    """How long correcting the clocks of one run may take."""
+    log_in: Callable[[Hypervisor], LogIn]
+    notes: tuple[str, ...] = ()
+    """What of the run's configuration could not be read."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of all dead runs, and what was seen of all guests in the end."""
+
+    runs: tuple[RunRecovery, ...] = ()
+    paused: tuple[PausedGuest, ...] = ()
+    """Guests that are paused beside those that ``runs`` tells of."""
+    searched: tuple[Searched, ...] = ()
+    """The state folders; whose were not followed is in ``not_followed``."""
+    not_followed: tuple[RunFolder, ...] = ()
+    """Dead runs of other users, and those elsewhere of whose guests none is known here."""
+    looked_at: tuple[str, ...] = ()
+    """The libvirts (URIs) of which every guest was looked at in the end."""
+    not_looked_at: tuple[tuple[str, HarnessError], ...] = ()
+    """The others, and why."""
+    signal_name: str | None = None
+    """The signal that ended it early: guests were resumed, not all clocks were corrected."""
+    notes: tuple[str, ...] = ()
+    """What was missing and could be done without."""
+
+    @property
+    def resumed(self) -> list[str]:
+        """Guests that were resumed."""
+        return [
+            g.member.name for run in self.runs for g in run.guests if g.action is Action.RESUMED
+        ]
+
+    @property
+    def still_paused(self) -> list[str]:
+        """Guests that a run of harness paused, or lost to another program, and that are paused."""
+        ours = [name for run in self.runs for name in run.paused]
+        return [*ours, *(guest.name for guest in self.paused if guest.held_by is not None)]
+
+
+@dataclass
+class _Round:
+    """One recovery: what is open while it goes on."""
+
+    settings_of: Callable[[RunFolder], RunSettings]
+    clock: Clock
+    dry_run: bool
+    stack: ExitStack
+    links: dict[str, Hypervisor | HarnessError] = field(default_factory=dict)
+
+    def link(self, uri: str, connect: Connect) -> Hypervisor:
+        """Return the connection to a libvirt; one that failed is not tried again. Raises that."""
+        if uri not in self.links:
+            try:
+                self.links[uri] = self.stack.enter_context(connect())
+            except HarnessError as error:
+                self.links[uri] = error
+        found = self.links[uri]
+        if isinstance(found, HarnessError):
+            raise found
+        return found
+
+
+@dataclass
+class _OneRun:
+    """A dead run that is being finished."""
+
+    folder: RunFolder
+    found: RunRecovery
+    settings: RunSettings | None = None
+    journal: Journal | None = None
+    hypervisor: Hypervisor | None = None
+
+
+def recover_all(
+    state_dirs: Sequence[Path],
+    settings_of: Callable[[RunFolder], RunSettings],
+    look_at: Iterable[tuple[str, Connect]],
+    *,
+    dry_run: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Recovery:
+    """Finish every dead run in ``state_dirs``; nothing that goes wrong with one ends the others.
+
+    Args:
+        state_dirs: the first one is followed whomever it belongs to: the caller has chosen it.
+        settings_of: what each run takes; raises HarnessError.
+        look_at: libvirts (URI, and how to connect) of which every guest is looked at in the end,
+            beside those of the runs.
+        dry_run: only say what would be done.
+        clock: where time comes from.
+    """
+    with ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
+        searched = tuple(search(state_dir) for state_dir in state_dirs)
+        here = _Round(settings_of, clock, dry_run, stack)
+        runs = _to_follow(here, searched)
+        for run in runs:
+            _guarded(run, lambda run: _rescue(run, here))
+        for run in runs:
+            _guarded(run, lambda run: _finish(run, clock, interruption))
+        seen = _look(here, look_at, runs, searched)
+        followed = {run.folder for run in runs}
+    return replace(
+        seen,
+        runs=tuple(run.found for run in runs),
+        searched=searched,
+        not_followed=tuple(one for place in searched for one in place.dead if one not in followed),
+        signal_name=interruption.signal_name,
+    )
+
+
+def _to_follow(here: _Round, searched: Sequence[Searched]) -> list[_OneRun]:
+    """Return all dead runs of the first folder, and of others those that concern guests here.
+
+    A run in another folder may be of another libvirt, where its guests are: that this one does not
+    know them says nothing of them.
+    """
+    chosen, *others = searched
+    runs = [_OneRun(one, RunRecovery(one)) for one in chosen.dead]
+    for place in others:
+        if place.dead and is_ours(place.state_dir):
+            runs += [_OneRun(one, RunRecovery(one)) for one in place.dead if _is_here(one, here)]
+    return runs
+
+
+def _is_here(folder: RunFolder, here: _Round) -> bool:
+    try:
+        settings = here.settings_of(folder)
+        link = here.link(settings.uri, settings.connect)
+        until = Deadline.after(_LOOK_S, here.clock)
+        known = {guest.uuid for guest in link.guests(until)}
+        return not known.isdisjoint(fold(read(folder.path / FILE_NAME)).guests)
+    except HarnessError:
+        return False
+
+
+def _guarded(run: _OneRun, step: Callable[[_OneRun], RunRecovery]) -> None:
+    """Do one step of a run; an error of any class is this run's, and no other's."""
+    try:
+        run.found = step(run)
+    except HarnessError as error:
+        run.found = replace(run.found, error=error)
+    except Exception as error:  # noqa: BLE001  a bug must not keep the next run's guests paused
+        run.found = replace(run.found, error=InternalError(error))
+
+
+def _rescue(run: _OneRun, here: _Round) -> RunRecovery:
+    run.settings = settings = here.settings_of(run.folder)
+    hypervisor = here.link(settings.uri, settings.connect)
+    if here.dry_run:
+        found = assess(run.folder, hypervisor, here.clock)
+        return replace(found, notes=settings.notes)
+    journal = here.stack.enter_context(Journal(run.folder.path, run.folder.run_id, here.clock))
+    found = rescue(run.folder, journal, hypervisor, settings.patience_s, here.clock)
+    run.journal, run.hypervisor = journal, hypervisor
+    return replace(found, notes=settings.notes)
+
+
+def _finish(run: _OneRun, clock: Clock, interruption: Interruption) -> RunRecovery:
+    if run.journal is None or run.hypervisor is None or run.settings is None:
+        return run.found  # a dry run, or one that could not be begun
+
+    def go_on() -> bool:
+        return interruption.signal_name is None
+
+    until = Deadline.after(run.settings.clocks_s, clock)
+    log_in = run.settings.log_in(run.hypervisor)
+    return finish(run.found, run.journal, log_in, until, go_on)
+
+
+def _look(
+    here: _Round,
+    look_at: Iterable[tuple[str, Connect]],
+    runs: Sequence[_OneRun],
+    searched: Sequence[Searched],
+) -> Recovery:
+    """Look at every guest of every libvirt, and return those that are paused beside the runs'."""
+    wanted = {run.settings.uri: run.settings.connect for run in runs if run.settings is not None}
+    told = {
+        guest.member.uuid
+        for run in runs
+        for guest in run.found.guests
+        if guest.paused or (here.dry_run and guest.action is Action.RESUMED)
+    }
+    paused: list[PausedGuest] = []
+    looked_at: list[str] = []
+    not_looked_at: list[tuple[str, HarnessError]] = []
+    for uri, connect in (wanted | dict(look_at)).items():
+        try:
+            link = here.link(uri, connect)
+            found = paused_guests(link, searched, Deadline.after(_LOOK_S, here.clock))
+        except HarnessError as error:
+            not_looked_at.append((uri, error))
+            continue
+        looked_at.append(uri)
+        paused += [guest for guest in found if guest.uuid not in told]
+    return Recovery(
+        paused=tuple(paused), looked_at=tuple(looked_at), not_looked_at=tuple(not_looked_at)
+    )

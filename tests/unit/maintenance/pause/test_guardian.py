@@ -367,10 +367,14 @@ def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch)
             guard.arm(30, "mark", ())
             (pid,) = _children()
             proc = Path("/proc", pid)
-            resident = re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())
+            status = (proc / "status").read_text()
+            resident = re.search(r"VmRSS:\s+(\d+)", status)
+            ignored = int(re.search(r"SigIgn:\s+(\w+)", status)[1], 16)
             score = (proc / "oom_score_adj").read_text().strip()
         guard._wait(10)
     assert int(resident[1]) <= 40 * 1024
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        assert ignored >> (number - 1) & 1, f"{number.name} would end it"
     if _may_be_protected():
         assert score == "-900"
 

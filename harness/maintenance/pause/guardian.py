@@ -232,9 +232,10 @@ def main(uri: str, folder: str, descriptor: str) -> None:
     _outlive()
     from harness.host.driver import LibvirtHypervisor
 
-    run = socket.socket(fileno=int(descriptor))
-    hypervisor = LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S))
-    Guardian(hypervisor, Journal(Path(folder), Path(folder).name, joining=True), run).keep()
+    # The journal is not closed: a write that hangs would hold that up.
+    journal = Journal(Path(folder), Path(folder).name, joining=True)
+    with socket.socket(fileno=int(descriptor)) as run:
+        Guardian(LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S)), journal, run).keep()
     os._exit(0)  # a call that hangs in a thread must not keep us
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,11 @@ import pytest
 from harness.core import fanout
 from harness.core.errors import ConnectionLost, GuardianLost
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
+from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.process_family import Family
 from harness.maintenance.pause import guardian, resume, scribe
-from harness.maintenance.pause.guard import GuardianProcess
+from harness.maintenance.pause.guard import LOG, GuardianProcess
 from harness.maintenance.pause.guardian import Guardian
 from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Journal, Member, entries, read
@@ -77,7 +79,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "_SETTLED_S", 0.05)  # fakes have no pauses on their way
     folder = tmp_path / "run"
     folder.mkdir()
     made = Bench(folder, "a", "b", "c")
@@ -355,8 +358,43 @@ def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     with GuardianProcess("test:///default", tmp_path) as guard:
         guard.arm(30, "mark", ())
         assert not guard.lost
+        (pid,) = _children()
+        assert b"MALLOC_ARENA_MAX=1" in Path("/proc", pid, "environ").read_bytes().split(b"\0")
+        assert Path("/proc", pid, "fd", "2").readlink() == tmp_path / LOG
         guard.disarm()
     assert guard._wait(5) == 0
+
+
+def test_what_the_process_does_from_its_arguments_to_its_end(tmp_path, monkeypatch):
+    """On libvirt's test driver, whose guest is really paused and resumed."""
+    monkeypatch.setattr(guardian, "settle_process", lambda: None)  # it is ours, here
+    monkeypatch.setattr(guardian, "_outlive", lambda: None)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    uri, until = "test:///default", Deadline.after(10)
+    run, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = threading.Thread(
+        target=guardian.main, args=(uri, str(tmp_path), str(theirs.detach())), daemon=True
+    )
+    hypervisor = LibvirtHypervisor.open(uri, until)
+    with closing(hypervisor), Journal(tmp_path, "run") as journal:
+        found = hypervisor.find("test", until)
+        guest = Member(found.name, found.uuid)
+        journal.intend(entries.Pausing((guest,)))
+        process.start()
+        until_ns = SYSTEM_CLOCK.monotonic_ns() + 60 * NS_PER_S
+        request = {"until_ns": until_ns, "mark": "m", "guests": as_data([guest])}
+        run.settimeout(10)
+        run.send(json.dumps({"arm": request}).encode())
+        assert json.loads(run.recv(1000)) == {"to": "arm"}
+        hypervisor.pause(guest.uuid, until)
+        run.close()
+        process.join(10)
+        assert hypervisor.state(guest.uuid, until).state is RUNNING
+    assert ended == [0]
+    told = read(tmp_path / "journal.jsonl").entries
+    assert entries.Resumed(guest.name, guest.uuid, "guardian") in told
+    assert entries.Rescue("the run is gone") in told
 
 
 def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch):

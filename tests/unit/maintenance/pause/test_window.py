@@ -26,7 +26,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
-from harness.maintenance.pause import ending
+from harness.maintenance.pause import ending, resume
 from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
 from harness.maintenance.pause.window import hold_window, resume_late
 from harness.results.journal import Journal, Member, entries, fold, read
@@ -75,7 +75,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "_SETTLED_S", 0.05)  # fakes have no pauses on their way
     return Bench(tmp_path, "a", "b")
 
 

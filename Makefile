@@ -22,14 +22,14 @@ lint: ## ruff, mypy, and no module is missing on the map
 	@$(BIN)/python -P -m scripts.module_map --check
 
 test-unit: ## the quick tests: no root, no guests
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n 2 tests/unit
 
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
-	@$(BIN)/pytest tests/maintenance
+	@$(BIN)/pytest -n 2 tests/maintenance
 
 REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant
 test: setup lint coverage ## every test, on real guests too
-	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest --ignore tests/unit --ignore tests/maintenance
+	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -m guest tests/contract tests/guest tests/drills
 
 coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
 	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -51,10 +52,17 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """A test that asks for the lab needs guests: the marker follows from the fixtures."""
+    """A test that asks for the lab needs guests, and so does each one of the tiers with guests.
+
+    `make test` runs what is marked in a part of its own, after all the others.
+    """
     for item in items:
-        if "lab" in getattr(item, "fixturenames", ()):
+        there = any(item.path.is_relative_to(tier) for tier in _TIERS_WITH_GUESTS)
+        if there or "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.guest)
+
+
+_TIERS_WITH_GUESTS = tuple(Path(__file__).with_name(name) for name in ("guest", "drills"))
 
 
 def _missing() -> str | None:

@@ -15,8 +15,8 @@ import pytest
 import tomli_w
 
 from harness.core.timebase import Deadline
+from harness.host.lifecycle import GuestState
 from harness.testing.slow_way import slow_way
-from tests.drills.conftest import RUNNING, state_of
 from tests.guest.test_clock_guests import tell
 
 
@@ -47,7 +47,9 @@ def nothing_was_paused(lab, libvirt, runs: Path) -> bool:
     """By libvirt, and by the journal of the run."""
     journals = [file.read_text() for file in runs.glob("*/journal.jsonl")]
     assert all('"pausing"' not in journal for journal in journals)
-    return all(state_of(libvirt, guest.uuid) is RUNNING for guest in lab.guests)
+    until = Deadline.after(10)
+    states = [libvirt.state(guest.uuid, until).state for guest in lab.guests]
+    return set(states) == {GuestState.RUNNING}
 
 
 @pytest.fixture

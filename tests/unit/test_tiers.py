@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import harness.testing
+from tests import conftest
 
 TESTS = Path(__file__).parents[1]
 TIERS = sorted(path.name for path in TESTS.iterdir() if (path / "__init__.py").exists())
@@ -39,6 +42,41 @@ def test_no_tier_imports_another(tier):
         for path in (TESTS / tier).rglob("*.py")
     }
     assert {name: taken for name, taken in found.items() if taken} == {}
+
+
+def recipe(target: str) -> str:
+    """What a target of the Makefile does."""
+    makefile = (TESTS.parent / "Makefile").read_text()
+    return re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.M)[1]
+
+
+def test_make_test_runs_every_tier_and_no_test_twice():
+    """What is not marked runs under `coverage`, what is marked with real guests after it."""
+    without, marked = recipe("coverage"), recipe("test")
+    assert '-m "not guest"' in without and "-m guest" in marked
+    tiers = {*re.findall(r"tests/(\w+)", without + marked)}
+    tiers |= {*re.findall(r"tests/(\w+)", recipe("test-kvm") + recipe("test-vagrant"))}
+    assert tiers == set(TIERS)
+
+
+@pytest.mark.parametrize(
+    ("tier", "fixtures", "marked"),
+    [
+        ("drills", (), True),
+        ("guest", (), True),
+        ("contract", (), False),
+        ("contract", ("lab",), True),
+        ("unit/guest", (), False),
+    ],
+)
+def test_what_needs_guests_is_marked(tier, fixtures, marked):
+    """Every test of a tier with guests, or nothing would run those that forget to ask for one."""
+    found: list[pytest.MarkDecorator] = []
+    test = SimpleNamespace(
+        path=TESTS / tier / "test_x.py", fixturenames=fixtures, add_marker=found.append
+    )
+    conftest.pytest_collection_modifyitems([test])
+    assert found == ([pytest.mark.guest] if marked else [])
 
 
 def test_what_is_shipped_imports_nothing_of_the_tests():

@@ -99,6 +99,8 @@ def test_every_guest_of_the_lab_is_bound_by_its_machines_uuid(harness, lab):
     for guest in ended.record["guests"]:
         assert guest["identity"]["bound_by"] == "machine-uuid", guest["identity"]
         assert guest["identity"]["machine_uuid"] == guest["uuid"]
+        checks = {check["name"]: check for check in guest["checks"]}
+        assert checks["downtime"]["outcome"] == "pass", "it is asked at its own address"
     assert not [line for line in ended.record["warnings"] if "cannot be told" in line]
 
 
@@ -194,4 +196,17 @@ def test_what_answers_at_a_forwarded_port_is_not_asked_about_the_pause(
     assert f"127.0.0.1 port {port} is a port of this machine" in checks["downtime"]["detail"]
     assert checks["tcp-session"]["outcome"] == "pass"
     assert "over ssh" in checks["tcp-session"]["detail"]
+    assert ended.record["guests"][0]["identity"]["bound_by"] == "machine-uuid"
+
+
+def test_behind_a_jump_host_nobody_else_is_asked(harness, lab, configured):
+    """An address that means something only there: the guest's own channel tells."""
+    jump = f"root@{address_of(lab, 'debian-1')}"
+    config = configured({"tiny-1": {"ssh": {"proxy_jump": jump}}})
+    ended = harness("run", "tiny-1", "-c", config, "--duration", "1", "--json")
+    assert ended.code == 0, ended.err
+    checks = {check["name"]: check for check in ended.record["guests"][0]["checks"]}
+    assert checks["downtime"]["outcome"] == "skip"
+    assert "reached through" in checks["downtime"]["detail"]
+    assert checks["tcp-session"]["outcome"] == "pass"
     assert ended.record["guests"][0]["identity"]["bound_by"] == "machine-uuid"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.checks.probes.group import GuestProbes
 from harness.core.errors import ShellUnreachable
 from harness.core.records import Outcome
 from harness.results.journal import Member
@@ -264,6 +265,25 @@ def test_with_every_check_on_no_promise_is_broken(house, interpreters):
     assert {"processes", "mounts", "connections", "tcp-session"} <= passed
     if "python3" in interpreters:
         assert {"canary", "disk", "timers"} <= passed
+
+
+def test_a_kernel_log_that_was_cleared_in_the_pause_is_no_pass(house):
+    """What it said right after the resume is lost; what it still says of a stall counts."""
+    at = house("web1", checks__enable=["kernel-log"])
+    record = of(at.maintain(update=Hooked(at.guests[0].kernel_log.clear)).record, "web1")
+    assert verdicts(record) == {"kernel-log": "error"}
+    at.guests[0].says_on_resume = ("watchdog: BUG: soft lockup",)
+    record = of(at.maintain(update=Hooked(at.guests[0].kernel_log.clear)).record, "web1")
+    assert verdicts(record) == {"kernel-log": "fail"}
+
+
+def test_a_users_own_check_that_could_not_tell_is_not_left_out(house, monkeypatch):
+    """Its probe hung: asked for, and not judged."""
+    monkeypatch.setattr(GuestProbes, "stop", lambda self, deadline: self.silence())
+    own = [{"name": "db", "command": ["/bin/true"]}]
+    at = house("web1", checks__own=own, checks__enable=["same-boot"])
+    said = verdicts(of(at.maintain().record, "web1"))
+    assert said == {"same-boot": "pass", "own:db": "error"}
 
 
 def test_a_users_own_check_decides_as_well(house, tmp_path):

@@ -158,6 +158,18 @@ def test_a_guest_agent_that_sets_clocks_is_a_right(house):
     assert isinstance(at.maintain().error, PlanError)
 
 
+def test_recovery_says_of_two_guests_at_one_machine_that_it_cannot_tell(house):
+    """Nothing binds them, and one clock was looked at twice."""
+    at = house("web1", "web2")
+    folder = killed(at)
+    for guest in at.guests:
+        guest.machine_uuid, guest.device_macs, guest.guest_agent = None, (), False
+    at.connector.guests["web2"] = at.guests[0]
+    for guest in finish(at, folder).guests:
+        assert guest.clock_verdict is Outcome.ERROR
+        assert "web1 and web2 are one machine" in guest.problem
+
+
 def examined(at, tmp_path, **changes):
     """What doctor finds, by name."""
     config = at.config(guest=[{"name": guest.name} for guest in at.guests], **changes)

@@ -318,6 +318,14 @@ def test_the_memory_and_the_threads_of_qemu_are_read_from_proc(tmp_path):
     assert not is_alive(ProcessIdentity(6, 22), proc)
 
 
+def test_a_process_without_memory_has_lost_none(tmp_path):
+    """It has ended, and waits to be waited for: nothing is known of its RAM."""
+    proc = fake_proc(tmp_path, {"7": "qemu-system-x86"})
+    (proc / "7" / "status").write_text("Name:\tqemu\nState:\tZ (zombie)\n")
+    with pytest.raises(ValueError, match="process 7 has no memory"):
+        resident(7, proc)
+
+
 def test_what_systemctl_prints_is_taken_apart():
     """Blocks with an empty line between; nothing is no unit."""
     text = "Id=a.timer\nActiveState=active\nLastTriggerUSec=x\n\nId=b.timer\nActiveState=failed\n"

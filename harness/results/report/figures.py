@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,6 +168,7 @@ def _spoken(seconds: float) -> str:
 
 def line(days: Sequence[float], values: Sequence[float], unit: str, salt: str) -> str:
     """A figure over time; ``days`` are Matplotlib's date numbers (days since 1970)."""
+    _load()
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     figure, axes = _blank(2.2, salt, "constrained")
@@ -216,10 +218,22 @@ def alone(picture: str) -> str:
     return f"{head}><style>{colours}\n{paper}</style>{body}"
 
 
+def _load() -> None:
+    """Load the library, with its own defaults: it reads a matplotlibrc of the current folder.
+
+    Who has loaded it before us has settings that are not ours to change.
+    """
+    if "matplotlib" not in sys.modules:
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+        import matplotlib
+
+        matplotlib.rcdefaults()
+
+
 def _blank(
     height_in: float, salt: str, layout: Literal["constrained"] | None = None
 ) -> tuple[Figure, Axes]:
-    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+    _load()
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -40,7 +40,7 @@ from tests.clocks import set_right
 HOSTILE = "a; touch x <&>'\""
 GUESTS = (
     GuestSpec("tiny-1", "tiny", update_domain="0", availability_set="web"),
-    GuestSpec("tiny-2", "tiny", update_domain="1", availability_set="web"),
+    GuestSpec("tiny-2", "tiny", update_domain="1", availability_set="web", resident=True),
     GuestSpec(HOSTILE, "tiny", update_domain="1", availability_set=None),
     GuestSpec("debian-1", "debian", update_domain="0", availability_set=None),
 )

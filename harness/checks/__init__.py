@@ -27,7 +27,9 @@ from harness.checks import (
     mounts,
     pause_window,
     processes,
+    qemu_version,
     ram,
+    ram_inode,
     same_boot,
     same_process,
     tcp_session,
@@ -62,6 +64,8 @@ CHECKS: Mapping[str, Check] = {
     vcpus.NAME: Check(vcpus.judge, vcpus.NEEDS),
     same_boot.NAME: Check(same_boot.judge),
     same_process.NAME: Check(same_process.judge),
+    qemu_version.NAME: Check(qemu_version.judge),
+    ram_inode.NAME: Check(ram_inode.judge),
     ram.NAME: Check(ram.judge, ram.NEEDS),
     canary.NAME: Check(canary.judge, canary.NEEDS),
     processes.NAME: Check(processes.judge, processes.NEEDS),
@@ -79,8 +83,11 @@ def judge_all(
 ) -> tuple[CheckRecord, ...]:
     """The verdicts of the checks called ``names`` on one guest, and of the user's own.
 
-    The watch is a promise only where it was asked for.
+    The watch is a promise only where it was asked for; those about another QEMU, only where it was
+    to be replaced.
     """
     asked = set(names) if evidence.watch_asked else set(names) - {clock_watch.NAME}
+    if evidence.swapped is None:
+        asked -= {qemu_version.NAME, ram_inode.NAME}
     ours = (check(evidence) for name, check in CHECKS.items() if name in asked)
     return (*ours, *custom.judge(evidence))

@@ -26,6 +26,19 @@ Testimony = Mapping[type, object]
 
 
 @dataclass(frozen=True)
+class Swapped:
+    """A guest whose QEMU was replaced in the pause; None: it could not be seen."""
+
+    process: ProcessIdentity | None
+    """The one that this run started last with the guest's RAM."""
+    ram_before: Mapping[str, str]
+    """Name of each RAM file → ``device:inode``."""
+    ram_after: Mapping[str, str] | None
+    version_planned: str
+    version_after: str | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """One look at a guest."""
 
@@ -64,6 +77,8 @@ class Evidence:
     """What binds the login to the guest; None: nobody logged in."""
     watch: WatchRecord | None = None
     watch_asked: bool = False
+    swapped: Swapped | None = None
+    """None: its QEMU was to stay."""
     testimony: Testimony = field(default_factory=dict)
     kernel_log_has_gap: bool = False
     """Lines since the marker are lost: the log has wrapped, was cleared, or is another boot's."""

@@ -1,4 +1,4 @@
-"""Promise: the guest still lives in the same QEMU process, so its RAM was never rebuilt."""
+"""Promise: the guest lives in the same QEMU process, or in the one that was to take it over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAME = "same-process"
 
 
 def judge(evidence: Evidence) -> CheckRecord:
-    """Pid and start time of QEMU before and after.
+    """Pid and start time of QEMU before and after; or of the one that this run started for it.
 
     SKIP where the process could not be seen beforehand (remote host, no right): that is a lack
     of evidence known before the pause, not a broken promise. ERROR where it could not be looked at
@@ -23,12 +23,16 @@ def judge(evidence: Evidence) -> CheckRecord:
         )
     if after is None and not evidence.after.process_ended:
         return unknown(NAME, "QEMU's process could not be looked at after the pause")
+    planned, detail = before, ""
+    if evidence.swapped is not None:
+        planned, detail = evidence.swapped.process or before, f"took over from {_shown(before)}"
     return CheckRecord(
         name=NAME,
-        outcome=Outcome.PASS if before == after else Outcome.FAIL,
+        outcome=Outcome.PASS if planned == after else Outcome.FAIL,
         measured=_shown(after),
-        allowed=_shown(before),
+        allowed=_shown(planned),
         unit="pid@start",
+        detail=detail,
     )
 
 

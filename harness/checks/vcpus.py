@@ -27,6 +27,9 @@ NEEDS = VcpuTime
 
 def judge(evidence: Evidence) -> CheckRecord:
     """CPU time of all vCPU threads between pause and resume, seconds."""
+    if evidence.swapped is not None:
+        detail = "its QEMU was replaced in the pause, and its vCPU threads with it"
+        return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail=detail)
     seen = evidence.told(VcpuTime)
     if isinstance(seen, Missing):
         return missing(NAME, seen)

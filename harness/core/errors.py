@@ -214,9 +214,14 @@ class UpdateFailed(InfrastructureError):
     """The update ended with an error."""
 
     def __init__(
-        self, message: str, *, returncode: int | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        returncode: int | None = None,
+        guest: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, guest=guest, hint=hint)
         self.returncode = returncode
 
 

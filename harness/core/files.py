@@ -36,6 +36,23 @@ def public_folder(path: Path, *, mode: int = 0o755, new: bool = False) -> Path:
     return path
 
 
+def private_folder_at(parent: int, name: str) -> int:
+    """Make a folder in the one that is open as ``parent``, for its owner alone, and open it.
+
+    Returns:
+        Its descriptor, for the caller to close. No symbolic link is followed.
+
+    Raises:
+        OSError: it cannot be made; FileExistsError if anything of that name is there.
+    """
+    os.mkdir(name, _PRIVATE, dir_fd=parent)
+    descriptor = os.open(
+        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+    )
+    os.fchmod(descriptor, _PRIVATE)  # the umask may have taken some of it away
+    return descriptor
+
+
 def _make(path: Path, mode: int, new: bool) -> None:
     # Not os.makedirs: what it makes on the way has whatever mode the umask leaves.
     if not path.parent.is_dir():

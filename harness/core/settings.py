@@ -50,6 +50,8 @@ CheckName = Literal[
     "vcpus",
     "same-boot",
     "same-process",
+    "qemu-version",
+    "ram-inode",
     "ram",
     "canary",
     "processes",

@@ -35,6 +35,7 @@ from harness.host.accelerator import probe
 from harness.host.connections import Connections, Link
 from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
+from harness.host.parker import LibvirtParking
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import AgentFacts, Call, GuestInfo, LifecycleEvent, ProcessIdentity
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
@@ -76,6 +77,7 @@ class LibvirtHypervisor:
         self._names: dict[str, str] = {}
         self._pauses = UnderWay()
         self._processes: dict[str, ProcessIdentity | None] = {}
+        self.parking = LibvirtParking(self._call, self._found, clock)
 
     @classmethod
     def open(cls, uri: str, deadline: Deadline) -> LibvirtHypervisor:
@@ -193,6 +195,9 @@ class LibvirtHypervisor:
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process; None on a remote host."""
+        return self._found(uuid)
+
+    def _found(self, uuid: str) -> ProcessIdentity | None:
         if not self._is_local:
             return None
         known = self._processes.get(uuid)

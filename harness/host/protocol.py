@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState as GuestState
 from harness.host.lifecycle import StateReading as StateReading
+from harness.host.parking import GuestParking as GuestParking
+from harness.host.parking import ProcessIdentity as ProcessIdentity
 
 if TYPE_CHECKING:  # pydantic is half of what the guardian would weigh
     from harness.core.records import HostRecord
@@ -40,17 +42,6 @@ class GuestInfo:
     macs: tuple[str, ...] = ()
     taps: tuple[tuple[str, str], ...] = ()
     """(MAC, name of the host's interface) of each plugged-in interface of a running guest."""
-
-
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """The QEMU process of a guest; ``start_ticks`` is field 22 of ``/proc/PID/stat``.
-
-    Pid and start time together name one process for the life of a host's boot.
-    """
-
-    pid: int
-    start_ticks: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +96,10 @@ class Hypervisor(Protocol):
     """
 
     uri: str
+
+    @property
+    def parking(self) -> GuestParking:
+        """What replaces the QEMU of its guests."""
 
     def ready(self, calls: int, deadline: Deadline) -> None:
         """Have at hand what ``calls`` at once take, so that nothing is made when time is short."""

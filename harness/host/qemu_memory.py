@@ -6,6 +6,7 @@ Only files in ``/proc`` that never block, because they are read at the edges of 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def resident(pid: int, proc: Path = PROC) -> Resident:
         raise ValueError(f"process {pid} has no memory any more: it has ended")
     faults = read_stat(pid, proc).major_faults
     return Resident(sizes["VmRSS"], sizes["VmSwap"], faults * _PAGE_BYTES)
+
+
+def maps_files(pid: int, files: Collection[str], proc: Path = PROC) -> bool:
+    """Return True if a process has all of ``files`` (``device:inode``) in its memory.
+
+    False also if it is gone.
+    """
+    try:
+        lines = (proc / str(pid) / "maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    found = set()
+    for line in lines:
+        _, _, _, device, inode = line.split()[:5]
+        major, minor = (int(part, 16) for part in device.split(":"))
+        found.add(f"{os.makedev(major, minor)}:{inode}")
+    return set(files) <= found
 
 
 def vcpu_threads(pid: int, proc: Path = PROC) -> tuple[int, ...]:

@@ -31,6 +31,10 @@ def domain_xml(spec: GuestSpec, files: BootFiles, network: str, accelerator: str
     SubElement(domain, "uuid").text = spec.uuid
     _metadata(domain, spec)
     SubElement(domain, "memory", unit="MiB").text = str(spec.memory)
+    if spec.resident:
+        backing = SubElement(domain, "memoryBacking")
+        SubElement(backing, "source", type="file")
+        SubElement(backing, "access", mode="shared")
     SubElement(domain, "vcpu").text = "1"
     _boot(domain, files)
     SubElement(SubElement(domain, "features"), "acpi")

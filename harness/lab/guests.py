@@ -22,7 +22,7 @@ from harness.host.accelerator import resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.provision import Provisioner
-from harness.lab import daemon, state
+from harness.lab import daemon, resident, state
 from harness.lab.domain import domain_xml
 from harness.lab.files import prepare
 from harness.lab.images import Image, ensure
@@ -106,6 +106,7 @@ def _bring_up(
     except OSError as error:
         hint = "a lab needs root: sudo" if isinstance(error, PermissionError) else None
         raise LabError(f"cannot make {run_dir}: {error.strerror}", hint=hint) from error
+    lab = _with_ram_in_memory(lab, specs)
     daemons = tuple(daemon.ensure(lab.uri, lab_dir(), progress, claim))
     lab = replace(lab, daemons=daemons, borrowed=not daemons)
     state.save(lab)
@@ -129,6 +130,18 @@ def _bring_up(
         wait_for_ssh(lab.guests, deadline, host.is_there)
     state.write_config(lab)
     progress(f"{len(specs)} guests answer after {watch.elapsed_s():.0f} s")
+    return lab
+
+
+def _with_ram_in_memory(lab: LabState, specs: Sequence[GuestSpec]) -> LabState:
+    """Have libvirt's memory backing folder in memory where a guest is resident."""
+    if not any(spec.resident for spec in specs):
+        return lab
+    folder = resident.backing_folder()
+    if resident.needs_mount(folder, borrowed=daemon.answers(lab.uri)):
+        lab = replace(lab, ram_mount=str(folder))
+        state.save(lab)
+        resident.mount(folder)
     return lab
 
 
@@ -232,6 +245,8 @@ def down(progress: Progress) -> None:
                 attempt(partial(host.destroy_guest, guest.uuid))
             attempt(partial(host.destroy_network, lab.network))
     attempt(partial(daemon.stop, lab.daemons))
+    if lab.ram_mount is not None:
+        attempt(partial(resident.unmount, Path(lab.ram_mount)))
     if failures:
         raise failures[0]  # the state stays, so that down can be tried again
     _remove_files(lab)

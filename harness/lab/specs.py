@@ -30,6 +30,8 @@ class GuestSpec:
     availability_set: str | None = "lab"
     memory_mib: int | None = None
     rtc_track: str = "wall"
+    resident: bool = False
+    """Whether its RAM is a file in memory, which outlives its QEMU process."""
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     mac: str = field(default_factory=_new_mac)
 
@@ -39,11 +41,18 @@ class GuestSpec:
         return self.memory_mib or DEFAULT_MEMORY_MIB.get(self.image, CLOUD_MEMORY_MIB)
 
 
-def default_specs(count: int, image: str, update_domains: int = 2) -> Sequence[GuestSpec]:
+def default_specs(
+    count: int, image: str, update_domains: int = 2, *, resident: bool = False
+) -> Sequence[GuestSpec]:
     """``lab-1`` … ``lab-n``, spread over update domains ``0`` … in turn. Raises UsageError."""
     if not 1 <= count <= MOST_GUESTS:
         raise UsageError(f"{count} guests; a lab has 1 to {MOST_GUESTS}")
     return [
-        GuestSpec(f"lab-{number + 1}", image, update_domain=str(number % update_domains))
+        GuestSpec(
+            f"lab-{number + 1}",
+            image,
+            update_domain=str(number % update_domains),
+            resident=resident,
+        )
         for number in range(count)
     ]

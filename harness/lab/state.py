@@ -50,6 +50,8 @@ class LabState:
     """The libvirtd was there before the lab and stays after it."""
     guests: tuple[LabGuest, ...] = ()
     daemons: tuple[Daemon, ...] = ()
+    ram_mount: str | None = None
+    """Where the lab has mounted a tmpfs for the RAM of resident guests."""
 
     @property
     def identity_file(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError, TakenOver
@@ -24,10 +24,11 @@ from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession
+from harness.maintenance.swapped import look_at_swapped
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
-from harness.updates.protocol import HostUpdate, UpdateContext
+from harness.updates.protocol import GuestUpdate, HostUpdate, UpdateContext
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
@@ -123,6 +124,8 @@ def maintain(
     hints = _resume_hints(domain, stranded, tools)
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
+    look_until = Deadline.after(_LOOK_S, tools.clock)
+    swapped = look_at_swapped(tools.journal, tools.hypervisor, look_until)
     guests = tuple(
         record_guest(
             mine[name],
@@ -132,6 +135,7 @@ def maintain(
             tools.hypervisor,
             budget_s=tools.limits.budget_s,
             checks=checks.chosen,
+            swapped=swapped.get(name),
             resume_hint=hints.get(name),
             paused_since=name in paused_since,
         )
@@ -175,9 +179,17 @@ def _hold(
         journal=tools.journal,
         interruption=tools.interruption,
         guard=tools.guard,
-        limits=tools.limits,
+        limits=_limits(tools, len(domain.guests)),
         edges=Edges(paused, resuming),
     )
+
+
+def _limits(tools: Tools, guests: int) -> Limits:
+    """What an update of so many guests needs to bring them back is kept for that."""
+    if not isinstance(tools.update, GuestUpdate):
+        return tools.limits
+    reserve_s = max(tools.limits.resume_reserve_s, tools.update.needs(guests).reserve_s)
+    return replace(tools.limits, resume_reserve_s=reserve_s)
 
 
 def _how_it_went(window: PauseWindow) -> str:

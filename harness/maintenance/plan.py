@@ -16,7 +16,7 @@ from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
 from harness.maintenance.one_address import warn_of_one_address
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import GuestUpdate, HostUpdate
 
 #: The one update domain of a host whose guests must all pause together.
 WHOLE_HOST = "host"
@@ -113,6 +113,7 @@ def make_plan(
     domains = _group(planned)
     _refuse_split_host(update, domains)
     _refuse_two_at_once(domains)
+    _refuse_too_many(update, domains, rules)
     baskets, others_run = _same_basket(planned), _bystanders(update, others)
     addresses = warn_of_one_address((guest.name, guest.section) for guest in planned)
     warnings = (*left_out, *addresses, *baskets, *others_run, *update.warnings)
@@ -268,6 +269,23 @@ def _refuse_split_host(update: HostUpdate, domains: Sequence[UpdateDomain]) -> N
             hint='choose the guests of one domain, or declare update.scope = "guest" if the '
             "update can be applied guest by guest",
         )
+
+
+def _refuse_too_many(update: HostUpdate, domains: Sequence[UpdateDomain], rules: PlanRules) -> None:
+    """What an update takes for all guests of a domain at once must fit into the budget."""
+    if not isinstance(update, GuestUpdate):
+        return
+    for domain in domains:
+        needs, count = update.needs(len(domain.guests)), len(domain.guests)
+        reserve_s = max(rules.resume_reserve_s, needs.reserve_s)
+        if needs.expected_s + reserve_s > rules.budget_s:
+            raise PlanError(
+                f"update domain {domain.name}: the update ({update.kind}) of {count} guests at "
+                f"once is expected to take {needs.expected_s:.1f} s ({update.expected_from}), and "
+                f"{reserve_s:.1f} s are kept to bring them all back; the budget is "
+                f"{rules.budget_s:.1f} s",
+                hint="spread them over more update domains (spread), or raise --budget",
+            )
 
 
 def _refuse_two_at_once(domains: Sequence[UpdateDomain]) -> None:

@@ -28,6 +28,7 @@ from harness.maintenance.domain import Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, GuardianProcess
 from harness.maintenance.pause.resume import still_paused
+from harness.maintenance.pause.swap import Swap
 from harness.maintenance.pause.terms import Limits
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
@@ -208,6 +209,7 @@ def _context(domain: UpdateDomain, tools: Tools, state_dir: Path) -> UpdateConte
         guests=tuple(guest.name for guest in domain.guests),
         state_dir=state_dir,
         budget_s=tools.limits.budget_s,
+        swap=Swap(tools.hypervisor, tools.journal),
     )
 
 

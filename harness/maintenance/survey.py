@@ -9,7 +9,7 @@ from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.plan import Plan, PlanRules, make_plan
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import GuestUpdate, HostUpdate
 
 
 def survey(
@@ -32,4 +32,6 @@ def survey(
     chosen = [hypervisor.find(name, deadline) for name in wanted]
     uuids = {guest.uuid for guest in chosen}
     others = [guest for guest in hypervisor.guests(deadline) if guest.uuid not in uuids]
+    if isinstance(update, GuestUpdate):
+        update.examine(chosen, hypervisor, deadline)
     return make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.checks import judge_all
-from harness.checks.evidence import Evidence, Testimony
+from harness.checks.evidence import Evidence, Swapped, Testimony
 from harness.checks.frozen import monotonic_deficit
 from harness.core.records import (
     ClockRecord,
@@ -31,6 +31,7 @@ def evidence_of(
     pause: GuestPause,
     after: Aftermath,
     budget_s: float,
+    swapped: Swapped | None = None,
 ) -> Evidence:
     """Everything that the checks of one guest judge by."""
     clock, log = after.clock, after.kernel_log
@@ -57,6 +58,7 @@ def evidence_of(
         stall_lines=log.stalls if log else None,
         testimony=_testimony(session, after),
         kernel_log_has_gap=log.has_gap if log else False,
+        swapped=swapped,
         own_asked=session.probes.own_names if session.probes else (),
     )
 
@@ -76,16 +78,18 @@ def record_guest(
     *,
     budget_s: float,
     checks: Sequence[str],
+    swapped: Swapped | None = None,
     resume_hint: str | None,
     paused_since: bool,
 ) -> GuestRecord:
     """One guest's record, its checks judged.
 
+    ``swapped`` is what is seen of a guest whose QEMU was to be replaced.
     ``resume_hint``: we could not resume it, and what a person does about that, None if we could;
     ``paused_since``: it ran, and is paused again.
     """
     pause = window.guests[session.name]
-    evidence = evidence_of(session, before, pause, after, budget_s)
+    evidence = evidence_of(session, before, pause, after, budget_s, swapped)
     verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     if paused_since:
@@ -153,10 +157,10 @@ def _facts(session: GuestSession) -> dict[str, str]:
 
 def _between_events(uuid: str, window: PauseWindow, hypervisor: Hypervisor) -> float | None:
     """libvirt's SUSPENDED → RESUMED, as they reached us: the inner bound of the pause."""
-    stamps = {
-        event.kind: event.at_ns for event in hypervisor.events(uuid) if event.at_ns >= window.t0_ns
-    }
-    suspended, resumed = stamps.get(EventKind.SUSPENDED), stamps.get(EventKind.RESUMED)
+    stamps = [(one.kind, one.at_ns) for one in hypervisor.events(uuid) if one.at_ns >= window.t0_ns]
+    # A QEMU that takes a guest over tells once more that it is suspended.
+    suspended = next((at_ns for kind, at_ns in stamps if kind is EventKind.SUSPENDED), None)
+    resumed = next((at for kind, at in reversed(stamps) if kind is EventKind.RESUMED), None)
     if suspended is None or resumed is None:
         return None
     return (resumed - suspended) / NS_PER_S

@@ -19,6 +19,7 @@ from harness.host.protocol import (
     LifecycleEvent,
     ProcessIdentity,
 )
+from harness.testing.parking import FakeParking
 
 #: Of a guest whose process nobody named.
 _SOME_PROCESS = ProcessIdentity(1, 1)
@@ -51,6 +52,15 @@ class FakeHypervisor:
         self.hides_processes = False
         """QEMU's processes cannot be looked at any more."""
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
+        self.parking = FakeParking(self)
+
+    def enter(self, operation: str, uuid: str) -> str:
+        """Note a call, after what ``before`` has for it; return the guest's name."""
+        return self._enter(operation, uuid)
+
+    def become(self, name: str, state: GuestState, kind: EventKind) -> None:
+        """Change a guest's state, and tell whoever listens."""
+        self._become(name, state, kind)
 
     def _enter(self, operation: str, uuid: str) -> str:
         name = uuid.removeprefix("uuid-")

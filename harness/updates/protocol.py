@@ -6,14 +6,17 @@ memory, how long it should take, and whether it needs the whole host paused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
 from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
+from harness.host.parking import Parking
+from harness.host.protocol import GuestInfo, Hypervisor
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,60 @@ class UpdateSettings(UpdateSection):
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an update of so many guests at once takes; seconds."""
+
+    expected_s: float
+    """How long it should take, inside the window."""
+    reserve_s: float
+    """What of the budget it takes to bring every guest back if it is abandoned half-way."""
+
+
+@dataclass(frozen=True)
+class SwapPlan:
+    """One guest whose QEMU is to be replaced; each ``old`` and ``new``."""
+
+    parking: Parking
+    emulators: dict[str, str]
+    """The programs."""
+    versions: dict[str, str]
+    """What they say of themselves."""
+
+
+class GuestSwap(Protocol):
+    """What a window offers an update that replaces the QEMU of its guests."""
+
+    def prepare(self, plans: Sequence[SwapPlan]) -> None:
+        """Write down, before the pause, that these guests may be parked, and how they come back.
+
+        Raises JournalError.
+        """
+
+    def swap(self, parking: Parking, deadline: Deadline) -> None:
+        """Replace the QEMU of one paused guest, which stays paused; from any thread.
+
+        Raises UpdateFailed if the new QEMU refuses: the guest is in its old one then, or, where
+        there was no time, is brought back by the resume. DeadlineExpired: nothing was begun.
+        """
+
+
+@runtime_checkable
+class GuestUpdate(Protocol):
+    """What an update that replaces the QEMU of its guests offers beside :class:`HostUpdate`."""
+
+    def examine(
+        self, guests: Sequence[GuestInfo], hypervisor: Hypervisor, deadline: Deadline
+    ) -> None:
+        """Find at plan time which guests cannot take part, and why; touches nothing.
+
+        Raises PlanError naming every reason of every guest.
+        """
+
+    def needs(self, guests: int) -> Needs:
+        """Return what it takes for so many guests at once."""
+
+
+@dataclass(frozen=True)
 class UpdateContext:
     """For whom and where an update is applied; guest names are data."""
 
@@ -71,6 +128,8 @@ class UpdateContext:
     guests: tuple[str, ...]
     state_dir: Path
     budget_s: float
+    swap: GuestSwap | None = None
+    """For an update that replaces the QEMU of its guests."""
 
     def mark(self, stage: str) -> str:
         """What the processes of one stage (``apply``, ``verify``, ``rollback``) carry."""

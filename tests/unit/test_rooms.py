@@ -30,11 +30,12 @@ NOT_FOR_TESTING = ("api", "cli", "pytest_plugin")
 
 PAUSE = "harness.maintenance.pause"
 #: All that the critical section may load, of ours, through whatever it imports. ``host.lifecycle``
-#: holds the words in which ``host.protocol`` speaks.
+#: and ``host.parking`` hold the words in which ``host.protocol`` speaks.
 CRITICAL = (
     "harness.core",
     "harness.host.protocol",
     "harness.host.lifecycle",
+    "harness.host.parking",
     "harness.host.process_family",
     "harness.results.journal",
     "harness.updates.protocol",

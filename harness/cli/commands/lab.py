@@ -42,6 +42,11 @@ _sha256 = click.option("--sha256", help="Digest the cloud image must have; neede
 _accelerator = click.option(
     "--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True
 )
+_resident = click.option(
+    "--resident",
+    is_flag=True,
+    help="RAM as files in memory: guests whose QEMU can be replaced (kind qemu).",
+)
 _timeout = click.option(
     "--timeout",
     "timeout_s",
@@ -56,6 +61,7 @@ _timeout = click.option(
 @_image
 @_sha256
 @_accelerator
+@_resident
 @_timeout
 @json_option
 def up(
@@ -63,24 +69,31 @@ def up(
     image: str,
     sha256: str | None,
     accelerator: str,
+    resident: bool,
     timeout_s: float,
     as_json: bool,
 ) -> None:
     """Boot guests and wait until each answers SSH."""
-    _bring_up(count, image, sha256, accelerator, timeout_s)
+    _bring_up(count, image, sha256, accelerator, timeout_s, resident=resident)
     _show_status(as_json)
     say("next: harness run, or harness lab ssh lab-1; in the end: harness lab down")
 
 
 def _bring_up(
-    count: int, image: str, sha256: str | None, accelerator: str, timeout_s: float
+    count: int,
+    image: str,
+    sha256: str | None,
+    accelerator: str,
+    timeout_s: float,
+    *,
+    resident: bool,
 ) -> None:
     from harness.lab import guests
     from harness.lab.specs import default_specs
 
     given = _given_image(image, sha256)
     guests.up(
-        default_specs(count, image),
+        default_specs(count, image, resident=resident),
         deadline=Deadline.after(timeout_s),
         progress=say,
         accelerator=accelerator,
@@ -179,6 +192,7 @@ def build(images: tuple[str, ...]) -> None:
 @_image
 @_sha256
 @_accelerator
+@_resident
 @_timeout
 @json_option
 @click.pass_context

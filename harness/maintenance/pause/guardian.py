@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +28,13 @@ from harness.core.fanout import hire
 from harness.core.polling import readable
 from harness.core.process_state import settle_process
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.parking import Parking
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.scribe import Scribe
+from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Line, Member, Reading, entries, fold
 
 #: It goes on for so long after the run's own patience is over.
@@ -55,6 +57,8 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 @dataclass(frozen=True)
 class _Armed:
     members: tuple[Member, ...]
+    parkings: Mapping[str, Parking]
+    """The guests that may be parked, by UUID."""
     since_ns: int
     until: Deadline
     ending: Ending
@@ -142,11 +146,13 @@ class Guardian:
                 self._hypervisor.state(member.uuid, look_until)
             if not hire(_THREADS_A_GUEST * len(members) + 1):
                 return {"error": "no threads are to be had (limit of tasks, or of memory)"}
+            said = fold(self._scribe.read()).parkable
             ending = Ending(partial(self._end_update, mark))
         except Exception as error:  # noqa: BLE001  whatever it is, nothing is paused
             return {"error": str(error) or type(error).__name__}
         self._disarm()
-        self._armed = _Armed(members, now_ns, limit, ending)
+        parkings = {uuid: parking_of(one) for uuid, one in said.items()}
+        self._armed = _Armed(members, parkings, now_ns, limit, ending)
         return {}
 
     def _end_update(self, mark: str) -> None:
@@ -212,6 +218,7 @@ class Guardian:
                 by="guardian",
                 since_ns=armed.since_ns,
                 deadline=patience,
+                parkings=armed.parkings,
             )
         except BaseException as error:  # noqa: BLE001  no memory, a bug: guests are paused
             self._complain(error)

@@ -15,9 +15,11 @@ from typing import Protocol
 from harness.core.errors import GuestSaved, HarnessError, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
+from harness.host.parking import Berth, Parking
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of, lost
 from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
+from harness.maintenance.pause.unparking import Return, edge_of, parking_of, returns
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.
@@ -60,6 +62,7 @@ def resume_all(
     since_ns: int,
     deadline: Deadline,
     judged: Mapping[str, PauseEdge] | None = None,
+    parkings: Mapping[str, Parking] | None = None,
     resuming: Callable[[Member], None] = lambda member: None,
 ) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
@@ -67,9 +70,9 @@ def resume_all(
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
     began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
     did it). ``judged`` (by UUID) goes before what the journal says of our pause, for guests
-    whose custody the caller has judged itself. A guest that does not run by ``deadline`` is given
-    up. ``resuming`` is called right
-    before each attempt; what it raises is dropped.
+    whose custody the caller has judged itself. ``parkings`` (by UUID) are the guests that may be
+    parked, as known before; the journal may know more. A guest that does not run by ``deadline``
+    is given up. ``resuming`` is called right before each attempt; what it raises is dropped.
     """
     journal.note(entries.Resuming(by, tuple(members)))
     told = _told(journal)
@@ -77,13 +80,41 @@ def resume_all(
     for one in members:
         if judged and one.uuid in judged:
             edges[one.name] = judged[one.uuid]
-    calls = {
-        one.name: partial(
-            _resume, one, hypervisor, journal, by, edges[one.name], deadline, resuming
-        )
-        for one in members
-    }
+    back = returns(parkings or {}, told, hypervisor, journal, by, deadline)
+
+    def bring_back(member: Member) -> Resumed:
+        way = back.get(member.uuid)
+        edge = edges[member.name]
+        if way is None:
+            return _resume(member, hypervisor, journal, by, edge, deadline, resuming)
+        return _unpark_and_resume(member, way, journal, edge, resuming)
+
+    calls = {one.name: partial(bring_back, one) for one in members}
     return fan_out(calls, deadline, what="resuming")
+
+
+def _unpark_and_resume(
+    member: Member,
+    way: Return,
+    journal: Notes,
+    edge: PauseEdge,
+    resuming: Callable[[Member], None],
+) -> Resumed:
+    """Resume a guest that may be parked; what was kept for it goes when it runs, or has ended."""
+    if not way.known:
+        edge = wait_for(
+            partial(way.attempt, edge),
+            what="unparking",
+            deadline=way.deadline,
+            interval_s=_AGAIN_S,
+        )
+    try:
+        resumed = _resume(member, way.hypervisor, journal, way.by, edge, way.deadline, resuming)
+    except (TakenOver, *NOT_OURS):
+        way.settle()
+        raise
+    way.settle()
+    return resumed
 
 
 def _resume(
@@ -176,6 +207,8 @@ def _told(journal: Notes) -> Mapping[str, GuestCustody]:
 
 def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdge:
     """From where on custody is judged: our own pause, or ``since_ns`` if that is later."""
+    if custody is not None and custody.unpark is not None:
+        return edge_of(custody.unpark, clock)
     pause = custody.pause if custody is not None else None
     process = process_of(custody)
     if pause is None:
@@ -239,8 +272,12 @@ def still_paused(
     for member in members:
         try:
             paused = hypervisor.state(member.uuid, deadline).state is GuestState.PAUSED
+            custody = told.get(member.uuid)
+            if not paused and custody is not None and custody.parkable is not None:
+                berth = hypervisor.parking.berth(parking_of(custody.parkable), deadline)
+                paused = berth is Berth.PARKED
             if not paused and if_silent:
-                process = process_of(told.get(member.uuid))
+                process = process_of(custody)
                 fate = fate_of(member.uuid, process, hypervisor, deadline)
                 paused = fate in (Fate.SAVED, Fate.LOST)
         except HarnessError:

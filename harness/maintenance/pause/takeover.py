@@ -30,6 +30,8 @@ class PauseEdge:
     process: ProcessIdentity | None = None
     vcpu_ns: int | None = None
     """CPU time of its vCPU threads after that call."""
+    started_by_us: bool = False
+    """We have started that process ourselves, so that no event of a start tells of others."""
 
 
 def restarted_since(
@@ -41,6 +43,8 @@ def restarted_since(
     """
     if edge.process is not None and process is not None and process != edge.process:
         return True
+    if edge.started_by_us:  # the event that tells of our own start may be late
+        return False
     return any(e.kind is EventKind.STARTED for e in events if e.at_ns >= edge.began_ns)
 
 

@@ -33,6 +33,7 @@ from harness.core.errors import (
 from harness.core.fanout import Answer, errors, fan_out, hire
 from harness.core.signals import Interruption, Job
 from harness.core.timebase import Clock, Deadline, Stopwatch
+from harness.host.parking import Parking
 from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
@@ -40,6 +41,7 @@ from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.pause.resume import Resumed, resume_all
 from harness.maintenance.pause.takeover import NOT_OURS
 from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
+from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Member, entries, fold
 from harness.updates.protocol import Applied
 
@@ -77,6 +79,7 @@ def hold_window(
     the guardian does not answer, and Interrupted if we were asked to stop before the first pause.
     """
     interruption.check()
+    parkings = _parkings(journal)
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
     journal.intend(entries.Pausing(tuple(members), _lives(members, hypervisor, limits.clock)))
@@ -97,6 +100,7 @@ def hold_window(
             by="run",
             since_ns=armed_ns,
             deadline=limits.resume_deadline(),
+            parkings=parkings,
             resuming=edges.resuming,
         )
         ended_ns = limits.clock.monotonic_ns()
@@ -155,6 +159,12 @@ def resume_late(
     if not late.stuck:
         guard.disarm()
     return late
+
+
+def _parkings(journal: Journal) -> dict[str, Parking]:
+    """The guests that the update may park, by UUID. Raises JournalError."""
+    said = fold(journal.read()).parkable
+    return {uuid: parking_of(one) for uuid, one in said.items()}
 
 
 def _ending(update: UpdateCalls) -> Ending:

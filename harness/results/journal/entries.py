@@ -99,6 +99,105 @@ class Paused:
 
 
 @dataclass(frozen=True)
+class Parkable:
+    """The next window may park this guest, and how it is brought back then.
+
+    On disk before the guest is paused. See docs/qemu.md for what parking is.
+    """
+
+    event: ClassVar[str] = "parkable"
+    guest: str
+    uuid: str
+    keep: str
+    """Folder with hard links of its RAM files, its state, and its two descriptions."""
+    ram_folder: str
+    """libvirt's memory backing folder."""
+    short_name: str
+    """The guest's name in the folders of its instances."""
+    ram: Mapping[str, str]
+    """Name of each RAM file → ``device:inode``."""
+    commands: str
+    """Where its QEMU looks for commands at its start."""
+    persistent: bool = False
+    """Whether it is parked as libvirt's managed save."""
+    highest_id: int = 0
+    """The highest id that libvirt is known to have given."""
+    emulators: Mapping[str, str] = field(default_factory=dict)
+    """``old`` and ``new``: the programs that its descriptions name."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """``old`` and ``new``: what those say of themselves."""
+
+
+@dataclass(frozen=True)
+class Parking:
+    """The QEMU of this guest is about to be ended, its RAM left in place."""
+
+    event: ClassVar[str] = "parking"
+    guest: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Parked:
+    """The QEMU of this guest has ended; its RAM and its state are in their files."""
+
+    event: ClassVar[str] = "parked"
+    guest: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Unparking:
+    """``by`` (run, guardian or recover) starts a QEMU with this guest's RAM."""
+
+    event: ClassVar[str] = "unparking"
+    guest: str
+    uuid: str
+    by: str = ""
+    new: bool = False
+    """The new QEMU, else the old one."""
+
+
+@dataclass(frozen=True)
+class UnparkRefused:
+    """That QEMU could not be started, and why; the guest is parked as before."""
+
+    event: ClassVar[str] = "unpark refused"
+    guest: str
+    uuid: str
+    new: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Unparked:
+    """This guest has a QEMU again, with its own RAM, still paused; and what tells it later."""
+
+    event: ClassVar[str] = "unparked"
+    guest: str
+    uuid: str
+    by: str = ""
+    new: bool = False
+    returned_ns: int | None = None
+    """CLOCK_BOOTTIME of the host, when that was known."""
+    qemu_pid: int | None = None
+    """Its QEMU process; null where it cannot be seen."""
+    qemu_start_ticks: int | None = None
+    """When that process was started, as field 22 of ``/proc/PID/stat``."""
+    vcpu_ns: int | None = None
+    """CPU time of all its vCPU threads then: it grows only if the guest runs."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was kept to bring this guest back has been removed: it runs, or has ended."""
+
+    event: ClassVar[str] = "settled"
+    guest: str
+    uuid: str
+
+
+@dataclass(frozen=True)
 class Refused:
     """This guest was not paused by this run (it was not running, or gone): it is not held."""
 
@@ -257,6 +356,13 @@ Entry = (
     | Pausing
     | Armed
     | Paused
+    | Parkable
+    | Parking
+    | Parked
+    | Unparking
+    | UnparkRefused
+    | Unparked
+    | Settled
     | Refused
     | Resuming
     | Resumed

@@ -20,6 +20,9 @@ from harness.results.journal.entries import (
     Life,
     Member,
     Mended,
+    Parkable,
+    Parked,
+    Parking,
     Paused,
     Pausing,
     Recovered,
@@ -29,13 +32,31 @@ from harness.results.journal.entries import (
     RunFinished,
     RunStarted,
     Saved,
+    Settled,
     TakenOver,
+    Unparked,
+    Unparking,
+    UnparkRefused,
     UpdateDomainBegun,
 )
 from harness.results.journal.parse import Line, Reading
 
 #: Entries about one guest.
-About = Paused | Refused | Resumed | TakenOver | Saved | Ended | Mended
+About = (
+    Paused
+    | Parking
+    | Parked
+    | Unparking
+    | UnparkRefused
+    | Unparked
+    | Settled
+    | Refused
+    | Resumed
+    | TakenOver
+    | Saved
+    | Ended
+    | Mended
+)
 
 
 class Custody(StrEnum):
@@ -44,6 +65,13 @@ class Custody(StrEnum):
     PAUSING = "pausing"
     """The run may have paused it."""
     PAUSED = "paused"
+    PARKING = "parking"
+    """It has its QEMU still, or no more."""
+    PARKED = "parked"
+    """It has no QEMU; its RAM and its state are in their files."""
+    UNPARKING = "unparking"
+    UNPARKED = "unparked"
+    """It has a QEMU again, and is paused."""
     REFUSED = "refused"
     RESUMED = "resumed"
     TAKEN_OVER = "taken over"
@@ -55,6 +83,7 @@ class Custody(StrEnum):
 class ToDo(StrEnum):
     """What is left to do for a guest."""
 
+    UNPARK = "unpark"
     RESUME = "resume"
     CORRECT_CLOCK = "correct the clock"
 
@@ -63,6 +92,10 @@ class ToDo(StrEnum):
 _LEFT_TO_DO: dict[Custody, tuple[ToDo, ...]] = {
     Custody.PAUSING: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.PAUSED: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
+    Custody.PARKING: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
+    Custody.PARKED: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
+    Custody.UNPARKING: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
+    Custody.UNPARKED: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.REFUSED: (),
     Custody.RESUMED: (ToDo.CORRECT_CLOCK,),
     Custody.TAKEN_OVER: (ToDo.CORRECT_CLOCK,),
@@ -70,11 +103,19 @@ _LEFT_TO_DO: dict[Custody, tuple[ToDo, ...]] = {
     Custody.ENDED: (ToDo.CORRECT_CLOCK,),  # of a guest that has ended there is no clock to read
 }
 
+#: A guest that runs, or has ended, is not parked by a line that was written late.
+_HELD = tuple(custody for custody, left in _LEFT_TO_DO.items() if ToDo.RESUME in left)
+
 #: What a guest's custody becomes by an entry about it, and from where; an empty tuple: from all.
 #: An entry that is not here, or comes in another custody, leaves it as it is.
 _BECOMES: dict[type[About], tuple[Custody, tuple[Custody, ...]]] = {
     # A call that was given up may be told after the resume.
     Paused: (Custody.PAUSED, (Custody.PAUSING,)),
+    Parking: (Custody.PARKING, _HELD),
+    Parked: (Custody.PARKED, _HELD),
+    Unparking: (Custody.UNPARKING, _HELD),
+    UnparkRefused: (Custody.PARKED, _HELD),
+    Unparked: (Custody.UNPARKED, _HELD),
     Refused: (Custody.REFUSED, ()),
     Resumed: (Custody.RESUMED, ()),
     TakenOver: (Custody.TAKEN_OVER, ()),
@@ -94,6 +135,12 @@ class GuestCustody:
     """What was known of it when it had been paused."""
     life: Life | None = None
     """Its process, and its vCPUs' time: after its pause, or else before the intent to pause it."""
+    parkable: Parkable | None = None
+    """How it is brought back if it is parked; None for one that is never parked."""
+    unpark: Unparked | None = None
+    """What was known of it when it had a QEMU again."""
+    settled_ns: int | None = None
+    """When what was kept for it had been removed."""
     guarded_s: float | None = None
     """For how long after the intent the run can have had a call under way that pauses it."""
     resuming_ns: int | None = None
@@ -119,7 +166,9 @@ class GuestCustody:
     def todo(self) -> tuple[ToDo, ...]:
         """What is left to do, in this order."""
         left = _LEFT_TO_DO[self.custody]
-        return left if self.mended_ns is None else tuple(t for t in left if t is ToDo.RESUME)
+        if self.mended_ns is None:
+            return left
+        return tuple(one for one in left if one is not ToDo.CORRECT_CLOCK)
 
 
 @dataclass(frozen=True)
@@ -145,6 +194,8 @@ class History:
     windows: tuple[Window, ...] = ()
     ended: bool = False
     """Nothing is left to do for anyone: the run or ``harness recover`` has said so."""
+    parkable: Mapping[str, Parkable] = field(default_factory=dict)
+    """The guests that the last window, or the next one, may park; by UUID."""
     notices: tuple[str, ...] = ()
     """What of the journal could not be understood, so that the rest may be incomplete."""
 
@@ -175,9 +226,16 @@ def _after(history: History, line: Line) -> History:
             return replace(history, domain=name)
         case Pausing(members, lives):
             known = {life.uuid: life for life in lives}
-            guests = {one.uuid: GuestCustody(one, life=known.get(one.uuid)) for one in members}
+            guests = {
+                one.uuid: GuestCustody(
+                    one, life=known.get(one.uuid), parkable=history.parkable.get(one.uuid)
+                )
+                for one in members
+            }
             window = Window(history.domain, line.boottime_ns, guests, line.boottime_ns)
             return replace(history, windows=(*history.windows, window))
+        case Parkable(uuid=uuid) as parkable:
+            return replace(history, parkable={**history.parkable, uuid: parkable})
         case Armed(limit_s):
             return _guarded(history, line.boottime_ns, limit_s)
         case RunFinished() | Recovered():
@@ -186,13 +244,17 @@ def _after(history: History, line: Line) -> History:
             for member in members:
                 history = _with(history, member, partial(_resuming, by=by), line.boottime_ns)
             return history
-        case (
-            Paused() | Refused() | Resumed() | TakenOver() | Saved() | Ended() | Mended()
-        ) as about:
-            member = Member(about.guest, about.uuid)
-            ran = GuestCustody(member, Custody.RESUMED) if isinstance(about, Mended) else None
-            return _with(history, member, partial(_told, about=about), line.boottime_ns, ran)
-    return history
+    return _after_about(history, line)
+
+
+def _after_about(history: History, line: Line) -> History:
+    about = line.entry
+    if not isinstance(about, About):
+        return history
+    member = Member(about.guest, about.uuid)
+    after = isinstance(about, Mended | Settled)
+    ran = GuestCustody(member, Custody.RESUMED) if after else None
+    return _with(history, member, partial(_told, about=about), line.boottime_ns, ran)
 
 
 def _guarded(history: History, at_ns: int, limit_s: float) -> History:
@@ -235,6 +297,10 @@ def _told(guest: GuestCustody, at_ns: int, about: About) -> GuestCustody:
     match about:
         case Paused():
             return replace(guest, paused_ns=at_ns, pause=about, life=_life(about) or guest.life)
+        case Unparked():
+            return replace(guest, unpark=about, life=_life(about) or guest.life)
+        case Settled():
+            return replace(guest, settled_ns=at_ns)
         case Resumed(by=by):
             return replace(guest, resumed_ns={**guest.resumed_ns, by: at_ns})
         case TakenOver():
@@ -244,7 +310,7 @@ def _told(guest: GuestCustody, at_ns: int, about: About) -> GuestCustody:
     return guest
 
 
-def _life(pause: Paused) -> Life | None:
+def _life(pause: Paused | Unparked) -> Life | None:
     if pause.qemu_pid is None or pause.qemu_start_ticks is None:
         return None
     return Life(pause.uuid, pause.qemu_pid, pause.qemu_start_ticks, pause.vcpu_ns)

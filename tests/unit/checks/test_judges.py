@@ -32,6 +32,10 @@ def verdict(name: str, **changes) -> CheckRecord:
     return CHECKS[name](replace(GOOD, **changes))
 
 
+#: What is judged also where no QEMU was to be replaced.
+ALWAYS = [name for name in CHECKS if name not in ("qemu-version", "ram-inode")]
+
+
 def test_every_check_has_one_name_everywhere():
     """In the registry and in the configuration, in the order in which people read them."""
     assert tuple(CHECKS) == CHECK_NAMES
@@ -41,8 +45,8 @@ def test_every_check_has_one_name_everywhere():
 def test_a_good_run_passes_every_check_in_the_order_people_read():
     """One verdict for each promise, each under the name it is registered by."""
     records = judge_all(GOOD)
-    assert [record.name for record in records] == list(CHECKS)
-    assert [record.outcome for record in records] == [PASS] * len(CHECKS)
+    assert [record.name for record in records] == ALWAYS
+    assert [record.outcome for record in records] == [PASS] * len(ALWAYS)
 
 
 def test_nothing_measured_is_never_a_pass():
@@ -50,7 +54,7 @@ def test_nothing_measured_is_never_a_pass():
     records = {record.name: record for record in judge_all(NOTHING)}
     outcomes = {name: record.outcome for name, record in records.items()}
     skipped = {"same-process": SKIP, "kernel-log": SKIP}
-    assert outcomes == {**dict.fromkeys(CHECKS, ERROR), **skipped}
+    assert outcomes == {**dict.fromkeys(ALWAYS, ERROR), **skipped}
     assert all(record.detail for record in records.values())
 
 

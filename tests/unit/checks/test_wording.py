@@ -18,7 +18,7 @@ from harness.checks.canary import Canary
 from harness.checks.custom import Ended, OwnChecks
 from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
-from harness.checks.evidence import Evidence, Missing
+from harness.checks.evidence import Evidence, Missing, Swapped
 from harness.checks.guest_life import Life
 from harness.checks.ram import ALLOWED_BYTES, ALLOWED_SHRINK_BYTES, Residency
 from harness.checks.tcp_session import TcpSession
@@ -74,6 +74,16 @@ def _unsure(reading: ClockReading) -> ClockReading:
 
 OLD = replace(LOOK, processes={**LOOK.processes, (2, 9): "getty", (400, 9): "sshd"})
 YOUNG = replace(LOOK, processes={(1, 99_000): "init"})
+SWAPPED = Swapped(
+    ProcessIdentity(4712, 200), {"pc.ram": "42:7"}, {"pc.ram": "42:7"}, "10.0.2 (x)", "10.0.2 (x)"
+)
+
+
+def _swapped(process: ProcessIdentity | None = SWAPPED.process, **changes: Any) -> Evidence:
+    after = replace(SEEN, process=process)
+    return replace(GOOD, after=after, swapped=replace(SWAPPED, **changes))
+
+
 HIDDEN = replace(LOOK, processes={(400, 9): "sh"})
 
 #: Check → what happened → the evidence of it.
@@ -151,14 +161,29 @@ CASES: dict[str, dict[str, Evidence]] = {
         "over it": _vcpu(2 * ALLOWED_S),
         "not read": replace(GOOD, **told(VcpuTime(None, {1: 0}))),
         "others": replace(GOOD, **told(VcpuTime({1: 0}, {2: 0}))),
+        "another QEMU": _swapped(),
     },
     "same-boot": {"rebooted": replace(GOOD, after=replace(SEEN, boot_id="boot-2"))},
     "same-process": {
         "another": replace(GOOD, after=replace(SEEN, process=ProcessIdentity(4712, 100))),
         "gone": replace(GOOD, after=replace(SEEN, process=None, process_ended=True)),
         "not looked at": replace(GOOD, after=replace(SEEN, process=None)),
+        "the planned other": _swapped(),
+        "another than planned": _swapped(ProcessIdentity(4713, 300)),
+        "the old one, where another was planned": _swapped(SEEN.process),
+    },
+    "qemu-version": {
+        "as planned": _swapped(),
+        "another": _swapped(version_after="7.2.22 (x)"),
+        "not told": _swapped(version_after=None),
+    },
+    "ram-inode": {
+        "the same": _swapped(),
+        "another": _swapped(ram_after={"pc.ram": "42:8"}),
+        "not seen": _swapped(ram_after=None),
     },
     "ram": {
+        "another QEMU": _swapped(),
         "at the limit": _ram(swap_bytes=ALLOWED_BYTES),
         "swapped": _ram(swap_bytes=ALLOWED_BYTES + 1),
         "faulted, in the end": replace(

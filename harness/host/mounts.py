@@ -1,0 +1,28 @@
+"""Which file system a path is on, by the kernel's table of mounts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TABLE = Path("/proc/self/mountinfo")
+#: File systems whose files are memory: nothing of them is ever written to a disk, but for swap.
+IN_MEMORY = frozenset({"tmpfs", "hugetlbfs"})
+
+
+def file_system(path: Path, table: Path = _TABLE) -> str | None:
+    """Return the type of the file system that ``path`` is on, such as ``tmpfs``.
+
+    None if ``path`` does not exist or the table does not tell.
+    """
+    try:
+        device = os.stat(path).st_dev
+        lines = table.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == wanted:
+            return after.split()[0]
+    return None

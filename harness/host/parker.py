@@ -1,0 +1,321 @@
+"""Parking by libvirt: its own save and restore, with the RAM left where it is.
+
+See :mod:`harness.host.parking` for what it offers, :mod:`harness.host.ram_links` for how the RAM is
+kept and :mod:`harness.host.start_commands` for how a QEMU is told of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import libvirt
+import libvirt_qemu
+
+from harness.core.errors import DeadlineExpired, GuestNotFound, HypervisorError, WrongState
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.host import ram_links
+from harness.host.connections import Link
+from harness.host.parking import (
+    NEW,
+    OLD,
+    STATE,
+    Berth,
+    Parking,
+    ProcessIdentity,
+    QemuLook,
+    Unparked,
+)
+from harness.host.qemu_look import look
+from harness.host.qemu_memory import maps_files
+from harness.host.start_commands import StartCommands, capability
+from harness.host.translate import translated
+
+T = TypeVar("T")
+#: Of a managed save, which libvirt removes when it has started the guest by it.
+_COPY = "state.copy"
+#: For another process of ours that ends a start, or has just unparked the guest.
+_LOCK_S = 1.0
+#: So many ids beyond the highest one known are offered; libvirt counts one up at each start.
+_IDS_AHEAD = 64
+#: The first, and once more when the id that libvirt gives is known.
+_ATTEMPTS = 2
+_MANAGED = Path("/var/lib/libvirt/qemu/save")
+_PAUSED = libvirt.VIR_DOMAIN_SAVE_PAUSED
+
+
+class Caller(Protocol):
+    """Does work with a connection of its own, in a thread of its own, by the deadline."""
+
+    def __call__(
+        self, operation: str, guest: str | None, deadline: Deadline, work: Callable[[Link], T]
+    ) -> T:
+        """Return what ``work`` returns. Raises what it raises, or DeadlineExpired."""
+
+
+def monitor(domain: libvirt.virDomain, command: str, **arguments: Any) -> Any:
+    """Return what QEMU's monitor answers. Raises libvirtError or HypervisorError."""
+    request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+    reply = json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps(request), 0))
+    if "error" in reply:
+        said = reply["error"].get("desc", "no reason")
+        raise HypervisorError(f"QEMU refused {command}: {said}", operation=command)
+    return reply.get("return")
+
+
+class LibvirtParking:
+    """Offers :class:`harness.host.parking.GuestParking`."""
+
+    def __init__(
+        self,
+        call: Caller,
+        process: Callable[[str], ProcessIdentity | None],
+        clock: Clock = SYSTEM_CLOCK,
+        ask: Callable[..., Any] = monitor,
+    ) -> None:
+        """``process`` finds the QEMU of a guest; ``ask`` is QEMU's monitor."""
+        self._call = call
+        self._process = process
+        self._clock = clock
+        self._ask = ask
+
+    def look(self, uuid: str, deadline: Deadline) -> QemuLook:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> QemuLook:
+            link.forget(uuid)
+            return look(link.guest(uuid), link.connection, self._process(uuid), self._ask)
+
+        return self._call("looking at the QEMU", uuid, deadline, work)
+
+    def probe(
+        self, emulator: str, arch: str, machine: str, accelerator: str, deadline: Deadline
+    ) -> None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> None:
+            with translated(f"probing {emulator}"):
+                link.connection.getDomainCapabilities(emulator, arch, machine, accelerator)
+
+        self._call("probing a QEMU", None, deadline, work)
+
+    def park(self, parking: Parking, deadline: Deadline) -> None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> None:
+            domain = _anew(parking, link)
+            with translated("parking", parking.name):
+                state, _ = domain.state()
+                number = domain.ID()
+                if state != libvirt.VIR_DOMAIN_PAUSED:
+                    raise WrongState("is not paused", operation="parking", guest=parking.name)
+                deadline.check("parking")  # nobody waits for us any more
+                self._ask(domain, "migrate-set-capabilities", **capability(on=True))
+                ram_links.hold(Path(parking.keep), _instance(parking, number), parking.ram)
+                _save(parking, domain)
+
+        self._call("parking", parking.uuid, deadline, work)
+
+    def unpark(self, parking: Parking, deadline: Deadline, *, new: bool) -> Unparked:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> Unparked:
+            began_ns = self._clock.monotonic_ns()
+            if self._berth(parking, link) is Berth.ADRIFT:
+                self._end_start(parking, link, deadline)
+            highest = parking.highest_id
+            for _ in range(_ATTEMPTS):
+                if self._berth(parking, link) is Berth.AFLOAT:
+                    break
+                highest = self._start(parking, link, deadline, new=new, highest=highest)
+            process = self._put_in_order(parking, link, deadline)
+            return Unparked(process, began_ns, self._clock.monotonic_ns())
+
+        return self._call("unparking", parking.uuid, deadline, work)
+
+    def end_start(self, parking: Parking, deadline: Deadline) -> None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> None:
+            self._end_start(parking, link, deadline)
+
+        self._call("ending a start", parking.uuid, deadline, work)
+
+    def berth(self, parking: Parking, deadline: Deadline) -> Berth:
+        """See :class:`~harness.host.parking.GuestParking`."""
+        return self._call(
+            "looking for", parking.uuid, deadline, lambda link: self._berth(parking, link)
+        )
+
+    def settle(self, parking: Parking, deadline: Deadline) -> None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> None:
+            domain = _domain(parking, link)
+            current = _folder(parking, domain.ID()) if domain is not None else ""
+            ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
+            ram_links.remove_keep(Path(parking.keep))
+
+        self._call("tidying up after", parking.uuid, deadline, work)
+
+    def _start(
+        self, parking: Parking, link: Link, deadline: Deadline, *, new: bool, highest: int
+    ) -> int:
+        """Start a QEMU with the RAM on offer; return the highest id that is known now.
+
+        Raises HypervisorError if it refuses. One that got other RAM is ended again.
+        """
+        keep, ram_folder = Path(parking.keep), Path(parking.ram_folder)
+        if not ram_links.held(keep, parking.ram):
+            raise GuestNotFound(
+                "its RAM is not kept any more", operation="unparking", guest=parking.name
+            )
+        owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
+        StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
+        ids = range(1, highest + _IDS_AHEAD + 1)
+        ram_links.offer(keep, ram_folder, parking.short_name, ids, parking.ram)
+        deadline.check("unparking")  # somebody else may bring it back by now
+        try:
+            with translated("unparking", parking.name):
+                _restore(parking, link, NEW if new else OLD)
+        except HypervisorError:
+            if self._berth(parking, link) is not Berth.AFLOAT:
+                raise  # else another one of us was faster
+        deadline.check("unparking")
+        domain = _domain(parking, link)
+        if domain is not None:
+            highest = max(highest, domain.ID())
+        if self._berth(parking, link) is not Berth.AFLOAT:
+            self._end_start(parking, link, deadline)
+        return highest
+
+    def _put_in_order(
+        self, parking: Parking, link: Link, deadline: Deadline
+    ) -> ProcessIdentity | None:
+        """Have a guest that has its own RAM be like any other."""
+        keep = Path(parking.keep)
+        with _locked(keep, deadline.sooner(_LOCK_S)):
+            if self._berth(parking, link) is not Berth.AFLOAT:
+                raise HypervisorError(
+                    "its QEMU did not get its own RAM", operation="unparking", guest=parking.name
+                )
+            domain = _anew(parking, link)
+            with translated("unparking", parking.name):
+                self._ask(domain, "migrate-set-capabilities", **capability(on=False))
+                current = _folder(parking, domain.ID())
+            for name in (STATE, _COPY):
+                with suppress(OSError):
+                    (keep / name).unlink(missing_ok=True)
+        StartCommands(Path(parking.commands)).disarm()
+        ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
+        return self._process(parking.uuid)
+
+    def _end_start(self, parking: Parking, link: Link, deadline: Deadline) -> None:
+        domain = _domain(parking, link)
+        if domain is None:
+            return
+        keep = Path(parking.keep)
+        with _locked(keep, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
+            # A transient guest is not found when it has ended.
+            with translated("ending a start", parking.name):
+                unparked = not (keep / STATE).exists() and not (keep / _COPY).exists()
+                runs = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+                if not held or unparked or runs or not domain.isActive():
+                    return
+                domain.destroy()
+            domain = _domain(parking, link)
+            if domain is not None and not domain.hasManagedSaveImage():
+                os.rename(keep / _COPY, keep / STATE)
+
+    def _berth(self, parking: Parking, link: Link) -> Berth:
+        process = self._process(parking.uuid)
+        if process is not None:
+            mine = maps_files(process.pid, set(parking.ram.values()))
+            return Berth.AFLOAT if mine else Berth.ADRIFT
+        domain = _domain(parking, link)
+        with translated("looking for", parking.name):
+            if domain is not None and domain.isActive():
+                return Berth.ADRIFT
+            saved = domain is not None and domain.hasManagedSaveImage()
+        saved = saved or (Path(parking.keep) / STATE).exists()
+        kept = ram_links.held(Path(parking.keep), parking.ram)
+        return Berth.PARKED if saved and kept else Berth.LOST
+
+
+def _folder(parking: Parking, number: int) -> str:
+    return f"{number}-{parking.short_name}"
+
+
+def _instance(parking: Parking, number: int) -> Path:
+    return Path(parking.ram_folder, _folder(parking, number))
+
+
+def _anew(parking: Parking, link: Link) -> libvirt.virDomain:
+    """Looked up anew: a handle keeps the id of the instance that it was made for."""
+    link.forget(parking.uuid)
+    return link.guest(parking.uuid)
+
+
+def _domain(parking: Parking, link: Link) -> libvirt.virDomain | None:
+    try:
+        return _anew(parking, link)
+    except GuestNotFound:
+        return None
+
+
+@contextmanager
+def _locked(keep: Path, deadline: Deadline) -> Iterator[bool]:
+    """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""
+
+    def lock() -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    try:
+        descriptor = os.open(keep, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            wait_for(
+                lock,
+                what="locking",
+                deadline=deadline,
+                interval_s=0.01,
+                retry_on=(BlockingIOError,),
+            )
+        except DeadlineExpired:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _save(parking: Parking, domain: libvirt.virDomain) -> None:
+    keep = Path(parking.keep)
+    new_xml = (keep / NEW).read_text()
+    if not parking.persistent:
+        domain.saveFlags(str(keep / STATE), new_xml, _PAUSED)
+        return
+    domain.managedSave(_PAUSED)
+    domain.managedSaveDefineXML(new_xml, _PAUSED)
+    with suppress(OSError):  # a second attempt would need it: a start uses the first one up
+        shutil.copyfile(_MANAGED / f"{parking.name}.save", keep / _COPY)
+
+
+def _restore(parking: Parking, link: Link, description: str) -> None:
+    keep = Path(parking.keep)
+    xml = (keep / description).read_text()
+    domain = _domain(parking, link)
+    if domain is not None and domain.hasManagedSaveImage():
+        domain.managedSaveDefineXML(xml, _PAUSED)
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        return
+    link.connection.restoreFlags(str(keep / STATE), xml, _PAUSED)

@@ -1,0 +1,175 @@
+"""What is said of a guest that is parked: its QEMU has ended, its RAM stays in place. Pure.
+
+*Park*: QEMU's process is ended by libvirt's own save, which writes the devices' state (half a MiB)
+to a file, while the RAM stays where it is, in named files in memory. *Unpark*: libvirt's own
+restore starts a QEMU with those very files as its RAM, the vCPUs still paused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from harness.core.timebase import Deadline
+
+#: Names in a guest's private folder.
+STATE, NEW, OLD = "state", "new.xml", "old.xml"
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """The QEMU process of a guest; ``start_ticks`` is field 22 of ``/proc/PID/stat``.
+
+    Pid and start time together name one process for the life of a host's boot.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True)
+class Parking:
+    """Where and how one guest is parked: all that it takes to bring it back.
+
+    It is settled before the guest is paused, and is the same for everybody who brings it back.
+    """
+
+    name: str
+    uuid: str
+    persistent: bool
+    """Parked as libvirt's managed save, so that anybody's start brings it back with its RAM."""
+    keep: str
+    """A private folder on the file system of the RAM: hard links of the RAM files in ``ram/``, the
+    state (``state``), and the two descriptions that it can be started by (``new.xml``,
+    ``old.xml``)."""
+    ram_folder: str
+    """libvirt's memory backing folder, where each instance of a guest has a folder of its own."""
+    short_name: str
+    """The guest's name in those folders' names, behind ``<id>-``."""
+    ram: Mapping[str, str]
+    """Name of each RAM file → ``device:inode``. Never run the guest with any other."""
+    commands: str
+    """Where its QEMU looks for commands at its start: this path with ``.in`` behind it."""
+    highest_id: int = 0
+    """The highest id that libvirt is known to have given to a guest."""
+
+
+class Berth(StrEnum):
+    """Where a guest is that was to be parked."""
+
+    PARKED = "parked"
+    """Its QEMU has ended; state and RAM are in their files."""
+    AFLOAT = "afloat"
+    """It has a QEMU, and the RAM of that is its own."""
+    ADRIFT = "adrift"
+    """It has a QEMU whose RAM is not its own, or cannot be told."""
+    LOST = "lost"
+    """It has no QEMU, and its state or its RAM is not there any more."""
+
+
+@dataclass(frozen=True)
+class Unparked:
+    """A guest that has a QEMU again, with its own RAM; host's CLOCK_MONOTONIC."""
+
+    process: ProcessIdentity | None
+    began_ns: int
+    returned_ns: int
+
+
+@dataclass(frozen=True)
+class RamBacking:
+    """One piece of a guest's RAM, as its QEMU was told of it."""
+
+    kind: str
+    """QEMU's type of it: ``memory-backend-file``, ``memory-backend-memfd``, …"""
+    path: str = ""
+    """The file, if it is one."""
+    shared: bool = False
+    discard: bool = False
+    """QEMU drops the content when it ends."""
+    identity: str = ""
+    """``device:inode`` of the file that lies at that path now; "" if none does."""
+    links: int = 0
+    """How many names that file has."""
+    mapped: bool = False
+    """The process has that very file in its memory."""
+    file_system: str = ""
+    """Of the folder, such as ``tmpfs``; "" if it cannot be told."""
+
+
+@dataclass(frozen=True)
+class QemuLook:
+    """What tells whether the QEMU of a guest can be replaced; one look at a running guest."""
+
+    name: str
+    uuid: str
+    description: str
+    """The live XML, secrets included: it is what the guest is started by again."""
+    persistent: bool
+    number: int
+    """libvirt's id of this instance."""
+    highest_id: int
+    """Of all guests that run."""
+    process: ProcessIdentity | None
+    version: str
+    """Of the QEMU it runs in: ``7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)``."""
+    libvirt: tuple[int, int, int]
+    backings: tuple[RamBacking, ...]
+    same_short_name: tuple[str, ...]
+    """Other guests whose instances have folders of the same name but for the id."""
+    blocked: tuple[str, ...]
+    """Why QEMU says that it cannot write its state."""
+    jobs: tuple[str, ...]
+    """Block jobs under way."""
+    capable: bool = False
+    """Its RAM is left out when it is saved: a replacement was not finished."""
+
+
+class GuestParking(Protocol):
+    """What a hypervisor offers to replace a guest's QEMU. Every call ends by its deadline.
+
+    Safe to call from several threads; raises only errors of :mod:`harness.core.errors`.
+    """
+
+    def look(self, uuid: str, deadline: Deadline) -> QemuLook:
+        """Return what tells whether a guest's QEMU can be replaced. Raises HypervisorError."""
+
+    def probe(
+        self, emulator: str, arch: str, machine: str, accelerator: str, deadline: Deadline
+    ) -> None:
+        """Have libvirt get to know a QEMU, which takes a second the first time.
+
+        Raises HypervisorError if it cannot be started or does not know the machine type.
+        """
+
+    def park(self, parking: Parking, deadline: Deadline) -> None:
+        """End the QEMU of a paused guest; the RAM stays in its files.
+
+        The state that is left names the new QEMU. Raises WrongState if the guest is not paused,
+        HypervisorError if libvirt refuses; ``berth`` then tells where the guest is.
+        """
+
+    def unpark(self, parking: Parking, deadline: Deadline, *, new: bool) -> Unparked:
+        """Start the ``new`` QEMU, or else the old one, with the guest's own RAM, paused.
+
+        A guest that has one already, with its own RAM, keeps it. In the end its QEMU writes out
+        all of its RAM again when somebody saves it, nothing is offered to anybody else, and its
+        state is removed: RAM changes with the first instruction, and nobody may start the guest
+        by a state that it has left behind.
+
+        Raises HypervisorError if that QEMU refuses; then the guest is parked as before.
+        """
+
+    def end_start(self, parking: Parking, deadline: Deadline) -> None:
+        """End a QEMU that hangs while it starts; then the guest is parked as before.
+
+        One whose vCPUs run, or that has been unparked, is never ended.
+        """
+
+    def berth(self, parking: Parking, deadline: Deadline) -> Berth:
+        """Return where the guest is, by libvirt, its process and the files."""
+
+    def settle(self, parking: Parking, deadline: Deadline) -> None:
+        """Remove what was kept, once the guest runs again or has ended. Idempotent."""

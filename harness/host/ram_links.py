@@ -1,0 +1,166 @@
+"""Hard links that keep a guest's RAM while it has no QEMU, and offer it to the next one.
+
+libvirt gives each instance of a guest a folder ``<id>-<name>`` for its RAM files, deletes it when
+that instance ends, and makes nothing where the folder exists already. So a link of ours keeps the
+RAM, and a folder of ours under the next id has QEMU open it. The folder around them may belong to
+QEMU's user: everything is done by descriptors of folders, and no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError
+from harness.core.files import private_folder, private_folder_at
+
+#: Under libvirt's memory backing folder: a folder of ours for each guest that is being replaced.
+KEEP = "harness-keep"
+RAM = "ram"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def keep_folder(ram_folder: Path, uuid: str) -> Path:
+    """Return where a guest's links, state and descriptions are kept."""
+    return ram_folder / KEEP / uuid
+
+
+def make_keep(folder: Path) -> None:
+    """Make a guest's private folder, empty. Raises InfrastructureError, also if there is one."""
+    with _told(folder):
+        private_folder(folder.parent)
+        with _opened(folder.parent) as parent:
+            about = os.fstat(parent)
+            if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+                raise InfrastructureError(f"{folder.parent} is not private to this user")
+            own = private_folder_at(parent, folder.name)
+            try:
+                os.close(private_folder_at(own, RAM))
+            finally:
+                os.close(own)
+
+
+def remove_keep(folder: Path) -> None:
+    """Remove a guest's private folder, and with it the links. Idempotent."""
+    shutil.rmtree(folder, ignore_errors=True)  # by descriptors: it follows no link
+    with suppress(OSError):  # others are kept still
+        os.rmdir(folder.parent)
+
+
+def identity(about: os.stat_result) -> str:
+    """``device:inode``: what makes a RAM file that very one."""
+    return f"{about.st_dev}:{about.st_ino}"
+
+
+def hold(folder: Path, instance: Path, ram: Mapping[str, str]) -> None:
+    """Link an instance's RAM files into the guest's own folder.
+
+    Raises InfrastructureError if one is not the file that it should be.
+    """
+    with _told(instance), _opened(instance) as source, _opened(folder / RAM) as target:
+        for name, wanted in ram.items():
+            with suppress(FileExistsError):  # of an attempt before
+                os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+            _expect(target, name, wanted, folder)
+
+
+def held(folder: Path, ram: Mapping[str, str]) -> bool:
+    """Return True if all RAM files are kept, and are those very ones."""
+    try:
+        with _opened(folder / RAM) as kept:
+            for name, wanted in ram.items():
+                _expect(kept, name, wanted, folder)
+    except (OSError, InfrastructureError):
+        return False
+    return True
+
+
+def offer(
+    folder: Path, ram_folder: Path, short_name: str, ids: Iterable[int], ram: Mapping[str, str]
+) -> None:
+    """Have the kept RAM lie ready under each of ``ids`` that no instance has.
+
+    Raises InfrastructureError.
+    """
+    with _told(ram_folder), _opened(folder / RAM) as kept, _opened(ram_folder) as top:
+        about = _owner_of_a_file(kept, ram)
+        for number in ids:
+            name = f"{number}-{short_name}"
+            try:
+                place = private_folder_at(top, name)
+            except FileExistsError:
+                continue  # an instance that lives, or an offer that was made before
+            try:
+                for file in ram:
+                    os.link(file, file, src_dir_fd=kept, dst_dir_fd=place, follow_symlinks=False)
+                os.fchown(place, about.st_uid, about.st_gid)
+            finally:
+                os.close(place)
+
+
+def withdraw(ram_folder: Path, short_name: str, ram: Mapping[str, str], but: str = "") -> None:
+    """Remove every folder that holds this RAM, but for the one called ``but``.
+
+    Folders of others, also of the same name, are left alone. Never raises.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(ram_folder):
+            number, _, rest = entry.name.partition("-")
+            if rest != short_name or not number.isdecimal() or entry.name == but:
+                continue
+            if _holds(Path(entry.path), ram):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
+    """The guests (UUIDs) for whom RAM is kept here, and how much of it (bytes)."""
+    with suppress(OSError):
+        for entry in sorted(os.scandir(ram_folder / KEEP), key=lambda entry: entry.name):
+            size = 0
+            with suppress(OSError):
+                size = sum(one.stat().st_blocks * 512 for one in os.scandir(Path(entry, RAM)))
+            yield entry.name, size
+
+
+def _owner_of_a_file(kept: int, ram: Mapping[str, str]) -> os.stat_result:
+    """The RAM files are QEMU's user's; the folder that offers them has to be, too."""
+    return os.stat(next(iter(ram)), dir_fd=kept, follow_symlinks=False)
+
+
+def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
+    """Whether what is in there is this RAM, or nothing at all."""
+    try:
+        with _opened(folder) as place:
+            for name in os.listdir(place):
+                found = identity(os.stat(name, dir_fd=place, follow_symlinks=False))
+                if ram.get(name) != found:
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+def _expect(folder: int, name: str, wanted: str, where: Path) -> None:
+    found = identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    if found != wanted:
+        raise InfrastructureError(f"{where}: {name} is {found}, not the guest's RAM {wanted}")
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told(what: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(f"{error.filename or what}: {error.strerror}") from error

@@ -1,0 +1,100 @@
+"""What a QEMU is told by a file as it starts: that its RAM is there already.
+
+libvirt has no word for the migration capability ``x-ignore-shared``, so the QEMU that is to take
+over a guest gets a monitor that reads a file: ``-chardev pipe,path=P`` opens ``P.in`` and
+``P.out``. Its commands can be read before QEMU's main loop turns for the first time, and libvirt
+talks to QEMU a dozen times before it lets it load a state.
+
+``P.in`` and ``P.out`` are links in a folder of root's that outlasts a reboot, because each later
+start by the same description needs them. They lead to ``/dev/null``, but for the time of a
+restore of ours: then ``P.in`` leads to the commands, under ``/run``. After a reboot of the host
+in that time it leads nowhere, and no QEMU starts: better none than one with empty RAM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError
+from harness.core.files import public_folder
+
+CAPABILITY = "x-ignore-shared"
+#: Of the chardev and the monitor, in QEMU's words.
+MONITOR = "harness"
+_LINKS = Path("/var/lib/libvirt/harness")
+_COMMANDS = Path("/run/harness/qemu")
+_NOTHING = Path(os.devnull)
+#: QEMU's user passes through, and sees nothing.
+_PASS = 0o711
+
+
+def capability(on: bool) -> dict[str, object]:
+    """Return the arguments of ``migrate-set-capabilities``."""
+    return {"capabilities": [{"capability": CAPABILITY, "state": on}]}
+
+
+def arguments(commands: str) -> tuple[str, ...]:
+    """Return the arguments of a QEMU that reads its commands at ``commands``."""
+    chardev = f"pipe,id={MONITOR},path={commands}"
+    return ("-chardev", chardev, "-mon", f"chardev={MONITOR},mode=control")
+
+
+class StartCommands:
+    """The files of one guest; ``path`` is what its QEMU is given."""
+
+    def __init__(self, path: Path, folder: Path = _COMMANDS) -> None:
+        self._path = path
+        self._file = folder / path.name
+
+    def arm(self, user: int, group: int) -> None:
+        """Have the next QEMU told; a new file, because the last one may write into its own.
+
+        Raises InfrastructureError.
+        """
+        lines: tuple[dict[str, object], ...] = (
+            {"execute": "qmp_capabilities"},
+            {"execute": "migrate-set-capabilities", "arguments": capability(on=True)},
+        )
+        try:
+            for folder in (self._path.parent, self._file.parent):
+                public_folder(folder, mode=_PASS)
+            fresh = self._file.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                os.fchown(descriptor, user, group)  # QEMU opens it for reading and writing
+                file.write("".join(f"{json.dumps(line)}\n" for line in lines))
+            os.replace(fresh, self._file)
+            self._lead(self._file)
+        except OSError as error:
+            raise InfrastructureError(f"{error.filename}: {error.strerror}") from error
+
+    def disarm(self) -> None:
+        """Have later QEMUs told nothing. Raises InfrastructureError.
+
+        There is nothing to do for a guest whose QEMU was never told anything.
+        """
+        if not self._path.parent.is_dir():
+            return
+        try:
+            self._lead(_NOTHING)
+        except OSError as error:
+            raise InfrastructureError(f"{error.filename}: {error.strerror}") from error
+        with suppress(OSError):
+            self._file.unlink()
+
+    def _lead(self, to: Path) -> None:
+        for end, target in ((".in", to), (".out", _NOTHING)):
+            link = self._path.with_name(self._path.name + end)
+            fresh = link.with_name(f"{link.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
+            os.replace(fresh, link)
+
+
+def path_for(uuid: str, folder: Path = _LINKS) -> Path:
+    """Return what the QEMU of a guest is given as the path of its commands."""
+    return folder / uuid

@@ -1,0 +1,79 @@
+"""Replacing the QEMU of one guest in the window: parked, and unparked in the new QEMU, or the old.
+
+A guest whose new QEMU refuses has its old one back here, in the window: it is to run again within
+the budget. What is not finished in time is left to the resume, which brings back whoever is
+parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.core.errors import HarnessError, UpdateFailed
+from harness.core.timebase import Deadline
+from harness.host.parking import Parking
+from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.unparking import start
+from harness.results.journal import Journal, entries
+from harness.updates.protocol import SwapPlan
+
+_BY = "run"
+
+
+class Swap:
+    """Offers :class:`harness.updates.protocol.GuestSwap` to an update."""
+
+    def __init__(self, hypervisor: Hypervisor, journal: Journal) -> None:
+        self._hypervisor = hypervisor
+        self._journal = journal
+
+    def prepare(self, plans: Sequence[SwapPlan]) -> None:
+        """See :class:`~harness.updates.protocol.GuestSwap`."""
+        for plan in plans:
+            parking = plan.parking
+            self._journal.intend(
+                entries.Parkable(
+                    guest=parking.name,
+                    uuid=parking.uuid,
+                    keep=parking.keep,
+                    ram_folder=parking.ram_folder,
+                    short_name=parking.short_name,
+                    ram=parking.ram,
+                    commands=parking.commands,
+                    persistent=parking.persistent,
+                    highest_id=parking.highest_id,
+                    emulators=plan.emulators,
+                    versions=plan.versions,
+                )
+            )
+
+    def swap(self, parking: Parking, deadline: Deadline) -> None:
+        """See :class:`~harness.updates.protocol.GuestSwap`."""
+        deadline.check("parking")
+        self._journal.note(entries.Parking(parking.name, parking.uuid))
+        try:
+            self._hypervisor.parking.park(parking, deadline)
+        except HarnessError as error:
+            raise UpdateFailed(
+                f"could not be parked: {error.message}", guest=parking.name
+            ) from error
+        self._journal.note(entries.Parked(parking.name, parking.uuid))
+        try:
+            start(parking, self._hypervisor, self._journal, _BY, deadline, new=True)
+        except HarnessError as error:
+            self._back(parking, error, deadline)
+
+    def _back(self, parking: Parking, refused: HarnessError, deadline: Deadline) -> None:
+        """Have the guest in its old QEMU again; raises UpdateFailed, which says how that went."""
+        why = f"the new QEMU refused: {refused.message}"
+        if deadline.expired:
+            raise UpdateFailed(
+                f"{why}; there was no time left, so the resume brings it back", guest=parking.name
+            ) from refused
+        try:
+            start(parking, self._hypervisor, self._journal, _BY, deadline, new=False)
+        except HarnessError as error:
+            raise UpdateFailed(
+                f"{why}; the old one refused as well: {error.message}", guest=parking.name
+            ) from error
+        raise UpdateFailed(f"{why}; it is in its old QEMU again", guest=parking.name) from refused

@@ -1,0 +1,186 @@
+"""Bringing back guests that were parked: the one way of the run, its guardian and recover.
+
+Where a guest is, is told by what is there: its QEMU, or else its state and its RAM. It never runs
+with other RAM than its own, and never by a state that it has left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.core.errors import DeadlineExpired, HarnessError
+from harness.core.timebase import Clock, Deadline, NotYet
+from harness.host.parking import Berth, Parking, Unparked
+from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
+from harness.maintenance.pause.takeover import PauseEdge
+from harness.results.journal import Custody, Entry, GuestCustody, entries
+
+#: One start of a QEMU; one that takes longer hangs. The slowest that was measured took 4 s, on a
+#: machine with a load of 17.
+START_S = 20.0
+_TIDY_S = 5.0
+
+
+class Pen(Protocol):
+    """What is asked of a journal here."""
+
+    def note(self, entry: Entry) -> None:
+        """Write an entry. Never raises."""
+
+
+def parking_of(said: entries.Parkable) -> Parking:
+    """Return how a guest is parked, as the journal has it."""
+    return Parking(
+        name=said.guest,
+        uuid=said.uuid,
+        persistent=said.persistent,
+        keep=said.keep,
+        ram_folder=said.ram_folder,
+        short_name=said.short_name,
+        ram=said.ram,
+        commands=said.commands,
+        highest_id=said.highest_id,
+    )
+
+
+def start(
+    parking: Parking,
+    hypervisor: Hypervisor,
+    journal: Pen,
+    by: str,
+    deadline: Deadline,
+    *,
+    new: bool,
+) -> Unparked:
+    """Start one QEMU with the guest's RAM, and journal how that went.
+
+    One that hangs is ended, if there is time left. Raises HarnessError if it did not start; then
+    the guest is parked as before, as far as is known.
+    """
+    journal.note(entries.Unparking(parking.name, parking.uuid, by, new))
+    try:
+        found = hypervisor.parking.unpark(parking, deadline.sooner(START_S), new=new)
+    except HarnessError as error:
+        if isinstance(error, DeadlineExpired) and not deadline.expired:
+            with suppress(HarnessError):
+                hypervisor.parking.end_start(parking, deadline.sooner(_TIDY_S))
+        journal.note(entries.UnparkRefused(parking.name, parking.uuid, new, error.message))
+        raise
+    process, clock = found.process, deadline.clock
+    journal.note(
+        entries.Unparked(
+            parking.name,
+            parking.uuid,
+            by,
+            new,
+            returned_ns=found.returned_ns + clock.boottime_ns() - clock.monotonic_ns(),
+            qemu_pid=process.pid if process else None,
+            qemu_start_ticks=process.start_ticks if process else None,
+            vcpu_ns=_vcpu_ns(process, hypervisor),
+        )
+    )
+    return found
+
+
+def edge_of(said: entries.Unparked, clock: Clock) -> PauseEdge:
+    """Return from where on it is judged whether an unparked guest is still ours."""
+    process = None
+    if said.qemu_pid is not None and said.qemu_start_ticks is not None:
+        process = ProcessIdentity(said.qemu_pid, said.qemu_start_ticks)
+    began_ns = (said.returned_ns or 0) - (clock.boottime_ns() - clock.monotonic_ns())
+    return PauseEdge(began_ns, process, said.vcpu_ns, started_by_us=True)
+
+
+@dataclass
+class Return:
+    """One guest that may be parked, on its way back; used by one thread."""
+
+    parking: Parking
+    hypervisor: Hypervisor
+    journal: Pen
+    by: str
+    deadline: Deadline
+    """When it is given up."""
+    known: bool = False
+    """It is written that it was unparked, and by nobody that it was parked again."""
+    _new: bool = False
+
+    def attempt(self, edge: PauseEdge) -> PauseEdge:
+        """Have the guest have a QEMU: the old one, else the new one, in turns.
+
+        Returns from where on it is judged whether it is ours: still ``edge`` if it was never
+        parked, or nothing of it is there to start. Raises NotYet to be asked again.
+        """
+        try:
+            berth = self._berth()
+            if berth is Berth.LOST or self._booted_by_others(berth):
+                return edge
+            if berth is Berth.AFLOAT:
+                return self._afloat(edge)
+            self._new, new = not self._new, self._new
+            found = start(
+                self.parking, self.hypervisor, self.journal, self.by, self.deadline, new=new
+            )
+        except HarnessError as error:
+            raise NotYet(str(error)) from error
+        vcpu_ns = _vcpu_ns(found.process, self.hypervisor)
+        return PauseEdge(found.returned_ns, found.process, vcpu_ns, started_by_us=True)
+
+    def settle(self) -> None:
+        """It runs, or has ended: remove what was kept for it. Never raises."""
+        until = Deadline.after(_TIDY_S, self.deadline.clock)
+        with suppress(Exception):
+            self.hypervisor.parking.settle(self.parking, until)
+            self.journal.note(entries.Settled(self.parking.name, self.parking.uuid))
+
+    def _berth(self) -> Berth:
+        return self.hypervisor.parking.berth(self.parking, self.deadline.sooner(START_S))
+
+    def _afloat(self, edge: PauseEdge) -> PauseEdge:
+        """It has its RAM; what else there is to put in order keeps it from nothing."""
+        until = self.deadline.sooner(_TIDY_S)
+        with suppress(HarnessError):
+            self.hypervisor.parking.unpark(self.parking, until, new=False)
+        process = self.hypervisor.process(self.parking.uuid, until)
+        if process == edge.process:
+            return edge
+        vcpu_ns = _vcpu_ns(process, self.hypervisor)
+        now_ns = self.deadline.clock.monotonic_ns()
+        return PauseEdge(now_ns, process, vcpu_ns, started_by_us=True)
+
+    def _booted_by_others(self, berth: Berth) -> bool:
+        if berth is not Berth.ADRIFT:
+            return False
+        reading = self.hypervisor.state(self.parking.uuid, self.deadline.sooner(START_S))
+        return reading.state is GuestState.RUNNING
+
+
+def returns(
+    parkings: Mapping[str, Parking],
+    told: Mapping[str, GuestCustody],
+    hypervisor: Hypervisor,
+    journal: Pen,
+    by: str,
+    deadline: Deadline,
+) -> dict[str, Return]:
+    """Return by UUID how each guest that may be parked is brought back.
+
+    ``told`` is what the journal says now; ``parkings`` is what was known before, which counts also
+    where the journal cannot be read.
+    """
+    said = {uuid: parking_of(one.parkable) for uuid, one in told.items() if one.parkable}
+    found = {}
+    for uuid, parking in {**parkings, **said}.items():
+        custody = told.get(uuid)
+        known = custody is not None and custody.custody is Custody.UNPARKED
+        found[uuid] = Return(parking, hypervisor, journal, by, deadline, known=known)
+    return found
+
+
+def _vcpu_ns(process: ProcessIdentity | None, hypervisor: Hypervisor) -> int | None:
+    with suppress(Exception):
+        return hypervisor.vcpu_time_ns(process) if process is not None else None
+    return None

@@ -1,0 +1,212 @@
+"""Can the QEMU of this guest be replaced? Every reason why not, each with what mends it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from harness.host.mounts import IN_MEMORY
+from harness.host.parking import QemuLook, RamBacking
+from harness.updates.qemu.successor import owners_arguments
+
+BACKING_XML = (
+    "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking> in the guest's "
+    "XML, and a cold boot"
+)
+_FILE = "memory-backend-file"
+#: The oldest QEMU that tells why it cannot write its state.
+_OLDEST_QEMU = (6, 0)
+#: From this QEMU on, an older libvirt than that cannot restore (tried with 9.0 and 11.3).
+_NEWER_QEMU, _NEEDS_LIBVIRT = 11, (12, 8)
+#: What was tried: libvirt of these, with QEMU of those.
+_TRIED_LIBVIRT, _TRIED_QEMU = ((9, 0), (11, 3)), ((7, 2), (10, 0))
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why a guest's QEMU cannot be replaced."""
+
+    reason: str
+    mend: str
+    """What to change: a line of XML, of a configuration, or a command."""
+
+    def __str__(self) -> str:
+        """``its RAM is private (mend: …)``."""
+        return f"{self.reason} (mend: {self.mend})"
+
+
+def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:
+    """Return why the QEMU of a guest cannot be replaced by any other; empty if it can."""
+    domain = ElementTree.fromstring(look.description)
+    judges: tuple[Callable[[QemuLook, Element], Iterator[Obstacle]], ...] = (
+        _process,
+        _ram,
+        _devices,
+        _firmware,
+        _busy,
+        _names,
+        _confinement,
+    )
+    return tuple(obstacle for judge in judges for obstacle in judge(look, domain))
+
+
+def unfit_pair(libvirt: tuple[int, int, int], version: str) -> Obstacle | None:
+    """Return why this libvirt cannot start a guest in a QEMU of ``version``, if it cannot."""
+    major, minor = version_numbers(version)
+    if major >= _NEWER_QEMU and libvirt[:2] < _NEEDS_LIBVIRT:
+        ours, needed = _dotted(libvirt[:2]), _dotted(_NEEDS_LIBVIRT)
+        return Obstacle(
+            f"libvirt {ours} cannot bring a guest into QEMU {major}.{minor} and back",
+            f"libvirt {needed} or newer first",
+        )
+    if (major, minor) < _OLDEST_QEMU:
+        return Obstacle(
+            f"QEMU {major}.{minor} is too old to tell whether it can write its state",
+            f"a newer one: {_dotted(_OLDEST_QEMU)} or later",
+        )
+    return None
+
+
+def remarks(look: QemuLook, new_version: str) -> Iterator[str]:
+    """What a person should know of a guest whose QEMU can be replaced."""
+    domain = ElementTree.fromstring(look.description)
+    if domain.find("genid") is not None:
+        yield "<genid>: it is told a new VM generation id, as after going back to a snapshot"
+    if domain.find("devices/graphics") is not None:
+        yield "viewers of its VNC or SPICE display are cut off"
+    if domain.find("devices/console") is not None or domain.find("devices/serial") is not None:
+        yield "whoever watches its console is cut off; the name of its pty may change"
+    if owners_arguments(look.description):
+        yield "its own arguments for QEMU (qemu:commandline) are kept as they are"
+    yield "until its next cold boot libvirt calls it tainted (custom-argv, custom-monitor)"
+    qemu = version_numbers(new_version)
+    tried = (
+        _TRIED_LIBVIRT[0] <= look.libvirt[:2] <= _TRIED_LIBVIRT[1]
+        and _TRIED_QEMU[0] <= qemu <= _TRIED_QEMU[1]
+    )
+    if not tried:
+        yield f"libvirt {_dotted(look.libvirt[:2])} with QEMU {_dotted(qemu)} was never tried"
+
+
+def version_numbers(version: str) -> tuple[int, int]:
+    """``10.0.2 (Debian …)`` → (10, 0)."""
+    major, minor = version.split()[0].split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def _process(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    if look.process is None:
+        yield Obstacle(
+            "its QEMU process cannot be seen from here", "run harness as root on the guest's host"
+        )
+
+
+def _ram(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    if domain.find("memoryBacking/hugepages") is not None:
+        yield Obstacle(
+            "<hugepages/>: its RAM has no name that could be kept",
+            f"take <hugepages/> out; {BACKING_XML}; memory_backing_dir may be on hugetlbfs",
+        )
+        return
+    if look.process is not None and not look.backings:
+        yield Obstacle("its RAM is private memory of its QEMU", BACKING_XML)
+    for backing in look.backings:
+        yield from _backing(backing)
+
+
+def _backing(backing: RamBacking) -> Iterator[Obstacle]:
+    folder = PurePath(backing.path).parent
+    if backing.kind != _FILE:
+        what = "a memfd" if backing.kind.endswith("memfd") else "private memory of its QEMU"
+        yield Obstacle(f"its RAM is {what}", BACKING_XML)
+        return
+    if not backing.shared:
+        yield Obstacle("its RAM is mapped privately", f"<access mode='shared'/>: {BACKING_XML}")
+    if backing.discard:
+        yield Obstacle(
+            "<discard/>: QEMU drops its RAM when it ends",
+            "take <discard/> out of <memoryBacking>, and a cold boot",
+        )
+    if not backing.mapped:
+        yield Obstacle(f"{backing.path} is not its RAM (any more)", "a cold boot")
+        return
+    if backing.links != 1:
+        yield Obstacle(
+            f"its RAM {backing.path} has {backing.links} names, not one: an earlier replacement "
+            "was not finished",
+            "harness recover",
+        )
+    if backing.file_system not in IN_MEMORY:
+        yield Obstacle(
+            f"its RAM is in {folder}, on {backing.file_system or 'an unknown file system'}, which "
+            "is not in memory",
+            f"/etc/fstab: tmpfs {folder.parent} tmpfs mode=0755 0 0; mount it; and a cold boot",
+        )
+
+
+#: Where in the XML → what it is. libvirt or QEMU refuse to save these, or it was never tried.
+_DEVICES = {
+    "devices/hostdev": "a device of the host (hostdev)",
+    "devices/interface[@type='hostdev']": "a network device of the host (hostdev)",
+    "devices/interface[@type='vdpa']": "a vDPA device",
+    "devices/interface[@type='vhostuser']": "a vhost-user interface",
+    "devices/filesystem": "a shared folder (filesystem)",
+    "devices/shmem": "shared memory (shmem)",
+    "devices/memory": "a memory device (DIMM, NVDIMM, virtio-mem)",
+    "devices/disk/transient": "a transient disk",
+    "devices/disk[@type='vhostuser']": "a vhost-user disk",
+    "devices/tpm": "a TPM, with which this was never tried",
+    "launchSecurity": "memory encryption (launchSecurity)",
+}
+
+
+def _devices(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    for place, what in _DEVICES.items():
+        if domain.find(place) is not None:
+            element = place.rpartition("/")[2].partition("[")[0]
+            yield Obstacle(f"it has {what}", f"unplug it: <{element}> in the guest's XML")
+
+
+def _firmware(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    loader = domain.find("os/loader")
+    if domain.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash"):
+        yield Obstacle("it boots by UEFI, with which this was never tried", "leave it out")
+
+
+def _busy(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    for job in look.jobs:
+        yield Obstacle(f"a block job is under way: {job}", "wait for it, or virsh blockjob --abort")
+    for reason in look.blocked:
+        yield Obstacle(f"its QEMU cannot write its state: {reason}", "unplug what it names")
+    if look.capable:
+        yield Obstacle(
+            "its RAM is left out when it is saved: an earlier replacement was not finished",
+            "harness recover",
+        )
+
+
+def _names(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    if look.same_short_name:
+        others = ", ".join(look.same_short_name)
+        yield Obstacle(
+            f"its name begins with the same 20 characters as that of {others}, so one might be "
+            "given the RAM of the other",
+            "virsh domrename, while it is shut off",
+        )
+
+
+def _confinement(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    for label in domain.iterfind("seclabel"):
+        model = label.get("model", "")
+        if label.get("type") != "none" and model in ("apparmor", "selinux"):
+            yield Obstacle(
+                f"its QEMU is confined by {model}, with which this was never tried",
+                'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot',
+            )

@@ -1,0 +1,92 @@
+"""The QEMU that guests run in and the one that takes them over: installed, or in a folder beside.
+
+Packages that were unpacked into a folder are not relocatable: such a QEMU loads firmware and
+modules of the one that is installed. It is started by a script that tells it where its own are.
+The script stays where it is: libvirt looks at it again whenever libvirtd starts while a guest runs
+in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import UpdateFailed
+from harness.core.files import public_folder
+from harness.core.timebase import Deadline
+from harness.updates.requirements import ask
+
+#: QEMU's user passes through it; only root writes to it.
+WRAPPERS = Path("/var/lib/libvirt/harness/emulators")
+_DATA = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
+_MODULES = ("usr/lib/x86_64-linux-gnu/qemu", "usr/lib/qemu")
+#: QEMU's user passes through, and sees nothing.
+_PASS = 0o711
+_VERSION = re.compile(r"version (\d+\.\d+\.\d+(?: \([^)]*\))?)")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A QEMU that can be started."""
+
+    emulator: Path
+    """What libvirt is told to start."""
+    binary: Path
+    """The executable that runs in the end."""
+    version: str
+    tree: Path | None = None
+
+
+def installed(emulator: Path, deadline: Deadline) -> Program:
+    """Return the QEMU that is installed as ``emulator``. Raises UpdateFailed."""
+    return Program(emulator, emulator, version_of(emulator, deadline))
+
+
+def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS) -> Program:
+    """Return the QEMU called ``name`` of a folder of unpacked packages. Raises UpdateFailed.
+
+    Its script is not written yet: see :func:`write_wrapper`.
+    """
+    binary = tree / "usr/bin" / name
+    version = version_of(binary, deadline)
+    key = hashlib.sha256(f"{binary} {version}".encode()).hexdigest()[:12]
+    return Program(wrappers / key / name, binary, version, tree)
+
+
+def write_wrapper(program: Program) -> None:
+    """Write the script that starts a QEMU of a folder; nothing for an installed one.
+
+    Raises UpdateFailed.
+    """
+    if program.tree is None:
+        return
+    words = [str(program.binary)]
+    for folder in _DATA:
+        if (program.tree / folder).is_dir():
+            words += ["-L", str(program.tree / folder)]
+    modules = [program.tree / folder for folder in _MODULES if (program.tree / folder).is_dir()]
+    setting = f"QEMU_MODULE_DIR={shlex.quote(str(modules[0]))} " if modules else ""
+    script = f'#!/bin/sh\n{setting}exec {shlex.join(words)} "$@"\n'
+    try:
+        if program.emulator.exists() and program.emulator.read_text() == script:
+            return  # libvirt probes a file that is new
+        public_folder(program.emulator.parent, mode=_PASS)
+        fresh = program.emulator.with_suffix(".new")
+        fresh.write_text(script)
+        fresh.chmod(0o755)
+        os.replace(fresh, program.emulator)
+    except OSError as error:
+        raise UpdateFailed(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def version_of(binary: Path, deadline: Deadline) -> str:
+    """Return what a QEMU says of itself: ``10.0.2 (Debian 1:10.0.2+ds-2)``. Raises UpdateFailed."""
+    said = ask([str(binary), "--version"], deadline)
+    found = _VERSION.search(said)
+    if found is None:
+        raise UpdateFailed(f"{binary} does not tell its version: {said[:200]!r}")
+    return found[1]

@@ -1,0 +1,363 @@
+"""Parking by libvirt, on a libvirt in memory: what is asked of it, and in which order.
+
+That libvirt and QEMU do what is asked here is shown on real guests (tests/guest/test_qemu.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from harness.core.errors import (
+    DeadlineExpired,
+    GuestNotFound,
+    HypervisorError,
+    WrongState,
+)
+from harness.core.timebase import Deadline
+from harness.host import parker, ram_links
+from harness.host.parker import LibvirtParking
+from harness.host.parking import Berth, Parking, ProcessIdentity
+from harness.host.start_commands import StartCommands
+
+UUID = "0b1c"
+
+
+def lost(code: int) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("made up")
+    error.err = (code, libvirt.VIR_FROM_QEMU, "refused", 2, None, None, None, 0, 0)
+    return error
+
+
+class World:
+    """libvirt, its one guest, and the files of that guest's RAM."""
+
+    def __init__(self, folder: Path, *, persistent: bool) -> None:
+        self.ram = folder / "ram"
+        self.persistent = persistent
+        self.id = 7
+        self.next_id = 8
+        self.state = libvirt.VIR_DOMAIN_PAUSED
+        self.there = True
+        self.managed = False
+        self.asked: list[tuple[str, bool | None]] = []
+        self.did: list[str] = []
+        self.refuses: list[Exception] = []
+        self.mapped: set[str] = set()
+        instance = self.ram / "7-web1"
+        instance.mkdir(parents=True)
+        (instance / "pc.ram").write_bytes(b"RAM")
+        self.own = ram_links.identity((instance / "pc.ram").stat())
+        self.mapped = {self.own}
+        self.saves = folder / "saves"
+        self.saves.mkdir()
+
+    @property
+    def runs(self) -> bool:
+        return self.id > 0
+
+    def process(self, uuid: str) -> ProcessIdentity | None:
+        return ProcessIdentity(self.id, 1) if self.runs else None
+
+    def ask(self, domain, command: str, **arguments):
+        (one,) = arguments["capabilities"]
+        self.asked.append((command, one["state"]))
+
+    def end(self) -> None:
+        """What libvirt does when an instance ends."""
+        for file in (self.ram / f"{self.id}-web1").iterdir():
+            file.unlink()
+        (self.ram / f"{self.id}-web1").rmdir()
+        self.id, self.mapped = -1, set()
+        self.there = self.persistent
+
+    def start(self) -> None:
+        """A QEMU opens what lies under its id, else makes RAM of its own."""
+        if self.refuses:
+            self.next_id += 1
+            raise self.refuses.pop(0)
+        self.id, self.next_id = self.next_id, self.next_id + 1
+        folder = self.ram / f"{self.id}-web1"
+        folder.mkdir(exist_ok=True)
+        (folder / "pc.ram").touch()
+        self.mapped = {ram_links.identity((folder / "pc.ram").stat())}
+        self.there, self.state = True, libvirt.VIR_DOMAIN_PAUSED
+
+
+class Domain:
+    """A handle of the guest."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def ID(self):
+        return self.world.id
+
+    def state(self):
+        return self.world.state, 0
+
+    def isActive(self):
+        return self.world.runs
+
+    def hasManagedSaveImage(self):
+        return self.world.managed
+
+    def saveFlags(self, path, xml, flags):
+        self.world.did.append(f"save {xml}")
+        Path(path).write_text("state")
+        self.world.end()
+
+    def managedSave(self, flags):
+        self.world.did.append("managed save")
+        self.world.managed = True
+        (self.world.saves / "web1.save").write_text("state")
+        self.world.end()
+
+    def managedSaveDefineXML(self, xml, flags):
+        self.world.did.append(f"define {xml}")
+
+    def createWithFlags(self, flags):
+        self.world.did.append("create")
+        self.world.start()
+        self.world.managed = False
+
+    def destroy(self):
+        self.world.did.append("destroy")
+        self.world.end()
+        if not self.world.persistent:
+            raise lost(libvirt.VIR_ERR_NO_DOMAIN)
+
+
+class Link:
+    """A connection to it; also its own ``connection``."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.connection = self
+
+    def forget(self, uuid):
+        pass
+
+    def guest(self, uuid):
+        if not self.world.there:
+            raise GuestNotFound("gone", operation="looking up", guest=uuid)
+        return Domain(self.world)
+
+    def restoreFlags(self, path, xml, flags):
+        self.world.did.append(f"restore {xml}")
+        assert Path(path).read_text() == "state"
+        self.world.start()
+
+
+class Bench:
+    def __init__(self, folder: Path, monkeypatch, *, persistent: bool = False) -> None:
+        self.world = World(folder, persistent=persistent)
+        keep = ram_links.keep_folder(self.world.ram, UUID)
+        ram_links.make_keep(keep)
+        (keep / "new.xml").write_text("NEW")
+        (keep / "old.xml").write_text("OLD")
+        self.keep = keep
+        self.parking = Parking(
+            name="web1",
+            uuid=UUID,
+            persistent=persistent,
+            keep=str(keep),
+            ram_folder=str(self.world.ram),
+            short_name="web1",
+            ram={"pc.ram": self.world.own},
+            commands=str(folder / "links" / UUID),
+            highest_id=7,
+        )
+        monkeypatch.setattr(parker, "_MANAGED", self.world.saves)
+        monkeypatch.setattr(
+            parker, "maps_files", lambda pid, files: set(files) <= self.world.mapped
+        )
+        monkeypatch.setattr(
+            parker, "StartCommands", lambda path: StartCommands(path, folder / "run")
+        )
+        self.commands = folder / "links" / f"{UUID}.in"
+
+        def call(operation, guest, deadline, work):
+            return work(Link(self.world))
+
+        self.subject = LibvirtParking(call, self.world.process, ask=self.world.ask)
+
+    def berth(self) -> Berth:
+        return self.subject.berth(self.parking, soon())
+
+    def folders(self) -> list[str]:
+        return sorted(one.name for one in self.world.ram.iterdir())
+
+
+def soon() -> Deadline:
+    return Deadline.after(10)
+
+
+@pytest.fixture(params=[False, True], ids=["transient", "persistent"])
+def bench(request, tmp_path, monkeypatch):
+    return Bench(tmp_path, monkeypatch, persistent=request.param)
+
+
+def test_a_guest_is_parked_and_comes_back_with_its_own_ram(bench):
+    """RAM is left out of the save only; in the end nothing is on offer, and no state is left."""
+    bench.subject.park(bench.parking, soon())
+    assert bench.berth() is Berth.PARKED
+    assert bench.world.asked == [("migrate-set-capabilities", True)]
+    found = bench.subject.unpark(bench.parking, soon(), new=True)
+    assert found.process == ProcessIdentity(8, 1)
+    assert bench.berth() is Berth.AFLOAT
+    assert bench.world.mapped == {bench.world.own}
+    assert bench.world.asked[-1] == ("migrate-set-capabilities", False)
+    assert bench.folders() == ["8-web1", "harness-keep"]
+    assert sorted(one.name for one in bench.keep.iterdir()) == ["new.xml", "old.xml", "ram"]
+    assert os.readlink(bench.commands) == "/dev/null"
+    expected = {
+        False: ["save NEW", "restore NEW"],
+        True: ["managed save", "define NEW", "define NEW", "create"],
+    }
+    assert bench.world.did == expected[bench.parking.persistent]
+    bench.subject.settle(bench.parking, soon())
+    assert bench.folders() == ["8-web1"]
+
+
+def test_the_old_qemu_takes_over_by_its_own_description(bench):
+    """After the new one has refused: state and RAM are as they were."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.refuses = [lost(libvirt.VIR_ERR_INTERNAL_ERROR)]
+    with pytest.raises(HypervisorError, match="refused"):
+        bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.berth() is Berth.PARKED
+    bench.subject.unpark(bench.parking, soon(), new=False)
+    assert bench.berth() is Berth.AFLOAT
+    assert [did for did in bench.world.did if "OLD" in did]
+
+
+def test_an_id_that_nobody_thought_of_is_found_by_the_inode_and_tried_again(bench):
+    """The QEMU that made RAM of its own is ended before its first instruction."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.next_id = 900
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.berth() is Berth.AFLOAT
+    assert bench.world.mapped == {bench.world.own}
+    assert bench.world.did.count("destroy") == 1
+    assert bench.folders() == ["901-web1", "harness-keep"]
+
+
+def test_ids_start_again_at_one_when_libvirtd_was_restarted(bench):
+    """What is low is on offer, too."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.next_id = 1
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert "destroy" not in bench.world.did
+    assert bench.folders() == ["1-web1", "harness-keep"]
+
+
+def test_a_guest_that_runs_is_not_parked(bench):
+    """Nothing is asked of its QEMU."""
+    bench.world.state = libvirt.VIR_DOMAIN_RUNNING
+    with pytest.raises(WrongState, match="not paused"):
+        bench.subject.park(bench.parking, soon())
+    assert bench.world.asked == []
+
+
+def test_a_guest_that_has_its_own_ram_keeps_its_qemu(bench):
+    """It is only put in order: a run may have died after it had left RAM out of saves."""
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.world.did == []
+    assert bench.world.asked == [("migrate-set-capabilities", False)]
+
+
+def test_nothing_is_started_when_nobody_waits_any_more(bench):
+    """A call that was given up must not start a second QEMU behind the next one's back."""
+    bench.subject.park(bench.parking, soon())
+    with pytest.raises(DeadlineExpired):
+        bench.subject.unpark(bench.parking, Deadline.after(0), new=True)
+    assert bench.berth() is Berth.PARKED
+
+
+def test_a_guest_whose_ram_is_gone_is_lost_and_never_started(bench):
+    """The host was booted: its RAM was in memory."""
+    bench.subject.park(bench.parking, soon())
+    (bench.keep / "ram/pc.ram").unlink()
+    assert bench.berth() is Berth.LOST
+    with pytest.raises(GuestNotFound, match="RAM is not kept"):
+        bench.subject.unpark(bench.parking, soon(), new=True)
+    assert not [did for did in bench.world.did if did.startswith(("restore", "create"))]
+
+
+def test_a_start_that_hangs_is_ended_and_the_guest_is_parked_as_before(bench):
+    """It has a QEMU without its RAM, and no vCPU has run."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.start()
+    bench.world.managed = False
+    bench.world.mapped = {"0:0"}
+    assert bench.berth() is Berth.ADRIFT
+    bench.subject.end_start(bench.parking, soon())
+    assert bench.berth() is Berth.PARKED
+    assert bench.world.did[-1] == "destroy"
+
+
+def test_a_guest_that_runs_or_was_unparked_is_never_ended(bench):
+    """Whatever another process of ours believes."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.start()
+    bench.world.state = libvirt.VIR_DOMAIN_RUNNING
+    bench.subject.end_start(bench.parking, soon())
+    assert "destroy" not in bench.world.did
+    bench.world.state = libvirt.VIR_DOMAIN_PAUSED
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    ended = bench.world.did.count("destroy")
+    bench.subject.end_start(bench.parking, soon())
+    assert bench.world.did.count("destroy") == ended
+
+
+def test_what_another_process_of_ours_is_about_is_waited_for(bench, monkeypatch):
+    """And not ended, if that takes too long."""
+    monkeypatch.setattr(parker, "_LOCK_S", 0.05)
+    bench.subject.park(bench.parking, soon())
+    bench.world.start()
+    with parker._locked(bench.keep, soon()) as held:
+        assert held
+        bench.subject.end_start(bench.parking, soon())
+    assert "destroy" not in bench.world.did
+
+
+def test_another_that_was_faster_is_no_failure(bench):
+    """libvirt refuses the second start; the guest has its RAM."""
+    bench.subject.park(bench.parking, soon())
+    start = bench.world.start
+
+    def beaten() -> None:
+        start()
+        raise lost(libvirt.VIR_ERR_OPERATION_INVALID)
+
+    bench.world.start = beaten
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.berth() is Berth.AFLOAT
+
+
+def test_a_guest_that_is_gone_has_nothing_to_be_ended(bench):
+    """Nor to be settled but its files."""
+    bench.world.end()
+    bench.world.there = False
+    bench.subject.end_start(bench.parking, soon())
+    bench.subject.settle(bench.parking, soon())
+    assert bench.folders() == []
+    bench.subject.end_start(bench.parking, soon())
+
+
+def test_what_qemu_refuses_is_said(monkeypatch):
+    """With its own words."""
+    monkeypatch.setattr(
+        "libvirt_qemu.qemuMonitorCommand",
+        lambda domain, text, flags: '{"error": {"desc": "no such capability"}}',
+    )
+    with pytest.raises(HypervisorError, match="QEMU refused query-x: no such capability"):
+        parker.monitor(None, "query-x")
+    monkeypatch.setattr(
+        "libvirt_qemu.qemuMonitorCommand", lambda domain, text, flags: '{"return": {"a": 1}}'
+    )
+    assert parker.monitor(None, "query-x") == {"a": 1}

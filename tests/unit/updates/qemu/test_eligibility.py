@@ -1,0 +1,120 @@
+"""Whose QEMU can be replaced: each reason why not, with what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.testing.parking import eligible
+from harness.updates.qemu.eligibility import obstacles, remarks, unfit_pair, version_numbers
+
+GUEST = eligible("web1", "uuid-web1")
+BACKING = GUEST.backings[0]
+
+
+def described(inside: str, place: str = "<devices>"):
+    return replace(GUEST, description=GUEST.description.replace(place, place + inside))
+
+
+def backed(**changes):
+    return replace(GUEST, backings=(replace(BACKING, **changes),))
+
+
+def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
+    """Nothing is in its way."""
+    assert obstacles(GUEST) == ()
+
+
+@pytest.mark.parametrize(
+    ("look", "reason", "mend"),
+    [
+        (replace(GUEST, process=None, backings=()), "cannot be seen", "as root"),
+        (replace(GUEST, backings=()), "private memory", "<source type='file'/>"),
+        (backed(kind="memory-backend-ram"), "private memory", "<source type='file'/>"),
+        (backed(kind="memory-backend-memfd"), "a memfd", "<source type='file'/>"),
+        (backed(shared=False), "mapped privately", "<access mode='shared'/>"),
+        (backed(discard=True), "drops its RAM", "<discard/>"),
+        (backed(mapped=False), "/ram/1-web1/pc.ram is not its RAM", "cold boot"),
+        (backed(links=2), "has 2 names", "harness recover"),
+        (backed(file_system="ext4"), "on ext4", "tmpfs /ram tmpfs"),
+        (backed(file_system=""), "unknown file system", "tmpfs"),
+        (
+            described("<hugepages/>", "<memoryBacking>"),
+            "<hugepages/>",
+            "take <hugepages/> out",
+        ),
+        (described("<hostdev mode='subsystem' type='pci'/>"), "hostdev", "<hostdev>"),
+        (described("<interface type='hostdev'/>"), "network device of the host", "<interface>"),
+        (described("<interface type='vdpa'/>"), "vDPA", "<interface>"),
+        (described("<filesystem type='mount'/>"), "shared folder", "<filesystem>"),
+        (described("<shmem name='x'/>"), "shared memory", "<shmem>"),
+        (described("<memory model='nvdimm'/>"), "NVDIMM", "<memory>"),
+        (described("<disk><transient/></disk>"), "transient disk", "<transient>"),
+        (described("<tpm model='tpm-crb'/>"), "TPM", "<tpm>"),
+        (described("<loader type='pflash'>x</loader>", "hvm</type>"), "UEFI", "leave it out"),
+        (replace(GUEST, jobs=("vda",)), "block job is under way: vda", "blockjob --abort"),
+        (replace(GUEST, blocked=("vfio",)), "cannot write its state: vfio", "unplug"),
+        (replace(GUEST, capable=True), "left out when it is saved", "harness recover"),
+        (replace(GUEST, same_short_name=("web1-b",)), "that of web1-b", "domrename"),
+        (
+            described("<x/></devices><seclabel type='dynamic' model='apparmor'/><devices>"),
+            "confined by apparmor",
+            "security_driver",
+        ),
+    ],
+)
+def test_every_reason_is_told_with_what_mends_it(look, reason, mend):
+    """One obstacle each: none is taken for another."""
+    (found,) = obstacles(look)
+    assert reason in found.reason
+    assert mend in found.mend
+    assert str(found) == f"{found.reason} (mend: {found.mend})"
+
+
+def test_labels_that_confine_nobody_are_no_obstacle():
+    """The ownership of files, and no label."""
+    label = "<x/></devices><seclabel type='{}' model='{}'/><devices>"
+    for one in (("dynamic", "dac"), ("none", "selinux")):
+        assert obstacles(described(label.format(*one))) == ()
+
+
+def test_every_piece_of_ram_is_judged():
+    """Of two NUMA nodes one is private."""
+    private = replace(BACKING, kind="memory-backend-ram", path="")
+    (found,) = obstacles(replace(GUEST, backings=(BACKING, private)))
+    assert "private" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("libvirt", "version", "said"),
+    [
+        ((9, 0, 0), "10.0.2 (Debian)", None),
+        ((9, 0, 0), "11.1.3", "libvirt 9.0 cannot bring a guest into QEMU 11.1 and back"),
+        ((12, 8, 0), "11.1.3", None),
+        ((12, 7, 9), "11.1.3", "libvirt 12.7 cannot"),
+        ((9, 0, 0), "5.2.0", "too old"),
+    ],
+)
+def test_pairs_that_do_not_work_are_known(libvirt, version, said):
+    """Of libvirt and QEMU."""
+    found = unfit_pair(libvirt, version)
+    assert (said in found.reason) if said else found is None
+
+
+def test_what_a_person_should_know_is_said():
+    """And what was never tried."""
+    look = described("<graphics type='vnc'/><console type='pty'/>")
+    text = look.description.replace("<memory>", "<genid>1</genid><memory>")
+    look = replace(look, description=text)
+    said = " ".join(remarks(look, "10.0.2"))
+    for word in ("generation id", "VNC", "console", "tainted"):
+        assert word in said
+    assert "never tried" not in said
+    assert "never tried" in " ".join(remarks(look, "10.2.0"))
+    assert "never tried" in " ".join(remarks(replace(look, libvirt=(12, 0, 0)), "10.0.2"))
+
+
+def test_versions_are_compared_as_numbers():
+    """10 is more than 7."""
+    assert version_numbers("10.0.2 (Debian 1:10.0.2)") > version_numbers("7.2.22")

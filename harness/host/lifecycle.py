@@ -41,6 +41,8 @@ ENDED = frozenset({GuestState.SHUT_OFF, GuestState.CRASHED, GuestState.GONE})
 
 #: The reason of a guest that is shut off and comes back as it was: it was saved to disk.
 SAVED = "saved"
+#: The reason of a guest that is shut off here because it lives on another host.
+MIGRATED = "migrated"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class AgentFacts:
 
 #: The detail of a STOPPED event whose guest was saved to disk (VIR_DOMAIN_EVENT_STOPPED_SAVED).
 STOPPED_SAVED = "4"
+#: … and of one that goes on elsewhere (VIR_DOMAIN_EVENT_STOPPED_MIGRATED).
+STOPPED_MIGRATED = "3"
 
 
 class EventKind(StrEnum):

@@ -15,11 +15,11 @@ from harness.core.errors import JournalError
 from harness.core.pasteable import command
 from harness.core.timebase import Deadline
 from harness.core.trust import distrust
-from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
+from harness.maintenance.resume_hint import resume_hint
 from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, Custody, fold, read
+from harness.results.journal import FILE_NAME, Custody, Member, fold, read
 from harness.results.unfinished import Searched, journals_that_know
 
 _RECOVER = ("harness", "recover")
@@ -43,39 +43,44 @@ class PausedGuest:
     """What journals say of it, in words."""
     held_by: RunFolder | None = None
     """A dead run that holds it, of another user: this recovery does not follow that one."""
-
-    @property
-    def resume_hint(self) -> str:
-        """What a person does to have it run, as commands to paste."""
-        return way_on(self.reading, self.uri, self.name, self.uuid)
+    resume_hint: str = ""
+    """What a person does to have it run, as commands to paste."""
 
 
 def paused_guests(
-    hypervisor: Hypervisor, searched: Sequence[Searched], deadline: Deadline
+    hypervisor: Hypervisor,
+    searched: Sequence[Searched],
+    trusted: Sequence[Path],
+    deadline: Deadline,
 ) -> tuple[PausedGuest, ...]:
     """Return every guest that is paused now, with what journals say of it.
+
+    Of what is in other state folders than the ``trusted`` ones only dead runs that say they hold
+    the guest are told, with whose they are.
 
     Raises HypervisorError or DeadlineExpired if libvirt does not list its guests.
     """
     paused = [one for one in hypervisor.guests(deadline) if one.state.state is GuestState.PAUSED]
     found = []
     for guest in paused:
-        held_by, known = _known(guest.uuid, searched)
+        held_by, known = _known(guest.uuid, searched, trusted)
+        hint = resume_hint(Member(guest.name, guest.uuid), hypervisor, deadline)
         found.append(
-            PausedGuest(guest.name, guest.uuid, hypervisor.uri, guest.state, known, held_by)
+            PausedGuest(guest.name, guest.uuid, hypervisor.uri, guest.state, known, held_by, hint)
         )
     return tuple(found)
 
 
-def _known(uuid: str, searched: Sequence[Searched]) -> tuple[RunFolder | None, str]:
+def _known(
+    uuid: str, searched: Sequence[Searched], trusted: Sequence[Path]
+) -> tuple[RunFolder | None, str]:
     """Return the dead run that holds a guest, if one does, and what is known of it in words."""
     for place in searched:
         for folder in place.dead:
             custody = _custody(uuid, folder)
             if custody in (Custody.PAUSING, Custody.PAUSED, Custody.SAVED):
                 return folder, f"held by {described(folder)}"
-    places = [place.state_dir for place in searched if place.refused is None]
-    last = next(journals_that_know(uuid, places), None)
+    last = next(journals_that_know(uuid, trusted), None)
     if last is None:
         return None, "no journal that was searched knows it"
     custody = _custody(uuid, last)

@@ -19,7 +19,6 @@ from harness.core.fanout import fan_out
 from harness.core.identity import boot_id
 from harness.core.pasteable import command
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
@@ -27,6 +26,7 @@ from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.recovered_clock import LogIn, correct_one, known_apart
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
+from harness.maintenance.resume_hint import Beside, what_helps
 from harness.maintenance.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
 from harness.results.journal import (
@@ -45,6 +45,8 @@ from harness.results.journal import (
 
 #: For asking how a guest is, each by itself.
 _LOOK_S = 20.0
+#: Guests that are held though libvirt does not call them paused.
+_HELD = (Verdict.LOST, Verdict.SAVED, Verdict.AWAY)
 #: A guest that runs is among them: the pause that the run asked for last may be on its way.
 _TO_RESUME = (Verdict.RESUME, Verdict.AWAIT)
 #: What is done about a guest that runs in the end.
@@ -58,6 +60,7 @@ _ACTIONS = {
     Verdict.SAVED: Action.SAVED,
     Verdict.LOST: Action.LOST,
     Verdict.THEIRS: Action.LEFT_ALONE,
+    Verdict.AWAY: Action.AWAY,
     Verdict.OTHER: Action.LEFT_ALONE,
 }
 
@@ -69,9 +72,6 @@ _NOTED: dict[Verdict, Callable[[str, str, str], Entry]] = {
     Verdict.SAVED: entries.Saved,
     Verdict.THEIRS: entries.TakenOver,
 }
-
-#: What QEMU's monitor is told to let the vCPUs run; for printf(1).
-_CONT = r'{"execute": "qmp_capabilities"}\n{"execute": "cont"}\n'
 
 
 def assess(folder: RunFolder, hypervisor: Hypervisor, clock: Clock = SYSTEM_CLOCK) -> RunRecovery:
@@ -196,19 +196,14 @@ def _recovery(
 
 def _what_helps(member: Member, uri: str, verdict: Verdict, sight: Sight) -> str:
     """Return what a person does about a guest that is paused, as commands to paste."""
-    if verdict is Verdict.LOST:
-        if sight.monitor is None:
-            return "QEMU's monitor can resume it: docs/recover.md"
-        socket = command("socat", "-", f"UNIX-CONNECT:{sight.monitor}")
-        return f"printf '{_CONT}' | {socket}"
-    reading = sight.reading
-    if sight.restored and reading.state is GuestState.PAUSED:
-        reading = replace(reading, reason="user")  # libvirt goes on to say "migration"
-    return way_on(reading, uri, member.name, member.uuid)
+    if verdict is Verdict.AWAY:
+        return "harness recover --uri URI, with that of the other host"
+    beside = Beside(sight.process is not None, sight.restored, sight.monitor)
+    return what_helps(member, uri, sight.reading, beside)
 
 
 def _is_paused(verdict: Verdict, sight: Sight) -> bool:
-    return sight.reading.state is GuestState.PAUSED or verdict in (Verdict.LOST, Verdict.SAVED)
+    return sight.reading.state is GuestState.PAUSED or verdict in _HELD
 
 
 def _booted_since(history: History) -> bool:

@@ -29,6 +29,8 @@ class Action(StrEnum):
     LEFT_ALONE = "left alone"
     SAVED = "SAVED, PAUSED"
     """On disk: the next start brings it back as the run paused it."""
+    AWAY = "MIGRATED, PAUSED"
+    """On another host, where it was not looked at."""
     LOST = "LOST, PAUSED"
     """libvirt does not know it any more, but its process lives."""
     STRANDED = "STILL PAUSED"
@@ -36,7 +38,7 @@ class Action(StrEnum):
 
 
 #: Guests that the run holds, and that do not run.
-HELD = frozenset({Action.STRANDED, Action.SAVED, Action.LOST})
+HELD = frozenset({Action.STRANDED, Action.SAVED, Action.AWAY, Action.LOST})
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,8 @@ def _look(
     searched: Sequence[Searched],
 ) -> Recovery:
     """Look at every guest of every libvirt, and return those that are paused beside the runs'."""
+    chosen, *others = (place.state_dir for place in searched)
+    trusted = [chosen, *(one for one in others if is_ours(one))]
     wanted = {run.settings.uri: run.settings.connect for run in runs if run.settings is not None}
     told = {
         guest.member.uuid
@@ -230,7 +232,8 @@ def _look(
     for uri, connect in (wanted | dict(look_at)).items():
         try:
             link = here.link(uri, connect)
-            found = paused_guests(link, searched, Deadline.after(_LOOK_S, here.clock))
+            until = Deadline.after(_LOOK_S, here.clock)
+            found = paused_guests(link, searched, trusted, until)
         except HarnessError as error:
             not_looked_at.append((uri, error))
             continue

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 from harness.core.errors import HarnessError
+from harness.core.pasteable import command
 from harness.core.timebase import Deadline
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.results.journal import Member
 
+#: What QEMU's monitor is told to let the vCPUs run; for printf(1).
+_CONT = r'{"execute": "qmp_capabilities"}\n{"execute": "cont"}\n'
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the kernel tells of a guest beside libvirt's state of it."""
+
+    lives: bool = False
+    """Its QEMU process is there."""
+    restored: bool = False
+    """That process took the guest over from the disk."""
+    monitor: Path | None = None
+    """Where that process can be told to go on."""
+
+
+def what_helps(member: Member, uri: str, reading: StateReading, beside: Beside) -> str:
+    """Return commands to paste.
+
+    A guest that libvirt has lost while its process lives must not be defined and started again: two
+    QEMUs would write to its disks.
+    """
+    if reading.state is GuestState.GONE and beside.lives:
+        if beside.monitor is None:
+            return "QEMU's monitor can resume it, see docs/recover.md; do not start it again"
+        socket = command("socat", "-", f"UNIX-CONNECT:{beside.monitor}")
+        return f"printf '{_CONT}' | {socket}"
+    if reading.state is GuestState.PAUSED and beside.restored:
+        reading = replace(reading, reason="user")  # libvirt goes on to say "migration"
+    return way_on(reading, uri, member.name, member.uuid)
+
 
 def resume_hint(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> str:
     """Return commands to paste; those for a paused guest where libvirt does not say what it is."""
     try:
         reading = hypervisor.state(member.uuid, deadline)
+        process = hypervisor.process(member.uuid, deadline)
     except HarnessError:
-        reading = StateReading(GuestState.PAUSED, "unknown")
-    return way_on(reading, hypervisor.uri, member.name, member.uuid)
+        reading, process = StateReading(GuestState.PAUSED, "unknown"), None
+    beside = Beside()
+    if process is not None and hypervisor.lives(process):
+        beside = Beside(True, hypervisor.restored(process), hypervisor.monitor(process))
+    return what_helps(member, hypervisor.uri, reading, beside)

@@ -42,6 +42,8 @@ class Verdict(StrEnum):
     """libvirt does not know it any more, and its process lives, paused."""
     THEIRS = "theirs"
     """It is paused, and not by the run."""
+    AWAY = "away"
+    """It lives on another host, which was not looked at."""
     OTHER = "other"
     """It is neither paused nor running, for reasons of its own."""
 
@@ -116,6 +118,8 @@ def _judge_absent(
 ) -> tuple[Verdict, str]:
     if sight.fate is Fate.SAVED and custody.held:
         return Verdict.SAVED, "was saved to disk while the run held it, and comes back paused"
+    if sight.fate is Fate.AWAY and custody.held:
+        return Verdict.AWAY, "was migrated to another host while the run held it, paused as it was"
     if sight.fate is not Fate.LOST or booted_since or sight.process is None:
         return Verdict.ENDED, f"is {sight.reading}: nothing of it can be resumed"
     lost = f"libvirt does not know it any more, but its QEMU process {sight.process.pid} lives"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
-from harness.results.folder import RunFolder
+from harness.results.folder import RECORD, RunFolder
 from harness.results.journal import FILE_NAME, fold, in_use, read
 
 
@@ -72,6 +72,8 @@ def journals_that_know(uuid: str, state_dirs: Sequence[Path]) -> Iterator[RunFol
 
 
 def _ended_well(folder: RunFolder) -> bool:
+    if not (folder.path / RECORD).is_file():  # nor a FIFO, which would have us wait
+        return False
     try:
         record = folder.record()
     except UsageError:

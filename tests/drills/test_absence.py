@@ -71,6 +71,7 @@ def test_a_guest_that_libvirt_forgets_in_the_window_is_said_to_be_paused(
         assert state_of(libvirt, lost.uuid) is GuestState.GONE
         guests = {guest.name: guest for guest in run.record.guests}
         assert guests[lost.name].still_paused
+        assert "socat - UNIX-CONNECT:" in guests[lost.name].resume_hint
         assert f"its QEMU process {qemu.pid} lives" in guests[lost.name].problems[0]
         assert not guests[other.name].still_paused
         code, (told, _) = run.recover()

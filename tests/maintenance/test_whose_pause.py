@@ -7,11 +7,13 @@ import json
 import pytest
 
 from harness.core.identity import boot_id
+from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.recovery_record import Action
+from harness.maintenance.resume_hint import resume_hint
 from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, read
+from harness.results.journal import FILE_NAME, Member, read
 from harness.results.journal.entries import Recovered, TakenOver
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import House, of
@@ -161,6 +163,42 @@ def test_a_guest_whose_saved_memory_was_thrown_away_has_ended(house):
     finish(at, folder)
     at.host.reasons.clear()
     assert actions(finish(at, folder)) == {"web1": Action.ENDED}
+
+
+def test_a_guest_that_was_migrated_while_we_held_it_has_not_ended(house):
+    """Not known to run is still paused; the other host is looked at by its URI."""
+    at = house("web1")
+    folder = killed(at)
+    at.host.states["web1"], at.host.reasons["web1"] = GuestState.SHUT_OFF, "migrated"
+    recovered = finish(at, folder)
+    assert actions(recovered) == {"web1": Action.AWAY}
+    assert "migrated to another host while the run held it" in recovered.guests[0].why
+    assert (recovered.paused, recovered.error) == (["web1"], None)
+    assert [dead.run_id for dead in dead_runs(at.state_dir)] == [folder.run_id]
+
+
+def test_nobody_is_told_to_start_a_guest_again_whose_process_lives(house):
+    """Two QEMUs would write to its disks. One whose process has ended is defined again."""
+    at = house("web1")
+    del at.host.states["web1"]
+    web1, until = Member("web1", "uuid-web1"), Deadline.after(5)
+    assert "define it again" in resume_hint(web1, at.host, until)
+    at.host.living = {at.host.processes["web1"]}
+    hint = resume_hint(web1, at.host, until)
+    assert "socat - UNIX-CONNECT:" in hint
+    assert "again" not in hint
+    at.host.monitor = lambda process: None
+    assert "do not start it again" in resume_hint(web1, at.host, until)
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_guest_that_was_restored_is_not_said_to_be_at_work_with_libvirt(house, restored):
+    """libvirt goes on to say "migration" of it."""
+    at = house("web1")
+    restarted(at, restored=restored)
+    at.host.reasons["web1"] = "migration"
+    hint = resume_hint(Member("web1", "uuid-web1"), at.host, Deadline.after(5))
+    assert (hint == "virsh -c fake:/// resume web1") is restored
 
 
 @pytest.mark.parametrize("lives", [True, False])

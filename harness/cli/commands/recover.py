@@ -120,6 +120,7 @@ def _as_data(found: Recovery) -> dict[str, Any]:
                 "uri": guest.uri,
                 "state": str(guest.reading),
                 "known": guest.known,
+                "resume_hint": guest.resume_hint,
                 "held_by": guest.held_by.run_id if guest.held_by else None,
             }
             for guest in found.paused

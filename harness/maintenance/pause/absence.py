@@ -10,8 +10,14 @@ from enum import StrEnum
 
 from harness.core.errors import HypervisorError, ResumeFailed
 from harness.core.timebase import Deadline
-from harness.host.lifecycle import ENDED, SAVED, GuestState
-from harness.host.protocol import STOPPED_SAVED, EventKind, Hypervisor, ProcessIdentity
+from harness.host.lifecycle import ENDED, MIGRATED, SAVED, GuestState
+from harness.host.protocol import (
+    STOPPED_MIGRATED,
+    STOPPED_SAVED,
+    EventKind,
+    Hypervisor,
+    ProcessIdentity,
+)
 
 
 class Fate(StrEnum):
@@ -21,9 +27,15 @@ class Fate(StrEnum):
     """libvirt knows it, and it has not ended."""
     SAVED = "saved"
     """It is on disk, and comes back as it was."""
+    AWAY = "away"
+    """It was migrated, and lives on another host as it was."""
     LOST = "lost"
     """libvirt does not know it any more, but its process lives."""
     ENDED = "ended"
+
+
+#: Why a guest that libvirt has forgotten stopped, by the last event of it.
+_STOPPED = {STOPPED_SAVED: Fate.SAVED, STOPPED_MIGRATED: Fate.AWAY}
 
 
 def fate_of(
@@ -38,12 +50,14 @@ def fate_of(
         return Fate.THERE
     if reading.state is GuestState.SHUT_OFF and reading.reason == SAVED:
         return Fate.SAVED
+    if reading.state is GuestState.SHUT_OFF and reading.reason == MIGRATED:
+        return Fate.AWAY
     if reading.state is not GuestState.GONE:
         return Fate.ENDED
     if process is not None and hypervisor.lives(process):
         return Fate.LOST
     stops = [event for event in hypervisor.events(uuid) if event.kind is EventKind.STOPPED]
-    return Fate.SAVED if stops and stops[-1].detail == STOPPED_SAVED else Fate.ENDED
+    return _STOPPED.get(stops[-1].detail, Fate.ENDED) if stops else Fate.ENDED
 
 
 def lost(guest: str, process: ProcessIdentity) -> HypervisorError:

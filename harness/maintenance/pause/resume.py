@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from harness.core.errors import GuestSaved, HarnessError, TakenOver
+from harness.core.errors import GuestSaved, HarnessError, ResumeFailed, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
 from harness.host.parking import Berth, Parking
@@ -192,6 +192,14 @@ def _fate(
             guest=member.name,
             hint=f"{virsh(hypervisor.uri, 'start', member.name, member.uuid)}; harness recover",
         )
+    if fate is Fate.AWAY:
+        return ResumeFailed(
+            "was migrated to another host during the pause, and is paused there unless something "
+            "has resumed it",
+            operation="resuming",
+            guest=member.name,
+            hint="harness recover --uri URI, with that of the other host",
+        )
     if fate is Fate.LOST and edge.process is not None and lost_until.expired:
         return lost(member.name, edge.process)
     return NotYet(refused.message)
@@ -279,7 +287,7 @@ def still_paused(
             if not paused and if_silent:
                 process = process_of(custody)
                 fate = fate_of(member.uuid, process, hypervisor, deadline)
-                paused = fate in (Fate.SAVED, Fate.LOST)
+                paused = fate in (Fate.SAVED, Fate.LOST, Fate.AWAY)
         except HarnessError:
             paused = if_silent
         if paused:

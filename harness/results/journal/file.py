@@ -16,9 +16,11 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from harness.core.errors import JournalError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
@@ -27,6 +29,8 @@ from harness.results.journal.parse import Reading, parse, written
 
 FILE_NAME = "journal.jsonl"
 _CLOSED = -1
+#: A line has some 300 bytes, and a run writes some ten lines a guest.
+_LARGEST_BYTES = 64 << 20
 _LOOKED_AT_S = 0.5
 _AGAIN_S = 0.01
 
@@ -154,7 +158,7 @@ def _ends_torn(file: int) -> bool:
 def in_use(path: Path) -> bool:
     """Whether the process that carries out this run lives. Raises JournalError."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -166,6 +170,22 @@ def in_use(path: Path) -> bool:
 def read(path: Path) -> Reading:
     """Read a journal. Raises JournalError if the file cannot be read, and for no content."""
     try:
-        return parse(path.read_bytes())
+        with _opened(path) as file:
+            return parse(file.read())
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a journal, of another user perhaps: what is no file, or too large, is none.
+
+    A FIFO would have its reader wait for ever. Raises OSError.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_BYTES:
+        return file
+    file.close()
+    if stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    raise OSError(errno.EINVAL, "it is no file")

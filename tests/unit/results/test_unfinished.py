@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from harness.core.errors import JournalError
 from harness.core.timebase import SYSTEM_CLOCK
-from harness.results.journal import FILE_NAME, Journal, in_use
+from harness.results.journal import FILE_NAME, Journal, in_use, read
 from harness.results.unfinished import dead_runs, journals_that_know, search
 
 INTENT = {"event": "pausing", "guests": [{"name": "a", "uuid": "uuid-a"}]}
@@ -56,27 +57,46 @@ def test_which_runs_know_a_guest(tmp_path):
 
 
 def test_who_looks_whether_a_run_is_dead_keeps_nobody_from_carrying_it_on(tmp_path):
-    """A lock for an instant, again and again; who really holds it is waited for in vain."""
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.is_set():
-            in_use(tmp_path / FILE_NAME)
-
+    """A lock for an instant; who really holds it is waited for in vain."""
     with Journal(tmp_path, "run"):
         pass
-    lookers = [threading.Thread(target=look) for _ in range(2)]
-    for one in lookers:
-        one.start()
-    try:
-        for _ in range(200):
-            with Journal(tmp_path, "run"):
-                pass
-    finally:
-        over.set()
-        for one in lookers:
-            one.join()
+    with open(tmp_path / FILE_NAME) as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)  # as in_use does
+        over = threading.Timer(0.1, fcntl.flock, (looks, fcntl.LOCK_UN))
+        over.start()
+        with Journal(tmp_path, "run"):
+            assert in_use(tmp_path / FILE_NAME)
+        over.join()
     began_ns = SYSTEM_CLOCK.monotonic_ns()
     with Journal(tmp_path, "run"), pytest.raises(JournalError, match="another process"):
         Journal(tmp_path, "run")
     assert SYSTEM_CLOCK.monotonic_ns() - began_ns < 10e9
+
+
+@pytest.mark.parametrize("odd", ["a FIFO", "a folder", "a device", "a link to nothing"])
+def test_what_lies_in_a_journals_place_has_nobody_wait(tmp_path, odd):
+    """In another user's folder, whatever is called so; nor what lies in its record's place."""
+    a_run(tmp_path, "1", INTENT)
+    a_run(tmp_path, "2")
+    place = tmp_path / "runs" / "2" / FILE_NAME
+    place.unlink()
+    if odd == "a FIFO":
+        os.mkfifo(place)
+        os.mkfifo(place.with_name("run.json"))
+    elif odd == "a folder":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero" if odd == "a device" else tmp_path / "nothing")
+    assert [one.run_id for one in search(tmp_path).dead] == ["2", "1"]  # a person has to look
+    assert [one.run_id for one in journals_that_know("uuid-a", [tmp_path])] == ["1"]
+    with pytest.raises(JournalError):
+        in_use(place)
+
+
+def test_a_journal_that_is_too_large_is_not_read(tmp_path):
+    """None of ours is."""
+    a_run(tmp_path, "1", INTENT)
+    journal = tmp_path / "runs" / "1" / FILE_NAME
+    os.truncate(journal, 1 << 40)
+    with pytest.raises(JournalError, match="too large"):
+        read(journal)

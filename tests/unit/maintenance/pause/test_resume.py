@@ -150,6 +150,28 @@ def test_a_guest_that_was_saved_while_we_held_it_is_held(tmp_path, how):
         assert found == ("a",)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_guest_that_was_migrated_while_we_held_it_is_held(tmp_path, known):
+    """Nothing here can resume it, and nobody saw it run."""
+    clock = FakeClock()
+    hypervisor = FakeHypervisor({"a": PAUSED}, clock)
+    hypervisor._become("a", GuestState.SHUT_OFF, EventKind.STOPPED)
+    hypervisor._events["a"][-1] = LifecycleEvent("uuid-a", EventKind.STOPPED, "3", 0)
+    hypervisor.reasons["a"] = "migrated"
+    if not known:
+        del hypervisor.states["a"]
+    hypervisor.processes["a"] = None
+    with Journal(tmp_path, "run", clock) as journal:
+        paused_by_us(journal)
+        members, until = [Member("a", "uuid-a")], Deadline.after(60, clock)
+        answers = resume_all(members, hypervisor, journal, by="run", since_ns=0, deadline=until)
+        with pytest.raises(ResumeFailed, match="migrated to another host"):
+            answers["a"].get()
+        assert fold(journal.read()).held == tuple(members)
+        found = still_paused(members, hypervisor, until, if_silent=True, journal=journal)
+        assert found == ("a",)
+
+
 def test_a_call_under_way_is_waited_for():
     """By the guest: another guest's call is not."""
     calls, release = UnderWay(), threading.Event()

@@ -244,7 +244,6 @@ def _login_refused(
     parts = ["; ".join(said)]
     if over:
         parts.append(f"passed over: {'; '.join([*over[:_NAMED], *more])}")
-    parts += [f"{keyword} is not tried by harness" for keyword in settings.not_asked]
     return ShellUnreachable(
         f"logging in as {settings.user}: the login was refused ({'. '.join(parts)})",
         guest=guest,

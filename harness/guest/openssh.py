@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.core.errors import ConfigError, DeadlineExpired
+from harness.core.polling import readable
 from harness.core.timebase import Deadline
+from harness.core.trust import refuse_untrusted
 
 USER_CONFIG = Path("~/.ssh/config")
 SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
@@ -156,6 +158,7 @@ def _config_words() -> Iterator[list[str]]:
     if mine == home() / ".ssh/config" or not mine.is_file():
         yield []
         return
+    refuse_untrusted(mine)  # as OpenSSH does with its own; `Match exec` in it runs commands
     with tempfile.NamedTemporaryFile("w", prefix="harness-ssh-") as both:
         for file in (mine, SYSTEM_CONFIG):
             name = re.sub(r'([\\"*?\[\]{}])', r"\\\1", os.fspath(file.absolute()))
@@ -183,14 +186,21 @@ def _ask(words: list[str], deadline: Deadline) -> _Said:
             )
         except (OSError, ValueError) as error:  # it was removed just now; a name with a NUL in it
             raise ConfigError(f"{words[0]} cannot be asked: {error}") from error
-        try:
-            status = process.wait(deadline.timeout_s())
-        except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            what = f"asking OpenSSH ({' '.join(words[:2])} … {words[-1]})"
-            raise DeadlineExpired(what, deadline.limit_s) from error
-        return _Said(status, _read(out), _read(errors))
+        return _Said(_status(process, words, deadline), _read(out), _read(errors))
+
+
+def _status(process: subprocess.Popen[bytes], words: list[str], deadline: Deadline) -> int:
+    """Wait for the end of a process. It is told at once; ``wait(timeout)`` only looks at times."""
+    ending = os.pidfd_open(process.pid)
+    try:
+        if readable([ending], deadline):
+            return process.wait()
+    finally:
+        os.close(ending)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    what = f"asking OpenSSH ({' '.join(words[:2])} … {words[-1]})"
+    raise DeadlineExpired(what, deadline.limit_s)
 
 
 def _memory(name: str) -> BinaryIO:

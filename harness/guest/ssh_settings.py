@@ -24,12 +24,10 @@ _NOT_DONE = {
     "BindInterface": "use BindAddress",
     "PKCS11Provider": "let the SSH agent hold the key (ssh-add -s)",
 }
-#: Other ways to know a host or to log in: named where a login fails, for ssh might succeed.
+#: Other ways to know a host: named where its key is refused, for ssh might know it.
 _NOT_ASKED = (
     "KnownHostsCommand",
     "VerifyHostKeyDNS",
-    "GSSAPIAuthentication",
-    "HostbasedAuthentication",
 )
 #: Lists of algorithms that a connection may use, by the names that paramiko gives them.
 _ALGORITHMS = {
@@ -70,7 +68,7 @@ class SshSettings:
     host_key: str | None = None
     """``SHA256:…``: the host key must have exactly this fingerprint."""
     not_asked: tuple[str, ...] = ()
-    """Keywords in force by which `ssh` might know the host or log in, and harness does not."""
+    """Keywords in force by which `ssh` might know the host, and harness does not."""
     algorithms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kind → those that may be used; a kind that is missing is not restricted."""
     least_rsa_bits: int = 1024

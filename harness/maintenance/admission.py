@@ -84,10 +84,18 @@ def open_all(
     return {name: answer.get() for name, answer in answers.items()}
 
 
-def unbound_warnings(sessions: Iterable[GuestSession]) -> tuple[str, ...]:
-    """Return a warning for each guest of which it cannot be told whether it is what answers."""
-    found = ((one.name, one.identity) for one in sessions)
-    return tuple(unbound(name, one) for name, one in found if one.bound_by is None)
+def warnings_about(sessions: Iterable[GuestSession]) -> tuple[str, ...]:
+    """Return a warning for each guest of which it cannot be told whether it is what answers.
+
+    And for each whose host key nobody vouches for, because the SSH configuration asks for that.
+    """
+    found = []
+    for one in sessions:
+        if one.shell.way.doubt is not None:
+            found.append(f"{one.name}: {one.shell.way.doubt}")
+        if one.identity.bound_by is None:
+            found.append(unbound(one.name, one.identity))
+    return tuple(found)
 
 
 def unbound(guest: str, identity: IdentityRecord) -> str:

@@ -23,7 +23,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, utc_now
 from harness.guest.protocol import Connector
 from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
-from harness.maintenance.admission import open_all, unbound_warnings
+from harness.maintenance.admission import open_all, warnings_about
 from harness.maintenance.domain import Tools, left_alone, maintain
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, GuardianProcess
@@ -160,7 +160,7 @@ def _carry_out(
     try:
         with ExitStack() as stack:
             sessions = log_in(tools, stack)
-            result = replace(result, warnings=unbound_warnings(sessions.values()))
+            result = replace(result, warnings=warnings_about(sessions.values()))
             stack.callback(tools.notice.close)
             tools.notice.begin(head.plan, tools.folder.path, tools.journal)
             for number, domain in enumerate(head.plan.domains):

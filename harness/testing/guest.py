@@ -35,6 +35,7 @@ class FakeGuest:
         self.uuid = f"uuid-{name}"
         self.address = f"{name}.example"
         self.host_key = f"SHA256:{name}"
+        self.host_key_doubt: str | None = None
         self.macs: tuple[str, ...] = (_mac(name),)
         """Of its domain; ``device_macs`` are those that it tells itself."""
         self.device_macs = self.macs

@@ -35,7 +35,9 @@ class InMemoryShell:
 
     def __init__(self, guest: FakeGuest, address: str | None = None) -> None:
         self.guest = guest.name
-        self.way = Way(address or guest.address, host_key=guest.host_key)
+        self.way = Way(
+            address or guest.address, host_key=guest.host_key, doubt=guest.host_key_doubt
+        )
         self._guest = guest
         self.closed = False
 

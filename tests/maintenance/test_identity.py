@@ -90,6 +90,16 @@ def test_a_guest_that_cannot_be_bound_is_a_warning_and_no_pass(house):
     assert "qemu-guest-agent" in warning
 
 
+def test_a_host_key_that_the_configuration_does_not_check_is_a_warning(house):
+    """`StrictHostKeyChecking no`: the run goes on, as ssh does, and its record says so."""
+    at = house("web1")
+    at.guests[0].host_key_doubt = "its host key is unknown: StrictHostKeyChecking is no"
+    record = at.maintain(checks__enable=["identity", "frozen"]).record
+    assert record.exit_code == 0
+    (warning,) = (one for one in record.warnings if "web1" in one)
+    assert warning == "web1: its host key is unknown: StrictHostKeyChecking is no"
+
+
 def test_two_guests_at_one_machine_are_not_corrected_twice(house):
     """``harness clock``: neither report says that a clock is right."""
     at = house()

@@ -64,7 +64,7 @@ class GuestResult:
 
     @property
     def offset_s(self) -> float:
-        """guest − host in the end, seconds; negative is slow."""
+        """Return guest − host in the end, seconds; negative is slow."""
         clock = self.record.clock
         end = clock.after_correction or clock.after_resume
         return _known(end.offset_s if end else None, "clock", self.record.name)

@@ -105,7 +105,7 @@ def spend(
     repeat: int,
     say: Say,
 ) -> Night:
-    """doctor → runs → a report and a row in the history for each. Raises nothing of ours."""
+    """Run doctor, then each run with its report and its row in the history. Never raises ours."""
     night = Night()
     night.problems += _problems(findings)
     if night.problems:

@@ -45,7 +45,7 @@ class Sample:
 
     @property
     def offset_ns(self) -> float:
-        """guest − host."""
+        """Return guest − host."""
         there = self.guest_received_ns - self.host_sent_ns
         back = self.guest_sent_ns - self.host_received_ns
         return (there + back) / 2

@@ -95,7 +95,7 @@ class Connection:
 
 
 def close(transport: paramiko.Transport | None) -> None:
-    """paramiko joins its thread on close, which a frozen peer may hold up: bounded."""
+    """Close in bounded time: paramiko joins its thread, which a frozen peer may hold up."""
     if transport is not None:
         fan_out({"": lambda: _close(transport)}, Deadline.after(_CLOSE_S), what="closing")
 

@@ -165,7 +165,7 @@ class SshLineStream:
 
 
 def _start(guest: str, channel: paramiko.Channel, script: bytes, deadline: Deadline) -> None:
-    """paramiko waits for the server's consent without limit: bounded."""
+    """Start the shell in bounded time: paramiko waits for the server's consent without limit."""
     call = {guest: lambda: channel.exec_command(framing.COMMAND)}
     fan_out(call, deadline, what="starting a command")[guest].get()
     channel.settimeout(deadline.timeout_s())

@@ -92,5 +92,5 @@ def host_record(connection: libvirt.virConnect, accelerator: str) -> HostRecord:
 
 
 def _version(number: int) -> str:
-    """libvirt packs versions as major·1000000 + minor·1000 + release."""
+    """Return a version that libvirt packed as major·1000000 + minor·1000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

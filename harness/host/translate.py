@@ -41,7 +41,7 @@ _HINT_FORBIDDEN = "you may not use it; e.g. sudo usermod -aG libvirt $USER, then
 
 
 def _ignore(_: Any, __: Any) -> None:
-    """libvirt prints every error to stderr by default; ours are raised."""
+    """Drop an error that libvirt would print to stderr; ours are raised."""
 
 
 libvirt.registerErrorHandler(_ignore, None)

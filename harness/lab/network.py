@@ -42,7 +42,7 @@ def host_address(subnet: Network, number: int) -> str:
 def network_xml(
     name: str, bridge: str, subnet: Network, hosts: Mapping[str, str], *, metadata: bool = True
 ) -> str:
-    """libvirt's description; ``hosts`` maps MAC → address. Nothing is forwarded anywhere.
+    """Return libvirt's description; ``hosts`` maps MAC → address. Nothing is forwarded anywhere.
 
     ``metadata``: the bridge carries the address of the metadata service too, and DHCP tells the
     guests the way there, as they have no default route.

@@ -22,7 +22,8 @@ class LocalStream:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self._stdin, self._stdout = self.process.stdin, self.process.stdout
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:

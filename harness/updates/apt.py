@@ -126,7 +126,7 @@ class AptTransaction:
         return runner.run("update", [*self._install(), *how], context, deadline, QUIET)
 
     def verify(self, deadline: Deadline) -> None:
-        """dpkg has no complaint, the versions are the planned ones, nobody asks for a reboot."""
+        """Check that dpkg is content, versions are as planned, and no package asks for a reboot."""
         dpkg.expect_audited(deadline)
         simulated = self._settings.simulate
         self._expect({c.name: c.before if simulated else c.after for c in self.changes}, deadline)

@@ -55,13 +55,13 @@ def _held(lock: Path) -> bool:
 
 
 def installed(names: Iterable[str], deadline: Deadline) -> dict[str, str]:
-    """name → version of those of ``names`` that are installed and configured."""
+    """Return name → version of those of ``names`` that are installed and configured."""
     seen = known(names, deadline)
     return {name: version for name, (status, version) in seen.items() if status == "installed"}
 
 
 def known(names: Iterable[str], deadline: Deadline) -> dict[str, tuple[str, str]]:
-    """name → (status, version) of those of ``names`` that left anything on this host.
+    """Return name → (status, version) of those of ``names`` that left anything on this host.
 
     Asked for all packages: dpkg-query fails for a name that it does not know.
     """

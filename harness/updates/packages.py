@@ -62,7 +62,7 @@ class PackagesUpdate:
         return Applied(0, output, self._transaction.summary)
 
     def verify(self, context: UpdateContext, deadline: Deadline) -> None:
-        """dpkg is healthy and the versions are the planned ones."""
+        """Check that dpkg is healthy and that the versions are the planned ones."""
         self._transaction.verify(deadline)
 
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:

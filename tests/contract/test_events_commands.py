@@ -183,7 +183,9 @@ def test_a_host_maintenance_goes_through_the_sets_update_domains(server, rehears
     rehearse("host-maintenance", "web2", 900)
     seen = story(server, "web1", 5)
     hit = [states[0][2] for states in seen if states]
-    assert hit == sorted(hit) and hit[0] == ["web1"] and hit[-1] == ["web2"]
+    assert hit == sorted(hit)
+    assert hit[0] == ["web1"]
+    assert hit[-1] == ["web2"]
     assert all(len(states) <= 1 for states in seen)
 
 

@@ -105,7 +105,8 @@ def follow(hint: str) -> None:
     """Do what is said there, without socat."""
     path = re.search(r"socat - (?:'UNIX-CONNECT:([^']*)'|UNIX-CONNECT:(\S*))$", hint)
     said = re.search(r"printf '([^']*)'", hint)
-    assert path and said, hint
+    assert path, hint
+    assert said, hint
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.settimeout(10)
         monitor.connect(path[1] or path[2])

@@ -301,7 +301,7 @@ def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) ->
 
 
 def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str, int]:
-    """uuid → when (CLOCK_MONOTONIC) the guardian resumed it, while we could not."""
+    """Return, by UUID, when (CLOCK_MONOTONIC) the guardian resumed a guest that we could not."""
     boot_ahead_ns = clock.boottime_ns() - clock.monotonic_ns()
     try:
         guests = fold(journal.read()).guests

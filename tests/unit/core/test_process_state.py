@@ -65,7 +65,9 @@ def ignore(*numbers: signal.Signals):
 def test_dispositions(tmp_path):
     """Children are waited for whatever the parent thinks of them; what nohup ignores stays so."""
     found = settled(tmp_path, ignore(signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP))
-    assert found["child"] and found["alarm"] and found["terminal"]
+    assert found["child"]
+    assert found["alarm"]
+    assert found["terminal"]
     assert not found["hangup"]
 
 

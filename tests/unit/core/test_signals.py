@@ -73,7 +73,8 @@ def test_outside_everything_is_as_it_was_before():
         assert all(signal.getsignal(n) not in before for n in SIGNALS)
         raise UpdateFailed("no")
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    assert opened and not opened & descriptors()
+    assert opened
+    assert not opened & descriptors()
 
 
 def test_other_signals_are_left_alone():
@@ -190,4 +191,5 @@ def test_a_job_gives_its_descriptor_back():
         opened = descriptors() - before
         threads[0].join(LONG_S)
         del job
-        assert opened and not opened & descriptors()
+        assert opened
+        assert not opened & descriptors()

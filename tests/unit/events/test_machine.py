@@ -138,7 +138,8 @@ class Events(RuleBasedStateMachine):
         found = self.store.find(event_id)
         try:
             self.runner.run(self.desk.approve([event_id], member))
-            assert found.scope == member.scope and found.state is not State.PLANNED
+            assert found.scope == member.scope
+            assert found.state is not State.PLANNED
         except EventError:
             assert found.scope != member.scope or found.state is State.PLANNED
 

@@ -63,7 +63,8 @@ def test_every_change_that_guests_can_see_counts_one(store):
 def test_one_id_for_life_upper_case(store):
     """Clients match what they approved with what starts."""
     event = plan(store)
-    assert event == event.upper() and len(event) == 36
+    assert event == event.upper()
+    assert len(event) == 36
     store.announce([event], 10**9)
     store.start([event])
     assert [e.event_id for e in store.snapshot(SCOPE).events] == [event]

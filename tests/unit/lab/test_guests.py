@@ -404,8 +404,10 @@ def test_a_host_name_is_made_of_any_guest_name(name):
 def test_every_key_is_new_and_one_line(seed):
     """Two labs have no key in common."""
     first, second = new_key(), new_key()
-    assert first.private != second.private and first.public != second.public
-    assert first.public.startswith("ssh-ed25519 ") and "\n" not in first.public
+    assert first.private != second.private
+    assert first.public != second.public
+    assert first.public.startswith("ssh-ed25519 ")
+    assert "\n" not in first.public
     assert first.private.startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
 
 

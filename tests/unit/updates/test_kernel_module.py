@@ -100,7 +100,8 @@ def test_a_dependency_that_was_there_before_stays(root, context):
     one = prepared(root, context, "agent")
     one.apply(context, soon())
     one.rollback(context, soon())
-    assert "helper" in names(root) and "agent" not in names(root)
+    assert "helper" in names(root)
+    assert "agent" not in names(root)
 
 
 def test_a_module_that_fails_to_load_leaves_nothing(root, context):

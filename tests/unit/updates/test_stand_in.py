@@ -209,7 +209,8 @@ def test_kinds_are_made_by_name():
     """The registry knows both kinds and hands the settings on."""
     assert isinstance(make(UpdateSection()), StandInUpdate)
     made = make(CommandSettings(command=("true",)))
-    assert isinstance(made, CommandUpdate) and made.command == ("true",)
+    assert isinstance(made, CommandUpdate)
+    assert made.command == ("true",)
 
 
 @pytest.mark.parametrize(

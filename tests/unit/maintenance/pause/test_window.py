@@ -395,7 +395,8 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
 
     bench.hypervisor.resume = resume_if_late
     window = bench.hold()
-    assert window.guests["a"].stuck and window.guests["b"].stuck
+    assert window.guests["a"].stuck
+    assert window.guests["b"].stuck
     with Journal(bench.folder, "run") as journal:
         late = resume_late(
             bench.members,
@@ -429,7 +430,8 @@ def test_a_resume_of_ours_that_was_given_up_and_worked_takes_nobody_over(bench):
 
     bench.hypervisor.resume = resume_and_lose_the_answer
     window = bench.hold()
-    assert window.guests["a"].stuck and window.guests["b"].stuck
+    assert window.guests["a"].stuck
+    assert window.guests["b"].stuck
     lost[0] = False
     with Journal(bench.folder, "run") as journal:
         late = resume_late(

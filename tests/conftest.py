@@ -47,7 +47,7 @@ GUESTS = (
 
 
 def pytest_configure():
-    """What nohup, or `&` in a script, has us ignore, the processes we start would ignore as well."""
+    """What nohup, or ``&`` in a script, has us ignore, the processes we start would ignore too."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -110,5 +110,5 @@ def _version(said: dict[str, Any]) -> str:
 
 
 def _numbers(version: int) -> tuple[int, int, int]:
-    """libvirt packs versions as major·1000000 + minor·1000 + release."""
+    """Return the parts of a version that libvirt packed: major·1000000 + minor·1000 + release."""
     return version // 1_000_000, version // 1000 % 1000, version % 1000

@@ -156,7 +156,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
 
 
 def _between_events(uuid: str, window: PauseWindow, hypervisor: Hypervisor) -> float | None:
-    """libvirt's SUSPENDED → RESUMED, as they reached us: the inner bound of the pause."""
+    """Return the inner bound of the pause: SUSPENDED → RESUMED as libvirt told us of them."""
     stamps = [(one.kind, one.at_ns) for one in hypervisor.events(uuid) if one.at_ns >= window.t0_ns]
     # A QEMU that takes a guest over tells once more that it is suspended.
     suspended = next((at_ns for kind, at_ns in stamps if kind is EventKind.SUSPENDED), None)

@@ -6,12 +6,14 @@
     ├─ UsageError                                        exit 2
     │   ├─ ConfigError(file, key)
     │   ├─ PlanError
-    │   └─ WrongGuest
+    │   ├─ WrongGuest
+    │   └─ SeveralRefused(by_guest)
     ├─ MissingCapability(name)                           exit 3
     ├─ InfrastructureError                               exit 3
     │   ├─ HypervisorError(operation, code)
     │   │   ├─ ConnectionLost
     │   │   ├─ GuestNotFound
+    │   │   │   └─ UnknownGuest                          exit 2, as it is a UsageError too
     │   │   ├─ WrongState
     │   │   ├─ ResumeFailed
     │   │   ├─ TakenOver
@@ -29,6 +31,7 @@
     │   ├─ UpdateFailed(returncode)
     │   ├─ UpdateOverran
     │   ├─ DeadlineExpired(what, limit_s, last_error)
+    │   ├─ SeveralFailed(by_guest)
     │   └─ InternalError                                 a bug of ours
     ├─ Interrupted(signal_name)                          exit 130
     └─ GuestStranded(guests)                             exit 4, the loudest message there is
@@ -40,7 +43,7 @@ Exceptions of foreign libraries become one of these at the border (``host/`` for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -134,6 +137,10 @@ class ConnectionLost(HypervisorError):
 
 class GuestNotFound(HypervisorError):
     """No guest of that name or UUID (any more)."""
+
+
+class UnknownGuest(GuestNotFound, UsageError):
+    """A person named a guest that is not there."""
 
 
 class WrongState(HypervisorError):
@@ -257,6 +264,45 @@ class InternalError(InfrastructureError):
             hint="this is a bug of harness; -vv shows the traceback",
         )
         self.__cause__ = error
+
+
+class SeveralRefused(UsageError):
+    """Several guests are refused; ``by_guest`` has the error of each."""
+
+    def __init__(self, by_guest: Mapping[str, HarnessError]) -> None:
+        super().__init__(_each(by_guest))
+        self.by_guest = dict(by_guest)
+
+
+class SeveralFailed(InfrastructureError):
+    """Several guests have failed; ``by_guest`` has the error of each."""
+
+    def __init__(self, by_guest: Mapping[str, HarnessError]) -> None:
+        super().__init__(_each(by_guest))
+        self.by_guest = dict(by_guest)
+
+
+def together(by_guest: Mapping[str, HarnessError]) -> HarnessError:
+    """Return one error for all of these, which must not be empty: the only one as it is."""
+    distinct = list(dict.fromkeys(by_guest.values()))
+    if len(distinct) == 1:
+        return distinct[0]
+    refused = all(isinstance(error, UsageError) for error in distinct)
+    return SeveralRefused(by_guest) if refused else SeveralFailed(by_guest)
+
+
+def guests_of(error: HarnessError | None) -> Mapping[str, HarnessError]:
+    """Return which guests an error is about, with the error of each."""
+    if isinstance(error, (SeveralRefused, SeveralFailed)):
+        return error.by_guest
+    return {error.guest: error} if error is not None and error.guest else {}
+
+
+def _each(by_guest: Mapping[str, HarnessError]) -> str:
+    said = dict.fromkeys(
+        str(error) if error.guest else f"{guest}: {error}" for guest, error in by_guest.items()
+    )
+    return f"{len(by_guest)} guests: {'; '.join(said)}"
 
 
 class Interrupted(HarnessError):

@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from harness.core.errors import DeadlineExpired, HarnessError
+from harness.core.errors import DeadlineExpired, HarnessError, together
 from harness.core.timebase import Deadline
 
 T = TypeVar("T")
@@ -126,6 +126,13 @@ def hire(count: int) -> bool:
         while len(_idle) < count:
             _idle.append(_Worker())
     return len(_idle) >= count
+
+
+def values(answers: Mapping[str, Answer[T]]) -> dict[str, T]:
+    """Return what every call returned, or raise the errors of all that failed, together."""
+    if failed := errors(answers):
+        raise together(failed)
+    return {name: answer.get() for name, answer in answers.items()}
 
 
 def errors(answers: Mapping[str, Answer[T]]) -> dict[str, HarnessError]:

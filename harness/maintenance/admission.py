@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from harness.core.errors import PlanError
-from harness.core.fanout import errors, fan_out
+from harness.core.errors import PlanError, together
+from harness.core.fanout import errors, fan_out, values
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline
@@ -71,7 +71,8 @@ def open_all(
 ) -> Mapping[str, GuestSession]:
     """Log in to all guests at once; return their sessions by name, which ``stack`` will close.
 
-    Raises the first error, once it is known of all; ``stack`` closes those that were opened.
+    Raises the errors of all that cannot take part, together; ``stack`` closes those that were
+    opened.
     """
     claims = Claims()
     calls = {one.info.name: partial(admit, one, settings, claims, deadline) for one in logins}
@@ -79,9 +80,9 @@ def open_all(
     for answer in answers.values():
         if answer.value is not None:
             stack.callback(answer.value.close)
-    for error in errors(answers).values():
-        raise error
-    return {name: answer.get() for name, answer in answers.items()}
+    if failed := errors(answers):
+        raise together({**failed, **claims.refused})
+    return values(answers)
 
 
 def warnings_about(sessions: Iterable[GuestSession]) -> tuple[str, ...]:

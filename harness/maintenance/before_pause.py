@@ -11,7 +11,7 @@ from harness.checks.evidence import Observed
 from harness.checks.probes import probes_for
 from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Scene
-from harness.core.fanout import fan_out
+from harness.core.fanout import fan_out, values
 from harness.core.records import ClockReading
 from harness.core.settings import ChecksSection
 from harness.core.timebase import Deadline
@@ -34,18 +34,18 @@ def take_baselines(
 ) -> dict[str, Baseline]:
     """Start the probes of every guest of an update domain, and take its baseline; in parallel.
 
-    Probes of an earlier baseline are let go. Raises the first HarnessError.
+    Probes of an earlier baseline are let go. Raises the errors of all guests, together.
     """
     for session in sessions.values():
         session.watch_with(_probes(session, tuple(sessions), checks, run_dir, deadline))
     looks = {name: partial(_look_first, one, deadline) for name, one in sessions.items()}
     looked = fan_out(looks, deadline, what="taking the baseline")
-    seen = {name: answer.get() for name, answer in looked.items()}
+    seen = values(looked)
     # When no guest is busy with being prepared any more. The clock is read last, so that as
     # little as possible lies between that and the pause.
     lasts = {name: partial(_look_last, one, deadline) for name, one in sessions.items()}
     read = fan_out(lasts, deadline, what="taking the baseline")
-    return {name: Baseline(answer.get(), *seen[name]) for name, answer in read.items()}
+    return {name: Baseline(clock, *seen[name]) for name, clock in values(read).items()}
 
 
 def warn_of_clocks(

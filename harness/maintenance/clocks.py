@@ -18,6 +18,7 @@ from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import second_opinion, second_opinion_fields
+from harness.maintenance.named import pick
 from harness.maintenance.session import GuestSession, Login
 
 #: For what a guest does after its own deadline.
@@ -79,10 +80,10 @@ def settle_clocks(
     """Measure the guests' clocks at once, correct them if asked to, watch them if configured.
 
     Returns one outcome a guest, in the order of ``names``; one that could not be read has outcome
-    ERROR. ``guests`` are the sections of the configuration. Raises GuestNotFound or another
-    HypervisorError if a guest cannot be looked up.
+    ERROR. ``guests`` are the sections of the configuration. Raises UnknownGuest, or another
+    HypervisorError if libvirt does not answer.
     """
-    infos = [hypervisor.find(name, deadline) for name in names]
+    infos = pick(hypervisor.guests(deadline), names, hypervisor.uri)
     logins = [
         Login(info, guest_section(guests, info.name, info.uuid), ssh, hypervisor, connector)
         for info in infos

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.core.errors import MissingCapability, PlanError, WrongState
+from harness.core.errors import HarnessError, MissingCapability, PlanError, WrongState, together
 from harness.core.settings import Config, GuestSection, Scope, guest_section
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
@@ -104,9 +104,7 @@ def make_plan(
     sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
     taking_part, left_out = _opted_out(sections, chosen, update)
     _refuse_nothing_or_twice(taking_part)
-    for guest in taking_part:
-        _refuse_not_running(guest, uri)
-        _refuse_other_accelerator(guest, rules.accelerator)
+    _refuse_unable(taking_part, rules.accelerator, uri)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if rules.spread is not None:
         planned = _spread(planned, rules.spread)
@@ -165,6 +163,19 @@ def _refuse_nothing_or_twice(chosen: Sequence[GuestInfo]) -> None:
     for guest in chosen:
         if uuids.count(guest.uuid) > 1:
             raise PlanError("named more than once", guest=guest.name)
+
+
+def _refuse_unable(guests: Sequence[GuestInfo], accelerator: str, uri: str) -> None:
+    """Raise what is wrong with guests; with all of them, so that a person need not ask again."""
+    wrong: dict[str, HarnessError] = {}
+    for guest in guests:
+        try:
+            _refuse_not_running(guest, uri)
+            _refuse_other_accelerator(guest, accelerator)
+        except HarnessError as error:
+            wrong[guest.name] = error
+    if wrong:
+        raise together(wrong)
 
 
 def _refuse_not_running(guest: GuestInfo, uri: str) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harness import __version__
-from harness.core.errors import GuestStranded, HarnessError, Interrupted
+from harness.core.errors import GuestStranded, HarnessError, Interrupted, guests_of
 from harness.core.records import (
     EXIT_CODES,
+    GuestRecord,
     HostRecord,
     Outcome,
     RunRecord,
@@ -102,7 +103,10 @@ def record_run(
             scope=head.update.scope.value,
         ),
         update_domains=domains,
-        guests=tuple(guest for one in result.domains for guest in one.guests),
+        guests=(
+            *(guest for one in result.domains for guest in one.guests),
+            *_failed_before(head.plan, result),
+        ),
         harness_version=__version__,
         label=head.label,
         tolerance_s=head.tolerance_s,
@@ -113,6 +117,23 @@ def record_run(
             *_doubts_about_the_host(),
         ),
         problems=tuple(problems),
+    )
+
+
+def _failed_before(plan: Plan, result: RunResult) -> tuple[GuestRecord, ...]:
+    """Return a record of each guest that failed before its update domain was begun, with why."""
+    known = {guest.name for one in result.domains for guest in one.guests}
+    why = guests_of(result.error)
+    return tuple(
+        GuestRecord(
+            name=guest.name,
+            uuid=guest.info.uuid,
+            outcome=Outcome.ERROR,
+            accelerator=guest.info.accelerator,
+            problems=(str(why[guest.name]),),
+        )
+        for guest in plan.guests
+        if guest.name in why and guest.name not in known
     )
 
 

@@ -21,7 +21,7 @@ NAMES = ("Тестовая машина для ночного обновлени
 def named(lab, tmp_path, monkeypatch):
     """A lab of guests with such names, beside the session's; its state folder."""
     monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "state"))
-    specs = [GuestSpec(name=name, image="tiny") for name in NAMES]
+    specs = [GuestSpec(name=name, image="tiny", update_domain=name) for name in NAMES]
     labs.up(specs, deadline=Deadline.after(180), progress=print)
     yield tmp_path / "state"
     labs.down(print)

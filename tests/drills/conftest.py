@@ -43,9 +43,17 @@ class Maintenance:
     """A ``harness run`` in its own session, so that signals reach only what they are sent to."""
 
     def __init__(
-        self, folder: Path, *arguments: str, python: str | None = None, **environment: str
+        self,
+        folder: Path,
+        *arguments: str,
+        python: str | None = None,
+        table: bool = False,
+        **environment: str,
     ) -> None:
-        """``python``: a program that is run instead of the package, with the same arguments."""
+        """``python``: a program that is run instead of the package, with the same arguments.
+
+        ``table``: its result is printed for people, and not as JSON.
+        """
         self.state_dir = folder / "state"
         self._environment = {
             **os.environ,
@@ -55,10 +63,11 @@ class Maintenance:
         }
         how = ["-m", "harness"] if python is None else ["-c", python]
         self.process = subprocess.Popen(
-            [sys.executable, *how, "run", *arguments, "--json"],
+            [sys.executable, *how, "run", *arguments, *([] if table else ["--json"])],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             cwd=folder,
             env=self._environment,
             start_new_session=True,
@@ -148,9 +157,9 @@ def maintenance(lab, tmp_path):
     """
     started: list[Maintenance] = []
 
-    def start(*arguments: str, **environment: str) -> Maintenance:
+    def start(*arguments: str, table: bool = False, **environment: str) -> Maintenance:
         config = ("-c", str(environment.pop("config", lab.config_file)))
-        started.append(Maintenance(tmp_path, *arguments, *config, **environment))
+        started.append(Maintenance(tmp_path, *arguments, *config, table=table, **environment))
         return started[-1]
 
     yield start

@@ -355,14 +355,25 @@ def test_a_guest_that_panics_on_resume(maintenance, doomed, libvirt, harness, mo
     assert guests[dead.name].outcome == "error"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_guest_that_cannot_be_resumed_is_the_loudest_message(
-    maintenance, doomed, libvirt, monkeypatch
+    maintenance, doomed, libvirt, encoding
 ):
-    """Its QEMU is stopped, so it really stays paused: exit 4; the other runs; then recover."""
+    """Its QEMU is stopped, so it really stays paused: exit 4; the other runs; then recover.
+
+    Also where the output has no dash for what is not known of it: that it is paused is still said,
+    and the exit code is the record's.
+    """
     lab, config = doomed
     stuck, other = lab.guests
     run = maintenance(
-        stuck.name, other.name, "--duration", "1", config=config, HARNESS_RESUME_PATIENCE_S="8"
+        stuck.name,
+        other.name,
+        *("--duration", "1"),
+        config=config,
+        table=True,
+        HARNESS_RESUME_PATIENCE_S="8",
+        PYTHONIOENCODING=encoding,
     )
     run.until("paused", guest=stuck.name)
     qemu = libvirt.process(stuck.uuid, Deadline.after(5)).pid
@@ -371,6 +382,9 @@ def test_a_guest_that_cannot_be_resumed_is_the_loudest_message(
         run.until("resumed", guest=other.name)
         assert run.ended(timeout_s=120) == 4
         assert f"STILL PAUSED: {stuck.name}" in run.err
+        assert run.record.exit_code == 4
+        dash = {"utf-8": "\u2013", "latin-1": "\\u2013"}[encoding]
+        assert dash in run.out + run.err, (run.out, run.err)
     finally:
         os.kill(qemu, signal.SIGCONT)
     becomes(libvirt, stuck.uuid, RUNNING, within_s=15)

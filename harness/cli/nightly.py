@@ -7,7 +7,7 @@ other: guests that a maintenance did not do well are not maintained again while 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -29,28 +29,44 @@ Say = Callable[[str], None]
 _LOUDEST = (4, 130, 2, 3, 1, 0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Night:
-    """What came of it."""
+    """What came of it, so far."""
 
-    problems: list[str] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
     """What doctor found, or what ended the night."""
-    warnings: list[str] = field(default_factory=list)
-    runs: list[RunRecord] = field(default_factory=list)
-    folders: list[RunFolder] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+    runs: tuple[RunRecord, ...] = ()
+    folders: tuple[RunFolder, ...] = ()
     verdict: Verdict | None = None
-    codes: list[int] = field(default_factory=list)
+    codes: tuple[int, ...] = ()
     warm: bool = False
     """The first of ``runs`` was the warm-up."""
+
+    def then(self, finished: Finished, warnings: Iterable[str]) -> Night:
+        """Return this night with one run more, and what its report and history warn of."""
+        error = finished.error
+        night = replace(
+            self,
+            runs=(*self.runs, finished.record),
+            folders=(*self.folders, finished.folder),
+            warnings=(*self.warnings, *warnings),
+            codes=(*self.codes, finished.record.exit_code),
+        )
+        return night if error is None else night.spoiled(error.exit_code, str(error))
+
+    def spoiled(self, code: int, *problems: str) -> Night:
+        """Return this night with problems of it, and the exit code that they mean."""
+        return replace(self, problems=(*self.problems, *problems), codes=(*self.codes, code))
 
     @property
     def exit_code(self) -> int:
         """One for all of it; a night that ran nothing is not a good one."""
-        codes = self.codes or [3]
+        codes = self.codes or (3,)
         return next((code for code in _LOUDEST if code in codes), max(codes))
 
     @property
-    def counted(self) -> list[RunRecord]:
+    def counted(self) -> tuple[RunRecord, ...]:
         """The runs without the warm-up."""
         return self.runs[1:] if self.warm and len(self.runs) > 1 else self.runs
 
@@ -106,28 +122,17 @@ def spend(
     say: Say,
 ) -> Night:
     """Run doctor, then each run with its report and its row in the history. Never raises ours."""
-    night = Night()
-    night.problems += _problems(findings)
-    if night.problems:
-        night.codes.append(3)
-        return night
-    night.warm = repeat > 1
+    if problems := _problems(findings):
+        return Night().spoiled(3, *problems)
+    night = Night(warm=repeat > 1)
     for number in range(1, repeat + 1):
         warm_up = night.warm and number == 1
         say(f"run {number} of {repeat}{' (warm-up)' if warm_up else ''}")
         try:
             finished = rehearse(label="warm-up" if warm_up else "nightly")
         except HarnessError as error:
-            night.problems.append(str(error))
-            night.codes.append(error.exit_code)
-            break
-        night.runs.append(finished.record)
-        night.folders.append(finished.folder)
-        night.warnings += finish(finished.folder)
-        night.codes.append(finished.record.exit_code)
-        if finished.error is not None:
-            night.codes.append(finished.error.exit_code)
-            night.problems.append(str(finished.error))
+            return night.spoiled(error.exit_code, str(error))
+        night = night.then(finished, finish(finished.folder))
         if finished.error is not None or finished.record.outcome is not Outcome.PASS:
             break
     return night
@@ -139,10 +144,13 @@ def _problems(findings: Iterable[Finding]) -> list[str]:
     ]
 
 
-def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
-    """See that the runs are in the history, judge the night. A history that fails is a warning."""
+def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> Night:
+    """See that the runs are in the history; return the night, judged by those before.
+
+    A history that fails is a warning.
+    """
     if not night.runs:
-        return
+        return night
     try:
         require("history", "the verdict on the night")
         from harness.results.history.store import History
@@ -151,15 +159,15 @@ def look_back(night: Night, *, nights: int, fail_on_regression: bool) -> None:
         with History.open() as history:
             for folder in night.folders:
                 history.add(folder)
-            night.verdict = judge(history, [r.run_id for r in night.counted], nights=nights)
+            verdict = judge(history, [r.run_id for r in night.counted], nights=nights)
     except HarnessError as error:
-        night.warnings.append(str(error))
-    if fail_on_regression and night.verdict is not None and night.verdict.regressions:
-        night.codes.append(1)
+        return replace(night, warnings=(*night.warnings, str(error)))
+    codes = (*night.codes, 1) if fail_on_regression and verdict.regressions else night.codes
+    return replace(night, verdict=verdict, codes=codes)
 
 
-def publish(night: Night, files: NightFiles) -> None:
-    """Replace the files where a collector or a CI server looks.
+def publish(night: Night, files: NightFiles) -> Night:
+    """Replace the files where a collector or a CI server looks; return the night.
 
     What cannot be written is a problem of the night: what is there is not of tonight.
     """
@@ -168,9 +176,7 @@ def publish(night: Night, files: NightFiles) -> None:
     else:
         worse = [one.figure for one in night.verdict.regressions] if night.verdict else None
         failed = files.publish(_shown(night), night.exit_code, worse)
-    if failed:
-        night.problems += failed
-        night.codes.append(InfrastructureError.exit_code)
+    return night.spoiled(InfrastructureError.exit_code, *failed) if failed else night
 
 
 def _shown(night: Night) -> RunRecord:

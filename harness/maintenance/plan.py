@@ -16,6 +16,7 @@ from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
 from harness.maintenance.one_address import warn_of_one_address
+from harness.maintenance.spread import far_apart
 from harness.updates.protocol import GuestUpdate, HostUpdate
 
 #: The one update domain of a host whose guests must all pause together.
@@ -230,31 +231,11 @@ def _spread(planned: Sequence[PlannedGuest], count: int) -> list[PlannedGuest]:
     # Large sets first, as the small ones fit into what is left.
     members = sorted(sets.items(), key=lambda one: (-len(one[1]), one[0]))
     groups = [group for _, group in members]
-    places = _far_apart([len(group) for group in groups], count)
+    places = far_apart([len(group) for group in groups], count)
     return [
         replace(guest, update_domain=str(place))
         for group, its_places in zip(groups, places, strict=True)
         for guest, place in zip(group, its_places, strict=True)
-    ]
-
-
-def _far_apart(sizes: Sequence[int], count: int) -> list[list[int]]:
-    """For sets of these sizes, the domain of each member; every domain gets somebody."""
-    load = [0] * count
-    places = []
-    for size in sizes:
-        steps = [index * count // size for index in range(size)]
-        turns = [[(step + turn) % count for step in steps] for turn in range(count)]
-        best = min(turns, key=lambda turned: sum(load[place] for place in turned))
-        for place in best:
-            load[place] += 1
-        places.append(best)
-    if all(load):
-        return places
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    return [
-        [(start + index) % count for index in range(size)]
-        for start, size in zip(starts, sizes, strict=True)
     ]
 
 

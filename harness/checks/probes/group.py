@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from harness.checks.evidence import Missing, Testimony
 from harness.checks.probes.protocol import Probe, Scene
@@ -26,10 +27,9 @@ class GuestProbes:
     """The probes of one guest."""
 
     def __init__(self, scene: Scene, probes: Sequence[Probe]) -> None:
-        self._scene = scene
+        self._scene = replace(scene, parts=frozenset(one.part for one in probes if one.part))
         self._probes = probes
         self._told: dict[type, object] = {}
-        scene.parts = frozenset(one.part for one in probes if one.part)
 
     @property
     def own_names(self) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ class GuestProbes:
 
         ``process`` is the guest's QEMU, if it can be seen.
         """
-        self._scene.process = process
+        self._scene = replace(self._scene, process=process)
         for one in self._probes:
             self._attempt(one, lambda w: w.start(self._scene, deadline.sooner(_START_S)))
 

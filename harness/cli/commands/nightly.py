@@ -109,8 +109,8 @@ def command(
             repeat=repeat,
             say=say,
         )
-        look_back(night, nights=nights, fail_on_regression=fail_on_regression)
-        publish(night, files)
+        night = look_back(night, nights=nights, fail_on_regression=fail_on_regression)
+        night = publish(night, files)
     for warning in night.warnings:
         say(f"warning: {warning}")
     host = night.runs[0].host.hostname if night.runs else platform.node()

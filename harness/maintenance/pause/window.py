@@ -18,23 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from harness.core.errors import (
     GuardianLost,
     HarnessError,
     InfrastructureError,
-    Interrupted,
     JournalError,
-    UpdateFailed,
-    UpdateOverran,
 )
 from harness.core.fanout import Answer, errors, fan_out, hire
-from harness.core.signals import Interruption, Job
-from harness.core.timebase import Clock, Deadline, Stopwatch
+from harness.core.signals import Interruption
+from harness.core.timebase import Clock, Deadline
 from harness.host.parking import Parking
 from harness.host.protocol import Call, Hypervisor
+from harness.maintenance.pause.applying import UpdateOutcome, apply_update
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
@@ -43,7 +41,6 @@ from harness.maintenance.pause.takeover import NOT_OURS
 from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
 from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Member, entries, fold
-from harness.updates.protocol import Applied
 
 #: Of the window and of the driver, to pause and, should that hang, to resume.
 _THREADS_A_GUEST = 4
@@ -51,15 +48,6 @@ _THREADS_A_GUEST = 4
 _ABANDON_S = 1.0
 #: For looking at a guest's process, in files of the kernel's.
 _LOOK_S = 1.0
-
-
-@dataclass(frozen=True)
-class _UpdateOutcome:
-    """How the update went; all None if it was not begun."""
-
-    took_s: float | None = None
-    applied: Applied | None = None
-    error: HarnessError | None = None
 
 
 def hold_window(
@@ -87,11 +75,11 @@ def hold_window(
     armed_ns = limits.clock.monotonic_ns()
     update_until = limits.update_deadline()
     pauses: dict[str, Answer[Call]] = {}
-    done = _UpdateOutcome()
+    done = UpdateOutcome()
     try:
         pauses = _pause_all(members, hypervisor, journal, update_until, edges)
         if not errors(pauses):
-            done = _apply(update, ending, update_until, interruption, guard)
+            done = apply_update(update, ending, update_until, interruption, guard)
     finally:
         resumes = resume_all(
             _perhaps_ours(members, pauses),
@@ -244,49 +232,6 @@ def _paused(
         qemu_pid=process.pid if process else None,
         qemu_start_ticks=process.start_ticks if process else None,
         vcpu_ns=vcpu_ns,
-    )
-
-
-def _apply(
-    update: UpdateCalls,
-    ending: Ending,
-    deadline: Deadline,
-    interruption: Interruption,
-    guard: Guard,
-) -> _UpdateOutcome:
-    """Run the update in its own thread and be done by the deadline, finished or not.
-
-    What is not finished is ended only when the guests run: it may have restarted libvirtd.
-    """
-    watch = Stopwatch(deadline.clock)
-    applied: Applied | None = None
-    failed: HarnessError | None = None
-    try:
-        job = Job(partial(update.apply, deadline), name="update")
-        if interruption.finished(job, deadline, guard.fd):
-            applied = job.result()
-        else:
-            ending.ask()
-            failed = _why_abandoned(interruption, guard, deadline)
-    except HarnessError as error:
-        if isinstance(error, UpdateOverran):
-            ending.ask()
-        failed = error
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  a bug of its own
-        failed = UpdateFailed(f"the update raised {type(error).__name__}: {error}")
-        failed.__cause__ = error
-    return _UpdateOutcome(watch.elapsed_s(), applied, failed)
-
-
-def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline) -> HarnessError:
-    if interruption.signal_name is not None:
-        return Interrupted(interruption.signal_name)
-    if guard.lost:
-        return GuardianLost("the guardian died, so the update was abandoned")
-    return UpdateOverran(
-        f"the update was abandoned after {deadline.limit_s:.1f} s, the budget less the resume "
-        "reserve",
-        hint="give it a larger --budget, or make it faster",
     )
 
 

@@ -7,7 +7,7 @@ characters have been made visible. The page forbids itself every request by a co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -151,10 +151,9 @@ def _said(value: Any) -> str:
 def _timelines(record: RunRecord, history: journal.History) -> Iterable[tuple[str, Markup]]:
     number = 0
     for story in tell(record, history):
-        guests = story.guests
-        for start in range(0, len(guests), _ROWS_A_PICTURE):
-            story.guests = guests[start : start + _ROWS_A_PICTURE]
-            yield story.name, Markup(figures.timeline(story, record.budget_s, f"timeline{number}"))
+        for start in range(0, len(story.guests), _ROWS_A_PICTURE):
+            part = replace(story, guests=story.guests[start : start + _ROWS_A_PICTURE])
+            yield story.name, Markup(figures.timeline(part, record.budget_s, f"timeline{number}"))
             number += 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.records import GuestRecord, RunRecord
@@ -31,20 +31,20 @@ class Span:
     end_s: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class GuestStory:
     """One guest's stretches, in order."""
 
     name: str
-    spans: list[Span] = field(default_factory=list)
+    spans: tuple[Span, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class DomainStory:
     """One update domain; ``end_s`` is where its picture ends."""
 
     name: str
-    guests: list[GuestStory]
+    guests: tuple[GuestStory, ...]
     end_s: float
 
 
@@ -58,10 +58,10 @@ def _story(window: Window, known: Mapping[str, GuestRecord], budget_s: float) ->
     # To just beyond the budget, or the last thing that happened, with room to see what came next.
     last_s = (window.last_ns - window.began_ns) / NS_PER_S
     end_s = max(budget_s * 1.04, last_s * 1.04)
-    guests = [
-        GuestStory(guest.member.name, _spans(guest, window.began_ns, known.get(uuid), end_s))
+    guests = tuple(
+        GuestStory(guest.member.name, tuple(_spans(guest, window.began_ns, known.get(uuid), end_s)))
         for uuid, guest in window.guests.items()
-    ]
+    )
     return DomainStory(window.domain, guests, end_s)
 
 

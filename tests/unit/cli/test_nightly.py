@@ -76,7 +76,7 @@ PASS, FAIL = Outcome.PASS, Outcome.FAIL
 def test_a_good_night_is_one_good_line(tmp_path):
     """The warm-up, which was slow, is not in it."""
     night = Box(tmp_path, PASS, PASS, PASS).night()
-    look_back(night, nights=14, fail_on_regression=True)
+    night = look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 0
     assert night.summary("box") == (
         "harness PASS on box: 2/2 runs of 1 guests good, paused 5.012 s, residual 200 µs; "
@@ -115,15 +115,15 @@ def test_a_night_that_got_worse_fails_where_asked(tmp_path):
     """And says which figure, by how much."""
     for day in range(6):
         quiet = Box(tmp_path, PASS, PASS, PASS, day=day).night()
-        look_back(quiet, nights=14, fail_on_regression=True)
+        quiet = look_back(quiet, nights=14, fail_on_regression=True)
         assert quiet.exit_code == 0
     slow = Box(tmp_path, PASS, PASS, PASS, day=6)
     slow.overhead_s = 0.12
     night = slow.night()
-    look_back(night, nights=14, fail_on_regression=True)
+    night = look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 1
     assert "WORSE overhead_s: 0.12 s, usually 0.012 s (+900 %" in night.summary("box")
-    publish(night, NightFiles(tmp_path / "h.prom", tmp_path / "j.xml"))
+    night = publish(night, NightFiles(tmp_path / "h.prom", tmp_path / "j.xml"))
     metrics = (tmp_path / "h.prom").read_text()
     assert 'figure="overhead_s"} 1.0' in metrics
     assert value(metrics, "harness_night_success") == 0
@@ -176,7 +176,7 @@ def test_a_good_run_does_not_hide_that_the_next_could_not_begin(tmp_path, files,
     """The night's exit code is not 0, and neither file is green."""
     night = Box(tmp_path / "now", PASS, PASS, end).night()
     assert night.exit_code != 0
-    publish(night, files)
+    night = publish(night, files)
     metrics = files.prometheus.read_text()
     assert value(metrics, "harness_run_success") == value(metrics, "harness_night_success") == 0
     assert value(metrics, "harness_run_exit_code") == night.exit_code
@@ -208,7 +208,7 @@ def test_files_that_cannot_be_written_are_known_before_the_night(tmp_path):
             with NightFiles(prometheus=wrong).replaced():
                 pytest.fail("the night began")
     night = Box(tmp_path, PASS).night(repeat=1)
-    publish(night, NightFiles(tmp_path / "none" / "h.prom", tmp_path / "j.xml"))
+    night = publish(night, NightFiles(tmp_path / "none" / "h.prom", tmp_path / "j.xml"))
     assert (tmp_path / "j.xml").exists()
     assert night.exit_code == 3
 
@@ -224,7 +224,7 @@ def test_a_history_that_is_away_is_a_warning(tmp_path, monkeypatch):
     """The runs were good all the same."""
     monkeypatch.setenv("HARNESS_HISTORY_URL", "sqlite:////nonexistent/x.db")
     night = Box(tmp_path, PASS).night(repeat=1)
-    look_back(night, nights=14, fail_on_regression=True)
+    night = look_back(night, nights=14, fail_on_regression=True)
     assert (night.exit_code, len(night.warnings)) == (0, 1)
 
 

@@ -32,6 +32,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread's calls notice signals; request() works in any
         for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup, or a job in the background: our caller means it

@@ -173,6 +173,18 @@ def test_all_guests_are_resumed_before_the_first_clock_is_corrected(house, recov
     assert seen == [["web1", "web2"]]
 
 
+def test_a_journal_that_is_empty_says_nothing_of_guests_and_they_are_looked_at(house, recovered):
+    """A fault took it. The guests are named, and nobody claims that the run had paused none."""
+    at = house()
+    folder = killed(at)
+    os.truncate(folder.path / FILE_NAME, 0)
+    found = recovered(at)
+    assert [run.guests for run in found.runs] == [()]
+    assert [guest.name for guest in found.paused] == ["web1", "web2"]
+    assert "2 guests are paused now" in summary(found)
+    assert code_of(found) == 3
+
+
 # -- other folders
 
 

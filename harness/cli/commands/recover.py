@@ -168,7 +168,7 @@ def _print(found: Sequence[RunRecovery]) -> None:
         if one.error is not None:
             table.add_row(one.folder.run_id, "–", "", "NOT FINISHED, see above", "–")
         elif not one.guests:
-            table.add_row(one.folder.run_id, "–", "", "it had paused nobody", "–")
+            table.add_row(one.folder.run_id, "–", "", "its journal names no guest", "–")
         for guest in one.guests:
             end = guest.clock.at_end if guest.clock else None
             why = f"{guest.why}; {guest.problem}" if guest.problem else guest.why

@@ -193,3 +193,20 @@ def test_a_job_gives_its_descriptor_back():
         del job
         assert opened
         assert not opened & descriptors()
+
+
+def test_a_call_in_another_thread_notices_no_signals_and_can_be_asked_to_stop():
+    """Handlers are the main thread's; a program may call from any."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    seen: list[object] = []
+
+    def work() -> None:
+        with Interruption() as interruption:
+            seen.append([signal.getsignal(number) for number in SIGNALS])
+            interruption.request("SIGTERM")
+            seen.append(interruption.signal_name)
+
+    thread = threading.Thread(target=work, name="test")
+    thread.start()
+    thread.join(LONG_S)
+    assert seen == [before, "SIGTERM"]

@@ -11,58 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from urllib.parse import urlsplit
 
 from harness.core.errors import HarnessError, InternalError, JournalError, UsageError
-from harness.core.fanout import fan_out
-from harness.core.identity import boot_id
-from harness.core.pasteable import command
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
+from harness.maintenance.assessment import LOOK_S, compare, recovery_of, what_is_to_do
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.recovered_clock import LogIn, correct_one, known_apart
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
-from harness.maintenance.resume_hint import Beside, what_helps
 from harness.maintenance.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
 from harness.results.journal import (
     FILE_NAME,
-    Custody,
     Entry,
     GuestCustody,
     History,
     Journal,
-    Member,
     ToDo,
     entries,
     fold,
     read,
 )
 
-#: For asking how a guest is, each by itself.
-_LOOK_S = 20.0
-#: Guests that are held though libvirt does not call them paused.
-_HELD = (Verdict.LOST, Verdict.SAVED, Verdict.AWAY)
 #: A guest that runs is among them: the pause that the run asked for last may be on its way.
 _TO_RESUME = (Verdict.RESUME, Verdict.AWAIT)
 #: What is done about a guest that runs in the end.
 _RUNNING = (Action.RESUMED, Action.RUNS)
-_ACTIONS = {
-    Verdict.RESUME: Action.RESUMED,
-    Verdict.AWAIT: Action.RUNS,
-    Verdict.RUNS: Action.RUNS,
-    Verdict.BOOTED: Action.LEFT_ALONE,
-    Verdict.ENDED: Action.ENDED,
-    Verdict.SAVED: Action.SAVED,
-    Verdict.LOST: Action.LOST,
-    Verdict.THEIRS: Action.LEFT_ALONE,
-    Verdict.AWAY: Action.AWAY,
-    Verdict.OTHER: Action.LEFT_ALONE,
-}
 
 #: What is written of a guest that the run held, and that needs no resume.
 _NOTED: dict[Verdict, Callable[[str, str, str], Entry]] = {
@@ -77,7 +54,7 @@ _NOTED: dict[Verdict, Callable[[str, str, str], Entry]] = {
 def assess(folder: RunFolder, hypervisor: Hypervisor, clock: Clock = SYSTEM_CLOCK) -> RunRecovery:
     """Compare journal and actual state; changes nothing. Raises JournalError."""
     history = fold(read(folder.path / FILE_NAME))
-    return _compare(folder, history, hypervisor, clock)[0]
+    return compare(folder, history, hypervisor, clock)[0]
 
 
 def recover(
@@ -108,7 +85,7 @@ def rescue(
     JournalError if there is none to be read.
     """
     history = fold(journal.read())
-    found, judged = _compare(folder, history, hypervisor, clock)
+    found, judged = compare(folder, history, hypervisor, clock)
     for uuid, (verdict, _) in judged.items():
         if history.guests[uuid].held and verdict in _NOTED:
             member = history.guests[uuid].member
@@ -134,7 +111,7 @@ def rescue(
         if error is None:
             return guest
         custody = history.guests[guest.member.uuid]
-        return _given_up(guest, error, custody, hypervisor, Deadline.after(_LOOK_S, clock))
+        return _given_up(guest, error, custody, hypervisor, Deadline.after(LOOK_S, clock))
 
     return replace(found, guests=tuple(after(guest) for guest in found.guests))
 
@@ -153,81 +130,9 @@ def _given_up(
         sight = Sight(StateReading(GuestState.PAUSED, "unknown"))
     verdict, why = judge(custody, sight, booted_since=False)
     if verdict is Verdict.RESUME:
-        hint = _what_helps(guest.member, hypervisor.uri, verdict, sight)
+        hint = what_is_to_do(guest.member, hypervisor.uri, verdict, sight)
         return replace(guest, action=Action.STRANDED, why=str(error), paused=True, resume_hint=hint)
-    return _recovery(custody, hypervisor.uri, verdict, why, sight)
-
-
-def _compare(
-    folder: RunFolder, history: History, hypervisor: Hypervisor, clock: Clock
-) -> tuple[RunRecovery, dict[str, tuple[Verdict, Sight]]]:
-    """Return what would be done, and by UUID why: what was seen of each guest that was seen."""
-    booted = _booted_since(history)
-    known = {u: one for u, one in history.guests.items() if one.custody is not Custody.REFUSED}
-    look_until = Deadline.after(_LOOK_S, clock)
-    looks = {uuid: partial(look, one, hypervisor, look_until) for uuid, one in known.items()}
-    seen = fan_out(looks, look_until, what="looking at it")
-    judged = {
-        uuid: (*judge(known[uuid], answer.value, booted_since=booted), answer.value)
-        for uuid, answer in seen.items()
-        if answer.value is not None
-    }
-    guests = tuple(
-        _recovery(one, hypervisor.uri, *judged[uuid])
-        if uuid in judged
-        else GuestRecovery(one.member, Action.UNSEEN, str(seen[uuid].error))
-        for uuid, one in known.items()
-    )
-    unseen = next((answer.error for answer in seen.values() if answer.error is not None), None)
-    if unseen is not None and not isinstance(unseen, HarnessError):
-        unseen = InternalError(unseen)
-    error = _incomplete(folder, history) or unseen
-    found = RunRecovery(folder, guests, error, booted_since=booted)
-    return found, {uuid: (verdict, sight) for uuid, (verdict, _, sight) in judged.items()}
-
-
-def _recovery(
-    custody: GuestCustody, uri: str, verdict: Verdict, why: str, sight: Sight
-) -> GuestRecovery:
-    paused = _is_paused(verdict, sight) and verdict is not Verdict.RESUME
-    hint = _what_helps(custody.member, uri, verdict, sight) if paused else ""
-    return GuestRecovery(custody.member, _ACTIONS[verdict], why, paused=paused, resume_hint=hint)
-
-
-def _what_helps(member: Member, uri: str, verdict: Verdict, sight: Sight) -> str:
-    """Return what a person does about a guest that is paused, as commands to paste."""
-    if verdict is Verdict.AWAY:
-        return "harness recover --uri URI, with that of the other host"
-    beside = Beside(sight.process is not None, sight.restored, sight.monitor)
-    return what_helps(member, uri, sight.reading, beside)
-
-
-def _is_paused(verdict: Verdict, sight: Sight) -> bool:
-    return sight.reading.state is GuestState.PAUSED or verdict in _HELD
-
-
-def _booted_since(history: History) -> bool:
-    """Return True if the guests' host was booted since the run.
-
-    False also where the line that tells the boot is lost, and for a host that is not this machine:
-    then libvirt's answer decides.
-    """
-    started = history.started
-    remote = started is not None and bool(urlsplit(started.uri).netloc)
-    return started is not None and not remote and started.boot_id != boot_id()
-
-
-def _incomplete(folder: RunFolder, history: History) -> JournalError | None:
-    """What a journal that is not understood in all its lines cannot say."""
-    if not history.notices:
-        return None
-    uri = history.started.uri if history.started is not None else ""
-    see = command("virsh", *(["-c", uri] if uri else []), "list", "--state-paused")
-    return JournalError(
-        f"{folder.path / FILE_NAME}: {'; '.join(history.notices)}; "
-        "it may have paused more guests than are listed",
-        hint=f"{see}; when none of them is of this run, remove the run folder",
-    )
+    return recovery_of(custody, hypervisor.uri, verdict, why, sight)
 
 
 def finish(

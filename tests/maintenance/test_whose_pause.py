@@ -165,6 +165,18 @@ def test_a_guest_whose_saved_memory_was_thrown_away_has_ended(house):
     assert actions(finish(at, folder)) == {"web1": Action.ENDED}
 
 
+def test_another_libvirt_than_the_runs_sees_no_guest_end(house):
+    """recover --uri of another host: that it does not know the guest ends nothing."""
+    at = house("web1")
+    folder = killed(at)
+    del at.host.states["web1"]
+    at.host.uri = "qemu+ssh://other/system"
+    recovered = finish(at, folder)
+    assert actions(recovered) == {"web1": Action.UNSEEN}
+    assert "does not know it; the run paused it on fake:///" in str(recovered.error)
+    assert [dead.run_id for dead in dead_runs(at.state_dir)] == [folder.run_id]
+
+
 def test_a_guest_that_was_migrated_while_we_held_it_has_not_ended(house):
     """Not known to run is still paused; the other host is looked at by its URI."""
     at = house("web1")

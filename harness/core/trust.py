@@ -77,8 +77,11 @@ def distrust(path: Path) -> Distrust | None:
 
     What does not exist, or cannot be looked at, is not judged: opening it will tell.
     """
-    if os.geteuid() != _ROOT:
-        return None
+    return changed_by_others(path) if os.geteuid() == _ROOT else None
+
+
+def changed_by_others(path: Path) -> Distrust | None:
+    """Return the first part of ``path`` that a user can change who is neither this one nor root."""
     users = _trusted_users()
     for part in _parts(path):
         try:
@@ -92,6 +95,8 @@ def distrust(path: Path) -> Distrust | None:
 
 
 def _trusted_users() -> frozenset[int]:
+    if os.geteuid() != _ROOT:  # what sudo left in the environment says who gave up rights
+        return frozenset({_ROOT, os.geteuid()})
     callers = (os.environ.get(name, "") for name in _CALLERS)
     return frozenset({_ROOT, *(int(uid) for uid in callers if uid.isdecimal())})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from harness.core.errors import JournalError
 from harness.core.pasteable import command
 from harness.core.timebase import Deadline
-from harness.core.trust import distrust
+from harness.core.trust import changed_by_others
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.resume_hint import resume_hint
@@ -121,9 +122,10 @@ def is_ours(state_dir: Path) -> bool:
 
     Root follows its own folders, and those of the person who became root by sudo.
     """
-    if os.geteuid() == 0:
-        return distrust(state_dir) is None and distrust(state_dir / "runs") is None
+    runs = state_dir / "runs"
     try:
-        return state_dir.stat().st_uid == os.geteuid()
+        foreign = os.geteuid() != 0 and runs.stat().st_uid != os.geteuid()
+        sticky = runs.stat().st_mode & stat.S_ISVTX  # where everybody may lay a folder of theirs
     except OSError:
         return False
+    return not foreign and not sticky and changed_by_others(runs) is None

@@ -252,6 +252,22 @@ def test_another_users_journal_is_told_of_and_not_followed(house, tmp_path, monk
     assert code_of(found) == 4
 
 
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775])
+def test_where_others_may_lay_a_run_none_is_followed(house, tmp_path, monkeypatch, mode):
+    """Its configuration would say to which libvirt to connect, and by which program."""
+    at = house()
+    folder = killed(at)
+    (at.state_dir / "runs").chmod(mode)
+    if mode == 0o775:  # of a group that nobody knows
+        if os.geteuid() != 0:
+            pytest.skip("gives a folder away")
+        os.chown(at.state_dir / "runs", -1, 61234)
+    monkeypatch.setattr(paths, "known_state_dirs", lambda: (tmp_path / "chosen", at.state_dir))
+    found = everywhere(at)
+    assert found.runs == ()
+    assert [one.run_id for one in found.not_followed] == [folder.run_id]
+
+
 def test_a_folder_that_cannot_be_searched_is_named(house, monkeypatch, tmp_path):
     """What is in it is not known."""
     at = house()

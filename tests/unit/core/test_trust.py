@@ -13,7 +13,12 @@ import pytest
 
 from harness.core.errors import ConfigError
 from harness.core.process_state import python_module
-from harness.core.trust import distrust, refuse_untrusted, refuse_untrusted_tree
+from harness.core.trust import (
+    changed_by_others,
+    distrust,
+    refuse_untrusted,
+    refuse_untrusted_tree,
+)
 
 MALLORY = 54321
 ALICE = 54322
@@ -248,3 +253,17 @@ def test_root_looks_for_nothing_where_another_user_may_write(tmp_path):
     assert kept == str(["/usr/bin"] * len(names))
     assert (others, imports) == ("libc.so.6 None", "False False")
     assert all(f"{name}: {theirs} is left out: {theirs} belongs to" in warned for name in names)
+
+
+def test_a_user_asks_the_same_of_what_is_its_own(file, monkeypatch):
+    """Of folders that are followed without being asked for; nothing that sudo says counts."""
+    monkeypatch.setattr(os, "geteuid", lambda: ALICE)
+    monkeypatch.setenv("SUDO_UID", str(MALLORY))
+    give(file, ALICE)
+    assert changed_by_others(file) is None
+    file.chmod(0o666)
+    assert changed_by_others(file).part == file
+    assert distrust(file) is None
+    file.chmod(0o644)
+    give(file, MALLORY)
+    assert changed_by_others(file).part == file

@@ -122,7 +122,7 @@ class Access:
         if step in seen:
             raise ConfigError(f"ProxyJump: {hop.host} needs {hop.host} to jump", guest=guest)
         there = self._config.about(hop.host, hop.words, deadline)
-        found = settings_of(there, f"{guest} (jump host {hop.host})", deadline)
+        found = settings_of(there, guest, deadline)
         if known_hosts := given.file("known_hosts"):
             found = replace(found, known_hosts=(*known_hosts, *known_hosts_of(there)))
         found = replace(

@@ -63,8 +63,11 @@ class Connection:
         jump = settings.jump
         through = None
         if jump is not None:
-            name = f"{guest} (jump host {jump.host})"
-            through = cls.open(name, jump.address, jump.settings, deadline)
+            try:
+                through = cls.open(guest, jump.address, jump.settings, deadline)
+            except HarnessError as error:
+                error.message = f"jump host {jump.host}: {error.message}"
+                raise
         transport: _Transport | None = None
         try:
             known = look_up(settings, deadline)

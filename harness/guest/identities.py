@@ -213,8 +213,11 @@ def _private(path: Path) -> paramiko.PKey:
 
 
 def _fault(path: Path) -> str | None:
-    """Why ssh would not use the private key in this file. Raises OSError if it is not there."""
+    """Why the private key in this file is not used. Raises OSError if it is not there."""
     about = path.stat()
+    kind = (_public_blob(path) or b"")[4:].partition(b"\0")[0].decode(errors="replace")
+    if kind.startswith(("ssh-dss", "sk-")):
+        return f"{kind} keys in files are not supported"
     if about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) & _OTHERS_MAY:
         return f"others may read it (mode {stat.S_IMODE(about.st_mode):04o})"
     return None

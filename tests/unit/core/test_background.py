@@ -77,9 +77,13 @@ def detaching(source: str) -> bool:
     )
 
 
-#: An update's processes are a session that is ended with the update, and a program of a guest runs
-#: in the guest.
-OTHERS = {"host/child_process.py", "checks/probes/programs/timers.py"}
+#: An update's processes are a session that is ended with the update; OpenSSH is waited for, and has
+#: no terminal to ask at; a program of a guest runs in the guest.
+OTHERS = {
+    "host/child_process.py",
+    "guest/openssh.py",
+    "checks/probes/programs/timers.py",
+}
 
 
 def test_detached_children_are_started_in_one_place():

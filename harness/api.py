@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,17 +278,30 @@ def recover(
 
     backend = backend or Backend.real()
     given = load_config(config_file).config if config_file else None
-    config, notes = _found_config(given)
-    where = uri or config.uri
-    state_dirs = [state_dir] if state_dir else [*paths.known_state_dirs(), *noted_state_dirs(where)]
+
+    @cache
+    def in_force() -> tuple[Config, tuple[str, ...]]:  # not before guests of dead runs were resumed
+        return _found_config(given)
+
+    def others() -> list[Path]:
+        if state_dir is not None:
+            return []
+        known = [*paths.known_state_dirs(), *noted_state_dirs(uri or in_force()[0].uri)]
+        return [path for path in known if path != paths.state_dir()]
+
+    def look_at() -> tuple[str, Callable[[], AbstractContextManager[Hypervisor]]]:
+        config, where = in_force()[0], uri or in_force()[0].uri
+        return where, partial(_connect, backend, config, where)
+
     recovery = recover_all(
-        tuple(dict.fromkeys(state_dirs)),
+        state_dir or paths.state_dir(),
+        others,
         partial(_run_settings, given=given, uri=uri, backend=backend),
-        [(where, partial(_connect, backend, config, where))],
+        look_at,
         dry_run=dry_run,
         clock=backend.clock,
     )
-    return replace(recovery, notes=(*notes, *recovery.notes))
+    return replace(recovery, notes=(*in_force()[1], *recovery.notes))
 
 
 def _found_config(given: Config | None) -> tuple[Config, tuple[str, ...]]:

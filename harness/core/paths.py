@@ -23,28 +23,16 @@ def state_dir() -> Path:
 def known_state_dirs() -> tuple[Path, ...]:
     """Return every state folder that a run of any user may have used by default, ours first.
 
-    Folders that cannot be looked for are among them; those that are not there are left out. A
-    folder that was chosen by ``$HARNESS_STATE_DIR`` of another process is not known here.
+    Whether they are there is not looked at. A folder that was chosen by ``$HARNESS_STATE_DIR`` of
+    another process is not known here.
     """
     homes = [Path(user.pw_dir) for user in pwd.getpwall() if _logs_in(user.pw_uid)]
-    places = [platformdirs.user_state_path(_NAME), _SYSTEM_STATE]
-    places += [home / ".local" / "state" / _NAME for home in homes]
-    there = [place for place in places if _may_be_there(place)]
-    return tuple(dict.fromkeys([state_dir(), *there]))
+    places = [state_dir(), platformdirs.user_state_path(_NAME), _SYSTEM_STATE]
+    return tuple(dict.fromkeys([*places, *(home / ".local" / "state" / _NAME for home in homes)]))
 
 
 def _logs_in(uid: int) -> bool:
     return uid == 0 or _FIRST_USER <= uid < _NOBODY
-
-
-def _may_be_there(path: Path) -> bool:
-    try:
-        path.stat()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def cache_dir() -> Path:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from harness.core.errors import HarnessError, InternalError
+from harness.core.fanout import fan_out
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
@@ -26,6 +28,8 @@ from harness.results.unfinished import Searched, search
 
 #: For listing the guests of a libvirt.
 _LOOK_S = 20.0
+#: For state folders of others, which may be on a disk that does not answer.
+_SEARCH_S = 10.0
 
 Connect = Callable[[], AbstractContextManager[Hypervisor]]
 
@@ -114,30 +118,35 @@ class _OneRun:
 
 
 def recover_all(
-    state_dirs: Sequence[Path],
+    chosen: Path,
+    others: Callable[[], Iterable[Path]],
     settings_of: Callable[[RunFolder], RunSettings],
-    look_at: Iterable[tuple[str, Connect]],
+    look_at: Callable[[], tuple[str, Connect]],
     *,
     dry_run: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Recovery:
-    """Finish every dead run in ``state_dirs``; nothing that goes wrong with one ends the others.
+    """Finish every dead run; nothing that goes wrong with one ends the others.
+
+    What a run in ``chosen`` takes comes first: another folder may be on a disk that hangs.
 
     Args:
-        state_dirs: the first one is followed whomever it belongs to: the caller has chosen it.
+        chosen: this state folder is followed whomever it belongs to.
+        others: finds more state folders; given up after a while, as searching them is.
         settings_of: what each run takes; raises HarnessError.
-        look_at: libvirts (URI, and how to connect) of which every guest is looked at in the end,
+        look_at: a libvirt (URI, and how to connect) of which every guest is looked at in the end,
             beside those of the runs.
         dry_run: only say what would be done.
         clock: where time comes from.
     """
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
-        searched = tuple(search(state_dir) for state_dir in state_dirs)
         here = _Round(settings_of, clock, dry_run, stack)
-        runs = _to_follow(here, searched)
-        for run in runs:
-            _guarded(run, lambda run: _rescue(run, here))
+        place = search(chosen)
+        runs = _rescued(here, place.dead)
+        searched = (place, *_search(others, clock))
+        ours = [one for one in searched[1:] if one.dead and is_ours(one.state_dir)]
+        runs += _rescued(here, [run for one in ours for run in one.dead if _is_here(run, here)])
         for run in runs:
             _guarded(run, lambda run: _finish(run, clock, interruption))
         seen = _look(here, look_at, runs, searched)
@@ -146,26 +155,40 @@ def recover_all(
         seen,
         runs=tuple(run.found for run in runs),
         searched=searched,
-        not_followed=tuple(one for place in searched for one in place.dead if one not in followed),
+        not_followed=tuple(one for at in searched for one in at.dead if one not in followed),
         signal_name=interruption.signal_name,
     )
 
 
-def _to_follow(here: _Round, searched: Sequence[Searched]) -> list[_OneRun]:
-    """Return all dead runs of the first folder, and of others those that concern guests here.
-
-    A run in another folder may be of another libvirt, where its guests are: that this one does not
-    know them says nothing of them.
-    """
-    chosen, *others = searched
-    runs = [_OneRun(one, RunRecovery(one)) for one in chosen.dead]
-    for place in others:
-        if place.dead and is_ours(place.state_dir):
-            runs += [_OneRun(one, RunRecovery(one)) for one in place.dead if _is_here(one, here)]
+def _rescued(here: _Round, dead: Iterable[RunFolder]) -> list[_OneRun]:
+    runs = [_OneRun(folder, RunRecovery(folder)) for folder in dead]
+    for run in runs:
+        _guarded(run, lambda run: _rescue(run, here))
     return runs
 
 
+def _search(others: Callable[[], Iterable[Path]], clock: Clock) -> tuple[Searched, ...]:
+    """Search more state folders, each by itself: one that does not answer is told."""
+    until = Deadline.after(_SEARCH_S, clock)
+    found = fan_out({"": others}, until, what="looking for state folders")[""]
+    if found.value is None:
+        return (Searched(Path("state folders of others"), refused=str(found.error)),)
+    places = dict.fromkeys(found.value)
+    looks = {str(place): partial(search, place) for place in places}
+    answers = fan_out(looks, until, what="searching it")
+    answered = (
+        answers[str(place)].value or Searched(place, refused=str(answers[str(place)].error))
+        for place in places
+    )
+    return tuple(one for one in answered if one.there)
+
+
 def _is_here(folder: RunFolder, here: _Round) -> bool:
+    """Return True if this libvirt knows a guest of the run.
+
+    A run in another folder may be of another libvirt: that this one does not know its guests says
+    nothing of them.
+    """
     try:
         settings = here.settings_of(folder)
         link = here.link(settings.uri, settings.connect)
@@ -212,7 +235,7 @@ def _finish(run: _OneRun, clock: Clock, interruption: Interruption) -> RunRecove
 
 def _look(
     here: _Round,
-    look_at: Iterable[tuple[str, Connect]],
+    look_at: Callable[[], tuple[str, Connect]],
     runs: Sequence[_OneRun],
     searched: Sequence[Searched],
 ) -> Recovery:
@@ -229,7 +252,7 @@ def _look(
     paused: list[PausedGuest] = []
     looked_at: list[str] = []
     not_looked_at: list[tuple[str, HarnessError]] = []
-    for uri, connect in (wanted | dict(look_at)).items():
+    for uri, connect in (wanted | dict([look_at()])).items():
         try:
             link = here.link(uri, connect)
             until = Deadline.after(_LOOK_S, here.clock)

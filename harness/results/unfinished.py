@@ -21,6 +21,8 @@ class Searched:
     """Newest first."""
     refused: str | None = None
     """Why it could not be searched; None if it was."""
+    there: bool = True
+    """There is such a folder, as far as is known."""
 
 
 def dead_runs(state_dir: Path) -> Iterator[RunFolder]:
@@ -39,7 +41,7 @@ def search(state_dir: Path) -> Searched:
     try:
         names = sorted(os.listdir(runs), reverse=True)
     except (FileNotFoundError, NotADirectoryError):
-        return Searched(state_dir)
+        return Searched(state_dir, there=state_dir.is_dir())
     except OSError as error:
         return Searched(state_dir, refused=error.strerror or str(error))
     return Searched(state_dir, tuple(_dead(runs / name for name in names)))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -284,6 +285,35 @@ def test_a_folder_that_cannot_be_searched_is_named(house, monkeypatch, tmp_path)
     found = everywhere(at)
     assert f"not searched: {private}: Permission denied" in list(told(found))
     assert str(private) not in summary(found)
+
+
+def test_a_folder_that_hangs_keeps_no_guest_paused(house, monkeypatch, tmp_path):
+    """A home on a disk that does not answer: guests are resumed first, then it is given up."""
+    at = house()
+    killed(at)
+    hung, over = tmp_path / "hung", threading.Event()
+    seen: list[list[str]] = []
+    listed = os.listdir
+
+    def listdir(path):
+        if str(path).startswith(str(hung)):
+            seen.append(at.running)
+            over.wait(30)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(recovery_round, "_SEARCH_S", 0.2)
+    monkeypatch.setattr(paths, "state_dir", lambda: at.state_dir)
+    monkeypatch.setattr(paths, "known_state_dirs", lambda: (at.state_dir, hung))
+    try:
+        found = everywhere(at)
+    finally:
+        over.set()
+    assert seen == [["web1", "web2"]]
+    assert names(found) == BOTH_RESUMED
+    (line,) = [line for line in told(found) if str(hung) in line]
+    assert "not searched" in line
+    assert "searching it took longer" in line
 
 
 # -- what is said in the end

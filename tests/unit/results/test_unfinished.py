@@ -36,8 +36,9 @@ def test_a_run_is_found_by_its_journal_alone(tmp_path):
 
 def test_a_folder_that_cannot_be_searched_says_why(tmp_path, monkeypatch):
     """One that is not there has no runs."""
-    assert search(tmp_path / "none") == search(tmp_path / "none")
-    assert search(tmp_path / "none").refused is None
+    found = search(tmp_path / "none")
+    assert (found.dead, found.refused, found.there) == ((), None, False)
+    assert search(tmp_path).there
 
     def refuse(path):
         raise PermissionError(13, "Permission denied")

@@ -1,8 +1,9 @@
 """``harness.toml`` → one frozen configuration.
 
 Precedence: flag > environment (``HARNESS_BUDGET_S``, ``HARNESS_CLOCK_TOLERANCE_S``, …) > file >
-default. An unknown key is an error that names the file, the key and the nearest valid one: a
-misspelt key that is silently ignored is how a nightly job tests nothing for a year.
+default; that of ``uri`` is libvirt's own, ``LIBVIRT_DEFAULT_URI``, where it is set. An unknown key
+is an error that names the file, the key and the nearest valid one: a misspelt key that is silently
+ignored is how a nightly job tests nothing for a year.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def load(
     :data:`harness.updates.registry.FULL_CONFIG`. Raises ConfigError naming where the wrong value
     came from.
     """
-    layers = [(0, str(file), dict(_flatten(_read(file))))] if file else []
+    layers = [(-1, f"environment {name}", layer) for name, layer in _of_libvirt(environment)]
+    layers += [(0, str(file), dict(_flatten(_read(file))))] if file else []
     layers += [
         (1, f"environment {name}", {key: value})
         for key, name, value in _from_environment(environment, model)
@@ -99,6 +101,13 @@ def load(
     except ValidationError as error:
         raise _explain(error, raw, origins, model) from error
     return Loaded(_anchored(_overridden(config, origins, file), file), origins, file)
+
+
+def _of_libvirt(environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what the environment tells every program that uses libvirt."""
+    uri = environment.get("LIBVIRT_DEFAULT_URI")
+    if uri:
+        yield "LIBVIRT_DEFAULT_URI", {"uri": uri}
 
 
 def _overridden(config: Config, origins: Mapping[str, str], file: Path | None) -> Config:

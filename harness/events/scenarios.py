@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What guests shall live through; seconds before they are scaled."""
+    """What guests shall live through; seconds, of which only the notice is ever scaled."""
 
     event_type: EventType
     description: str
@@ -71,12 +71,18 @@ class Rehearsal:
         say: Say,
         *,
         time_scale: float = 1.0,
+        impact_s: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """``time_scale`` shortens notices. ``impact_s``: how long Started lasts, None: as real.
+
+        Started is not scaled with the notice: a client that polls each second would not see it.
+        """
         self._store = store
         self._interruption = interruption
         self._say = say
         self._scale = time_scale
+        self._impact_s = impact_s
         self._clock = clock
 
     def play(self, name: str, guest: str, fault: str | None = None) -> None:
@@ -107,6 +113,7 @@ class Rehearsal:
     def _play(
         self, scenario: Scenario, name: str, scope: str, domain: str, names: Sequence[str]
     ) -> None:
+        impact_s = scenario.impact_s if self._impact_s is None else self._impact_s
         event = Event(
             event_id="",
             event_type=scenario.event_type,
@@ -115,7 +122,7 @@ class Rehearsal:
             not_before_ns=0,
             description=scenario.description,
             source=Source.PLATFORM,
-            duration_s=scenario.impact_s,
+            duration_s=impact_s,
         )
         owner = owner_of_process(os.getpid(), f"rehearsal of {name}")
         ids = [self._store.plan(scope, domain, event, owner=owner)]
@@ -123,8 +130,10 @@ class Rehearsal:
             if not scenario.at_once and not self._announced(scenario, ids, names):
                 return
             self._store.start(ids)
-            self._say(f"started {ids[0]}: {scenario.event_type} of {', '.join(names)}")
-            self._wait(scaled(scenario.impact_s, self._scale))
+            self._say(
+                f"started {ids[0]}: {scenario.event_type} of {', '.join(names)}, for {impact_s:g} s"
+            )
+            self._wait(impact_s)
         finally:
             self._store.end(ids)
             self._store.cancel(ids)

@@ -114,9 +114,7 @@ def _bring_up(
         _refuse_taken_names(host, specs)
         taken = [*host.subnets(), *_routed()]
         subnet = free_subnet(taken)
-        metadata = not any(METADATA_IP in network for network in taken)
-        if not metadata:
-            progress(f"{METADATA_IP} leads elsewhere here, so the lab leaves it alone")
+        metadata = _may_carry_metadata(taken, progress)
         lab = replace(lab, guests=_guests(specs, subnet, run_dir))
         state.save(lab)
         files = prepare(lab, specs, images)
@@ -150,6 +148,26 @@ def _refuse_taken_names(host: Provisioner, specs: Sequence[GuestSpec]) -> None:
     taken = host.guest_names() & set(names) or {n for n in names if names.count(n) > 1}
     if taken:
         raise UsageError(f"there is already a guest called {', '.join(sorted(taken))}")
+
+
+def _may_carry_metadata(taken: Sequence[ipaddress.IPv4Network], progress: Progress) -> bool:
+    """Return whether the lab's network may carry the metadata address; if not, that is told."""
+    carriers = _carriers(METADATA_IP)
+    if not carriers and not any(METADATA_IP in network for network in taken):
+        return True
+    where = f"is on {', '.join(carriers)} already" if carriers else "leads elsewhere here"
+    progress(
+        f"{METADATA_IP} {where}, so the lab leaves it alone; its guests cannot be told of a pause "
+        "(run --notify) unless that address is freed before: see docs/events.md"
+    )
+    return False
+
+
+def _carriers(address: ipaddress.IPv4Address) -> Sequence[str]:
+    """The interfaces of this machine that have this very address."""
+    command = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return [found["ifname"] for found in json.loads(done.stdout or b"[]") if found.get("ifname")]
 
 
 def _routed() -> Sequence[ipaddress.IPv4Network]:

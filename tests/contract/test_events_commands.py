@@ -77,13 +77,15 @@ def rehearse(server):
     """Play a scenario beside the test, which may stop it; ``said`` is what a person is told."""
     started = []
 
-    def play(scenario, guest, time_scale=1.0, fault=None):
+    def play(scenario, guest, time_scale=1.0, fault=None, impact_s=1.0):
         said: list[str] = []
         stop: Any = Stop()
 
         def work():
             with Store(server.folder) as store, suppress(Interrupted):
-                rehearsal = Rehearsal(store, stop, said.append, time_scale=time_scale)
+                rehearsal = Rehearsal(
+                    store, stop, said.append, time_scale=time_scale, impact_s=impact_s
+                )
                 rehearsal.play(scenario, guest, fault)
 
         thread = threading.Thread(target=work)
@@ -246,7 +248,7 @@ def test_a_rehearsal_starts_a_server_where_there_is_none(tmp_path):
     """And takes it along."""
     done = subprocess.run(
         [sys.executable, "-m", "harness", "events", "rehearse", "short-notice", "--guest", "me",
-         "--time-scale", "20", "--address", "127.0.0.1", "--port", "0",
+         "--time-scale", "20", "--impact", "1s", "--address", "127.0.0.1", "--port", "0",
          "--identify", "127.0.0.1=me"],
         capture_output=True, text=True, timeout=60,
         env={**os.environ, "HARNESS_STATE_DIR": str(tmp_path)},
@@ -257,6 +259,21 @@ def test_a_rehearsal_starts_a_server_where_there_is_none(tmp_path):
         "started",
         "removed",
     ]
+
+
+LATER = ("schedule", "test", "--in", "1h", "--uri", "test:///default", "--duration", "1")
+
+
+def test_a_maintenance_for_later_says_where_there_is_no_server(run, tmp_path, monkeypatch):
+    """It is written down all the same; with a server nothing is said."""
+    there = run(*LATER)
+    assert (there.returncode, "no server" in there.stderr) == (0, False), there
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
+    alone = run(*LATER)
+    assert alone.returncode == 0
+    assert f"no server is running for {tmp_path}" in alone.stderr
+    assert "harness events serve" in alone.stderr
+    assert len(json.loads(run("list", "--json").stdout)["scheduled"]) == 1
 
 
 def test_a_maintenance_for_later_is_refused_without_a_time(run):

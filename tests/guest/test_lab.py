@@ -79,6 +79,32 @@ def test_a_lab_comes_up_under_the_umask_of_a_careful_admin(own_state):
     assert [line for line in done.stdout.splitlines() if "mode" in line] == ["mode 700"]
 
 
+BESIDE = """
+set -e
+harness() { "$0" -P -m harness "$@"; }
+ip link add br9 type bridge
+ip address add 169.254.169.254/32 dev br9
+ip link set br9 up
+harness lab up -n 1 --image tiny
+harness lab ssh lab-1 hostname
+harness lab down
+ip address show dev br9
+"""
+
+
+def test_a_lab_comes_up_beside_a_bridge_that_carries_the_metadata_address(own_state):
+    """It leaves the address where it is, and says what that costs and what can be done."""
+    inside = Path(__file__).parents[2] / "scripts" / "in-namespace"
+    outside = {k: v for k, v in os.environ.items() if k != "HARNESS_NAMESPACE"}
+    command = [str(inside), "bash", "-c", BESIDE, sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=outside)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "lab-1\n" in done.stdout
+    assert "169.254.169.254 is on br9 already" in done.stderr
+    assert "docs/events.md" in done.stderr
+    assert "inet 169.254.169.254/32" in done.stdout
+
+
 @pytest.mark.parametrize("fault", ["second guest", "silent guests"])
 def test_a_lab_that_fails_half_way_cleans_up_after_itself(own_state, monkeypatch, fault):
     """A guest that libvirt refuses, after another is up; guests that never answer."""

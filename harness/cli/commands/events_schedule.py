@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.cli.commands.common import say
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
@@ -53,6 +54,7 @@ def schedule(
     from harness.core.identity import who_am_i
     from harness.events.order import Order
     from harness.events.scheduler import schedule as write_down
+    from harness.events.server import is_served
     from harness.events.store import Store
 
     when = _when(at, in_)
@@ -67,6 +69,11 @@ def schedule(
     with Store(state_dir()) as store:
         number = write_down(store, start_ns, notice_s, order, who_am_i()["user"])
     click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
+    if not is_served(state_dir()):
+        say(
+            f"warning: no server is running for {state_dir()}, and only a server carries this "
+            "out: harness events serve, or its systemd unit (docs/events.md)"
+        )
 
 
 def _when(at: str | None, in_: str | None) -> datetime:

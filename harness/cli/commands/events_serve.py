@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.commands.common import F, connection_options, load_config, say
+from harness.cli.commands.common import F, connection_options, duration_option, load_config, say
 from harness.core.config import Loaded
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -178,18 +178,28 @@ def _identified(text: str) -> tuple[str, Member]:
     epilog="""\b
 Examples:
   harness events rehearse live-migration --guest web1 --time-scale 60
+  harness events rehearse host-maintenance --guest web1 --time-scale 60 --impact 10s
   harness events rehearse host-maintenance --guest web1 --fault slow:5
 """
 )
 @click.argument("scenario")
 @click.option("--guest", required=True, help="Whom it hits, or whose set.")
-@click.option("--time-scale", default=1.0, show_default=True, help="Times as fast.")
+@click.option(
+    "--time-scale",
+    default=1.0,
+    show_default=True,
+    help="Notices are this many times shorter; Started lasts as long as ever.",
+)
+@duration_option(
+    "--impact", "impact_s", "How long Started lasts.  [default: as in the scenario, 5s to 5m]"
+)
 @click.option("--fault", help="slow[:SECONDS], empty, text, 410, 429 or 500.")
 @_server_options
 def rehearse(
     scenario: str,
     guest: str,
     time_scale: float,
+    impact_s: float | None,
     fault: str | None,
     config_file: Path | None,
     uri: str | None,
@@ -218,7 +228,8 @@ def rehearse(
         Interruption() as interruption,
     ):
         service.ensure()
-        Rehearsal(store, interruption, _say, time_scale=time_scale).play(scenario, guest, wrong)
+        rehearsal = Rehearsal(store, interruption, _say, time_scale=time_scale, impact_s=impact_s)
+        rehearsal.play(scenario, guest, wrong)
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.doctor import Finding, Level
+from harness.cli.main import run_command_line
 from harness.cli.night_files import NightFiles
 from harness.cli.nightly import Night, look_back, publish, spend
 from harness.core.errors import (
@@ -246,9 +247,24 @@ def test_the_systemd_units_are_valid():
     if program is None:
         pytest.skip("no systemd-analyze")
     units = [str(path) for path in sorted(UNITS.iterdir())]
-    assert [Path(unit).suffix for unit in units] == [".service", ".timer"]
+    assert [Path(unit).name for unit in units] == [
+        "harness-events.service",
+        "harness-nightly.service",
+        "harness-nightly.timer",
+    ]
     done = subprocess.run([program, "verify", "--man=no", *units], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_command_of_every_unit_is_one_that_there_is():
+    """With the options that it is given."""
+    started = []
+    for unit in UNITS.glob("*.service"):
+        (line,) = re.findall(r"^ExecStart=/usr/bin/env harness (.+)$", unit.read_text(), re.M)
+        words = line.split()
+        assert run_command_line([*words, "--help"]) == 0, line
+        started.append(tuple(words[:2]))
+    assert ("events", "serve") in started
 
 
 def test_an_invalid_unit_would_be_noticed(tmp_path):

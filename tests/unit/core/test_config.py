@@ -198,3 +198,28 @@ def test_a_check_of_the_users_own_belongs_to_guests_or_to_the_update_domain(toml
     together = ("web1", "db1")
     found = {guest: [own.name for own in checks.own_of(guest, together)] for guest in together}
     assert found == {"web1": ["box"], "db1": ["db"]}
+
+
+LIBVIRTS = {"LIBVIRT_DEFAULT_URI": "qemu:///session"}
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "flags", "uri", "origin"),
+    [
+        ("", {}, {}, "qemu:///system", "default"),
+        ("", {"LIBVIRT_DEFAULT_URI": ""}, {}, "qemu:///system", "default"),
+        ("", LIBVIRTS, {}, "qemu:///session", "environment LIBVIRT_DEFAULT_URI"),
+        ('uri = "test:///a"', LIBVIRTS, {}, "test:///a", "FILE"),
+        ("", {**LIBVIRTS, "HARNESS_URI": "test:///b"}, {}, "test:///b", "environment HARNESS_URI"),
+        ("", LIBVIRTS, {"uri": "test:///c"}, "test:///c", "flag"),
+    ],
+)
+def test_where_nothing_else_is_said_the_connection_is_libvirts_own(
+    toml, text, environment, flags, uri, origin
+):
+    """As for virsh; all that is said to harness goes before it."""
+    file = toml(text)
+    loaded = load(file, environment=environment, flags=flags, model=FULL_CONFIG)
+    shown = {key: (value, where) for key, value, where in loaded.shown()}
+    assert loaded.config.uri == uri
+    assert shown["uri"] == (uri, str(file) if origin == "FILE" else origin)

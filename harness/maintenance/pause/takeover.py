@@ -1,6 +1,6 @@
 """Has another program taken a guest over since we paused it? By events, errors and CPU time; pure.
 
-Which guests are held by this run at all, the journal says: :mod:`harness.results.journal.fold`.
+Which guests are held by this run at all, the journal says: :mod:`harness.results.journal.custody`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The journal of a run: typed entries, one file, and the fold that says who is held.
 
 :mod:`entries` says what an entry is, :mod:`parse` reads them, :mod:`file` writes the file and
-:mod:`fold` tells what follows from it. docs/journal.md documents every entry.
+:mod:`custody` folds them into what follows: who is held, and what is left to do.
+docs/journal.md documents every entry.
 """
 
 from harness.results.journal import entries
+from harness.results.journal.custody import Custody, GuestCustody, History, ToDo, Window, fold
 from harness.results.journal.entries import Entry, Life, Member
 from harness.results.journal.file import FILE_NAME, Journal, in_use, read
-from harness.results.journal.fold import Custody, GuestCustody, History, ToDo, Window, fold
 from harness.results.journal.parse import Line, Reading, understood
 
 __all__ = [

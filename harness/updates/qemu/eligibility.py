@@ -1,4 +1,4 @@
-"""Can the QEMU of this guest be replaced? Every reason why not, each with what mends it. Pure."""
+"""Can the QEMU of this guest be replaced? Every reason why not, each with what fixes it. Pure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Obstacle:
     """One reason why a guest's QEMU cannot be replaced."""
 
     reason: str
-    mend: str
+    fix: str
     """What to change: a line of XML, of a configuration, or a command."""
 
     def __str__(self) -> str:
-        """``its RAM is private (mend: …)``."""
-        return f"{self.reason} (mend: {self.mend})"
+        """``its RAM is private (fix: …)``."""
+        return f"{self.reason} (fix: {self.fix})"
 
 
 def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:

@@ -230,7 +230,7 @@ class QemuUpdate:
                 hint="leave it out, or rehearse with update.again = true",
             )
         if why := unfit_pair(look.libvirt, new.version):
-            raise PlanError(why.reason, hint=why.mend)
+            raise PlanError(why.reason, hint=why.fix)
         return Replacement(look.name, look.uuid, self._old(own, look.version, deadline), new)
 
     def _swap_plan(self, name: str) -> SwapPlan:

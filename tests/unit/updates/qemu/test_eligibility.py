@@ -1,4 +1,4 @@
-"""Whose QEMU can be replaced: each reason why not, with what mends it."""
+"""Whose QEMU can be replaced: each reason why not, with what fixes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
 
 
 @pytest.mark.parametrize(
-    ("look", "reason", "mend"),
+    ("look", "reason", "fix"),
     [
         (replace(GUEST, process=None, backings=()), "cannot be seen", "as root"),
         (replace(GUEST, backings=()), "private memory", "<source type='file'/>"),
@@ -64,12 +64,12 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
         ),
     ],
 )
-def test_every_reason_is_told_with_what_mends_it(look, reason, mend):
+def test_every_reason_is_told_with_what_fixes_it(look, reason, fix):
     """One obstacle each: none is taken for another."""
     (found,) = obstacles(look)
     assert reason in found.reason
-    assert mend in found.mend
-    assert str(found) == f"{found.reason} (mend: {found.mend})"
+    assert fix in found.fix
+    assert str(found) == f"{found.reason} (fix: {found.fix})"
 
 
 def test_labels_that_confine_nobody_are_no_obstacle():

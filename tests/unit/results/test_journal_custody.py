@@ -131,7 +131,7 @@ def test_what_is_left_to_do_for_each_guest_in_order():
 
 def test_the_fold_says_what_brings_back_a_guest_of_every_custody():
     """A custody that is added without that is noticed here, not in a rescue."""
-    from harness.results.journal.fold import GuestCustody
+    from harness.results.journal.custody import GuestCustody
 
     assert all(isinstance(GuestCustody(A, custody).todo, tuple) for custody in Custody)
 

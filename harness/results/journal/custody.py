@@ -1,4 +1,4 @@
-"""What follows from a journal: who is held, and what is left to do for each guest. Pure.
+"""Who is held by a run, and what is left to do for each guest: what follows from its journal. Pure.
 
 The only place that decides so, for the run, its guardian, ``harness recover`` and the report. A
 guest is *held* from the journalled intent to pause it until the run, its guardian or ``harness

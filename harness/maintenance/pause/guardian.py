@@ -65,7 +65,7 @@ class _Armed:
 
 
 class Guardian:
-    """The guardian's loop; returns when the run is gone and nobody needs it any more.
+    """The guardian's loop: :meth:`_serve` decides when guests are rescued, :meth:`_rescue` does it.
 
     Once it is armed, nothing that can fail comes before the resume: who is held is in memory, the
     threads and connections are there, and the journal can only say who is held no longer.
@@ -95,9 +95,9 @@ class Guardian:
         self._let_go_of_the_reserve()
 
     def _serve(self) -> bool:
-        """Do what comes next; False when the run is gone. Never raises."""
+        """Answer the run, or rescue its guests; False when the run is gone. Never raises."""
         try:
-            packet = self._packet() if self._hear() else None
+            packet = self._packet() if self._run_speaks() else None
         except BaseException as error:  # noqa: BLE001  e.g. out of memory; the limit holds still
             self._complain(error)
             self._clock.sleep(_AGAIN_S)
@@ -116,7 +116,7 @@ class Guardian:
             self._complain(error)
         return True
 
-    def _hear(self) -> bool:
+    def _run_speaks(self) -> bool:
         """Wait for the run; False if the limit is reached first."""
         until = self._armed.until if self._armed else None
         return bool(readable([self._run.fileno()], until))

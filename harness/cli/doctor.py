@@ -159,7 +159,8 @@ def _logins(
         try:
             facts = session.facts
             detail = (
-                f"{info.accelerator}, {session.address}, kernel {facts.kernel}, clock by "
+                f"{info.accelerator}, {session.address} ({session.address_from}), "
+                f"kernel {facts.kernel}, clock by "
                 f"{session.sampler.interpreter} ± {session.tolerance_s * 1000:g} ms, "
                 f"time daemon {facts.daemon_told}"
             )

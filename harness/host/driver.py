@@ -9,7 +9,6 @@ the caller knows whether repeating is safe.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -32,12 +31,20 @@ from harness.core.process_stat import has_ended
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.host import facts, guest_agent
 from harness.host.accelerator import probe
+from harness.host.addresses import SOURCES, Told, in_order, told_by
 from harness.host.connections import Connections, Link
 from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
 from harness.host.parker import LibvirtParking
 from harness.host.pauses_in_flight import UnderWay
-from harness.host.protocol import AgentFacts, Call, GuestInfo, LifecycleEvent, ProcessIdentity
+from harness.host.protocol import (
+    AgentFacts,
+    Call,
+    GuestAddress,
+    GuestInfo,
+    LifecycleEvent,
+    ProcessIdentity,
+)
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
 from harness.host.qemu_process import find_process, monitor_of, state_folder, was_restored
 from harness.host.states import reading
@@ -59,11 +66,6 @@ _ADDRESS_SOURCE_S = 3.0
 _AGENT_S = 5.0
 #: A hung libvirtd must not keep us from ending.
 _CLOSE_S = 2.0
-_ADDRESS_SOURCES = (
-    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
-)
 
 
 class LibvirtHypervisor:
@@ -231,12 +233,13 @@ class LibvirtHypervisor:
         """As the kernel lists its sockets."""
         return monitor_of(process)
 
-    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[GuestAddress]:
         """Guest agent, DHCP lease, ARP; each asked for a limited time."""
-        found: list[str] = []
-        for source in _ADDRESS_SOURCES:
+        own: list[GuestAddress] = []
+        others: list[GuestAddress] = []
+        for source in SOURCES:
             try:
-                found += self._call(
+                known, unknown = self._call(
                     "asking for addresses",
                     uuid,
                     deadline.sooner(_ADDRESS_SOURCE_S),
@@ -246,7 +249,9 @@ class LibvirtHypervisor:
                 raise
             except (HypervisorError, DeadlineExpired):
                 continue  # no agent, no lease: the next source may know
-        return list(dict.fromkeys(found))
+            own += known
+            others += unknown
+        return in_order(own, others)
 
     def leases(self, deadline: Deadline) -> Mapping[str, str]:
         """Every DHCP lease of the host's virtual networks."""
@@ -316,18 +321,11 @@ class LibvirtHypervisor:
             link.forget(uuid)
             return StateReading(GuestState.GONE, "unknown")
 
-    def _addresses_from(self, uuid: str, source: int, link: Link) -> list[str]:
+    def _addresses_from(self, uuid: str, source: int, link: Link) -> Told:
         domain = link.guest(uuid)
         with translated("asking for addresses", uuid):
-            own = facts.guest_info(domain).macs
-            interfaces = domain.interfaceAddresses(source) or {}
-        return [
-            entry["addr"]
-            for interface in interfaces.values()
-            if (interface.get("hwaddr") or "").lower() in own
-            for entry in interface.get("addrs") or ()
-            if _reachable(entry["addr"])
-        ]
+            macs = facts.guest_info(domain).macs
+            return told_by(source, domain.interfaceAddresses(source) or {}, macs)
 
     def _call(
         self,
@@ -359,8 +357,3 @@ class LibvirtHypervisor:
         self, operation: str, guest: str | None, deadline: Deadline, work: Callable[[], T]
     ) -> T:
         return fan_out({guest or "": work}, deadline, what=operation)[guest or ""].get()
-
-
-def _reachable(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    return not (ip.is_loopback or ip.is_link_local)

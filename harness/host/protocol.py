@@ -54,6 +54,15 @@ class AgentFacts:
     """Whether ``guest-set-time`` is allowed."""
 
 
+@dataclass(frozen=True)
+class GuestAddress:
+    """An IP address that a guest may have, and who says so."""
+
+    address: str
+    origin: str
+    """E.g. ``guest agent, eth0``, ``DHCP lease``, ``ARP``."""
+
+
 #: The detail of a STOPPED event whose guest was saved to disk (VIR_DOMAIN_EVENT_STOPPED_SAVED).
 STOPPED_SAVED = "4"
 #: … and of one that goes on elsewhere (VIR_DOMAIN_EVENT_STOPPED_MIGRATED).
@@ -155,10 +164,12 @@ class Hypervisor(Protocol):
     def monitor(self, process: ProcessIdentity) -> Path | None:
         """Return the socket of QEMU's monitor, for a person; None where it cannot be seen."""
 
-    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[GuestAddress]:
         """IP addresses the guest may have, best source first: guest agent, DHCP lease, ARP.
 
-        Matched by MAC, loopback and link-local left out; empty if nothing is known.
+        First those of its own MACs; last those that its agent tells of other interfaces, such as
+        a bridge in the guest, but for addresses of this host. Loopback and link-local are left
+        out; empty if nothing is known.
         """
 
     def leases(self, deadline: Deadline) -> Mapping[str, str]:

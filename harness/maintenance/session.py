@@ -28,11 +28,13 @@ from harness.core.settings import ClockSection, GuestSection, SshSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import Connector, GuestShell
-from harness.host.protocol import GuestInfo, Hypervisor, ProcessIdentity
+from harness.host.protocol import GuestAddress, GuestInfo, Hypervisor, ProcessIdentity
 from harness.maintenance.identity import Found, identify
 
 T = TypeVar("T")
 
+#: The origin of an address that a person has named.
+_CONFIGURED = "configuration"
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
 DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}
 #: Where the shell must start a process to read the clock.
@@ -75,7 +77,7 @@ class Login:
         own = self.section.ssh
         return own.sudo if "sudo" in own.model_fields_set else self.ssh.sudo
 
-    def enter(self, deadline: Deadline, look: Callable[[str, GuestShell], T]) -> T:
+    def enter(self, deadline: Deadline, look: Callable[[GuestAddress, GuestShell], T]) -> T:
         """Return what ``look`` makes of the address where the guest answers, and an open shell.
 
         The guest's addresses are tried in order: configuration, guest agent, DHCP lease, ARP;
@@ -83,10 +85,12 @@ class Login:
         Raises ShellUnreachable, HostKeyRejected, WrongGuest or DeadlineExpired.
         """
         refusals: list[HarnessError] = []
-        for address in self._addresses(deadline):
+        tried: list[GuestAddress] = []
+        for found in self._addresses(deadline):
+            tried.append(found)
             try:
                 shell = self.connector.open(
-                    self.info.name, address, self.ssh, self.section.ssh, deadline
+                    self.info.name, found.address, self.ssh, self.section.ssh, deadline
                 )
             except (ShellUnreachable, HostKeyRejected) as error:
                 refusals.append(error)
@@ -98,19 +102,19 @@ class Login:
                     break
                 continue
             try:
-                return look(address, shell)
+                return look(found, shell)
             except WrongGuest as error:
                 shell.close()
                 refusals.append(error)
             except BaseException:
                 shell.close()
                 raise
-        raise _most_telling(refusals)
+        raise _with_origins(_most_telling(refusals), tried)
 
-    def _addresses(self, deadline: Deadline) -> Sequence[str]:
+    def _addresses(self, deadline: Deadline) -> Sequence[GuestAddress]:
         configured = self.section.address or self.connector.configured_address(self.info.name)
         if configured:
-            return [configured]
+            return [GuestAddress(configured, _CONFIGURED)]
         found = self.hypervisor.addresses(self.info.uuid, deadline)
         if not found:
             raise ShellUnreachable(
@@ -119,6 +123,15 @@ class Login:
                 hint='give it one: [[guest]] name = "…" address = "…" in harness.toml',
             )
         return found
+
+
+def _with_origins(error: HarnessError, tried: Sequence[GuestAddress]) -> HarnessError:
+    """Say where addresses came from that no person has named."""
+    found = [one for one in tried if one.origin != _CONFIGURED]
+    if found:
+        told = ", ".join(f"{one.address} ({one.origin})" for one in found)
+        error.message = f"{error.message}; tried: {told}"
+    return error
 
 
 def _most_telling(refusals: Sequence[HarnessError]) -> HarnessError:
@@ -147,6 +160,8 @@ class GuestSession:
     """What binds the login to the guest."""
     probes: GuestProbes | None = None
     """Its probes, from the baseline on."""
+    address_from: str = ""
+    """Who told its address."""
 
     @property
     def info(self) -> GuestInfo:
@@ -165,14 +180,14 @@ class GuestSession:
         Raises ShellUnreachable, HostKeyRejected, WrongGuest, ProbeError or DeadlineExpired.
         """
         return login.enter(
-            deadline, lambda address, shell: cls._in(login, address, shell, settings, deadline)
+            deadline, lambda found, shell: cls._in(login, found, shell, settings, deadline)
         )
 
     @classmethod
     def _in(
         cls,
         login: Login,
-        address: str,
+        entered: GuestAddress,
         shell: GuestShell,
         settings: ClockSection,
         deadline: Deadline,
@@ -197,7 +212,18 @@ class GuestSession:
         agent = GuestAgentClock(login.hypervisor, login.info.uuid, deadline.clock)
         reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
         tolerance_s = asked_s or default_tolerance(sampler)
-        return cls(login, address, shell, facts, sampler, tolerance_s, reach, settings, identity)
+        return cls(
+            login,
+            entered.address,
+            shell,
+            facts,
+            sampler,
+            tolerance_s,
+            reach,
+            settings,
+            identity,
+            address_from=entered.origin,
+        )
 
     @property
     def found(self) -> Found:

@@ -148,6 +148,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
     facts = session.facts
     return {
         "address": session.address,
+        "address_from": session.address_from,
         "kernel": facts.kernel,
         "interpreter": session.sampler.interpreter,
         "time_daemon": facts.daemon_told,

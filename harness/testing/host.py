@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.core.errors import ConnectionLost, HypervisorError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState
-from harness.host.protocol import AgentFacts, EventKind, GuestInfo, ProcessIdentity
+from harness.host.protocol import AgentFacts, EventKind, GuestAddress, GuestInfo, ProcessIdentity
 from harness.testing.guest import FakeGuest
 from harness.testing.hypervisor import FakeHypervisor
 
@@ -63,9 +63,9 @@ class FakeHost(FakeHypervisor):
         """What ``processes`` says."""
         return None if self.hides_processes else self.processes.get(uuid.removeprefix("uuid-"))
 
-    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[GuestAddress]:
         """The guest's one address."""
-        return [self.world[uuid.removeprefix("uuid-")].address]
+        return [GuestAddress(self.world[uuid.removeprefix("uuid-")].address, "DHCP lease")]
 
     def guest_time_ns(self, uuid: str, deadline: Deadline) -> int:
         """By its guest agent, where it has one."""

@@ -15,6 +15,7 @@ from harness.host.protocol import (
     AgentFacts,
     Call,
     EventKind,
+    GuestAddress,
     GuestInfo,
     LifecycleEvent,
     ProcessIdentity,
@@ -154,7 +155,7 @@ class FakeHypervisor:
     def monitor(self, process: ProcessIdentity) -> Path | None:
         return Path(f"/monitors/{process.pid}") if process in self.living else None
 
-    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[str]:
+    def addresses(self, uuid: str, deadline: Deadline) -> Sequence[GuestAddress]:
         return []
 
     def leases(self, deadline: Deadline) -> dict[str, str]:

@@ -83,7 +83,7 @@ def test_a_guest_of_a_network_has_an_address(tmp_path):
         assert info.state.state is GuestState.RUNNING
         assert info.macs == (MAC,)
         addresses = hypervisor.addresses(info.uuid, soon())
-        assert all(ipaddress.ip_address(address) for address in addresses)
+        assert all(ipaddress.ip_address(one.address) and one.origin for one in addresses)
         assert addresses, "libvirt's test driver makes one up"
         with pytest.raises(HypervisorError, match="not supported"):
             hypervisor.leases(soon())

@@ -11,6 +11,7 @@ from harness.core.errors import DeadlineExpired, HostKeyRejected, ShellUnreachab
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
+from harness.host.protocol import GuestAddress
 from harness.maintenance.before_pause import take_baselines
 from harness.maintenance.session import GuestSession, Login
 from harness.testing.clock import FakeClock
@@ -25,7 +26,10 @@ class Addresses(FakeHypervisor):
     """A guest that may be at several addresses."""
 
     def addresses(self, uuid, deadline):
-        return ["10.0.0.1", "10.0.0.2"]
+        return [
+            GuestAddress("10.0.0.1", "guest agent, br0"),
+            GuestAddress("10.0.0.2", "DHCP lease"),
+        ]
 
 
 class Answered(str):
@@ -66,10 +70,10 @@ def log_in():
         section = config.for_guest("web1")
         login = Login(info, section, config.ssh, host, connector)
 
-        def look(address, shell):
+        def look(found, shell):
             if shell == "stranger":
                 raise WrongGuest("is guest web2", guest="web1")
-            return address
+            return found.address
 
         return login.enter(deadline, look)
 
@@ -85,6 +89,16 @@ TIMED_OUT = DeadlineExpired("connecting to 10.0.0.1 port 22", 15.0, guest="web1"
 def test_after_an_address_that_leads_nowhere_the_next_is_tried(log_in, first):
     """A stale lease times out: it is not the guest's last word."""
     assert log_in({"10.0.0.1": first, "10.0.0.2": "shell"}) == "10.0.0.2"
+
+
+def test_a_guest_that_answers_nowhere_says_where_it_was_tried_and_why_there(log_in):
+    """A person sees at once which source was wrong."""
+    nowhere = {"10.0.0.1": ShellUnreachable("refused"), "10.0.0.2": ShellUnreachable("refused")}
+    with pytest.raises(ShellUnreachable) as refused:
+        log_in(nowhere)
+    assert refused.value.message == (
+        "refused; tried: 10.0.0.1 (guest agent, br0), 10.0.0.2 (DHCP lease)"
+    )
 
 
 def test_when_all_the_time_is_over_no_other_address_is_tried(log_in):

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from harness.core.errors import EventError, HarnessError
+from harness.core.file_locks import hold, is_held
 from harness.core.files import private_folder
 from harness.core.trust import refuse_untrusted
 from harness.events.app import MetadataService
@@ -44,7 +45,7 @@ class Office:
     def take(self) -> bool:
         """Whether the place was free and is ours now."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(self._file)
         except BlockingIOError:
             return False
         return True
@@ -55,10 +56,7 @@ class Office:
 
     def is_taken(self) -> bool:
         """Whether somebody else has it; for whoever has let go."""
-        if not self.take():
-            return True
-        self.leave()
-        return False
+        return is_held(self._file)
 
     def close(self) -> None:
         """Forget it."""

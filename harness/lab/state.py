@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core import file_locks
 from harness.core.errors import LabError, UsageError
 from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
@@ -105,7 +105,7 @@ def claimed() -> Iterator[int]:
     private_folder(lab_dir())
     descriptor = os.open(_lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_locks.hold(descriptor)
     except BlockingIOError as error:
         os.close(descriptor)
         raise UsageError("another harness is bringing a lab up just now") from error
@@ -119,12 +119,9 @@ def is_held() -> bool:
     """Whether the lab's libvirtd, or a harness that brings a lab up, lives in any namespace."""
     try:
         with open(_lock_file()) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file_locks.is_held(file.fileno())
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _lock_file() -> Path:

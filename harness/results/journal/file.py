@@ -13,7 +13,6 @@ releases it, so ``in_use`` tells a run that goes on from one that is dead. Its g
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -23,7 +22,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from harness.core.errors import JournalError
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.file_locks import hold, is_held
+from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.results.journal.entries import Entry, Torn
 from harness.results.journal.parse import Reading, parse, written
 
@@ -31,8 +31,6 @@ FILE_NAME = "journal.jsonl"
 _CLOSED = -1
 #: A line has some 300 bytes, and a run writes some ten lines a guest.
 _LARGEST_BYTES = 64 << 20
-_LOOKED_AT_S = 0.5
-_AGAIN_S = 0.01
 
 
 class Journal:
@@ -58,23 +56,12 @@ class Journal:
             )
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if not joining:
-                self._lock(clock)
+                hold(self._file, clock)
             self._torn = _ends_torn(self._file)
         except BlockingIOError as error:
             raise JournalError(f"{self.path}: another process carries out this run") from error
         except OSError as error:
             raise self._refused(error) from error
-
-    def _lock(self, clock: Clock) -> None:
-        """Who only looks (``in_use``) holds the lock for an instant: that is waited for."""
-        until = Deadline.after(_LOOKED_AT_S, clock)
-        while True:
-            try:
-                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if until.expired:
-                    raise
-            clock.sleep(_AGAIN_S)
 
     def __enter__(self) -> Journal:
         return self
@@ -159,12 +146,9 @@ def in_use(path: Path) -> bool:
     """Whether the process that carries out this run lives. Raises JournalError."""
     try:
         with _opened(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return is_held(file.fileno())
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    return False
 
 
 def read(path: Path) -> Reading:

@@ -158,9 +158,14 @@ def plan(
             PlanError, …).
         HypervisorError: The hypervisor does not answer, a guest is not there or not running.
     """
+    from harness.maintenance.earlier_clocks import foresee_clocks
+
     backend = backend or Backend.real()
-    with _surveyed(config, guests, state_dir or paths.state_dir(), backend) as (planned, _):
-        return planned
+    state_dir = state_dir or paths.state_dir()
+    with _surveyed(config, guests, state_dir, backend) as (planned, _):
+        found = planned.plan
+        far = foresee_clocks(found.guests, state_dir, config.clock.tolerance_s)
+        return replace(planned, plan=replace(found, warnings=(*found.warnings, *far)))
 
 
 @contextmanager

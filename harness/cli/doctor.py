@@ -16,7 +16,7 @@ from harness.core.errors import HarnessError
 from harness.core.fanout import fan_out
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
-from harness.events.sockets import carriers, how_to_add
+from harness.events.sockets import bridges_of, carriers, how_to_add
 from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
 from harness.host.advice import way_on
@@ -130,17 +130,18 @@ def _guests(
             if info.state.state is GuestState.PAUSED:
                 fix = f"harness recover, if a run of ours paused it; else {fix}"
             yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
-    yield _metadata_address(config.events.address)
+    yield _metadata_address(config.events.address, running)
     yield from _logins(running, config, hypervisor, connector, deadline)
 
 
-def _metadata_address(address: str) -> Finding:
+def _metadata_address(address: str, guests: Sequence[GuestInfo]) -> Finding:
     """Whether guests could be told beforehand (``run --notify``); a maintenance goes without."""
     devices = carriers(address)
     if devices:
         return Finding("metadata address", Level.OK, f"{address} on {', '.join(devices)}")
     detail = f"no interface carries {address}, so guests cannot be told of a pause (run --notify)"
-    return Finding("metadata address", Level.WARNING, detail, how_to_add("the guests' network"))
+    bridges = bridges_of(tap for guest in guests for _, tap in guest.taps)
+    return Finding("metadata address", Level.WARNING, detail, how_to_add(address, bridges))
 
 
 def _logins(

@@ -12,11 +12,11 @@ import ipaddress
 import json
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.core.errors import EventError, UsageError
-from harness.core.settings import METADATA_ADDRESS
+from harness.core.pasteable import command
 from harness.core.timebase import Deadline, NotYet, wait_for
 
 _BACKLOG = 2048
@@ -26,9 +26,9 @@ _BIND_S = 10.0
 
 def carriers(address: str) -> Sequence[str]:
     """The interfaces of this host that carry ``address``; none where that cannot be found out."""
-    command = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
+    show = ["ip", "-json", "-4", "address", "show", "to", f"{address}/32"]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_IP_S, check=True)
+        done = subprocess.run(show, capture_output=True, timeout=_IP_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     return [found["ifname"] for found in json.loads(done.stdout or b"[]") if found.get("ifname")]
@@ -55,18 +55,24 @@ def listen(address: str, port: int, *, anywhere: bool = False) -> list[socket.so
             hint="take an address of the guests' own network, or say --anywhere",
         )
     if not devices:
-        raise EventError(
-            f"no interface of this host carries {address}", hint=how_to_add("your network")
-        )
+        raise EventError(f"no interface of this host carries {address}", hint=how_to_add(address))
     return [_bound(address, port, device) for device in devices]
 
 
-def how_to_add(network: str) -> str:
-    """How a person puts the address onto a libvirt network."""
-    return (
-        f"virsh net-edit {network}: add <ip address='{METADATA_ADDRESS}' prefix='32'/>, then "
-        "restart the network; see docs/events.md"
-    )
+def how_to_add(address: str, bridges: Iterable[str] = ()) -> str:
+    """Return commands that put ``address`` onto ``bridges``, to be pasted; it needs one at least.
+
+    None: it is not known which bridge guests are on.
+    """
+    known = [command("ip", "address", "add", f"{address}/32", "dev", one) for one in bridges]
+    add = known or [f"ip address add {address}/32 dev BRIDGE, with the bridge of your guests"]
+    return f"{'; '.join(add)} (until its network restarts; for good: docs/events.md)"
+
+
+def bridges_of(taps: Iterable[str], sys: Path = Path("/sys")) -> list[str]:
+    """Return the bridges that these interfaces of the host are ports of, each once."""
+    masters = (sys / "class/net" / tap / "master" for tap in taps if tap)
+    return sorted({link.resolve().name for link in masters if link.is_symlink()})
 
 
 def reaches_outside(device: str, sys: Path = Path("/sys")) -> bool:

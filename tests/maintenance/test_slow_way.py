@@ -53,6 +53,26 @@ def test_with_a_tolerance_that_fits_nothing_is_said(far):
     assert not [line for line in finished.record.warnings if "only known to" in line]
 
 
+def test_a_plan_says_it_by_what_the_last_run_saw(far):
+    """It logs in nowhere; the newest reading of each guest counts, against the tolerance of now."""
+    backend = api.Backend(connect=lambda config: nullcontext(far.host), connector=far.connector)
+
+    def warnings(**changes):
+        plan = api.plan(
+            far.config(**changes), ["web1", "web2"], state_dir=far.state_dir, backend=backend
+        ).plan
+        return [line for line in plan.warnings if "only known to" in line]
+
+    assert warnings(**TOLERANCE) == []
+    run_id = far.maintain(**TOLERANCE).record.run_id
+    (warned,) = warnings(**TOLERANCE)
+    assert warned.startswith(f"web2: as of its last run ({run_id}), its clock is only known to ± 2")
+    assert warnings(clock__tolerance_s=0.050) == []
+    far.guests[1].way_s = 0.0
+    far.maintain(**TOLERANCE)
+    assert warnings(**TOLERANCE) == []
+
+
 def test_doctor_says_it_at_any_time(far, tmp_path):
     """A warning with both figures and what can be done."""
     config = far.config(**TOLERANCE, guest=[{"name": "web1"}, {"name": "web2"}])

@@ -37,3 +37,18 @@ def test_the_kernel_knows_the_device():
         with listening:
             bound = listening.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
         assert bound.rstrip(b"\0") == device
+
+
+def test_a_person_is_told_commands_for_the_bridges_that_guests_are_on(tmp_path):
+    """To paste; where no bridge is known, what is to be put in its place."""
+    for tap, bridge in (("tap0", "virbr0"), ("tap1", "br lan"), ("tap2", "virbr0")):
+        (tmp_path / "class/net" / bridge).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "class/net" / tap).mkdir()
+        (tmp_path / "class/net" / tap / "master").symlink_to(f"../{bridge}")
+    (tmp_path / "class/net/alone").mkdir()
+    bridges = sockets.bridges_of(["tap0", "tap1", "tap2", "alone", "", "gone"], tmp_path)
+    assert bridges == ["br lan", "virbr0"]
+    assert sockets.how_to_add("192.0.2.1", bridges).startswith(
+        "ip address add 192.0.2.1/32 dev 'br lan'; ip address add 192.0.2.1/32 dev virbr0 ("
+    )
+    assert "dev BRIDGE" in sockets.how_to_add("192.0.2.1")

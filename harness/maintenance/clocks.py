@@ -13,6 +13,7 @@ from harness.core.records import ClockReading, Outcome, Record, WatchRecord
 from harness.core.settings import ClockSection, GuestSection, SshSection, guest_section
 from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.guest.protocol import Connector
+from harness.host.advice import way_on
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
@@ -110,7 +111,8 @@ def _settle(
     info = login.info
     if info.state.state is not GuestState.RUNNING:
         said = f"is {info.state}, so its clock stands still"
-        raise WrongState(said, operation="measuring", guest=info.name)
+        hint = way_on(info.state, login.hypervisor.uri, info.name, info.uuid)
+        raise WrongState(said, operation="measuring", guest=info.name, hint=hint)
     session = GuestSession.open(login, settings, deadline)
     try:
         claims.claim(session.found)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from harness.core.pasteable import command, virsh
 from harness.host.mounts import IN_MEMORY
 from harness.host.parking import QemuLook, RamBacking
 from harness.updates.qemu.successor import owners_arguments
@@ -182,7 +183,8 @@ def _firmware(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
 
 def _busy(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
     for job in look.jobs:
-        yield Obstacle(f"a block job is under way: {job}", "wait for it, or virsh blockjob --abort")
+        end = f"{_virsh('blockjob', domain)} {command(job)} --abort"
+        yield Obstacle(f"a block job is under way: {job}", f"wait for it, or {end}")
     for reason in look.blocked:
         yield Obstacle(f"its QEMU cannot write its state: {reason}", "unplug what it names")
     if look.capable:
@@ -198,8 +200,13 @@ def _names(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
         yield Obstacle(
             f"its name begins with the same 20 characters as that of {others}, so one might be "
             "given the RAM of the other",
-            "virsh domrename, while it is shut off",
+            f"{_virsh('domrename', domain)} NEW-NAME, while it is shut off",
         )
+
+
+def _virsh(verb: str, domain: Element) -> str:
+    """Return a command to paste, but for what a person has to choose; this kind is for one URI."""
+    return virsh("qemu:///system", verb, domain.findtext("name", ""), domain.findtext("uuid", ""))
 
 
 def _confinement(look: QemuLook, domain: Element) -> Iterator[Obstacle]:

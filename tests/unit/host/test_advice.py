@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,29 @@ def test_a_real_shell_runs_what_is_pasted(tmp_path):
 def test_a_name_that_no_terminal_shows_as_it_is_gives_way_to_the_uuid():
     assert virsh("", "resume", "a\nb", "some-uuid") == "virsh resume some-uuid"
     assert virsh("", "resume", "a\x1b[2Jb", "some-uuid") == "virsh resume some-uuid"
+
+
+def _literals(tree: ast.AST) -> Iterator[str]:
+    """Yield the text constants of a module, without its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and id(node) not in docstrings:
+            yield text
+
+
+def test_no_message_spells_a_command_of_virsh_out_by_itself():
+    """It would lack the connection and the quotes."""
+    package = Path(__file__).parents[3] / "harness"
+    spelt = [
+        f"{path.relative_to(package)}: {text!r}"
+        for path in package.rglob("*.py")
+        for text in _literals(ast.parse(path.read_text(encoding="utf-8")))
+        if re.search(r"\bvirsh [a-z]", text)
+    ]
+    assert spelt == []

@@ -53,7 +53,7 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
         (described("<disk><transient/></disk>"), "transient disk", "<transient>"),
         (described("<tpm model='tpm-crb'/>"), "TPM", "<tpm>"),
         (described("<loader type='pflash'>x</loader>", "hvm</type>"), "UEFI", "leave it out"),
-        (replace(GUEST, jobs=("vda",)), "block job is under way: vda", "blockjob --abort"),
+        (replace(GUEST, jobs=("vda",)), "block job is under way: vda", "blockjob web1 vda --abort"),
         (replace(GUEST, blocked=("vfio",)), "cannot write its state: vfio", "unplug"),
         (replace(GUEST, capable=True), "left out when it is saved", "harness recover"),
         (replace(GUEST, same_short_name=("web1-b",)), "that of web1-b", "domrename"),

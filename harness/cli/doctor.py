@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from harness.api import Backend
+from harness.cli.doctor_qemu import examine_qemu
+from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
 from harness.core.fanout import fan_out
 from harness.core.settings import Config
@@ -28,24 +28,6 @@ from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
 
 _FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    level: Level
-    detail: str
-    fix: str = ""
 
 
 def examine(config: Config, state_dir: Path, backend: Backend | None = None) -> Iterator[Finding]:
@@ -130,6 +112,8 @@ def _guests(
             if info.state.state is GuestState.PAUSED:
                 fix = f"harness recover, if a run of ours paused it; else {fix}"
             yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
+    wanted = config.update.kind == "qemu"
+    yield from examine_qemu(running, hypervisor, deadline, wanted=wanted)
     yield _metadata_address(config.events.address, running)
     yield from _logins(running, config, hypervisor, connector, deadline)
 

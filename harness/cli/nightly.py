@@ -19,7 +19,7 @@ from harness.results.history.figures import RUN, figures_of
 from harness.results.report.spoken import duration, printable
 
 if TYPE_CHECKING:
-    from harness.cli.doctor import Finding
+    from harness.cli.finding import Finding
     from harness.cli.night_files import NightFiles
     from harness.maintenance.run import Finished
     from harness.results.history.verdict import Verdict

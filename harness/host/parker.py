@@ -118,6 +118,8 @@ class LibvirtParking:
                 deadline.check("parking")  # nobody waits for us any more
                 self._ask(domain, "migrate-set-capabilities", **capability(on=True))
                 ram_links.hold(Path(parking.keep), _instance(parking, number), parking.ram)
+                # Beforehand: once it is parked, anybody may start it, also when we have died.
+                _make_ready(parking, parking.highest_id)
                 _save(parking, domain)
 
         self._call("parking", parking.uuid, deadline, work)
@@ -161,6 +163,7 @@ class LibvirtParking:
             current = _folder(parking, domain.ID()) if domain is not None else ""
             ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
             ram_links.remove_keep(Path(parking.keep))
+            shutil.rmtree(parking.files, ignore_errors=True)
 
         self._call("tidying up after", parking.uuid, deadline, work)
 
@@ -171,15 +174,11 @@ class LibvirtParking:
 
         Raises HypervisorError if it refuses. One that got other RAM is ended again.
         """
-        keep, ram_folder = Path(parking.keep), Path(parking.ram_folder)
-        if not ram_links.held(keep, parking.ram):
+        if not ram_links.held(Path(parking.keep), parking.ram):
             raise GuestNotFound(
                 "its RAM is not kept any more", operation="unparking", guest=parking.name
             )
-        owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
-        StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
-        ids = range(1, highest + _IDS_AHEAD + 1)
-        ram_links.offer(keep, ram_folder, parking.short_name, ids, parking.ram)
+        _make_ready(parking, highest)
         deadline.check("unparking")  # somebody else may bring it back by now
         try:
             with translated("unparking", parking.name):
@@ -199,8 +198,8 @@ class LibvirtParking:
         self, parking: Parking, link: Link, deadline: Deadline
     ) -> ProcessIdentity | None:
         """Have a guest that has its own RAM be like any other."""
-        keep = Path(parking.keep)
-        with _locked(keep, deadline.sooner(_LOCK_S)):
+        files = Path(parking.files)
+        with _locked(files, deadline.sooner(_LOCK_S)):
             if self._berth(parking, link) is not Berth.AFLOAT:
                 raise HypervisorError(
                     "its QEMU did not get its own RAM", operation="unparking", guest=parking.name
@@ -211,7 +210,7 @@ class LibvirtParking:
                 current = _folder(parking, domain.ID())
             for name in (STATE, _COPY):
                 with suppress(OSError):
-                    (keep / name).unlink(missing_ok=True)
+                    (files / name).unlink(missing_ok=True)
         StartCommands(Path(parking.commands)).disarm()
         ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
         return self._process(parking.uuid)
@@ -220,18 +219,18 @@ class LibvirtParking:
         domain = _domain(parking, link)
         if domain is None:
             return
-        keep = Path(parking.keep)
-        with _locked(keep, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
+        files = Path(parking.files)
+        with _locked(files, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
             # A transient guest is not found when it has ended.
             with translated("ending a start", parking.name):
-                unparked = not (keep / STATE).exists() and not (keep / _COPY).exists()
+                unparked = not (files / STATE).exists() and not (files / _COPY).exists()
                 runs = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
                 if not held or unparked or runs or not domain.isActive():
                     return
                 domain.destroy()
             domain = _domain(parking, link)
             if domain is not None and not domain.hasManagedSaveImage():
-                os.rename(keep / _COPY, keep / STATE)
+                os.rename(files / _COPY, files / STATE)
 
     def _berth(self, parking: Parking, link: Link) -> Berth:
         process = self._process(parking.uuid)
@@ -243,7 +242,7 @@ class LibvirtParking:
             if domain is not None and domain.isActive():
                 return Berth.ADRIFT
             saved = domain is not None and domain.hasManagedSaveImage()
-        saved = saved or (Path(parking.keep) / STATE).exists()
+        saved = saved or (Path(parking.files) / STATE).exists()
         kept = ram_links.held(Path(parking.keep), parking.ram)
         return Berth.PARKED if saved and kept else Berth.LOST
 
@@ -270,14 +269,14 @@ def _domain(parking: Parking, link: Link) -> libvirt.virDomain | None:
 
 
 @contextmanager
-def _locked(keep: Path, deadline: Deadline) -> Iterator[bool]:
+def _locked(files: Path, deadline: Deadline) -> Iterator[bool]:
     """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""
 
     def lock() -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     try:
-        descriptor = os.open(keep, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         yield False
         return
@@ -298,24 +297,33 @@ def _locked(keep: Path, deadline: Deadline) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _save(parking: Parking, domain: libvirt.virDomain) -> None:
+def _make_ready(parking: Parking, highest: int) -> None:
+    """Have the next QEMU told that its RAM is there, and its RAM on offer under its id."""
     keep = Path(parking.keep)
-    new_xml = (keep / NEW).read_text()
+    owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
+    StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
+    ids = range(1, highest + _IDS_AHEAD + 1)
+    ram_links.offer(keep, Path(parking.ram_folder), parking.short_name, ids, parking.ram)
+
+
+def _save(parking: Parking, domain: libvirt.virDomain) -> None:
+    files = Path(parking.files)
+    new_xml = (files / NEW).read_text()
     if not parking.persistent:
-        domain.saveFlags(str(keep / STATE), new_xml, _PAUSED)
+        domain.saveFlags(str(files / STATE), new_xml, _PAUSED)
         return
     domain.managedSave(_PAUSED)
     domain.managedSaveDefineXML(new_xml, _PAUSED)
     with suppress(OSError):  # a second attempt would need it: a start uses the first one up
-        shutil.copyfile(_MANAGED / f"{parking.name}.save", keep / _COPY)
+        shutil.copyfile(_MANAGED / f"{parking.name}.save", files / _COPY)
 
 
 def _restore(parking: Parking, link: Link, description: str) -> None:
-    keep = Path(parking.keep)
-    xml = (keep / description).read_text()
+    files = Path(parking.files)
+    xml = (files / description).read_text()
     domain = _domain(parking, link)
     if domain is not None and domain.hasManagedSaveImage():
         domain.managedSaveDefineXML(xml, _PAUSED)
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         return
-    link.connection.restoreFlags(str(keep / STATE), xml, _PAUSED)
+    link.connection.restoreFlags(str(files / STATE), xml, _PAUSED)

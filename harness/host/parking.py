@@ -14,7 +14,7 @@ from typing import Protocol
 
 from harness.core.timebase import Deadline
 
-#: Names in a guest's private folder.
+#: Names in the folder of a guest's ``files``.
 STATE, NEW, OLD = "state", "new.xml", "old.xml"
 
 
@@ -41,9 +41,10 @@ class Parking:
     persistent: bool
     """Parked as libvirt's managed save, so that anybody's start brings it back with its RAM."""
     keep: str
-    """A private folder on the file system of the RAM: hard links of the RAM files in ``ram/``, the
-    state (``state``), and the two descriptions that it can be started by (``new.xml``,
-    ``old.xml``)."""
+    """A private folder on the file system of the RAM, for hard links of the RAM files."""
+    files: str
+    """A private folder in a place of root's, which a reboot empties: the state (``state``), and the
+    two descriptions that the guest can be started by (``new.xml``, ``old.xml``)."""
     ram_folder: str
     """libvirt's memory backing folder, where each instance of a guest has a folder of its own."""
     short_name: str

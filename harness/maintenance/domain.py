@@ -173,7 +173,10 @@ def _hold(
     return hold_window(
         [Member(guest.name, guest.info.uuid) for guest in domain.guests],
         UpdateCalls(
-            partial(tools.update.apply, context), tools.update.abandon, context.mark("apply")
+            partial(tools.update.apply, context),
+            tools.update.abandon,
+            context.mark("apply"),
+            context.swap.quiesce if context.swap is not None else _nothing,
         ),
         hypervisor=tools.hypervisor,
         journal=tools.journal,
@@ -182,6 +185,10 @@ def _hold(
         limits=_limits(tools, len(domain.guests)),
         edges=Edges(paused, resuming),
     )
+
+
+def _nothing(deadline: Deadline) -> None:
+    """Most updates do nothing to guests."""
 
 
 def _limits(tools: Tools, guests: int) -> Limits:

@@ -20,7 +20,7 @@ from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.resume_hint import resume_hint
 from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, Custody, Member, fold, read
+from harness.results.journal import FILE_NAME, Custody, GuestCustody, Member, fold, read
 from harness.results.unfinished import Searched, journals_that_know
 
 _RECOVER = ("harness", "recover")
@@ -78,24 +78,23 @@ def _known(
     """Return the dead run that holds a guest, if one does, and what is known of it in words."""
     for place in searched:
         for folder in place.dead:
-            custody = _custody(uuid, folder)
-            if custody in (Custody.PAUSING, Custody.PAUSED, Custody.SAVED):
+            guest = _guest(uuid, folder)
+            if guest is not None and guest.held:
                 return folder, f"held by {described(folder)}"
     last = next(journals_that_know(uuid, trusted), None)
     if last is None:
         return None, "no journal that was searched knows it"
-    custody = _custody(uuid, last)
-    if custody not in _LET_GO:
+    guest = _guest(uuid, last)
+    if guest is None or guest.custody not in _LET_GO:
         return None, f"run {last.run_id} holds it, and has not died"
-    return None, f"run {last.run_id} {_LET_GO[custody]}; so another program paused it"
+    return None, f"run {last.run_id} {_LET_GO[guest.custody]}; so another program paused it"
 
 
-def _custody(uuid: str, folder: RunFolder) -> Custody | None:
+def _guest(uuid: str, folder: RunFolder) -> GuestCustody | None:
     try:
-        guest = fold(read(folder.path / FILE_NAME)).guests.get(uuid)
+        return fold(read(folder.path / FILE_NAME)).guests.get(uuid)
     except JournalError:
         return None
-    return None if guest is None else guest.custody
 
 
 def described(folder: RunFolder) -> str:

@@ -9,7 +9,7 @@ a note. Safe to run at any time, and again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.core.errors import HarnessError, InternalError, JournalError, UsageError
@@ -20,6 +20,7 @@ from harness.maintenance.admission import Claims
 from harness.maintenance.assessment import LOOK_S, compare, recovery_of, what_is_to_do
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.takeover import PauseEdge
+from harness.maintenance.pause.unparking import returns
 from harness.maintenance.recovered_clock import LogIn, correct_one, known_apart
 from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
 from harness.maintenance.whose_pause import Sight, Verdict, judge, look
@@ -40,6 +41,8 @@ from harness.results.journal import (
 _TO_RESUME = (Verdict.RESUME, Verdict.AWAIT)
 #: What is done about a guest that runs in the end.
 _RUNNING = (Action.RESUMED, Action.RUNS)
+#: Nothing of such a guest is needed any more that was kept to bring it back.
+_NEEDS_NOTHING = (Verdict.RUNS, Verdict.BOOTED, Verdict.ENDED, Verdict.THEIRS)
 
 #: What is written of a guest that the run held, and that needs no resume.
 _NOTED: dict[Verdict, Callable[[str, str, str], Entry]] = {
@@ -90,6 +93,7 @@ def rescue(
         if history.guests[uuid].held and verdict in _NOTED:
             member = history.guests[uuid].member
             journal.note(_NOTED[verdict](member.name, member.uuid, "recover"))
+    _settle(history, judged, hypervisor, journal, clock)
     wanted = {uuid: sight for uuid, (verdict, sight) in judged.items() if verdict in _TO_RESUME}
     if not wanted:
         return found
@@ -114,6 +118,22 @@ def rescue(
         return _given_up(guest, error, custody, hypervisor, Deadline.after(LOOK_S, clock))
 
     return replace(found, guests=tuple(after(guest) for guest in found.guests))
+
+
+def _settle(
+    history: History,
+    judged: Mapping[str, tuple[Verdict, Sight]],
+    hypervisor: Hypervisor,
+    journal: Journal,
+    clock: Clock,
+) -> None:
+    """Remove what was kept for guests that need no return: they run, or nothing of them is left."""
+    until = Deadline.after(LOOK_S, clock)
+    back = returns({}, history.guests, hypervisor, journal, "recover", until)
+    for uuid, way in back.items():
+        settled = history.guests[uuid].settled_ns is not None
+        if uuid in judged and judged[uuid][0] in _NEEDS_NOTHING and not settled:
+            way.settle()
 
 
 def _given_up(

@@ -7,17 +7,19 @@ saved, and its vCPUs have stood still since. Everything else is somebody's decis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from harness.core.errors import HarnessError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.host.lifecycle import ENDED, GuestState, StateReading
+from harness.host.parking import Berth
 from harness.host.protocol import GuestInfo, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of
 from harness.maintenance.pause.resume import process_of
 from harness.maintenance.pause.takeover import RAN_NS
+from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Custody, GuestCustody
 
 #: Where the journal does not say for how long the run can have had a pause under way.
@@ -63,6 +65,8 @@ class Sight:
     info: GuestInfo | None = None
     monitor: Path | None = None
     """Of a guest that libvirt has lost: where its QEMU can be told to go on."""
+    berth: Berth | None = None
+    """Of a guest that the run held and may have parked: where it is."""
 
     @property
     def vcpus(self) -> int:
@@ -72,6 +76,14 @@ class Sight:
 
 def look(custody: GuestCustody, hypervisor: Hypervisor, deadline: Deadline) -> Sight:
     """Return what can be seen of a guest. Raises HypervisorError or DeadlineExpired."""
+    sight = _look(custody, hypervisor, deadline)
+    if custody.parkable is None or not custody.held:
+        return sight
+    berth = hypervisor.parking.berth(parking_of(custody.parkable), deadline)
+    return replace(sight, berth=berth)
+
+
+def _look(custody: GuestCustody, hypervisor: Hypervisor, deadline: Deadline) -> Sight:
     uuid, known = custody.member.uuid, process_of(custody)
     reading = hypervisor.state(uuid, deadline)
     if reading.state in ENDED:
@@ -103,6 +115,8 @@ def judge(custody: GuestCustody, sight: Sight, *, booted_since: bool) -> tuple[V
     ``booted_since``: the host was booted since the journal was written, so that no process of it
     can live.
     """
+    if sight.berth is not None and (parked := _judge_parked(custody, sight, sight.berth)):
+        return parked
     state = sight.reading.state
     if state in ENDED:
         return _judge_absent(custody, sight, booted_since=booted_since)
@@ -111,6 +125,27 @@ def judge(custody: GuestCustody, sight: Sight, *, booted_since: bool) -> tuple[V
     if state is not GuestState.PAUSED:
         return Verdict.OTHER, f"is {sight.reading}, which is no pause of a run"
     return _judge_paused(custody, sight, booted_since=booted_since)
+
+
+def _judge_parked(custody: GuestCustody, sight: Sight, berth: Berth) -> tuple[Verdict, str] | None:
+    """Of a guest that the run held and may have parked; None: it never did, as far as is seen."""
+    state = sight.reading.state
+    if berth is Berth.PARKED:
+        return Verdict.RESUME, "was parked by this run: its RAM and its state are in their files"
+    if berth is Berth.LOST:
+        why = f"is {sight.reading}: what this run kept of its RAM is gone"
+        return (Verdict.ENDED, why) if state in ENDED else None
+    if state is GuestState.RUNNING:
+        if berth is Berth.AFLOAT:
+            return Verdict.AWAIT, "runs with its own RAM; what was kept for it is removed"
+        return Verdict.BOOTED, "was started by another program, with other RAM than its own"
+    if berth is Berth.ADRIFT:
+        return Verdict.RESUME, "was parked by this run, and a QEMU was being started for it"
+    if sight.process is None or sight.process == process_of(custody):
+        return None
+    if sight.vcpu_ns is not None and sight.vcpu_ns > _FRESH_NS * sight.vcpus:
+        return Verdict.THEIRS, "is paused by another program: it has run since it was parked"
+    return Verdict.RESUME, "was parked by this run, and has a QEMU again, with its own RAM"
 
 
 def _judge_absent(

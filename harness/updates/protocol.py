@@ -101,6 +101,9 @@ class GuestSwap(Protocol):
         there was no time, is brought back by the resume. DeadlineExpired: nothing was begun.
         """
 
+    def quiesce(self, deadline: Deadline) -> None:
+        """Begin nothing more, and return when nothing is done to any guest, or at the deadline."""
+
 
 @runtime_checkable
 class GuestUpdate(Protocol):

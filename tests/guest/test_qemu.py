@@ -7,77 +7,65 @@ Leaves behind: nothing.
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from harness.core.paths import cache_dir
-from harness.core.timebase import Deadline
-from harness.lab import guests as labs
-from harness.lab.specs import GuestSpec
-
-#: Where QEMU's own user can start it.
-_TREE = Path("/var/lib/libvirt/second-qemu")
+from tests.residents import Residents, residents, second_qemu
 
 
-@pytest.fixture(scope="session")
-def second_qemu(lab):
-    """The ``[update]`` keys of a hop to another QEMU, and what the way back takes."""
-    cached = cache_dir() / "second-qemu"
-    if not (cached / "complete").exists():
-        return {"again": True}
-    if not _TREE.exists():
-        shutil.copytree(cached, _TREE, symlinks=True)
-    return {"tree": str(_TREE)}
+@pytest.fixture(scope="module")
+def there(lab, libvirt, tmp_path_factory):
+    """Two guests whose QEMU can be replaced."""
+    with residents(tmp_path_factory.mktemp("residents"), libvirt) as found:
+        yield found
 
 
-@pytest.fixture
-def residents(lab, tmp_path, monkeypatch):
-    """Guests ``res-1`` and ``res-2`` that can be replaced, in a lab of their own."""
-    with monkeypatch.context() as patch:
-        patch.setenv("HARNESS_STATE_DIR", str(tmp_path / "residents"))
-        specs = [GuestSpec(f"res-{n}", "tiny", update_domain="0", resident=True) for n in (1, 2)]
-        state = labs.up(specs, deadline=Deadline.after(120), progress=print)
-        config = state.config_file
-    yield state, config
-    with monkeypatch.context() as patch:
-        patch.setenv("HARNESS_STATE_DIR", str(tmp_path / "residents"))
-        labs.down(print)
-
-
-def monitor(name: str, command: str) -> dict:
-    """QEMU's answer, by virsh."""
-    asked = json.dumps({"execute": command})
-    said = subprocess.run(
-        ["virsh", "qemu-monitor-command", name, asked], capture_output=True, text=True, check=True
-    )
-    return json.loads(said.stdout)["return"]
-
-
-def configured(config: Path, **update) -> str:
-    """A configuration file with the lab's guests, and ``[update]`` of kind qemu."""
-    lines = ['kind = "qemu"', *(f"{key} = {json.dumps(value)}" for key, value in update.items())]
-    file = config.with_name("qemu.toml")
-    file.write_text(config.read_text() + "\n[update]\n" + "\n".join(lines) + "\n")
-    return str(file)
-
-
-def test_guests_go_on_in_another_qemu_and_back(residents, libvirt, harness, second_qemu):
-    """Both at once: the same boot, the same RAM files, another process, another version."""
-    lab, config = residents
-    before = {g.name: libvirt.parking.look(g.uuid, Deadline.after(10)) for g in lab.guests}
-    done = harness("run", "-c", configured(config, **second_qemu), "--json")
+def hop(there: Residents, harness, **update) -> dict:
+    """A whole maintenance of both at once; its record."""
+    done = harness("run", "-c", there.configured(**update), "--json")
     assert done.code == 0, done.err + done.out
-    after = {g.name: libvirt.parking.look(g.uuid, Deadline.after(10)) for g in lab.guests}
-    for name, look in after.items():
-        assert look.process != before[name].process
-        assert look.backings[0].identity == before[name].backings[0].identity
-        assert look.backings[0].links == 1
-        assert not look.capable
-        if "tree" in second_qemu:
-            assert look.version != before[name].version
-    ram = Path(after["res-1"].backings[0].path).parents[1]
-    assert not (ram / "harness-keep").exists()
+    return done.record
+
+
+def test_guests_go_on_in_another_qemu_and_back(there, harness):
+    """Both at once: same boot, same processes, same RAM files; another process, another version."""
+    other = second_qemu()
+    first = {name: there.look(name) for name in there.guests}
+    record = hop(there, harness, **other)
+    verdicts = {c["name"]: c["outcome"] for g in record["guests"] for c in g["checks"]}
+    assert verdicts["ram-inode"] == verdicts["qemu-version"] == verdicts["same-process"] == "pass"
+    second = {name: there.look(name) for name in there.guests}
+    hop(there, harness, emulator="/usr/bin/qemu-system-x86_64", again=True)
+    for name, before in first.items():
+        after = there.look(name)
+        assert len({before.process, second[name].process, after.process}) == 3
+        assert after.version == before.version
+        assert ("tree" not in other) or second[name].version != before.version
+        assert after.backings[0].identity == before.backings[0].identity
+        there.assert_same(name)
+    there.assert_tidy()
+
+
+def test_a_replaced_guest_can_be_saved_and_restored_by_anybody(there, harness, tmp_path):
+    """All of its RAM is written out again, and read in by a QEMU that is told nothing."""
+    hop(there, harness, **second_qemu())
+    image = "/var/lib/libvirt/images/stranger.save"
+    for words in (["save", "res-1", image], ["restore", image]):
+        done = subprocess.run(["virsh", *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    there.assert_same("res-1")
+    there.assert_tidy()
+    hop(there, harness, emulator="/usr/bin/qemu-system-x86_64", again=True)
+    there.assert_same("res-1")
+
+
+def test_a_guest_with_private_ram_is_refused_with_what_mends_it(lab, harness, tmp_path):
+    """At plan time; nothing is paused."""
+    config = tmp_path / "qemu.toml"
+    config.write_text(lab.config_file.read_text() + '\n[update]\nkind = "qemu"\nagain = true\n')
+    for name in ("id_ed25519", "known_hosts"):
+        (tmp_path / name).symlink_to(lab.config_file.with_name(name))
+    done = harness("plan", "tiny-1", "-c", str(config))
+    assert done.code == 2
+    assert "tiny-1: its RAM is private memory of its QEMU (fix: <memoryBacking>" in done.err

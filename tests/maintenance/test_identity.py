@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cli.doctor import Level, examine
+from harness.cli.doctor import examine
+from harness.cli.finding import Level
 from harness.core.errors import PlanError, WrongGuest
 from harness.core.records import Outcome
 from tests.maintenance.conftest import events, of, verdicts

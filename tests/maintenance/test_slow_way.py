@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import pytest
 
 from harness import api
-from harness.cli.doctor import Level, examine
+from harness.cli.doctor import examine
+from harness.cli.finding import Level
 from harness.core.records import Outcome
 
 TOLERANCE = {"clock__tolerance_s": 0.010}

@@ -27,7 +27,8 @@ def command(ctx: click.Context, config_file: Path | None, uri: str | None, as_js
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
-    from harness.cli.doctor import Level, examine
+    from harness.cli.doctor import examine
+    from harness.cli.finding import Level
 
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
     config = load_config(config_file, {"uri": uri}).config

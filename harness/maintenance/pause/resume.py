@@ -19,7 +19,7 @@ from harness.host.parking import Berth, Parking
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of, lost
 from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
-from harness.maintenance.pause.unparking import Return, edge_of, parking_of, returns
+from harness.maintenance.pause.unparking import Moved, Return, edge_of, parking_of, returns
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.
@@ -101,15 +101,21 @@ def _unpark_and_resume(
     resuming: Callable[[Member], None],
 ) -> Resumed:
     """Resume a guest that may be parked; what was kept for it goes when it runs, or has ended."""
-    if not way.known:
-        edge = wait_for(
-            partial(way.attempt, edge),
-            what="unparking",
-            deadline=way.deadline,
-            interval_s=_AGAIN_S,
-        )
+
+    def attempt() -> Resumed:
+        nonlocal edge
+        if not way.known:
+            edge = way.attempt(edge)
+        way.known = False
+        try:
+            return _resume(
+                member, way.hypervisor, journal, way.by, edge, way.deadline, resuming, way.there
+            )
+        except Moved as moved:
+            raise NotYet(str(moved)) from moved
+
     try:
-        resumed = _resume(member, way.hypervisor, journal, way.by, edge, way.deadline, resuming)
+        resumed = wait_for(attempt, what="resuming", deadline=way.deadline, interval_s=_AGAIN_S)
     except (TakenOver, *NOT_OURS):
         way.settle()
         raise
@@ -125,8 +131,12 @@ def _resume(
     edge: PauseEdge,
     deadline: Deadline,
     resuming: Callable[[Member], None],
+    there: Callable[[], bool] = lambda: False,
 ) -> Resumed:
-    """Try until the guest runs; give up only when it is dead, or patience is over."""
+    """Try until the guest runs; give up only when it is dead, or patience is over.
+
+    Raises Moved for one that has no QEMU to be resumed, but is ``there`` all the same.
+    """
     if why := _why_lost(member, edge, hypervisor, journal, by, deadline):
         if why == _BY_US:
             return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
@@ -146,6 +156,8 @@ def _resume(
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except NOT_OURS as error:
+            if there():
+                raise Moved(error.message) from error
             raise _fate(member, edge, error, hypervisor, journal, by, lost_until) from error
         except HarnessError as error:
             raise NotYet(str(error)) from error

@@ -7,7 +7,9 @@ parked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.core.errors import HarnessError, UpdateFailed
 from harness.core.timebase import Deadline
@@ -26,6 +28,31 @@ class Swap:
     def __init__(self, hypervisor: Hypervisor, journal: Journal) -> None:
         self._hypervisor = hypervisor
         self._journal = journal
+        self._changed = threading.Condition()
+        self._steps = 0
+        self._closed = False
+
+    def quiesce(self, deadline: Deadline) -> None:
+        """See :class:`~harness.updates.protocol.GuestSwap`."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._steps == 0, deadline.timeout_s())
+
+    @contextmanager
+    def _step(self, parking: Parking) -> Iterator[None]:
+        """Do one thing to a guest, unless its resume has begun. Raises UpdateFailed."""
+        with self._changed:
+            if self._closed:
+                raise UpdateFailed(
+                    "the update was abandoned; the resume brings it back", guest=parking.name
+                )
+            self._steps += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._steps -= 1
+                self._changed.notify_all()
 
     def prepare(self, plans: Sequence[SwapPlan]) -> None:
         """See :class:`~harness.updates.protocol.GuestSwap`."""
@@ -36,6 +63,7 @@ class Swap:
                     guest=parking.name,
                     uuid=parking.uuid,
                     keep=parking.keep,
+                    files=parking.files,
                     ram_folder=parking.ram_folder,
                     short_name=parking.short_name,
                     ram=parking.ram,
@@ -50,18 +78,22 @@ class Swap:
     def swap(self, parking: Parking, deadline: Deadline) -> None:
         """See :class:`~harness.updates.protocol.GuestSwap`."""
         deadline.check("parking")
-        self._journal.note(entries.Parking(parking.name, parking.uuid))
-        try:
-            self._hypervisor.parking.park(parking, deadline)
-        except HarnessError as error:
-            raise UpdateFailed(
-                f"could not be parked: {error.message}", guest=parking.name
-            ) from error
-        self._journal.note(entries.Parked(parking.name, parking.uuid))
-        try:
-            start(parking, self._hypervisor, self._journal, _BY, deadline, new=True)
-        except HarnessError as error:
-            self._back(parking, error, deadline)
+        with self._step(parking):
+            self._journal.note(entries.Parking(parking.name, parking.uuid))
+            try:
+                self._hypervisor.parking.park(parking, deadline)
+            except HarnessError as error:
+                said = f"could not be parked: {error.message}"
+                raise UpdateFailed(said, guest=parking.name) from error
+            self._journal.note(entries.Parked(parking.name, parking.uuid))
+        refused: HarnessError | None = None
+        with self._step(parking):
+            try:
+                start(parking, self._hypervisor, self._journal, _BY, deadline, new=True)
+            except HarnessError as error:
+                refused = error
+        if refused is not None:
+            self._back(parking, refused, deadline)
 
     def _back(self, parking: Parking, refused: HarnessError, deadline: Deadline) -> None:
         """Have the guest in its old QEMU again; raises UpdateFailed, which says how that went."""
@@ -70,10 +102,10 @@ class Swap:
             raise UpdateFailed(
                 f"{why}; there was no time left, so the resume brings it back", guest=parking.name
             ) from refused
-        try:
-            start(parking, self._hypervisor, self._journal, _BY, deadline, new=False)
-        except HarnessError as error:
-            raise UpdateFailed(
-                f"{why}; the old one refused as well: {error.message}", guest=parking.name
-            ) from error
+        with self._step(parking):
+            try:
+                start(parking, self._hypervisor, self._journal, _BY, deadline, new=False)
+            except HarnessError as error:
+                said = f"{why}; the old one refused as well: {error.message}"
+                raise UpdateFailed(said, guest=parking.name) from error
         raise UpdateFailed(f"{why}; it is in its old QEMU again", guest=parking.name) from refused

@@ -12,12 +12,14 @@ from harness.updates.protocol import Applied
 
 @dataclass(frozen=True)
 class UpdateCalls:
-    """The two things the window may ask of an update."""
+    """What the window may ask of an update."""
 
     apply: Callable[[Deadline], Applied]
     abandon: Callable[[], None]
     mark: str = ""
     """What its processes carry in their environment, for a guardian that has to end them."""
+    quiesce: Callable[[Deadline], None] = lambda deadline: None
+    """Return when it does nothing to a guest any more, and will not, or at the deadline."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def parking_of(said: entries.Parkable) -> Parking:
         uuid=said.uuid,
         persistent=said.persistent,
         keep=said.keep,
+        files=said.files,
         ram_folder=said.ram_folder,
         short_name=said.short_name,
         ram=said.ram,
@@ -94,6 +95,10 @@ def edge_of(said: entries.Unparked, clock: Clock) -> PauseEdge:
     return PauseEdge(began_ns, process, said.vcpu_ns, started_by_us=True)
 
 
+class Moved(Exception):
+    """A guest that was to be resumed has no QEMU, or another one: it is brought back first."""
+
+
 @dataclass
 class Return:
     """One guest that may be parked, on its way back; used by one thread."""
@@ -128,6 +133,12 @@ class Return:
             raise NotYet(str(error)) from error
         vcpu_ns = _vcpu_ns(found.process, self.hypervisor)
         return PauseEdge(found.returned_ns, found.process, vcpu_ns, started_by_us=True)
+
+    def there(self) -> bool:
+        """Whether it can be brought back, whatever libvirt says of it; False if that is unknown."""
+        with suppress(HarnessError):
+            return self._berth() is not Berth.LOST
+        return False
 
     def settle(self) -> None:
         """It runs, or has ended: remove what was kept for it. Never raises."""

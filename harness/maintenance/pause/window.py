@@ -42,6 +42,8 @@ from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
 from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Member, entries, fold
 
+#: For what an update is just doing to a guest itself; no guest is resumed under its hands.
+_QUIESCE_S = 5.0
 #: Of the window and of the driver, to pause and, should that hang, to resume.
 _THREADS_A_GUEST = 4
 #: To abandon an update is to ask for its end, not to wait for that.
@@ -81,6 +83,8 @@ def hold_window(
         if not errors(pauses):
             done = apply_update(update, ending, update_until, interruption, guard)
     finally:
+        with suppress(Exception):
+            update.quiesce(Deadline.after(_QUIESCE_S, limits.clock))
         resumes = resume_all(
             _perhaps_ours(members, pauses),
             hypervisor,

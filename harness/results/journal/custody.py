@@ -279,7 +279,9 @@ def _with(
     A guest that no window knows was paused by an intent that is lost; a line about it says so.
     """
     *earlier, last = history.windows or (Window(history.domain, at_ns, {}, at_ns),)
-    guest = change(last.guests.get(member.uuid) or unknown or GuestCustody(member), at_ns)
+    fresh = unknown or GuestCustody(member)
+    fresh = replace(fresh, parkable=history.parkable.get(member.uuid))
+    guest = change(last.guests.get(member.uuid) or fresh, at_ns)
     guests = {**last.guests, member.uuid: guest}
     window = replace(last, guests=guests, last_ns=max(last.last_ns, at_ns))
     return replace(history, windows=(*earlier, window))

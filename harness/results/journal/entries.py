@@ -109,7 +109,9 @@ class Parkable:
     guest: str
     uuid: str
     keep: str
-    """Folder with hard links of its RAM files, its state, and its two descriptions."""
+    """Folder with hard links of its RAM files."""
+    files: str
+    """Folder with its state, and the two descriptions that it can be started by."""
     ram_folder: str
     """libvirt's memory backing folder."""
     short_name: str

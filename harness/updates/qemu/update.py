@@ -8,6 +8,7 @@ guests of an update domain at once. See docs/qemu.md.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.core.fanout import fan_out
+from harness.core.files import private_folder, public_folder, write_atomically
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_links, start_commands
@@ -43,6 +45,8 @@ from harness.updates.qemu.programs import Program
 from harness.updates.qemu.successor import successor
 from harness.updates.requirements import require_this_host
 
+#: Root's own, and gone with a reboot, as the RAM is.
+_FILES = Path("/run/harness/parked")
 #: One guest on one core, starts of QEMU included; measured 0.6 to 1.5 s on a quiet machine.
 _GUEST_S = 3.0
 #: To bring a guest back in its old QEMU, where the update is abandoned half-way.
@@ -176,7 +180,7 @@ class QemuUpdate:
             if self._abandoned.is_set():
                 raise UpdateFailed("the update was abandoned before it was parked", guest=name)
             parking = self._parkings[name]
-            _lay_out(parking, self._descriptions[name])
+            lay_out(parking, self._descriptions[name])
             swap.swap(parking, deadline)
 
         answers = fan_out(
@@ -297,6 +301,7 @@ def parking_for(look: QemuLook) -> Parking:
         uuid=look.uuid,
         persistent=look.persistent,
         keep=str(ram_links.keep_folder(Path(instance.parent), look.uuid)),
+        files=str(_FILES / look.uuid),
         ram_folder=str(instance.parent),
         short_name=instance.name.partition("-")[2],
         ram={PurePath(one.path).name: one.identity for one in look.backings},
@@ -305,17 +310,20 @@ def parking_for(look: QemuLook) -> Parking:
     )
 
 
-def _lay_out(parking: Parking, descriptions: dict[str, str]) -> None:
-    """Make the guest's private folder with its descriptions. Raises HarnessError."""
-    keep = Path(parking.keep)
-    if not ram_links.held(keep, parking.ram):
-        ram_links.remove_keep(keep)  # of a run that ended before it parked anybody
+def lay_out(parking: Parking, descriptions: dict[str, str]) -> None:
+    """Make the guest's private folders, with its descriptions. Raises HarnessError."""
+    keep, files = Path(parking.keep), Path(parking.files)
+    if not ram_links.held(keep, parking.ram):  # of a run that ended before it parked anybody
+        ram_links.remove_keep(keep)
+        shutil.rmtree(files, ignore_errors=True)
     ram_links.make_keep(keep)
     try:
-        for name, text in descriptions.items():
-            (keep / name).write_text(text, encoding="utf-8")
+        public_folder(files.parent.parent, mode=0o711)  # QEMU's user passes to its commands
+        private_folder(files, new=True)
     except OSError as error:
-        raise UpdateFailed(f"cannot write {keep}: {error.strerror}") from error
+        raise UpdateFailed(f"cannot make {files}: {error.strerror}") from error
+    for name, text in descriptions.items():
+        write_atomically(files / name, text)
 
 
 def _told(name: str, error: BaseException) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.doctor import Finding, Level
+from harness.cli.finding import Finding, Level
 from harness.cli.main import run_command_line
 from harness.cli.night_files import NightFiles
 from harness.cli.nightly import Night, look_back, publish, spend

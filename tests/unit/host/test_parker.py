@@ -157,14 +157,16 @@ class Bench:
         self.world = World(folder, persistent=persistent)
         keep = ram_links.keep_folder(self.world.ram, UUID)
         ram_links.make_keep(keep)
-        (keep / "new.xml").write_text("NEW")
-        (keep / "old.xml").write_text("OLD")
-        self.keep = keep
+        self.keep, self.files = keep, folder / "files"
+        self.files.mkdir()
+        (self.files / "new.xml").write_text("NEW")
+        (self.files / "old.xml").write_text("OLD")
         self.parking = Parking(
             name="web1",
             uuid=UUID,
             persistent=persistent,
             keep=str(keep),
+            files=str(self.files),
             ram_folder=str(self.world.ram),
             short_name="web1",
             ram={"pc.ram": self.world.own},
@@ -212,7 +214,7 @@ def test_a_guest_is_parked_and_comes_back_with_its_own_ram(bench):
     assert bench.world.mapped == {bench.world.own}
     assert bench.world.asked[-1] == ("migrate-set-capabilities", False)
     assert bench.folders() == ["8-web1", "harness-keep"]
-    assert sorted(one.name for one in bench.keep.iterdir()) == ["new.xml", "old.xml", "ram"]
+    assert sorted(one.name for one in bench.files.iterdir()) == ["new.xml", "old.xml"]
     assert os.readlink(bench.commands) == "/dev/null"
     expected = {
         False: ["save NEW", "restore NEW"],
@@ -221,6 +223,7 @@ def test_a_guest_is_parked_and_comes_back_with_its_own_ram(bench):
     assert bench.world.did == expected[bench.parking.persistent]
     bench.subject.settle(bench.parking, soon())
     assert bench.folders() == ["8-web1"]
+    assert not bench.files.exists()
 
 
 def test_the_old_qemu_takes_over_by_its_own_description(bench):
@@ -319,7 +322,7 @@ def test_what_another_process_of_ours_is_about_is_waited_for(bench, monkeypatch)
     monkeypatch.setattr(parker, "_LOCK_S", 0.05)
     bench.subject.park(bench.parking, soon())
     bench.world.start()
-    with parker._locked(bench.keep, soon()) as held:
+    with parker._locked(bench.files, soon()) as held:
         assert held
         bench.subject.end_start(bench.parking, soon())
     assert "destroy" not in bench.world.did

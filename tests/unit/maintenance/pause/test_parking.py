@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from harness.core.errors import (
@@ -9,6 +11,7 @@ from harness.core.errors import (
     HypervisorError,
     TakenOver,
     UpdateFailed,
+    UpdateOverran,
     WrongState,
 )
 from harness.core.signals import Interruption
@@ -35,6 +38,7 @@ def parking(name: str, *, persistent: bool = False) -> Parking:
         uuid=f"uuid-{name}",
         persistent=persistent,
         keep=f"/ram/harness-keep/uuid-{name}",
+        files=f"/files/uuid-{name}",
         ram_folder="/ram",
         short_name=name,
         ram={"pc.ram": "1:2"},
@@ -79,7 +83,7 @@ class Bench:
         with Interruption() as interruption, self.journal:
             return hold_window(
                 self.members,
-                UpdateCalls(self.apply, lambda: None),
+                UpdateCalls(self.apply, lambda: None, quiesce=self.swap.quiesce),
                 hypervisor=self.hypervisor,
                 journal=self.journal,
                 interruption=interruption,
@@ -363,3 +367,65 @@ def test_nothing_is_parked_when_there_is_no_time_left(bench):
         bench.swap.swap(parking("a"), Deadline.after(0))
     assert bench.did == []
     bench.journal.__exit__(None, None, None)
+
+
+def test_an_abandoned_update_does_nothing_to_a_guest_that_is_being_resumed(bench):
+    """What is just being done is waited for; then nothing more is begun, and the resume goes on."""
+    reached, go_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def slow() -> None:
+        reached.set()
+        go_on.wait(10)
+
+    def let_go() -> None:
+        reached.wait(10)
+        SYSTEM_CLOCK.sleep(0.3)  # beyond the update's deadline
+        go_on.set()
+
+    def resumed() -> None:
+        seen.extend(bench.did)
+
+    bench.hypervisor.before["park", "a"] = slow
+    bench.hypervisor.before["resume", "a"] = resumed
+    threading.Thread(target=let_go).start()
+    window = bench.hold(budget_s=2.1)  # 0.1 s for the update
+    assert isinstance(window.update_error, UpdateOverran)
+    assert seen == ["pause", "park", "unpark old"]
+    assert bench.started == ["old"]
+    assert "the update was abandoned; the resume brings it back" in bench.errors["a"]
+    assert window.guests["a"].resume_returned_ns is not None
+
+
+def test_nothing_is_begun_once_the_resume_has(bench):
+    """Whoever asks."""
+    bench.swap.quiesce(Deadline.after(1))
+    with pytest.raises(UpdateFailed, match="the resume brings it back"):
+        bench.swap.swap(parking("a"), Deadline.after(5))
+    assert bench.did == []
+    bench.journal.__exit__(None, None, None)
+
+
+def test_a_guest_that_is_parked_behind_the_resumes_back_is_brought_back_again(bench):
+    """A call that hung for so long that nobody waited for it any more comes to an end."""
+
+    def late() -> None:
+        del bench.hypervisor.before["resume", "a"]
+        bench.hypervisor.parking.park(parking("a"), Deadline.after(5))
+
+    bench.hypervisor.before["resume", "a"] = late
+    window = bench.hold()
+    assert bench.did.count("park") == 2
+    assert window.guests["a"].resume_returned_ns is not None
+    assert bench.history.held == ()
+    assert bench.hypervisor.states == {"a": RUNNING}
+
+
+def test_a_guest_is_known_to_be_parkable_also_where_the_intent_to_pause_it_is_lost(tmp_path):
+    """A damaged line: a later one tells that it is held."""
+    with Journal(tmp_path, "run") as journal:
+        Swap(FakeHypervisor({}), journal).prepare([SwapPlan(parking("a"), {}, {})])
+        journal.note(entries.Parked("a", "uuid-a"))
+        (guest,) = fold(journal.read()).guests.values()
+    assert guest.held
+    assert guest.parkable is not None

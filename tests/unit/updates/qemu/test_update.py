@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.core.errors import ConfigError, MissingCapability, PlanError, UpdateFailed
+from harness.core.errors import (
+    ConfigError,
+    InfrastructureError,
+    MissingCapability,
+    PlanError,
+    UpdateFailed,
+)
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
+from harness.host import ram_links
 from harness.host.lifecycle import GuestState
 from harness.testing.hypervisor import FakeHypervisor
-from harness.testing.parking import NEW_VERSION, OLD_VERSION
+from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import GuestUpdate, HostUpdate, Site, UpdateContext
-from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from harness.updates.qemu.update import QemuSettings, QemuUpdate, lay_out, parking_for
 
 
 def qemu(folder: Path, version: str, name: str = "qemu-system-x86_64") -> Path:
@@ -38,6 +46,9 @@ class Swaps:
 
     def prepare(self, plans):
         self.prepared = list(plans)
+
+    def quiesce(self, deadline):
+        pass
 
     def swap(self, parking, deadline):
         self.swapped.append(parking.name)
@@ -63,7 +74,7 @@ class Bench:
         self.swap = Swaps(self.host)
         self.laid_out: list[Any] = []
         monkeypatch.setattr(
-            "harness.updates.qemu.update._lay_out",
+            "harness.updates.qemu.update.lay_out",
             lambda parking, texts: self.laid_out.append((parking.name, texts)),
         )
 
@@ -243,3 +254,24 @@ def test_what_was_not_examined_is_not_paused(bench):
     bare = UpdateContext("run", bench.folder, "0", ("a",), bench.folder, 30.0)
     with pytest.raises(UpdateFailed, match="offers no replacement"):
         bench.update.apply(bare, soon())
+
+
+def test_the_files_of_a_guest_are_roots_alone_and_made_anew(tmp_path, monkeypatch):
+    """What a run left that ended before it parked anybody goes; kept RAM of a guest never does."""
+    monkeypatch.setattr("harness.updates.qemu.update._FILES", tmp_path / "run" / "parked")
+    instance = tmp_path / "ram" / "1-a"
+    instance.mkdir(parents=True)
+    (instance / "pc.ram").write_bytes(b"RAM")
+    identity = ram_links.identity((instance / "pc.ram").stat())
+    backing = replace(eligible("a", "u").backings[0], path=f"{instance}/pc.ram", identity=identity)
+    parking = parking_for(replace(eligible("a", "u"), backings=(backing,)))
+    for _ in range(2):
+        lay_out(parking, {"new.xml": "NEW", "old.xml": "OLD"})
+    files = Path(parking.files)
+    assert sorted(one.name for one in files.iterdir()) == ["new.xml", "old.xml"]
+    assert files.stat().st_mode & 0o777 == 0o700
+    assert files.parents[1].stat().st_mode & 0o777 == 0o711
+    ram_links.hold(Path(parking.keep), instance, parking.ram)
+    with pytest.raises(InfrastructureError, match="exists"):
+        lay_out(parking, {})
+    assert ram_links.held(Path(parking.keep), parking.ram)

@@ -1,0 +1,46 @@
+"""Which guests' QEMU can be replaced (kind ``qemu``), and whose RAM was kept and forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+from harness.cli.finding import Finding, Level
+from harness.core.errors import HarnessError
+from harness.core.timebase import Deadline
+from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.ram_links import KEEP, forgotten
+from harness.updates.qemu.eligibility import obstacles
+
+
+def examine_qemu(
+    guests: Sequence[GuestInfo], hypervisor: Hypervisor, deadline: Deadline, *, wanted: bool
+) -> Iterator[Finding]:
+    """Say of each running guest whether its QEMU can be replaced, and what fixes that.
+
+    ``wanted``: the configuration asks for it; else a guest that cannot be is no problem.
+    """
+    bad = Level.PROBLEM if wanted else Level.OK
+    folders: set[Path] = set()
+    for guest in guests:
+        name = f"QEMU of {guest.name}"
+        try:
+            look = hypervisor.parking.look(guest.uuid, deadline)
+        except HarnessError as error:
+            if wanted:
+                yield Finding(name, bad, error.message, error.hint or "")
+            continue
+        folders |= {Path(PurePath(one.path).parents[1]) for one in look.backings if one.path}
+        found = obstacles(look)
+        for obstacle in found:
+            yield Finding(name, bad, f"cannot be replaced: {obstacle.reason}", obstacle.fix)
+        if not found:
+            yield Finding(name, Level.OK, f"{look.version}; can be replaced (kind qemu)")
+    for folder in sorted(folders):
+        for uuid, size in forgotten(folder):
+            yield Finding(
+                "kept RAM",
+                Level.WARNING,
+                f"{size / 2**20:.0f} MiB are kept for guest {uuid} in {folder / KEEP / uuid}",
+                "harness recover; if no run is dead and the guest runs or has ended, remove it",
+            )

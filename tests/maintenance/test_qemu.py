@@ -1,0 +1,163 @@
+"""Kind ``qemu`` as a whole maintenance on a host in memory: planned, applied, judged, refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.api import Backend
+from harness.cli.doctor import examine
+from harness.cli.doctor_qemu import examine_qemu
+from harness.cli.finding import Level
+from harness.core.errors import HypervisorError, PlanError
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.host import ram_links
+from harness.host.parking import Berth
+from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
+from harness.updates.protocol import Site
+from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from tests.maintenance.conftest import House, of
+
+CHECKS = ["pause-window", "same-boot", "same-process", "qemu-version", "ram-inode"]
+
+
+def program(folder: Path, version: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / "qemu-system-x86_64"
+    file.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version}'\n")
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture
+def replaced(house, tmp_path, monkeypatch):
+    """A house whose guests run in the old QEMU, and an update that takes them into the new."""
+    monkeypatch.setattr("harness.updates.qemu.update.lay_out", lambda parking, texts: None)
+    monkeypatch.setattr("harness.updates.qemu.update.require_this_host", lambda kind, site: None)
+    house = house()
+    old = program(tmp_path / "old", OLD_VERSION)
+    for guest in house.guests:
+        uuid = f"uuid-{guest.name}"
+        text = house.host.parking.look(uuid, Deadline.after(5)).description
+        text = text.replace("/usr/bin/qemu-system-x86_64", str(old))
+        house.host.parking.looks[guest.name] = {"description": text}
+    settings = QemuSettings(emulator=program(tmp_path / "new", NEW_VERSION), expected_s=0.2)
+    return house, QemuUpdate(settings, Site(), cores=2)
+
+
+def maintain(house: House, update: QemuUpdate, **changes):
+    return house.maintain(update=update, budget_s=12.0, checks__enable=CHECKS, spread=1, **changes)
+
+
+def test_all_guests_are_in_the_new_qemu_and_every_promise_is_judged(replaced):
+    """One process for another, with the very RAM; nothing is kept in the end."""
+    house, update = replaced
+    done = maintain(house, update)
+    assert done.record.exit_code == 0, done.record.problems
+    assert house.host.parking.runs_new == {guest.name for guest in house.guests}
+    for guest in house.guests:
+        verdicts = {one.name: one.outcome for one in of(done.record, guest.name).checks}
+        assert verdicts == dict.fromkeys(CHECKS, "pass")
+    assert sorted(set(house.host.parking.settled)) == sorted(house.host.parking.runs_new)
+
+
+def test_a_guest_that_the_new_qemu_refuses_fails_the_run_and_runs(replaced):
+    """In its old QEMU; the others are in the new one."""
+    house, update = replaced
+
+    def no() -> None:
+        raise HypervisorError("machine type not supported", operation="unparking")
+
+    first, *others = (guest.name for guest in house.guests)
+    house.host.before["unpark new", first] = no
+    done = maintain(house, update)
+    assert done.record.exit_code == 3
+    assert "it is in its old QEMU again" in done.record.update_domains[0].problems[0]
+    assert house.host.parking.runs_new == set(others)
+    verdicts = {one.name: one.outcome for one in of(done.record, first).checks}
+    assert verdicts["qemu-version"] == "fail"
+    assert verdicts["ram-inode"] == "pass"
+
+
+def test_a_guest_that_stays_parked_is_said_to_be_paused(replaced):
+    """Exit 4, and `harness recover` has something to do."""
+    house, update = replaced
+    first = house.guests[0].name
+
+    def no() -> None:
+        raise HypervisorError("cannot run", operation="unparking")
+
+    house.host.before.update({(f"unpark {which}", first): no for which in ("new", "old")})
+    done = maintain(house, update, resume_patience_s=0.5)
+    assert done.record.exit_code == 4
+    assert of(done.record, first).still_paused
+    assert house.host.parking.berths[first] is Berth.PARKED
+
+
+def test_more_guests_at_once_than_the_budget_bears_are_refused(replaced):
+    """By what they take together, and what is kept to bring them back."""
+    house, update = replaced
+    with pytest.raises(PlanError, match=r"of \d guests at once is expected to take 0\.2 s"):
+        house.maintain(update=update, budget_s=3.0, spread=1)
+    assert {what for what, _ in house.host.calls} <= {"look", "state"}
+
+
+def test_doctor_says_whose_qemu_can_be_replaced(house, monkeypatch):
+    """And what fixes the others; a problem only where it is asked for."""
+    house = house()
+    house.host.parking.looks[house.guests[0].name] = {"backings": ()}
+    backend = Backend(lambda config: _open(house), house.connector, SYSTEM_CLOCK)
+    names = [guest.name for guest in house.guests]
+    for kind, level in (("stand-in", Level.OK), ("qemu", Level.PROBLEM)):
+        config = house.config(update__kind=kind, update__duration_s=None)
+        config = config.model_copy(update={"guest": sections(names)})
+        found = {
+            one.name: one
+            for one in examine(config, house.state_dir, backend)
+            if one.name.startswith("QEMU of")
+        }
+        bad = found[f"QEMU of {names[0]}"]
+        assert (bad.level, "private memory" in bad.detail) == (level, True)
+        assert "<source type='file'/>" in bad.fix
+        assert all(found[f"QEMU of {name}"].level is Level.OK for name in names[1:])
+
+
+def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path):
+    """With its size, and what to do; a guest that cannot be looked at is a problem if asked for."""
+    house = house()
+    first, second = house.guests
+    instance = tmp_path / "ram" / "1-x"
+    kept = ram_links.keep_folder(instance.parent, "uuid-of-another")
+    ram_links.make_keep(kept)
+    (kept / "ram/pc.ram").write_bytes(b"x" * (2 << 20))
+    backing = replace(eligible(first.name, "u").backings[0], path=str(instance / "pc.ram"))
+    house.host.parking.looks[first.name] = {"backings": (backing,)}
+
+    def no() -> None:
+        raise HypervisorError("its monitor does not answer", operation="looking")
+
+    house.host.before["look", second.name] = no
+    guests = house.host.guests(Deadline.after(5))
+    found = list(examine_qemu(guests, house.host, Deadline.after(5), wanted=True))
+    assert [(one.name, one.level) for one in found] == [
+        (f"QEMU of {first.name}", Level.OK),
+        (f"QEMU of {second.name}", Level.PROBLEM),
+        ("kept RAM", Level.WARNING),
+    ]
+    assert "2 MiB are kept for guest uuid-of-another" in found[2].detail
+    quiet = examine_qemu(guests, house.host, Deadline.after(5), wanted=False)
+    assert [one.name for one in quiet] == [f"QEMU of {first.name}", "kept RAM"]
+
+
+def sections(names):
+    from harness.core.settings import GuestSection
+
+    return tuple(GuestSection(name=name) for name in names)
+
+
+def _open(house):
+    from contextlib import nullcontext
+
+    return nullcontext(house.host)

@@ -1,0 +1,133 @@
+"""Guests whose QEMU can be replaced, in a lab of their own; each has something to lose in RAM."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from harness.core.paths import cache_dir
+from harness.core.timebase import Deadline
+from harness.host.driver import LibvirtHypervisor
+from harness.host.parking import QemuLook
+from harness.lab import guests as labs
+from harness.lab.specs import GuestSpec
+from tests.clocks import set_right
+
+#: Where QEMU's own user can start the second QEMU.
+TREE = Path("/var/lib/libvirt/second-qemu")
+KEEP = "harness-keep"
+#: Room for the sessions of many runs that were killed, beside what is planted.
+MEMORY_MIB = 256
+#: A blob and a process that only live in the guest's RAM.
+_PLANT = """dd if=/dev/urandom of=/blob bs=1M count=2 2>/dev/null && sha256sum /blob >/blob.sum
+( read nonce </proc/sys/kernel/random/uuid; n=0
+while :; do n=$((n+1)); echo "$nonce $n" >/canary.new; mv /canary.new /canary; sleep 0.1; done ) \
+>/dev/null 2>&1 </dev/null &
+while [ ! -e /canary ]; do sleep 0.1; done"""
+_TELL = "cat /proc/sys/kernel/random/boot_id /canary; sha256sum -c /blob.sum 2>&1"
+
+
+def second_qemu() -> dict[str, str | bool]:
+    """Return what ``[update]`` says of a hop to the second QEMU; if there is none, to the same."""
+    cached = cache_dir() / "second-qemu"
+    if not (cached / "complete").exists():
+        return {"again": True}
+    if not TREE.exists():
+        shutil.copytree(cached, TREE, symlinks=True)
+    return {"tree": str(TREE)}
+
+
+@dataclass
+class Residents:
+    """A lab that is up, and what its guests had in RAM when they were planted."""
+
+    folder: Path
+    guests: dict[str, str]
+    """Name → UUID."""
+    addresses: dict[str, str]
+    config: Path
+    libvirt: LibvirtHypervisor
+    planted: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Name → (boot id, nonce of the process)."""
+
+    def ssh(self, name: str, command: str) -> str:
+        lab = self.folder / "lab"
+        words = ["ssh", "-i", str(lab / "id_ed25519"), "-o", "IdentitiesOnly=yes"]
+        words += ["-o", f"UserKnownHostsFile={lab / 'known_hosts'}", "-o", "LogLevel=ERROR"]
+        words += ["-o", "ConnectTimeout=10", f"root@{self.addresses[name]}", command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        return done.stdout
+
+    def plant(self) -> None:
+        for name in self.guests:
+            self.ssh(name, _PLANT)
+            self.planted[name] = self._told(name)[:2]
+
+    def _told(self, name: str) -> tuple[str, str, str]:
+        boot, canary, blob = self.ssh(name, _TELL).splitlines()
+        return boot, canary.split()[0], blob
+
+    def assert_same(self, name: str) -> None:
+        """The same boot, the same process, and every byte of the blob."""
+        boot, nonce, blob = self._told(name)
+        assert (boot, nonce) == self.planted[name]
+        assert blob == "/blob: OK"
+
+    def look(self, name: str) -> QemuLook:
+        return self.libvirt.parking.look(self.guests[name], Deadline.after(20))
+
+    def assert_tidy(self) -> None:
+        """Nothing is kept or on offer; nobody's RAM is left out of a save."""
+        looks = [self.look(name) for name in self.guests]
+        ram = Path(looks[0].backings[0].path).parents[1]
+        mine = {f"{look.number}-{look.name}" for look in looks}
+        found = {one.name for one in ram.iterdir() if one.name.rpartition("-")[0] != ""}
+        others = {name for name in found if not name.split("-", 1)[1].startswith("res-")}
+        assert found - others == mine
+        assert not (ram / KEEP).exists()
+        for look in looks:
+            assert not look.capable
+            assert look.backings[0].links == 1
+
+    def configured(self, **update: str | bool) -> str:
+        """A configuration file with these guests, and ``[update]`` of kind qemu."""
+        said = {"kind": "qemu", **update}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
+        file = self.config.with_name("qemu.toml")
+        file.write_text(self.config.read_text() + "\n[update]\n" + "\n".join(lines) + "\n")
+        return str(file)
+
+
+@contextmanager
+def residents(folder: Path, libvirt: LibvirtHypervisor, count: int = 2) -> Iterator[Residents]:
+    """Guests ``res-1`` … in update domain 0, planted; removed in the end."""
+    with mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}):
+        specs = [
+            GuestSpec(
+                f"res-{n + 1}", "tiny", update_domain="0", memory_mib=MEMORY_MIB, resident=True
+            )
+            for n in range(count)
+        ]
+        state = labs.up(specs, deadline=Deadline.after(120), progress=print)
+        set_right([guest.name for guest in state.guests], state.config_file)
+        there = Residents(
+            folder,
+            {guest.name: guest.uuid for guest in state.guests},
+            {guest.name: guest.address for guest in state.guests},
+            state.config_file,
+            libvirt,
+        )
+    try:
+        there.plant()
+        yield there
+    finally:
+        with mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}):
+            labs.down(print)

@@ -1,0 +1,65 @@
+"""Whose is a guest that a dead run held and may have parked? By where it is, not by lost lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.core.timebase import Deadline
+from harness.host.lifecycle import GuestState, StateReading
+from harness.host.parking import Berth
+from harness.host.protocol import ProcessIdentity
+from harness.maintenance.pause.absence import Fate
+from harness.maintenance.whose_pause import Sight, Verdict, judge, look
+from harness.results.journal import Custody, GuestCustody, Member, entries
+from harness.testing.hypervisor import FakeHypervisor
+
+RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+OFF, GONE = GuestState.SHUT_OFF, GuestState.GONE
+OURS, OTHER = ProcessIdentity(7, 7), ProcessIdentity(8, 8)
+PARKABLE = entries.Parkable(
+    "a", "uuid-a", "/keep", "/files", "/ram", "a", {"pc.ram": "1:2"}, "/commands"
+)
+HELD = GuestCustody(
+    Member("a", "uuid-a"),
+    Custody.PARKED,
+    parkable=PARKABLE,
+    life=entries.Life("uuid-a", 7, 7, 1000),
+)
+
+
+def sight(state: GuestState, berth: Berth, process=None, vcpu_ns=None, fate=Fate.THERE) -> Sight:
+    return Sight(StateReading(state, "saved"), fate, process, vcpu_ns, berth=berth)
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict", "words"),
+    [
+        (sight(GONE, Berth.PARKED), Verdict.RESUME, "was parked by this run"),
+        (sight(OFF, Berth.PARKED, fate=Fate.SAVED), Verdict.RESUME, "was parked by this run"),
+        (sight(PAUSED, Berth.ADRIFT), Verdict.RESUME, "a QEMU was being started"),
+        (sight(RUNNING, Berth.ADRIFT, OTHER), Verdict.BOOTED, "other RAM than its own"),
+        (sight(PAUSED, Berth.AFLOAT, OTHER, 1000), Verdict.RESUME, "has a QEMU again"),
+        (sight(PAUSED, Berth.AFLOAT, OTHER, 10**9), Verdict.THEIRS, "has run since"),
+        (sight(PAUSED, Berth.AFLOAT, OURS, 1000), Verdict.RESUME, "was paused by this run"),
+        (sight(RUNNING, Berth.AFLOAT, OTHER), Verdict.AWAIT, "runs with its own RAM"),
+        (sight(GONE, Berth.LOST), Verdict.ENDED, "RAM is gone"),
+        (sight(OFF, Berth.LOST, fate=Fate.SAVED), Verdict.ENDED, "RAM is gone"),
+        (sight(PAUSED, Berth.LOST, OURS, 1000), Verdict.RESUME, "was paused by this run"),
+    ],
+)
+def test_a_held_guest_is_brought_back_by_where_it_is(seen, verdict, words):
+    """And never started where its RAM is gone, or somebody runs it."""
+    found, why = judge(HELD, seen, booted_since=False)
+    assert found is verdict
+    assert words in why
+
+
+def test_a_guest_that_is_not_held_is_not_looked_for():
+    """It runs, or has ended: what lies in files is none of its business."""
+    hypervisor = FakeHypervisor({"a": RUNNING})
+    hypervisor.parking.berths["a"] = Berth.PARKED
+    for custody in (replace(HELD, custody=Custody.RESUMED), replace(HELD, parkable=None)):
+        assert look(custody, hypervisor, Deadline.after(5)).berth is None
+    assert look(HELD, hypervisor, Deadline.after(5)).berth is Berth.PARKED

@@ -6,9 +6,7 @@ deadline even when the peer is frozen, and no credential may leave before the ho
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,8 +15,9 @@ import paramiko
 from harness.core.errors import HarnessError, ShellUnreachable
 from harness.core.fanout import fan_out
 from harness.core.timebase import Deadline
-from harness.guest.hostkeys import HostKeyCheck, look_up, preferred
+from harness.guest.hostkeys import HostKeyCheck, KnownHosts, look_up, preferred
 from harness.guest.identities import Identities, identities
+from harness.guest.link import Link, by_jump, by_program, by_tcp
 from harness.guest.protocol import Way
 from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
 from harness.guest.translate import translated
@@ -26,7 +25,6 @@ from harness.guest.translate import translated
 _CLOSE_S = 2.0
 #: So many keys are named in an error; an agent may hold dozens.
 _NAMED = 8
-_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _HINT = "which user and key work with ssh? put them into ~/.ssh/config or harness.toml"
 
 # It reports every refused key and dropped connection; we raise what matters.
@@ -46,9 +44,12 @@ class _Transport(paramiko.Transport):
 class Connection:
     """An authenticated connection, and that of the jump host that it goes through."""
 
-    def __init__(self, transport: paramiko.Transport, way: Way, through: Connection | None) -> None:
+    def __init__(
+        self, transport: paramiko.Transport, way: Way, link: Link, through: Connection | None
+    ) -> None:
         self.transport = transport
         self.way = way
+        self._link = link
         self._through = through
 
     @classmethod
@@ -68,103 +69,89 @@ class Connection:
             except HarnessError as error:
                 error.message = f"jump host {jump.host}: {error.message}"
                 raise
-        transport: _Transport | None = None
         try:
-            known = look_up(settings, deadline)
-            doing = f"connecting to {address} port {settings.port}"
-            with translated(guest, doing, deadline):
-                transport = _connect(address, settings, through, deadline)
-                _restrict(transport, settings)
-                transport.host_key_order = preferred(known, transport.preferred_keys)
-                transport.start_client(timeout=deadline.timeout_s())
-                key = transport.get_remote_server_key()
-                way = _way(address, settings.port, through, transport, key.fingerprint)
-            judge = HostKeyCheck(guest, address, settings, known).judge
-            doubt = judge(key, deadline, by_loopback=_is_loopback(way.peer))
-            with translated(guest, f"logging in as {settings.user}", deadline):
-                _log_in(guest, transport, settings, deadline)
+            return cls._over(guest, address, settings, through, deadline)
         except HarnessError:
-            close(transport)
             if through is not None:
                 through.close()
             raise
-        return cls(transport, replace(way, doubt=doubt), through)
+
+    @classmethod
+    def _over(
+        cls,
+        guest: str,
+        address: str,
+        settings: SshSettings,
+        through: Connection | None,
+        deadline: Deadline,
+    ) -> Connection:
+        known = look_up(settings, deadline)
+        doing = f"connecting to {address} port {settings.port}"
+        with translated(guest, doing, deadline):
+            link = _link(guest, address, settings, through, deadline)
+        transport: _Transport | None = None
+        try:
+            with translated(guest, doing, deadline):
+                transport = _start(link, settings, known, deadline)
+                key = transport.get_remote_server_key()
+            judge = HostKeyCheck(guest, address, settings, known).judge
+            doubt = judge(key, deadline, by_loopback=link.is_loopback)
+            with translated(guest, f"logging in as {settings.user}", deadline):
+                _log_in(guest, transport, settings, deadline)
+        except HarnessError as error:
+            error.message += link.last_words()
+            close(transport, link)
+            raise
+        doubt = doubt or (through.way.doubt if through else None)
+        way = replace(link.way, host_key=key.fingerprint, doubt=doubt)
+        return cls(transport, way, link, through)
 
     def close(self) -> None:
         """Close it, and that of the jump host; never raises."""
-        close(self.transport)
+        close(self.transport, self._link)
         if self._through is not None:
             self._through.close()
 
 
-def close(transport: paramiko.Transport | None) -> None:
+def close(transport: paramiko.Transport | None, link: Link) -> None:
     """Close in bounded time: paramiko joins its thread, which a frozen peer may hold up."""
-    if transport is not None:
-        fan_out({"": lambda: _close(transport)}, Deadline.after(_CLOSE_S), what="closing")
+
+    def both() -> None:
+        if transport is not None:
+            transport.close()
+        link.close()  # which paramiko leaves open if it has not begun to talk
+
+    fan_out({"": both}, Deadline.after(_CLOSE_S), what="closing")
 
 
-def _close(transport: paramiko.Transport) -> None:
-    transport.close()
-    transport.sock.close()  # which paramiko leaves open if it has not begun to talk
+def _link(
+    guest: str,
+    address: str,
+    settings: SshSettings,
+    through: Connection | None,
+    deadline: Deadline,
+) -> Link:
+    if through is not None:
+        return by_jump(through.transport, through.way, address, settings.port, deadline)
+    if settings.proxy_command:
+        return by_program(guest, address, settings)
+    return by_tcp(address, settings, deadline)
 
 
-def _connect(
-    address: str, settings: SshSettings, through: Connection | None, deadline: Deadline
-) -> _Transport:
-    transport = _Transport(
-        _through(through, address, settings.port, deadline)
-        if through is not None
-        else _by_tcp(address, settings, deadline),
-        disabled_algorithms=_ruled_out(settings),
-    )
+def _start(link: Link, settings: SshSettings, known: KnownHosts, deadline: Deadline) -> _Transport:
+    """Agree on algorithms and exchange keys. Raises paramiko's exceptions."""
+    transport = _Transport(link.stream, disabled_algorithms=_ruled_out(settings))
     transport.daemon = True
     for name in ("banner_timeout", "handshake_timeout", "auth_timeout", "channel_timeout"):
         setattr(transport, name, deadline.timeout_s())
+    _restrict(transport, settings)
+    transport.host_key_order = preferred(known, transport.preferred_keys)
+    try:
+        transport.start_client(timeout=deadline.timeout_s())
+    except BaseException:
+        transport.close()
+        raise
     return transport
-
-
-def _through(
-    connection: Connection, address: str, port: int, deadline: Deadline
-) -> paramiko.Channel:
-    return connection.transport.open_channel(
-        "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=deadline.timeout_s()
-    )
-
-
-def _by_tcp(address: str, settings: SshSettings, deadline: Deadline) -> socket.socket:
-    """A connection to the first address that answers, with Nagle's algorithm off."""
-    family = _FAMILIES.get(settings.address_family, socket.AF_UNSPEC)
-    source = (settings.bind_address, 0) if settings.bind_address else None
-    failure: OSError | None = None
-    for *_, place in socket.getaddrinfo(address, settings.port, family, socket.SOCK_STREAM):
-        try:
-            connection = socket.create_connection(
-                (str(place[0]), settings.port), timeout=deadline.timeout_s(), source_address=source
-            )
-        except OSError as error:
-            failure = error
-        else:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connection
-    raise failure or OSError(f"no address for {address}")
-
-
-def _way(
-    address: str, port: int, jump: Connection | None, transport: _Transport, host_key: str
-) -> Way:
-    """How the peer was reached; a connection to this machine has one address at both ends."""
-    if jump is not None:
-        through = (*jump.way.through, jump.way.address)
-        return Way(address, port, through, host_key=host_key)
-    connection = transport.sock
-    assert isinstance(connection, socket.socket)
-    peer, own = connection.getpeername()[0], connection.getsockname()[0]
-    is_here = peer == own or _is_loopback(peer)
-    return Way(address, port, peer=peer, is_here=is_here, host_key=host_key)
-
-
-def _is_loopback(peer: str | None) -> bool:
-    return peer is not None and ipaddress.ip_address(peer.partition("%")[0]).is_loopback
 
 
 def _ruled_out(settings: SshSettings) -> dict[str, Sequence[str]]:

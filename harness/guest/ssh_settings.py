@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.core.errors import ConfigError
 from harness.core.timebase import Deadline
 from harness.guest.openssh import USER_CONFIG, Effective, expanded
+from harness.guest.proxy_command import words_of
 
 DEFAULT_PORT = 22
 #: The algorithms that an `ssh-rsa` key signs by.
@@ -20,7 +21,7 @@ _CONNECT_TIMEOUT_S = 15
 _DEFAULT_IDENTITY = re.compile(r"~/\.ssh/id_\w+")
 #: What would change whether or as whom a login succeeds, and is not done here; what to do instead.
 _NOT_DONE = {
-    "ProxyCommand": "use ProxyJump",
+    "ProxyUseFdpass": "use a ProxyCommand that carries the bytes itself",
     "BindInterface": "use BindAddress",
     "PKCS11Provider": "let the SSH agent hold the key (ssh-add -s)",
 }
@@ -74,6 +75,8 @@ class SshSettings:
     least_rsa_bits: int = 1024
     address_family: str = "any"
     bind_address: str | None = None
+    proxy_command: tuple[str, ...] = ()
+    """A program, and its arguments, that is the connection; empty: TCP, or a jump."""
     jump: Jump | None = None
     connect_timeout_s: float = _CONNECT_TIMEOUT_S
 
@@ -122,10 +125,17 @@ def settings_of(of: Effective, guest: str, deadline: Deadline) -> SshSettings:
         },
         least_rsa_bits=_number(of, "requiredrsasize", 1024, guest),
         address_family=of.one("addressfamily", "any"),
+        proxy_command=_proxy_command(of, hostname, guest),
         bind_address=next(iter(of.every("bindaddress")), None),
         connect_timeout_s=_number(of, "connecttimeout", _CONNECT_TIMEOUT_S, guest)
         or _CONNECT_TIMEOUT_S,
     )
+
+
+def _proxy_command(of: Effective, hostname: str, guest: str) -> tuple[str, ...]:
+    command = next(iter(of.every("proxycommand")), None)
+    tokens = {"%": "%", "h": hostname, "n": of.host, "p": of.one("port"), "r": of.one("user")}
+    return () if command is None else words_of(command, tokens, guest)
 
 
 def names_with_port(name: str, port: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ from harness.guest.ssh_settings import SshSettings
 from harness.testing.sshd import make_key, private_sshd, public
 
 pytestmark = pytest.mark.timeout(60)
+
+
+#: What netcat does; and it stays when its connection has ended, as only SIGKILL changes.
+RELAY = """
+import os, signal, socket, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def there():
+    while data := os.read(0, 65536):
+        far.sendall(data)
+threading.Thread(target=there, daemon=True).start()
+open(sys.argv[2], "w").write(str(os.getpid()))
+while data := far.recv(65536):
+    os.write(1, data)
+time.sleep(100)
+"""
 
 
 def soon(seconds: float = 10) -> Deadline:
@@ -143,7 +160,12 @@ def test_a_jump_that_is_none_is_named(value):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"ProxyCommand nc %h", "ProxyCommand is not supported"),
+        (b"ProxyCommand nc %h | tee x", "ProxyCommand 'nc %h | tee x': it needs a shell"),
+        (b"ProxyCommand nc $HOST", "ProxyCommand .*: it needs a shell"),
+        (b"ProxyCommand 'nc", "ProxyCommand .*: No closing quotation|line 1"),
+        (b"ProxyCommand ''", "ProxyCommand .*: it names no program"),
+        (b"ProxyCommand nc %z", "ProxyCommand .*: %z is no token"),
+        (b"ProxyUseFdpass yes\nProxyCommand nc", "ProxyUseFdpass is not supported"),
         (b"BindInterface eth0", "BindInterface is not supported"),
         (b"PKCS11Provider /usr/lib/x.so", "PKCS11Provider is not supported"),
         (b"Host", "line 1: "),
@@ -174,6 +196,36 @@ def test_algorithms_that_harness_lacks_are_named(home, tmp_path):
             (home / ".ssh/config").write_text(f"{line}\n")
             with pytest.raises(ShellUnreachable, match="(?i)harness has none of the .* configured"):
                 SshConnector().open("web1", "127.0.0.1", section, SshSection(), soon())
+
+
+def test_a_proxy_command_that_is_no_program_is_named(home):
+    """It can be run, and yet it cannot."""
+    (home / "none").write_bytes(b"\x7fELF nonsense")
+    (home / "none").chmod(0o755)
+    (home / ".ssh/config").write_text(f"Host *\n ProxyCommand {home}/none %p\n")
+    with pytest.raises(ConfigError, match="none.*: Exec format error"):
+        SshConnector().open("web1", "127.0.0.1", SshSection(), SshSection(), soon())
+
+
+def test_a_proxy_command_ends_with_its_connection(home, tmp_path):
+    """Also one that does not listen to the end of its input; what it leads to is no address."""
+    with private_sshd(tmp_path / "sshd") as server:
+        pid = tmp_path / "pid"
+        (home / "relay.py").write_text(RELAY)
+        (home / ".ssh/config").write_text(
+            f"Host *\n ProxyCommand {sys.executable} {home}/relay.py %p {pid}\n"
+        )
+        (home / "known").write_text(server.known())
+        section = SshSection(
+            port=server.port, identity_file=server.client_key, known_hosts=home / "known"
+        )
+        shell = SshConnector().open("web1", "127.0.0.1", section, SshSection(), soon())
+        assert shell.run("echo there", soon()).stdout == "there\n"
+        assert (shell.way.through, shell.way.peer) == (("ProxyCommand",), None)
+        process = Path("/proc", pid.read_text().strip())
+        assert process.exists()
+        shell.close()
+        assert not process.exists()
 
 
 def test_jumps_that_lead_to_each_other_end(home):

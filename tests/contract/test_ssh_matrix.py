@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,22 @@ RIGHT = "User <user>\n IdentityFile <key>\n UserKnownHostsFile <home>/.ssh/known
 WEB1 = f"Host web1\n HostName 127.0.0.1\n Port <port>\n {RIGHT}"
 KNOWN = "[127.0.0.1]:<port> <hostkey>\n"
 NO_KEY = WEB1.replace(" IdentityFile <key>\n", "")
+
+
+#: How the relay is called.
+CALL = "<python> '<home>/a relay.py'"
+#: What netcat does.
+RELAY = """
+import os, socket, sys, threading
+far = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def there():
+    while data := os.read(0, 65536):
+        far.sendall(data)
+    far.shutdown(socket.SHUT_WR)
+threading.Thread(target=there, daemon=True).start()
+while data := far.recv(65536):
+    os.write(1, data)
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,10 @@ def _hashed(place: Place) -> None:
 
 def _key_with_blank(place: Place) -> None:
     shutil.copy(place.sshd.client_key, place.home / "my key")
+
+
+def _relay(place: Place) -> None:
+    (place.home / "a relay.py").write_text(RELAY)
 
 
 def _krl(place: Place) -> None:
@@ -255,6 +276,30 @@ CASES = {
     "jump host unknown": Case(
         f"{WEB1} ProxyJump 127.0.0.1:<jumpport>\nHost *\n {RIGHT}", False, says="jump host"
     ),
+    "proxy command": Case(f"{WEB1} ProxyCommand {CALL} %h %p\n", before=_relay),
+    "proxy command with quotes and tokens": Case(
+        f'{WEB1} ProxyCommand {CALL} "%h" %p %r@%n 100%%\n', before=_relay
+    ),
+    "proxy command that is a word of a shell": Case(
+        f"{WEB1} ProxyCommand exec {CALL} %h %p\n", False, before=_relay, says="no program exec"
+    ),
+    "proxy command that fails": Case(
+        f"{WEB1} ProxyCommand <python> <home>/none.py %h\n", False, says="none.py'"
+    ),
+    "proxy command that is not there": Case(
+        f"{WEB1} ProxyCommand /missing/nc %h %p\n", False, says="no program /missing/nc"
+    ),
+    "proxy command to another place": Case(
+        WEB1.replace("127.0.0.1", "nowhere.invalid") + f" ProxyCommand {CALL} 127.0.0.1 %p\n",
+        known="[nowhere.invalid]:<port> <hostkey>\n",
+        before=_relay,
+    ),
+    "proxy command of a jump host": Case(
+        f"{WEB1} ProxyJump gate\nHost gate\n HostName 127.0.0.1\n Port <jumpport>\n {RIGHT}"
+        f" ProxyCommand {CALL} %h %p\n",
+        known=f"{KNOWN}[127.0.0.1]:<jumpport> <jumpkey>\n",
+        before=_relay,
+    ),
     "no jump after all": Case(f"{WEB1} ProxyJump none\nHost *\n ProxyJump nowhere.invalid\n"),
     "no command after all": Case(f"{WEB1} ProxyCommand none\nHost *\n ProxyCommand false\n"),
 }
@@ -339,6 +384,7 @@ def place(servers, tmp_path, monkeypatch):
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     words = {
         "home": str(home),
+        "python": sys.executable,
         "user": guest.settings().user,
         "key": str(guest.client_key),
         "keys": str(guest.folder),

@@ -34,6 +34,8 @@ from harness.testing.hypervisor import FakeHypervisor
 #: Two sets and a guest of its own, in three update domains.
 PLACES = {"a0": ("A", "0"), "a1": ("A", "1"), "b0": ("B", "0"), "b2": ("B", "2"), "c": (None, "0")}
 NAMES = st.sampled_from(sorted(PLACES))
+#: A disk makes each change wait for it, which is most of the time that this takes.
+IN_MEMORY = Path("/dev/shm")
 
 
 class FakeInterruption:
@@ -54,7 +56,7 @@ class Events(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
         self.path = Path(self.folder.name)
         self.clock = FakeClock()
         guests = tuple(

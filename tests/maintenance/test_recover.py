@@ -235,9 +235,12 @@ def test_a_guest_that_lets_nobody_in_is_resumed_all_the_same(house):
     assert (one.action, one.clock_verdict, one.problem) == (
         Action.RESUMED,
         Outcome.ERROR,
-        "web1: refused",
+        "web1: refused; tried: web1.example (DHCP lease)",
     )
-    assert of(folder.record(), "web1").problems[-1] == "web1: refused"
+    assert (
+        of(folder.record(), "web1").problems[-1]
+        == "web1: refused; tried: web1.example (DHCP lease)"
+    )
 
 
 def test_a_clock_that_may_not_stay_right_is_no_pass(house):

@@ -78,10 +78,12 @@ def detaching(source: str) -> bool:
 
 
 #: An update's processes are a session that is ended with the update; OpenSSH is waited for, and has
-#: no terminal to ask at; a program of a guest runs in the guest.
+#: no terminal to ask at; a ProxyCommand ends with its connection; a program of a guest runs in the
+#: guest.
 OTHERS = {
     "host/child_process.py",
     "guest/openssh.py",
+    "guest/proxy_command.py",
     "checks/probes/programs/timers.py",
 }
 

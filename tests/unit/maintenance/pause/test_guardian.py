@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.core import fanout
+from harness.core import fanout, polling
 from harness.core.errors import ConnectionLost, GuardianLost
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.driver import LibvirtHypervisor
@@ -280,6 +280,28 @@ def test_it_rescues_whatever_broke_since_it_was_armed(bench, monkeypatch, fault)
         FAULTS[fault](bench)
         bench.die()
     assert bench.hypervisor.states["a"] is RUNNING
+
+
+def test_the_limit_holds_also_where_it_cannot_hear_the_run(bench, monkeypatch):
+    """Out of memory, say: it goes on trying, and is not too early."""
+    really, before_ns = polling.readable, []
+    bench.arm(limit_s=0.3, names="a")
+    armed_ns = SYSTEM_CLOCK.monotonic_ns()
+    bench.pause("a")
+
+    def fail(descriptors, until):
+        if bench.hypervisor.states["a"] is PAUSED:
+            raise MemoryError
+        return really(descriptors, until)
+
+    monkeypatch.setattr(guardian, "readable", fail)
+    bench.hypervisor.before["resume", "a"] = lambda: before_ns.append(SYSTEM_CLOCK.monotonic_ns())
+    bench.run.send(b"{}")  # it hears this, and then nothing more
+    bench.run.settimeout(10)
+    assert json.loads(bench.run.recv(65536)) == {"to": "rescued"}
+    assert bench.hypervisor.states["a"] is RUNNING
+    assert before_ns[0] - armed_ns > 0.2 * NS_PER_S
+    assert entries.Rescue("the limit is reached") in read(bench.folder / "journal.jsonl").entries
 
 
 def test_a_file_system_that_hangs_holds_no_resume_up(bench, monkeypatch):

@@ -120,6 +120,8 @@ def test_a_guest_that_libvirt_does_not_know_has_ended_only_if_its_process_has(tm
     error = answers["a"].error
     assert isinstance(error, ResumeFailed if lives else WrongState)
     if lives:
+        assert error.guest == "a"
+        assert error.hint == "harness recover says how to resume it by QEMU's monitor"
         assert "its QEMU process 7 lives" in str(error)
         assert until.remaining_s() > 45  # the other guests' clocks do not wait for it
 
@@ -143,7 +145,13 @@ def test_a_guest_that_was_saved_while_we_held_it_is_held(tmp_path, how):
         answers = resume_all(
             members, hypervisor, journal, by="run", since_ns=since_ns, deadline=until
         )
-        assert isinstance(answers["a"].error, GuestSaved)
+        error = answers["a"].error
+        assert isinstance(error, GuestSaved)
+        assert error.message == "was saved to disk during the pause, and comes back paused"
+        assert error.guest == "a"
+        assert " start " in error.hint
+        assert error.hint.endswith("; harness recover")
+        assert entries.Saved("a", "uuid-a", "run") in journal.read().entries
         seen = fold(journal.read())
         assert (seen.held, seen.guests["uuid-a"].custody) == (tuple(members), Custody.SAVED)
         found = still_paused(members, hypervisor, until, if_silent=True, journal=journal)

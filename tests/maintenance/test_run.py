@@ -137,7 +137,7 @@ def test_one_login_that_is_refused_ends_the_run_before_anybody_is_paused(house):
     finished = at.maintain()
     assert isinstance(finished.error, ShellUnreachable)
     assert (finished.record.outcome, finished.record.exit_code) == (Outcome.ERROR, 3)
-    assert finished.record.problems == ("web2: refused",)
+    assert finished.record.problems == ("web2: refused; tried: web2.example (DHCP lease)",)
     assert [shell.closed for shell in at.connector.opened] == [True]
     assert at.host.calls == []
     assert list(dead_runs(at.state_dir)) == []

@@ -62,7 +62,7 @@ def configure(text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("run", "web1"), 3, "web1: no such guest (hint: did you mean 'web-1'?)"),
+        (("run", "web1"), 2, "node.xml (hint: did you mean 'web-1'? running there: "),
         (("run", "off"), 3, "off: is shut off"),
         (("run", "paused"), 3, "paused: is paused"),
         (("run", "web-1", "web-1"), 2, "web-1"),
@@ -85,7 +85,7 @@ def configure(text: str) -> None:
         (("report",), 2, "no run yet in"),
         (("report", "xyz"), 2, "no run 'xyz' in"),
         (("clock", "show"), 2, "GUEST"),
-        (("clock", "show", "web1"), 3, "did you mean 'web-1'?"),
+        (("clock", "show", "web1"), 2, "did you mean 'web-1'?"),
         (("clock", "correct", "web-1", "--tolerance", "0"), 2, "clock.tolerance_s"),
         (("clock", "show", "web-1", "--tolerance", "-0.01"), 2, "flag: clock.tolerance_s: Input"),
         (("clock", "show", "web-1", "--tolerance", "nan"), 2, "flag: clock.tolerance_s"),

@@ -63,8 +63,8 @@ def _host_set(by_s: float) -> Evidence:
     before, after = clock(0.0), clock(-5.0 - by_s)
     return replace(
         GOOD,
-        clock_before=before.model_copy(update={"host_ahead_s": 0.0}),
-        clock_after_resume=after.model_copy(update={"host_ahead_s": by_s}),
+        clock_before=before.model_copy(update={"host_ahead_s": -by_s / 2}),
+        clock_after_resume=after.model_copy(update={"host_ahead_s": by_s / 2}),
     )
 
 
@@ -180,6 +180,7 @@ CASES: dict[str, dict[str, Evidence]] = {
     "ram-inode": {
         "the same": _swapped(),
         "another": _swapped(ram_after={"pc.ram": "42:8"}),
+        "one more": _swapped(ram_after={"pc.ram": "42:7", "dimm0": "42:9"}),
         "not seen": _swapped(ram_after=None),
     },
     "ram": {
@@ -204,6 +205,7 @@ CASES: dict[str, dict[str, Evidence]] = {
     "canary": {"changed": replace(GOOD, **told(Canary(1 << 16, "a" * 64, "b" * 64)))},
     "processes": {
         "gone": _life(OLD, OLD, processes={**LOOK.processes, (2, 9): "getty"}),
+        "hidden at the first look": _life(first=HIDDEN),
         "two gone": _life(OLD, OLD, processes=LOOK.processes),
         "none old": _life(YOUNG, YOUNG),
         "hidden": _life(HIDDEN, HIDDEN),
@@ -249,10 +251,12 @@ CASES: dict[str, dict[str, Evidence]] = {
             units_after=Units({"a.timer": ("active", "2"), "b.timer": ("active", "2")})
         ),
         "both lost": _timers(units_after=Units({})),
+        "systemd is silent": _timers(units_after=None),
     },
     "kernel-log": {
         "stalled": replace(GOOD, new_kernel_lines=(STALL,), stall_lines=(STALL,)),
         "not read": replace(GOOD, new_kernel_lines=None, stall_lines=None),
+        "with a gap": replace(GOOD, kernel_log_has_gap=True),
     },
 }
 
@@ -301,8 +305,17 @@ def test_a_check_of_ones_own_says_how_each_stage_ended():
         "db": (Ended("before", 0), Ended("after", 1)),
         "web": (Ended("before", 0), Ended("after", None, "did not end in 5 s")),
     }
-    records = judge_all(replace(GOOD, **told(OwnChecks(stages))), ())
+    asked = replace(GOOD, own_asked=("db", "web", "mail"), **told(OwnChecks(stages)))
+    records = judge_all(asked, ())
     assert [json.loads(record.model_dump_json()) for record in records] == [
+        {
+            "name": "own:mail",
+            "outcome": "error",
+            "measured": None,
+            "allowed": None,
+            "unit": None,
+            "detail": "was not run",
+        },
         {
             "name": "own:db",
             "outcome": "fail",

@@ -23,6 +23,7 @@ from harness.core.errors import JournalError
 from harness.core.records import RunRecord
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
+from harness.host.protocol import ProcessIdentity
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import Line, read
@@ -186,6 +187,17 @@ def becomes(libvirt, uuid: str, state: GuestState, within_s: float) -> None:
             raise NotYet(f"is {found}")
 
     wait_for(look, what=str(state), deadline=Deadline.after(within_s), interval_s=0.01)
+
+
+def run_for_a_while(libvirt, process: ProcessIdentity) -> None:
+    """Wait until the vCPUs of a guest's QEMU have used some CPU time."""
+    began_ns = libvirt.vcpu_time_ns(process)
+
+    def look() -> None:
+        if libvirt.vcpu_time_ns(process) - began_ns < 50_000_000:
+            raise NotYet("it has hardly run")
+
+    wait_for(look, what="running", deadline=Deadline.after(30))
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from harness.core.identity import boot_id
 from harness.core.process_stat import is_same_process
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lifecycle import GuestState
-from harness.host.protocol import ProcessIdentity
-from tests.drills.conftest import PAUSED, RUNNING, Maintenance, becomes, state_of
+from tests.drills.conftest import PAUSED, RUNNING, Maintenance, becomes, run_for_a_while, state_of
 from tests.drills.test_death import kill_both
 from tests.drills.test_others import Libvirtd
 
@@ -185,14 +184,3 @@ def test_what_comes_back_paused_is_ours_if_it_is_the_memory_that_we_paused(
         assert state_of(libvirt, guest.uuid) is PAUSED
         assert re.search("another program", told["why"])
         virsh("resume", guest.name)
-
-
-def run_for_a_while(libvirt, process: ProcessIdentity) -> None:
-    """Wait until the vCPUs of a guest's QEMU have used some CPU time."""
-    began_ns = libvirt.vcpu_time_ns(process)
-
-    def look() -> None:
-        if libvirt.vcpu_time_ns(process) - began_ns < 50_000_000:
-            raise NotYet("it has hardly run")
-
-    wait_for(look, what="running", deadline=Deadline.after(30))

@@ -24,7 +24,7 @@ from harness.core.records import RunRecord
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.lab import daemon, state
-from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
+from tests.drills.conftest import PAUSED, RUNNING, becomes, run_for_a_while, state_of
 
 
 def test_a_second_run_is_told_who_holds_the_host(maintenance, lab, libvirt):
@@ -53,12 +53,18 @@ def test_a_reserved_host_is_not_maintained(maintenance, lab, tmp_path):
     assert "is free" in run.command("lock", *config).stdout
 
 
+def resume_for_a_while(libvirt, uuid: str) -> None:
+    """As a person would: its vCPUs run, which a guest that is paused again at once may not have."""
+    libvirt.resume(uuid, Deadline.after(5))
+    run_for_a_while(libvirt, libvirt.process(uuid, Deadline.after(5)))
+
+
 def test_somebody_else_resumes_our_guest_in_the_window(maintenance, lab, libvirt):
     """It is left as it is, and the record tells: it is paused, and said to be."""
     guest = lab.guests[0]
     run = maintenance(guest.name, "--duration", "3")
     run.until("paused")
-    libvirt.resume(guest.uuid, Deadline.after(5))
+    resume_for_a_while(libvirt, guest.uuid)
     libvirt.pause(guest.uuid, Deadline.after(5))  # from here on it is theirs
     assert run.ended() == 4
     assert state_of(libvirt, guest.uuid) is PAUSED
@@ -74,7 +80,7 @@ def test_the_guardian_leaves_alone_what_somebody_else_paused_again(maintenance, 
     guest = lab.guests[0]
     run = maintenance(guest.name, "--duration", "20")
     run.until("paused")
-    libvirt.resume(guest.uuid, Deadline.after(5))
+    resume_for_a_while(libvirt, guest.uuid)
     libvirt.pause(guest.uuid, Deadline.after(5))
     run.kill()
     run.until("taken over")

@@ -15,10 +15,13 @@ from harness.core.errors import HypervisorError, PlanError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host import ram_links
 from harness.host.parking import Berth
+from harness.results.unfinished import dead_runs
 from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import Site
 from harness.updates.qemu.update import QemuSettings, QemuUpdate
 from tests.maintenance.conftest import House, of
+from tests.maintenance.test_recover import Killed, finish
+from tests.maintenance.updates import raising
 
 CHECKS = ["pause-window", "same-boot", "same-process", "qemu-version", "ram-inode"]
 
@@ -94,6 +97,22 @@ def test_a_guest_that_stays_parked_is_said_to_be_paused(replaced):
     assert done.record.exit_code == 4
     assert of(done.record, first).still_paused
     assert house.host.parking.berths[first] is Berth.PARKED
+
+
+def test_what_was_kept_for_a_guest_that_runs_is_removed_by_recover(replaced):
+    """The run died before its first pause."""
+    house, update = replaced
+    first = house.guests[0].name
+    house.host.before["pause", first] = raising(Killed())
+    house.host.before["settle", first] = raising(HypervisorError("busy", operation="settling"))
+    with pytest.raises(Killed):
+        maintain(house, update)
+    house.host.before.clear()
+    (folder,) = dead_runs(house.state_dir)
+    assert first not in house.host.parking.settled
+    for _ in range(2):  # the second time there is nothing left to do
+        finish(house, folder)
+        assert house.host.parking.settled.count(first) == 1
 
 
 def test_more_guests_at_once_than_the_budget_bears_are_refused(replaced):

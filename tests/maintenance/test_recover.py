@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.errors import ConnectionLost, HypervisorError, JournalError, ShellUnreachable
+from harness.core.errors import (
+    ConnectionLost,
+    HypervisorError,
+    InfrastructureError,
+    JournalError,
+    ShellUnreachable,
+)
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.settings import Scope
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
-from harness.maintenance.recover import recover
+from harness.maintenance.recover import finish as complete
+from harness.maintenance.recover import recover, rescue
 from harness.maintenance.recovery_record import Action, RunRecovery
 from harness.maintenance.session import GuestSession, Login
 from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, Journal
+from harness.results.journal import FILE_NAME, Journal, entries
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import House, of
 from tests.maintenance.updates import Hooked, raising
@@ -279,6 +286,43 @@ def test_a_run_that_is_still_going_on_is_none_of_our_business(house):
     with Journal(folder.path, folder.run_id), pytest.raises(JournalError, match="another process"):
         finish(at, folder)
     assert at.running == []
+
+
+def test_a_run_whose_end_cannot_be_written_down_stays_dead(house):
+    """Its guests run; the next recovery finds it again."""
+    at = house("web1")
+    folder = killed(at)
+
+    class Full(Journal):
+        def intend(self, entry):
+            if isinstance(entry, entries.Recovered):
+                raise JournalError("no space left on device")
+            super().intend(entry)
+
+    def log_in(uuid, deadline):
+        raise ShellUnreachable("refused", guest="web1")
+
+    with Full(folder.path, folder.run_id) as journal:
+        found = rescue(folder, journal, at.host, patience_s=5.0)
+        finished = complete(found, journal, log_in, Deadline.after(5))
+    assert at.running == ["web1"]
+    assert isinstance(finished.error, JournalError)
+    assert [run.path for run in dead_runs(at.state_dir)] == [folder.path]
+
+
+def test_a_run_whose_record_cannot_be_written_stays_dead(house):
+    """Its guests run, and why it is not finished is told."""
+    at = house("web1")
+    path = killed(at).path
+
+    class Full(RunFolder):
+        def write_record(self, record):
+            raise InfrastructureError("no space left on device")
+
+    recovered = finish(at, Full(path))
+    assert actions(recovered) == {"web1": Action.RESUMED}
+    assert isinstance(recovered.error, InfrastructureError)
+    assert [run.path for run in dead_runs(at.state_dir)] == [path]
 
 
 def test_a_run_that_died_before_it_paused_anybody_is_completed(house):

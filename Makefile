@@ -25,7 +25,7 @@ test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 tests/unit
 
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
-	@$(BIN)/pytest -n 2 tests/maintenance
+	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work
 
 REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant
 test: setup lint coverage ## every test, on real guests too

@@ -50,6 +50,9 @@ def test_it_is_told_when_to_come_and_for_whom(tmp_path):
     guard = Guard(tmp_path, [{"to": "arm"}], [{"to": "disarm"}])
     until_ns = guard.clock.monotonic_ns() + round(29.5 * NS_PER_S)
     with guard.run as run:
+        assert run._socket.type == socket.SOCK_SEQPACKET, (
+            "a message is a packet, or two run together"
+        )
         run.arm(29.5, "run/0/apply", MEMBERS)
         run.disarm()
     guard.thread.join(10)

@@ -6,12 +6,13 @@ import threading
 
 import pytest
 
-from harness.core.errors import GuardianLost
+from harness.core.errors import ConnectionLost, GuardianLost
 from harness.core.timebase import Deadline
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause import resume
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.scribe import Scribe
+from harness.maintenance.pause.window import resume_late
 from harness.results.journal import Journal, entries, read
 from harness.testing.clock import FakeClock
 from harness.updates.protocol import Applied
@@ -106,6 +107,38 @@ def test_a_guest_that_the_guardian_resumed_and_somebody_paused_is_left_to_the_gu
     bench.apply = rescued
     assert bench.hold().guests["a"].resume_error is None
     assert not told(bench, entries.TakenOver)
+
+
+def test_what_the_guardian_resumed_while_the_run_could_not_is_told_of(bench):
+    """The run tries once more, late: what it finds running has run since its guardian's resume."""
+    bench.patience_s = 0.2
+
+    def refuse():
+        raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = refuse
+    window = bench.hold()
+    assert window.guests["a"].stuck
+    bench.hypervisor.before.clear()
+    with Journal(bench.folder, "run", bench.clock) as journal:
+        journal.note(entries.Resuming("guardian", (bench.members[0],)))
+        bench.hypervisor.resume("uuid-a", Deadline.after(1))
+        journal.note(entries.Resumed("a", "uuid-a", "guardian"))
+        at_ns = bench.clock.monotonic_ns()
+        bench.clock.advance(2)
+        late = resume_late(
+            bench.members,
+            window,
+            hypervisor=bench.hypervisor,
+            journal=journal,
+            guard=bench.guard,
+            deadline=Deadline.after(5, bench.clock),
+        )
+    assert late.rescued
+    assert late.guests["a"].resume_error is None
+    assert late.guests["a"].resume_returned_ns == at_ns
+    assert late.t1_ns == max(window.t1_ns, at_ns)
+    assert told(bench, entries.Resuming)[-1].by == "run"
 
 
 def test_what_a_guardian_resumed_in_an_earlier_window_is_no_rescue_in_this_one(bench):

@@ -189,12 +189,12 @@ def becomes(libvirt, uuid: str, state: GuestState, within_s: float) -> None:
     wait_for(look, what=str(state), deadline=Deadline.after(within_s), interval_s=0.01)
 
 
-def run_for_a_while(libvirt, process: ProcessIdentity) -> None:
-    """Wait until the vCPUs of a guest's QEMU have used some CPU time."""
+def run_for_a_while(libvirt, process: ProcessIdentity, cpu_ns: int = 50_000_000) -> None:
+    """Wait until the vCPUs of a guest's QEMU have used ``cpu_ns``."""
     began_ns = libvirt.vcpu_time_ns(process)
 
     def look() -> None:
-        if libvirt.vcpu_time_ns(process) - began_ns < 50_000_000:
+        if libvirt.vcpu_time_ns(process) - began_ns < cpu_ns:
             raise NotYet("it has hardly run")
 
     wait_for(look, what="running", deadline=Deadline.after(30))

@@ -56,13 +56,13 @@ def test_a_reserved_host_is_not_maintained(maintenance, lab, tmp_path):
 def resume_for_a_while(libvirt, uuid: str) -> None:
     """As a person would: its vCPUs run, which a guest that is paused again at once may not have."""
     libvirt.resume(uuid, Deadline.after(5))
-    run_for_a_while(libvirt, libvirt.process(uuid, Deadline.after(5)))
+    run_for_a_while(libvirt, libvirt.process(uuid, Deadline.after(5)), cpu_ns=6_000_000)
 
 
 def test_somebody_else_resumes_our_guest_in_the_window(maintenance, lab, libvirt):
     """It is left as it is, and the record tells: it is paused, and said to be."""
     guest = lab.guests[0]
-    run = maintenance(guest.name, "--duration", "3")
+    run = maintenance(guest.name, "--duration", "8")
     run.until("paused")
     resume_for_a_while(libvirt, guest.uuid)
     libvirt.pause(guest.uuid, Deadline.after(5))  # from here on it is theirs

@@ -27,6 +27,7 @@ from typing import Any
 from harness.core.fanout import hire
 from harness.core.polling import readable
 from harness.core.process_state import settle_process
+from harness.core.spare_memory import keep_one_heap, spare
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.parking import Parking
 from harness.host.process_family import Family
@@ -44,6 +45,8 @@ _LOOK_S = 10.0
 _PACKET_BYTES = 1 << 18
 #: One that resumes, one for its call to libvirt, and two more should that call hang.
 _THREADS_A_GUEST = 4
+#: For calls to libvirt, whose messages are buffers of 64 KiB at least, and for the journal.
+_MEMORY_BYTES, _MEMORY_A_GUEST_BYTES = 1 << 20, 1 << 18
 _AGAIN_S = 0.05
 #: Descriptors that are kept for ending the update.
 _RESERVED = 4
@@ -68,7 +71,8 @@ class Guardian:
     """The guardian's loop: :meth:`_serve` decides when guests are rescued, :meth:`_rescue` does it.
 
     Once it is armed, nothing that can fail comes before the resume: who is held is in memory, the
-    threads and connections are there, and the journal can only say who is held no longer.
+    threads, connections and free memory are there, and the journal can only say who is held no
+    longer.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class Guardian:
                 return {"error": "no threads are to be had (limit of tasks, or of memory)"}
             said = fold(self._scribe.read()).parkable
             ending = Ending(partial(self._end_update, mark))
+            spare(_MEMORY_BYTES + _MEMORY_A_GUEST_BYTES * len(members))
         except Exception as error:  # noqa: BLE001  whatever it is, nothing is paused
             return {"error": str(error) or type(error).__name__}
         self._disarm()
@@ -237,6 +242,7 @@ def main(uri: str, folder: str, descriptor: str) -> None:
     """What the process does. Its messages go to the log in the run folder."""
     settle_process()
     _outlive()
+    keep_one_heap()
     from harness.host.driver import LibvirtHypervisor
 
     # The journal is not closed: a write that hangs would hold that up.

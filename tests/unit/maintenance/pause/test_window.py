@@ -66,6 +66,18 @@ class Bench:
                 edges=self.edges,
             )
 
+    def late(self, window):
+        """What becomes of ``window`` when those that could not be resumed are tried once more."""
+        with Journal(self.folder, "run", self.clock) as journal:
+            return resume_late(
+                self.members,
+                window,
+                hypervisor=self.hypervisor,
+                journal=journal,
+                guard=self.guard,
+                deadline=Deadline.after(5, self.clock),
+            )
+
     def calls(self, operation: str) -> list[str]:
         return sorted(name for what, name in self.hypervisor.calls if what == operation)
 
@@ -397,15 +409,7 @@ def test_who_could_not_be_resumed_is_resumed_late(bench):
     window = bench.hold()
     assert window.guests["a"].stuck
     assert window.guests["b"].stuck
-    with Journal(bench.folder, "run") as journal:
-        late = resume_late(
-            bench.members,
-            window,
-            hypervisor=bench.hypervisor,
-            journal=journal,
-            guard=bench.guard,
-            deadline=Deadline.after(5),
-        )
+    late = bench.late(window)
     assert bench.guard.calls[-1] == "disarm"
     assert bench.states == {"a": RUNNING, "b": RUNNING}
     assert not fold(read(bench.journal.path)).held
@@ -433,15 +437,7 @@ def test_a_resume_of_ours_that_was_given_up_and_worked_takes_nobody_over(bench):
     assert window.guests["a"].stuck
     assert window.guests["b"].stuck
     lost[0] = False
-    with Journal(bench.folder, "run") as journal:
-        late = resume_late(
-            bench.members,
-            window,
-            hypervisor=bench.hypervisor,
-            journal=journal,
-            guard=bench.guard,
-            deadline=Deadline.after(5),
-        )
+    late = bench.late(window)
     assert {guest.resume_error for guest in late.guests.values()} == {None}
     assert bench.states == {"a": RUNNING, "b": RUNNING}
 

@@ -26,7 +26,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
+from harness.core.timebase import (
+    NS_PER_S,
+    SYSTEM_CLOCK,
+    Deadline,
+    NotYet,
+    Stopwatch,
+    boot_ahead_ns,
+    wait_for,
+)
 from harness.events.document import Event, EventType, State
 from harness.events.store import Store
 from harness.host.driver import LibvirtHypervisor
@@ -228,7 +236,7 @@ def one_run(folder: Path, hypervisor: LibvirtHypervisor, uuid: str) -> tuple[flo
         event = store.find(event_id)
     journal = max((folder / "runs").glob("*/journal.jsonl"))
     (started_ns,) = [line.boottime_ns for line in read(journal).lines if line.event == "started"]
-    ahead_ns = SYSTEM_CLOCK.boottime_ns() - SYSTEM_CLOCK.monotonic_ns()
+    ahead_ns = boot_ahead_ns(SYSTEM_CLOCK)
     suspended_ns = [e.at_ns for e in hypervisor.events(uuid) if e.kind is EventKind.SUSPENDED][-1]
     approved_to_started = (event.started_ns or 0) - (event.approved_ns or 0)
     return approved_to_started / 1e6, (suspended_ns + ahead_ns - started_ns) / 1e6

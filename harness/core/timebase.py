@@ -62,6 +62,15 @@ class SystemClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+def boot_ahead_ns(clock: Clock) -> int:
+    """Return CLOCK_BOOTTIME − CLOCK_MONOTONIC: how long the host was suspended since its boot.
+
+    What is written down for other processes is in boottime; libvirt's events and deadlines are in
+    monotonic time.
+    """
+    return clock.boottime_ns() - clock.monotonic_ns()
+
+
 def utc_now(clock: Clock = SYSTEM_CLOCK) -> datetime:
     """The host's wall-clock time in UTC, for people and file names; never for durations."""
     return datetime.fromtimestamp(clock.realtime_ns() / NS_PER_S, tz=UTC)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from harness.core.errors import GuestSaved, HarnessError, ResumeFailed, TakenOver
 from harness.core.fanout import Answer, fan_out
-from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, wait_for
+from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, boot_ahead_ns, wait_for
 from harness.host.parking import Berth, Parking
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of, lost
@@ -233,7 +233,7 @@ def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdg
     process = process_of(custody)
     if pause is None:
         return PauseEdge(since_ns, process)
-    began_ns = (pause.began_ns or 0) - (clock.boottime_ns() - clock.monotonic_ns())
+    began_ns = (pause.began_ns or 0) - boot_ahead_ns(clock)
     if began_ns < since_ns:  # an attempt of ours since may have let it run for a while
         return PauseEdge(since_ns, process)
     return PauseEdge(began_ns, process, pause.vcpu_ns)

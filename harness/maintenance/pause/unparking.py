@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.core.errors import DeadlineExpired, HarnessError
-from harness.core.timebase import Clock, Deadline, NotYet
+from harness.core.timebase import Clock, Deadline, NotYet, boot_ahead_ns
 from harness.host.parking import Berth, Parking, Unparked
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.takeover import PauseEdge
@@ -70,14 +70,14 @@ def start(
                 hypervisor.parking.end_start(parking, deadline.sooner(_TIDY_S))
         journal.note(entries.UnparkRefused(parking.name, parking.uuid, new, error.message))
         raise
-    process, clock = found.process, deadline.clock
+    process = found.process
     journal.note(
         entries.Unparked(
             parking.name,
             parking.uuid,
             by,
             new,
-            returned_ns=found.returned_ns + clock.boottime_ns() - clock.monotonic_ns(),
+            returned_ns=found.returned_ns + boot_ahead_ns(deadline.clock),
             qemu_pid=process.pid if process else None,
             qemu_start_ticks=process.start_ticks if process else None,
             vcpu_ns=_vcpu_ns(process, hypervisor),
@@ -91,7 +91,7 @@ def edge_of(said: entries.Unparked, clock: Clock) -> PauseEdge:
     process = None
     if said.qemu_pid is not None and said.qemu_start_ticks is not None:
         process = ProcessIdentity(said.qemu_pid, said.qemu_start_ticks)
-    began_ns = (said.returned_ns or 0) - (clock.boottime_ns() - clock.monotonic_ns())
+    began_ns = (said.returned_ns or 0) - boot_ahead_ns(clock)
     return PauseEdge(began_ns, process, said.vcpu_ns, started_by_us=True)
 
 

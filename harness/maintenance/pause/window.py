@@ -29,7 +29,7 @@ from harness.core.errors import (
 )
 from harness.core.fanout import Answer, errors, fan_out, hire
 from harness.core.signals import Interruption
-from harness.core.timebase import Clock, Deadline
+from harness.core.timebase import Clock, Deadline, boot_ahead_ns
 from harness.host.parking import Parking
 from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.applying import UpdateOutcome, apply_update
@@ -228,11 +228,10 @@ def _paused(
     with suppress(Exception):
         process = hypervisor.process(member.uuid, deadline)
         vcpu_ns = hypervisor.vcpu_time_ns(process) if process is not None else None
-    clock = deadline.clock
     return entries.Paused(
         member.name,
         member.uuid,
-        began_ns=call.began_ns + clock.boottime_ns() - clock.monotonic_ns(),
+        began_ns=call.began_ns + boot_ahead_ns(deadline.clock),
         qemu_pid=process.pid if process else None,
         qemu_start_ticks=process.start_ticks if process else None,
         vcpu_ns=vcpu_ns,
@@ -251,13 +250,13 @@ def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) ->
 
 def _resumed_by_guardian(journal: Journal, t0_ns: int, clock: Clock) -> dict[str, int]:
     """Return, by UUID, when (CLOCK_MONOTONIC) the guardian resumed a guest that we could not."""
-    boot_ahead_ns = clock.boottime_ns() - clock.monotonic_ns()
     try:
         guests = fold(journal.read()).guests
     except JournalError:
         return {}
+    ahead_ns = boot_ahead_ns(clock)
     stamps = {
-        uuid: guest.resumed_ns["guardian"] - boot_ahead_ns
+        uuid: guest.resumed_ns["guardian"] - ahead_ns
         for uuid, guest in guests.items()
         if "guardian" in guest.resumed_ns
     }

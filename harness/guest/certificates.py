@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     SSHCertificate,
     SSHCertificateType,
+    SSHCertPublicKeyTypes,
     load_ssh_public_identity,
 )
 
@@ -25,15 +26,8 @@ def authority_of(kind: str, blob: bytes) -> tuple[SSHCertificate, bytes]:
 
     Raises ValueError for what is no certificate, or of a kind that cannot be checked.
     """
-    line = f"{kind} {base64.b64encode(blob).decode()}"
-    try:
-        found = load_ssh_public_identity(line.encode())
-        if not isinstance(found, SSHCertificate):
-            raise ValueError("it is no certificate")
-        written = found.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    except UnsupportedAlgorithm as error:
-        raise ValueError(str(error)) from error
-    return found, base64.b64decode(written.split()[1])
+    found = _certificate(f"{kind} {base64.b64encode(blob).decode()}".encode())
+    return found, _blob(found.signature_key)
 
 
 def subject_of(line: bytes) -> bytes:
@@ -41,11 +35,23 @@ def subject_of(line: bytes) -> bytes:
 
     Raises ValueError for what is no certificate.
     """
+    return _blob(_certificate(b" ".join(line.split()[:2])).public_key)
+
+
+def _certificate(line: bytes) -> SSHCertificate:
     try:
-        found = load_ssh_public_identity(b" ".join(line.split()[:2]))
-        if not isinstance(found, SSHCertificate):
-            raise ValueError("it is no certificate")
-        written = found.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        found = load_ssh_public_identity(line)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(found, SSHCertificate):
+        raise ValueError("it is no certificate")
+    return found
+
+
+def _blob(key_of: Callable[[], SSHCertPublicKeyTypes]) -> bytes:
+    """The public key that is asked for, as a blob. Raises ValueError for a kind not known here."""
+    try:
+        written = key_of().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
     return base64.b64decode(written.split()[1])
@@ -82,7 +88,6 @@ def fault_of(
 def _signature_algorithm(certificate: SSHCertificate) -> str:
     """The algorithm is the first word of the last field of the certificate."""
     blob = base64.b64decode(certificate.public_bytes().split()[1])
-    key = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    after_key = blob.rpartition(base64.b64decode(key.split()[1]))[2]
+    after_key = blob.rpartition(_blob(certificate.signature_key))[2]
     length = int.from_bytes(after_key[4:8], "big")
     return after_key[8 : 8 + length].decode(errors="replace")

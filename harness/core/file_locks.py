@@ -15,12 +15,14 @@ _LOOKED_AT_S = 0.5
 _AGAIN_S = 0.01
 
 
-def hold(descriptor: int, clock: Clock = SYSTEM_CLOCK) -> None:
+def hold(descriptor: int, clock: Clock = SYSTEM_CLOCK, *, patience_s: float | None = None) -> None:
     """Lock the open file ``descriptor`` until it is closed.
 
-    Raises BlockingIOError if another process holds it, and not only looks; OSError.
+    ``patience_s``: how long it is tried; None: longer than a look takes, and no longer.
+
+    Raises BlockingIOError if another one holds it for all of that time; OSError.
     """
-    until = Deadline.after(_LOOKED_AT_S, clock)
+    until = Deadline.after(_LOOKED_AT_S if patience_s is None else patience_s, clock)
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

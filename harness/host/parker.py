@@ -6,7 +6,6 @@ kept and :mod:`harness.host.start_commands` for how a QEMU is told of it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 import libvirt
 import libvirt_qemu
 
-from harness.core.errors import DeadlineExpired, GuestNotFound, HypervisorError, WrongState
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.core.errors import GuestNotFound, HypervisorError, WrongState
+from harness.core.file_locks import hold
+from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host import ram_links
 from harness.host.connections import Link
 from harness.host.parking import (
@@ -271,10 +271,6 @@ def _domain(parking: Parking, link: Link) -> libvirt.virDomain | None:
 @contextmanager
 def _locked(files: Path, deadline: Deadline) -> Iterator[bool]:
     """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""
-
-    def lock() -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
     try:
         descriptor = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -282,14 +278,8 @@ def _locked(files: Path, deadline: Deadline) -> Iterator[bool]:
         return
     try:
         try:
-            wait_for(
-                lock,
-                what="locking",
-                deadline=deadline,
-                interval_s=0.01,
-                retry_on=(BlockingIOError,),
-            )
-        except DeadlineExpired:
+            hold(descriptor, deadline.clock, patience_s=deadline.remaining_s())
+        except BlockingIOError:
             yield False
         else:
             yield True

@@ -20,12 +20,15 @@ from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
 from harness.lab import daemon, state
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
+#: Of malloc: nothing is free by chance, so what is needed without memory has to have been kept.
+TIGHT = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0", "MALLOC_ARENA_MAX": "1"}
+
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_guardian_rescues_whatever_broke_before(maintenance, libvirt, lab, harness, fault):
     """The guest runs at once, the update's processes are ended, and the guardian ends."""
     guest = lab.guests[0]
-    run = maintenance(guest.name, "--update", "sleep 311")
+    run = maintenance(guest.name, "--update", "sleep 311", **TIGHT)
     run.until("paused")
     guardian = run.guardian
     with FAULTS[fault](Place(run.state_dir, run.folder, guardian)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +62,12 @@ def paused_guests(
     Raises HypervisorError or DeadlineExpired if libvirt does not list its guests.
     """
     paused = [one for one in hypervisor.guests(deadline) if one.state.state is GuestState.PAUSED]
+    if not paused:
+        return ()
+    dead = {folder: _guests(folder) for place in searched for folder in place.dead}
     found = []
     for guest in paused:
-        held_by, known = _known(guest.uuid, searched, trusted)
+        held_by, known = _known(guest.uuid, dead, trusted)
         hint = resume_hint(Member(guest.name, guest.uuid), hypervisor, deadline)
         found.append(
             PausedGuest(guest.name, guest.uuid, hypervisor.uri, guest.state, known, held_by, hint)
@@ -73,28 +76,27 @@ def paused_guests(
 
 
 def _known(
-    uuid: str, searched: Sequence[Searched], trusted: Sequence[Path]
+    uuid: str, dead: Mapping[RunFolder, Mapping[str, GuestCustody]], trusted: Sequence[Path]
 ) -> tuple[RunFolder | None, str]:
     """Return the dead run that holds a guest, if one does, and what is known of it in words."""
-    for place in searched:
-        for folder in place.dead:
-            guest = _guest(uuid, folder)
-            if guest is not None and guest.held:
-                return folder, f"held by {described(folder)}"
+    for folder, guests in dead.items():
+        if uuid in guests and guests[uuid].held:
+            return folder, f"held by {described(folder)}"
     last = next(journals_that_know(uuid, trusted), None)
     if last is None:
         return None, "no journal that was searched knows it"
-    guest = _guest(uuid, last)
+    guest = _guests(last).get(uuid)
     if guest is None or guest.custody not in _LET_GO:
         return None, f"run {last.run_id} holds it, and has not died"
     return None, f"run {last.run_id} {_LET_GO[guest.custody]}; so another program paused it"
 
 
-def _guest(uuid: str, folder: RunFolder) -> GuestCustody | None:
+def _guests(folder: RunFolder) -> Mapping[str, GuestCustody]:
+    """What a run's journal says of each guest, by UUID; nothing if it cannot be read."""
     try:
-        return fold(read(folder.path / FILE_NAME)).guests.get(uuid)
+        return fold(read(folder.path / FILE_NAME)).guests
     except JournalError:
-        return None
+        return {}
 
 
 def described(folder: RunFolder) -> str:

@@ -67,8 +67,8 @@ def _make(path: Path, mode: int, new: bool) -> None:
         path.chmod(mode)  # the umask has taken some of it away
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` with ``text``, mode 0600, and return when it is on the disk.
+def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace ``path`` with ``text`` and return when it is on the disk.
 
     Raises InfrastructureError.
     """
@@ -78,6 +78,7 @@ def write_atomically(path: Path, text: str) -> None:
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
+            os.fchmod(descriptor, mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync(path.parent)

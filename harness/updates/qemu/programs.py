@@ -9,14 +9,13 @@ in it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UpdateFailed
-from harness.core.files import public_folder
+from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
 from harness.updates.requirements import ask
 
@@ -60,7 +59,7 @@ def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS
 def write_wrapper(program: Program) -> None:
     """Write the script that starts a QEMU of a folder; nothing for an installed one.
 
-    Raises UpdateFailed.
+    Raises InfrastructureError.
     """
     if program.tree is None:
         return
@@ -75,12 +74,9 @@ def write_wrapper(program: Program) -> None:
         if program.emulator.exists() and program.emulator.read_text() == script:
             return  # libvirt probes a file that is new
         public_folder(program.emulator.parent, mode=_PASS)
-        fresh = program.emulator.with_suffix(".new")
-        fresh.write_text(script)
-        fresh.chmod(0o755)
-        os.replace(fresh, program.emulator)
     except OSError as error:
         raise UpdateFailed(f"cannot write {error.filename}: {error.strerror}") from error
+    write_atomically(program.emulator, script, mode=0o755)
 
 
 def version_of(binary: Path, deadline: Deadline) -> str:

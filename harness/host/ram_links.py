@@ -20,6 +20,8 @@ from harness.core.files import private_folder, private_folder_at
 #: Under libvirt's memory backing folder: a folder of ours for each guest that is being replaced.
 KEEP = "harness-keep"
 RAM = "ram"
+#: More than guests are replaced at once: each can take the folder around theirs away once.
+_TRIES = 1000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -31,16 +33,27 @@ def keep_folder(ram_folder: Path, uuid: str) -> Path:
 def make_keep(folder: Path) -> None:
     """Make a guest's private folder, empty. Raises InfrastructureError, also if there is one."""
     with _told(folder):
-        private_folder(folder.parent)
-        with _opened(folder.parent) as parent:
-            about = os.fstat(parent)
-            if about.st_uid != os.geteuid() or about.st_mode & 0o077:
-                raise InfrastructureError(f"{folder.parent} is not private to this user")
-            own = private_folder_at(parent, folder.name)
-            try:
-                os.close(private_folder_at(own, RAM))
-            finally:
-                os.close(own)
+        own = _made(folder)
+        try:
+            os.close(private_folder_at(own, RAM))
+        finally:
+            os.close(own)
+
+
+def _made(folder: Path) -> int:
+    """Make it and open it; the folder around it may go at any time, with the last of others."""
+    for left in reversed(range(_TRIES)):
+        try:
+            private_folder(folder.parent)
+            with _opened(folder.parent) as parent:
+                about = os.fstat(parent)
+                if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+                    raise InfrastructureError(f"{folder.parent} is not private to this user")
+                return private_folder_at(parent, folder.name)
+        except (FileNotFoundError, FileExistsError):
+            if not left or os.path.lexists(folder):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def remove_keep(folder: Path) -> None:

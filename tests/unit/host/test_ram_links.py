@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import InfrastructureError
+from harness.core.fanout import errors, fan_out
+from harness.core.timebase import Deadline
 from harness.host import ram_links
 
 
@@ -141,3 +144,17 @@ def test_forgotten_ram_is_found_with_its_size(ram, kept):
     assert uuid == "uuid"
     assert size > 0
     assert list(ram_links.forgotten(ram / "7-web1")) == []
+
+
+def test_one_guests_folder_can_be_made_while_anothers_goes(ram):
+    """All guests of an update domain at once: the folder around theirs goes with the last."""
+
+    def again_and_again(uuid: str) -> None:
+        keep = ram_links.keep_folder(ram, uuid)
+        for _ in range(300):
+            ram_links.make_keep(keep)
+            ram_links.remove_keep(keep)
+
+    calls = {uuid: partial(again_and_again, uuid) for uuid in ("one", "other", "third")}
+    answers = fan_out(calls, Deadline.after(60), what="making and removing")
+    assert errors(answers) == {}

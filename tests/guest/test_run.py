@@ -18,6 +18,8 @@ from harness.results.journal import read
 from tests.conftest import HOSTILE
 
 QUICK = ("--duration", "1", "--json")
+#: Checks of what only an update of kind qemu does.
+OF_KIND_QEMU = {"qemu-version", "ram-inode"}
 
 
 def checks(guest: dict) -> dict[str, str]:
@@ -35,8 +37,11 @@ def test_three_guests_in_two_domains_are_paused_updated_resumed_and_mended(harne
         assert 0 < domain["overhead_s"] < domain["pause_window_s"] < record["budget_s"]
     for guest in record["guests"]:
         skipped = {"disk", "timers"} if guest["name"].startswith("tiny") else set()
+        details = {check["name"]: check["detail"] for check in guest["checks"]}
+        if details["processes"].startswith("no process had run for 60 s"):
+            skipped.add("processes")  # where this is the lab's first test
         kept = {name for name, outcome in checks(guest).items() if outcome == "pass"}
-        assert kept == set(CHECKS) - {"watch"} - skipped, guest["checks"]
+        assert kept == set(CHECKS) - {"watch"} - OF_KIND_QEMU - skipped, guest["checks"]
         assert all(checks(guest)[name] == "skip" for name in skipped)
         clock = guest["clock"]
         lag_s = clock["after_resume"]["offset_s"] - clock["before"]["offset_s"]

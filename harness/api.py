@@ -33,8 +33,8 @@ from harness.updates.registry import FULL_CONFIG
 
 if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
     from harness.maintenance.clocks import ClockReport
-    from harness.maintenance.recovered_clock import LogIn
-    from harness.maintenance.recovery_round import Recovery, RunSettings
+    from harness.maintenance.recovery.clock import LogIn
+    from harness.maintenance.recovery.round import Recovery, RunSettings
     from harness.maintenance.run import Finished, Guarding
     from harness.results.folder import RunFolder
 
@@ -279,7 +279,7 @@ def recover(
         ConfigError: ``config_file`` cannot be read.
     """
     from harness.host.lock import noted_state_dirs
-    from harness.maintenance.recovery_round import recover_all
+    from harness.maintenance.recovery.round import recover_all
 
     backend = backend or Backend.real()
     given = load_config(config_file).config if config_file else None
@@ -325,7 +325,7 @@ def _run_settings(
     folder: RunFolder, *, given: Config | None, uri: str | None, backend: Backend
 ) -> RunSettings:
     """Return what recovering a run takes; what its folder does not tell has its default."""
-    from harness.maintenance.recovery_round import RunSettings
+    from harness.maintenance.recovery.round import RunSettings
     from harness.maintenance.session import GuestSession, Login
     from harness.results.journal import FILE_NAME, fold, read
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.maintenance.paused_guests import described
-from harness.maintenance.recovery_round import Recovery
+from harness.maintenance.recovery.paused_guests import described
+from harness.maintenance.recovery.round import Recovery
 
 
 def told(found: Recovery) -> Iterator[str]:

@@ -9,8 +9,8 @@ from harness.cli.finding import Level
 from harness.core.errors import PlanError, WrongGuest
 from harness.core.records import Outcome
 from tests.maintenance.conftest import events, of, verdicts
+from tests.maintenance.recovery.test_recover import finish, killed
 from tests.maintenance.test_clock import backend, corrected
-from tests.maintenance.test_recover import finish, killed
 
 
 def plain_users(at):

@@ -20,7 +20,7 @@ from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import Site
 from harness.updates.qemu.update import QemuSettings, QemuUpdate
 from tests.maintenance.conftest import House, of
-from tests.maintenance.test_recover import Killed, finish
+from tests.maintenance.recovery.test_recover import Killed, finish
 from tests.maintenance.updates import raising
 
 CHECKS = ["pause-window", "same-boot", "same-process", "qemu-version", "ram-inode"]

@@ -97,6 +97,12 @@ WALLS = {
         within=("harness.maintenance.pause.window", "harness.maintenance.run"),
         breach="from harness.host import facts, driver",
     ),
+    "a run knows no recovery: what it leaves behind is its journal": Wall(
+        banned=("harness.maintenance.recovery",),
+        within=("harness.maintenance",),
+        but=("harness.maintenance.recovery",),
+        breach="from harness.maintenance.recovery.recover import rescue",
+    ),
     "the lab is known to api.py and to its own commands": Wall(
         banned=("harness.lab",),
         but=(

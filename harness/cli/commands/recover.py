@@ -22,8 +22,8 @@ from harness.cli.commands.common import (
 from harness.cli.recovery_words import summary, told
 from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import EXIT_CODES, Outcome
-from harness.maintenance.recovery_record import HELD, GuestRecovery, RunRecovery
-from harness.maintenance.recovery_round import Recovery
+from harness.maintenance.recovery.record import HELD, GuestRecovery, RunRecovery
+from harness.maintenance.recovery.round import Recovery
 from harness.results.folder import RunFolder
 from harness.results.report.words import offset, printable
 

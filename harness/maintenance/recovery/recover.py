@@ -17,13 +17,13 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
-from harness.maintenance.assessment import LOOK_S, compare, recovery_of, what_is_to_do
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.pause.unparking import returns
-from harness.maintenance.recovered_clock import LogIn, correct_one, known_apart
-from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery, completed
-from harness.maintenance.whose_pause import Sight, Verdict, judge, look
+from harness.maintenance.recovery.assessment import LOOK_S, compare, recovery_of, what_is_to_do
+from harness.maintenance.recovery.clock import LogIn, correct_one, known_apart
+from harness.maintenance.recovery.record import Action, GuestRecovery, RunRecovery, completed
+from harness.maintenance.recovery.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
 from harness.results.journal import (
     FILE_NAME,

@@ -11,7 +11,7 @@ from harness.core.records import Outcome
 from harness.core.timebase import Deadline
 from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock, observe_clock
-from harness.maintenance.recovery_record import GuestRecovery
+from harness.maintenance.recovery.record import GuestRecovery
 from harness.maintenance.session import GuestSession
 
 LogIn = Callable[[str, Deadline], GuestSession]

@@ -11,7 +11,7 @@ from harness.host.lifecycle import GuestState, StateReading
 from harness.host.parking import Berth
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause.absence import Fate
-from harness.maintenance.whose_pause import Sight, Verdict, judge, look
+from harness.maintenance.recovery.whose_pause import Sight, Verdict, judge, look
 from harness.results.journal import Custody, GuestCustody, Member, entries
 from harness.testing.hypervisor import FakeHypervisor
 

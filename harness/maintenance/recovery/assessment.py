@@ -13,9 +13,9 @@ from harness.core.timebase import Clock, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.absence import Fate
-from harness.maintenance.recovery_record import Action, GuestRecovery, RunRecovery
+from harness.maintenance.recovery.record import Action, GuestRecovery, RunRecovery
+from harness.maintenance.recovery.whose_pause import Sight, Verdict, judge, look
 from harness.maintenance.resume_hint import Beside, what_helps
-from harness.maintenance.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Custody, GuestCustody, History, Member
 

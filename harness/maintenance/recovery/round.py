@@ -18,10 +18,10 @@ from harness.core.fanout import fan_out
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
-from harness.maintenance.paused_guests import PausedGuest, is_ours, paused_guests
-from harness.maintenance.recover import assess, finish, rescue
-from harness.maintenance.recovered_clock import LogIn
-from harness.maintenance.recovery_record import Action, RunRecovery
+from harness.maintenance.recovery.clock import LogIn
+from harness.maintenance.recovery.paused_guests import PausedGuest, is_ours, paused_guests
+from harness.maintenance.recovery.record import Action, RunRecovery
+from harness.maintenance.recovery.recover import assess, finish, rescue
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal, fold, read
 from harness.results.unfinished import Searched, search

@@ -10,14 +10,14 @@ from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import ProcessIdentity
-from harness.maintenance.recovery_record import Action
+from harness.maintenance.recovery.record import Action
 from harness.maintenance.resume_hint import resume_hint
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Member, read
 from harness.results.journal.entries import Recovered, TakenOver
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import House, of
-from tests.maintenance.test_recover import actions, finish, killed
+from tests.maintenance.recovery.test_recover import actions, finish, killed
 
 S = 1_000_000_000
 ANOTHER = ProcessIdentity(1 << 22 | 99, 7)

@@ -9,10 +9,10 @@ import pytest
 
 from harness.core.errors import InternalError
 from harness.core.records import Outcome
-from harness.maintenance.recovery_record import Action
+from harness.maintenance.recovery.record import Action
 from harness.results.journal import FILE_NAME
 from tests.maintenance.conftest import of
-from tests.maintenance.test_recover import finish, killed
+from tests.maintenance.recovery.test_recover import finish, killed
 from tests.maintenance.updates import Hooked
 
 

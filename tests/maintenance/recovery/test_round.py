@@ -21,15 +21,15 @@ from harness.core.records import Outcome
 from harness.core.settings import Config
 from harness.host.lifecycle import GuestState
 from harness.host.lock import lock_file
-from harness.maintenance import recovery_round
-from harness.maintenance.recover import rescue
-from harness.maintenance.recovery_record import Action, RunRecovery
-from harness.maintenance.recovery_round import Recovery
+from harness.maintenance.recovery import round as recovery_round
+from harness.maintenance.recovery.record import Action, RunRecovery
+from harness.maintenance.recovery.recover import rescue
+from harness.maintenance.recovery.round import Recovery
 from harness.results.folder import CONFIG, RECORD, RunFolder
 from harness.results.journal import FILE_NAME, Journal
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import House
-from tests.maintenance.test_recover import killed
+from tests.maintenance.recovery.test_recover import killed
 
 
 @pytest.fixture

@@ -82,6 +82,8 @@ class Evidence:
     testimony: Testimony = field(default_factory=dict)
     kernel_log_has_gap: bool = False
     """Lines since the marker are lost: the log has wrapped, was cleared, or is another boot's."""
+    may_catch_up: bool = False
+    """The guest counts ticks, and may be given those that it missed: the lag shrinks by itself."""
     own_asked: tuple[str, ...] = ()
     """Names of the user's own checks that this guest answers for."""
 

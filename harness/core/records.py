@@ -125,6 +125,9 @@ class ClockRecord(Record):
     """Whether the host's own clock, the reference, is; None: it does not say."""
     rtc_offset_s: float | None = None
     """RTC − host CLOCK_REALTIME in the end, known to ± half a second; None: not readable."""
+    rtc_expected_s: float | None = None
+    """What that should be by ``<clock>`` in the guest's description: 0 for an RTC in UTC, the time
+    zone's offset for one in local time; None: it cannot be known."""
     guest_agent: ClockReading | None = None
     """The clock in the end as the guest agent tells it; None: there is none."""
     guest_agent_disagreement_s: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
@@ -36,6 +37,13 @@ cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/'
 _SCRIPT += machine.SCRIPT
 
 
+class GuestOs(StrEnum):
+    """What answers a login: it decides which programs the guest is given."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+
+
 @dataclass(frozen=True)
 class GuestFacts:
     """What matters for measuring and correcting a guest's clock."""
@@ -50,6 +58,7 @@ class GuestFacts:
     sees_processes: bool = True
     """False: processes of other users are hidden from this one (``hidepid``)."""
     machine: Machine = Machine()
+    os: GuestOs = GuestOs.LINUX
 
     @property
     def daemon_told(self) -> str:

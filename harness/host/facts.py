@@ -12,6 +12,7 @@ import libvirt
 
 from harness.host.protocol import GuestInfo
 from harness.host.states import reading
+from harness.host.timekeeping import timekeeping
 from harness.host.translate import translated
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def guest_info(domain: libvirt.virDomain) -> GuestInfo:
         memory_kib = domain.maxMemory()
     maintenance = root.find(f"metadata/{{{MAINTENANCE_NAMESPACE}}}maintenance")
     labels = maintenance.attrib if maintenance is not None else {}
-    timer = root.find("clock/timer[@name='rtc']")
+    kept = timekeeping(root)
     return GuestInfo(
         name=name,
         uuid=uuid,
         state=reading(state, reason),
         accelerator=_ACCELERATORS.get(root.get("type", ""), root.get("type", "unknown")),
-        rtc_track=(timer.get("track") if timer is not None else None) or "wall",
+        rtc_track=kept.rtc_track,
+        timekeeping=kept,
         memory_bytes=memory_kib * 1024,
         vcpus=int(root.findtext("vcpu", "1")),
         update_domain=labels.get("update-domain"),

@@ -13,7 +13,8 @@ from harness.core.records import (
     Outcome,
     UpdateDomainRecord,
 )
-from harness.core.timebase import NS_PER_S
+from harness.core.timebase import NS_PER_S, utc_now
+from harness.guest.facts import GuestOs
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
 from harness.maintenance.after_resume import Aftermath
@@ -60,6 +61,8 @@ def evidence_of(
         kernel_log_has_gap=log.has_gap if log else False,
         swapped=swapped,
         own_asked=session.probes.own_names if session.probes else (),
+        may_catch_up=session.facts.os is GuestOs.WINDOWS
+        and session.info.timekeeping.reinjects_ticks,
     )
 
 
@@ -104,7 +107,7 @@ def record_guest(
         pause_window_s=pause.outer_s,
         pause_inner_s=_between_events(session.info.uuid, window, hypervisor),
         stale_clock_window_s=after.clock.stale_clock_window_s,
-        clock=_clock_record(before, evidence, after.clock, session.settings.methods),
+        clock=_clock_record(session, before, evidence, after.clock),
         checks=verdicts,
         facts=_facts(session),
         identity=session.identity,
@@ -115,7 +118,7 @@ def record_guest(
 
 
 def _clock_record(
-    before: Baseline, evidence: Evidence, clock: ClockOutcome, methods: tuple[str, ...]
+    session: GuestSession, before: Baseline, evidence: Evidence, clock: ClockOutcome
 ) -> ClockRecord:
     deficit = monotonic_deficit(before.clock, clock.after_resume)
     return ClockRecord(
@@ -126,11 +129,12 @@ def _clock_record(
         after_correction=clock.after_correction,
         monotonic_deficit_s=deficit[0] if deficit else None,
         target_s=clock.target_s,
-        methods=methods,
+        methods=session.settings.methods,
         attempts=clock.attempts,
         doubt=clock.doubt,
         host_synchronised=synchronised(),
         rtc_offset_s=clock.rtc_offset_s,
+        rtc_expected_s=session.info.timekeeping.rtc_ahead_s(utc_now()),
         watch=clock.watch,
         **second_opinion_fields(clock.guest_agent, clock.at_end),
     )
@@ -153,6 +157,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
         "interpreter": session.sampler.interpreter,
         "time_daemon": facts.daemon_told,
         "rtc_track": session.info.rtc_track,
+        "timekeeping": session.info.timekeeping.shown,
     }
 
 

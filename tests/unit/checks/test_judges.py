@@ -182,6 +182,27 @@ def test_the_lag_must_be_the_pause(after_s, uncertainty_s, outcome):
     assert record.unit == "s"
 
 
+@pytest.mark.parametrize(
+    ("after_s", "uncertainty_s", "outcome"),
+    [
+        (-5.0, 0.001, PASS),
+        (-2.5, 0.001, PASS),
+        (0.0, 0.001, PASS),
+        (0.2, 0.001, PASS),
+        (-5.5, 0.001, FAIL),
+        (0.5, 0.001, FAIL),
+        (-2.5, 0.300, ERROR),
+        (float("nan"), 0.001, ERROR),
+    ],
+)
+def test_a_guest_that_is_given_missed_ticks_may_lag_by_less(after_s, uncertainty_s, outcome):
+    """By less than the pause, never by more, and it never gets ahead."""
+    late = {"clock_after_resume": clock(after_s, uncertainty_s), "may_catch_up": True}
+    record = verdict("lag", **late)
+    assert record.outcome is outcome
+    assert "QEMU delivers missed ticks" in record.detail
+
+
 def test_the_lag_is_the_change_and_not_the_offset():
     """A clock that was an hour fast before is an hour less 5 s fast after."""
     changes = {"clock_before": clock(3600.0), "clock_after_resume": clock(3595.0)}

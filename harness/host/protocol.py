@@ -17,10 +17,10 @@ from harness.host.lifecycle import GuestState as GuestState
 from harness.host.lifecycle import StateReading as StateReading
 from harness.host.parking import GuestParking as GuestParking
 from harness.host.parking import ProcessIdentity as ProcessIdentity
-from harness.host.timekeeping import Timekeeping as Timekeeping
 
 if TYPE_CHECKING:  # pydantic is half of what the guardian would weigh
     from harness.core.records import HostRecord
+    from harness.host.timekeeping import Timekeeping
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class GuestInfo:
     macs: tuple[str, ...] = ()
     taps: tuple[tuple[str, str], ...] = ()
     """(MAC, name of the host's interface) of each plugged-in interface of a running guest."""
-    timekeeping: Timekeeping = Timekeeping()
-    """What its description says of its clocks."""
+    timekeeping: Timekeeping | None = None
+    """What its description says of its clocks; None: this hypervisor describes none."""
 
 
 @dataclass(frozen=True)

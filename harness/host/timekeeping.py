@@ -1,8 +1,8 @@
 """How a guest's time is kept by its virtual hardware, read from libvirt's XML; pure.
 
 Linux counts time by a clocksource, so a pause costs its clock exactly the pause. Windows counts
-Linux counts time by a clocksource, so a pause costs its clock exactly the pause. Windows counts
 ticks. Where the RTC gives them and QEMU delivers the missed ones (``tickpolicy='catchup'``), a part
+of the pause comes back by itself, unless Hyper-V's timers (``stimer``) give the ticks.
 """
 
 from __future__ import annotations

@@ -61,9 +61,13 @@ def evidence_of(
         kernel_log_has_gap=log.has_gap if log else False,
         swapped=swapped,
         own_asked=session.probes.own_names if session.probes else (),
-        may_catch_up=session.facts.os is GuestOs.WINDOWS
-        and session.info.timekeeping.reinjects_ticks,
+        may_catch_up=_may_catch_up(session),
     )
+
+
+def _may_catch_up(session: GuestSession) -> bool:
+    kept = session.info.timekeeping
+    return session.facts.os is GuestOs.WINDOWS and kept is not None and kept.reinjects_ticks
 
 
 def _testimony(session: GuestSession, after: Aftermath) -> Testimony:
@@ -121,6 +125,7 @@ def _clock_record(
     session: GuestSession, before: Baseline, evidence: Evidence, clock: ClockOutcome
 ) -> ClockRecord:
     deficit = monotonic_deficit(before.clock, clock.after_resume)
+    kept = session.info.timekeeping
     return ClockRecord(
         method=clock.method,
         expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
@@ -134,7 +139,7 @@ def _clock_record(
         doubt=clock.doubt,
         host_synchronised=synchronised(),
         rtc_offset_s=clock.rtc_offset_s,
-        rtc_expected_s=session.info.timekeeping.rtc_ahead_s(utc_now()),
+        rtc_expected_s=kept.rtc_ahead_s(utc_now()) if kept else None,
         watch=clock.watch,
         **second_opinion_fields(clock.guest_agent, clock.at_end),
     )
@@ -149,7 +154,7 @@ def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None
 
 
 def _facts(session: GuestSession) -> dict[str, str]:
-    facts = session.facts
+    facts, kept = session.facts, session.info.timekeeping
     return {
         "address": session.address,
         "address_from": session.address_from,
@@ -157,7 +162,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
         "interpreter": session.sampler.interpreter,
         "time_daemon": facts.daemon_told,
         "rtc_track": session.info.rtc_track,
-        "timekeeping": session.info.timekeeping.shown,
+        "timekeeping": kept.shown if kept else "not described",
     }
 
 

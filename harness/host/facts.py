@@ -12,7 +12,7 @@ import libvirt
 
 from harness.host.protocol import GuestInfo
 from harness.host.states import reading
-from harness.host.timekeeping import timekeeping
+from harness.host.timekeeping import rtc_track, timekeeping
 from harness.host.translate import translated
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ def guest_info(domain: libvirt.virDomain) -> GuestInfo:
         memory_kib = domain.maxMemory()
     maintenance = root.find(f"metadata/{{{MAINTENANCE_NAMESPACE}}}maintenance")
     labels = maintenance.attrib if maintenance is not None else {}
-    kept = timekeeping(root)
     return GuestInfo(
         name=name,
         uuid=uuid,
         state=reading(state, reason),
         accelerator=_ACCELERATORS.get(root.get("type", ""), root.get("type", "unknown")),
-        rtc_track=kept.rtc_track,
-        timekeeping=kept,
+        rtc_track=rtc_track(root),
+        timekeeping=timekeeping(root),
         memory_bytes=memory_kib * 1024,
         vcpus=int(root.findtext("vcpu", "1")),
         update_domain=labels.get("update-domain"),

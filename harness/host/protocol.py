@@ -20,7 +20,23 @@ from harness.host.parking import ProcessIdentity as ProcessIdentity
 
 if TYPE_CHECKING:  # pydantic is half of what the guardian would weigh
     from harness.core.records import HostRecord
-    from harness.host.timekeeping import Timekeeping
+
+
+@dataclass(frozen=True)
+class Timekeeping:
+    """What a guest's description says of its clocks; read in :mod:`harness.host.timekeeping`."""
+
+    offset: str = "utc"
+    """What the RTC shows at the guest's start: ``utc``, ``localtime``, ``timezone`` …"""
+    zone: str | None = None
+    """The name of the time zone, where ``offset`` is ``timezone``."""
+    adjustment_s: int | None = 0
+    """What is added to that, where ``offset`` is ``variable``; None: not told in seconds."""
+    rtc_tickpolicy: str | None = None
+    hypervclock: bool = False
+    """Whether Windows may read Hyper-V's reference clock."""
+    enlightenments: tuple[str, ...] = ()
+    """Hyper-V enlightenments that are on, sorted; ``passthrough``: all that the host has."""
 
 
 @dataclass(frozen=True)

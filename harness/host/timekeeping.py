@@ -7,108 +7,92 @@ of the pause comes back by itself, unless Hyper-V's timers (``stimer``) give the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
+
+from harness.host.protocol import Timekeeping
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 #: ``<clock offset=…>`` that libvirt knows.
-UTC_RTC, LOCALTIME, TIMEZONE, VARIABLE, ABSOLUTE = (
-    "utc",
-    "localtime",
-    "timezone",
-    "variable",
-    "absolute",
-)
-_OFFSETS = frozenset((UTC_RTC, LOCALTIME, TIMEZONE, VARIABLE, ABSOLUTE))
-
-
-@dataclass(frozen=True)
-class Timekeeping:
-    """What a guest's description says of its clocks."""
-
-    offset: str = UTC_RTC
-    """What the RTC shows at the guest's start: ``utc``, ``localtime``, ``timezone`` …"""
-    zone: str | None = None
-    """The name of the time zone, where ``offset`` is ``timezone``."""
-    adjustment_s: int | None = 0
-    """What is added to that, where ``offset`` is ``variable``; None: not told in seconds."""
-    rtc_track: str = "wall"
-    """``wall`` (the RTC goes on through a pause; libvirt's default) or ``guest``."""
-    rtc_tickpolicy: str | None = None
-    hypervclock: bool = False
-    """Whether Windows may read Hyper-V's reference clock."""
-    enlightenments: tuple[str, ...] = ()
-    """Hyper-V enlightenments that are on, sorted; ``passthrough``: all that the host has."""
-
-    @property
-    def reinjects_ticks(self) -> bool:
-        """Return True if a guest that counts ticks may get those of the pause later."""
-        return self.rtc_tickpolicy == "catchup" and not self._has_hyperv_timers
-
-    @property
-    def _has_hyperv_timers(self) -> bool:
-        return not {"stimer", "passthrough"}.isdisjoint(self.enlightenments)
-
-    @property
-    def made_for_windows(self) -> bool:
-        """Return True if the description says what only Windows has a use for."""
-        return self.hypervclock or bool(self.enlightenments)
-
-    def rtc_ahead_s(self, now: datetime, local: tzinfo | None = None) -> float | None:
-        """Return what the RTC should show against UTC, in seconds; None: it cannot be known.
-
-        ``now`` is aware. ``local`` is the host's time zone; None: this machine's own.
-        """
-        if self.offset == UTC_RTC:
-            return 0.0
-        if self.offset == LOCALTIME:
-            return _seconds(now.astimezone(local).utcoffset())
-        if self.offset == TIMEZONE and self.zone:
-            return _zone_ahead_s(self.zone, now)
-        if self.offset == VARIABLE and self.adjustment_s is not None:
-            return float(self.adjustment_s)
-        return None
-
-    @property
-    def shown(self) -> str:
-        """Return it in words, for records and people."""
-        parts = [f"RTC in {self.zone or self.offset}"]
-        if self.rtc_tickpolicy:
-            parts.append(f"tick policy {self.rtc_tickpolicy}")
-        if self.hypervclock:
-            parts.append("Hyper-V clock")
-        if self.enlightenments:
-            parts.append(f"Hyper-V: {', '.join(self.enlightenments)}")
-        return "; ".join(parts)
+_OFFSETS = frozenset(("utc", "localtime", "timezone", "variable", "absolute"))
 
 
 def timekeeping(root: Element) -> Timekeeping:
     """Return what ``<clock>`` and ``<features><hyperv>`` of a domain's XML say."""
     clock = root.find("clock")
     rtc, reference = root.find("clock/timer[@name='rtc']"), None
-    offset, zone = UTC_RTC, None
+    offset, zone = "utc", None
     if clock is not None:
         reference = clock.find("timer[@name='hypervclock']")
-        said = clock.get("offset", UTC_RTC)
+        said = clock.get("offset", "utc")
         offset = said if said in _OFFSETS else "unknown"
         zone = clock.get("timezone")
     return Timekeeping(
         offset=offset,
         zone=zone,
         adjustment_s=_adjustment(clock) if clock is not None else 0,
-        rtc_track=_attribute(rtc, "track") or "wall",
         rtc_tickpolicy=_attribute(rtc, "tickpolicy"),
         hypervclock=reference is not None and reference.get("present", "yes") == "yes",
         enlightenments=_enlightenments(root.find("features/hyperv")),
     )
 
 
+def rtc_track(root: Element) -> str:
+    """Return ``wall`` (the RTC goes on through a pause; libvirt's default) or ``guest``."""
+    return _attribute(root.find("clock/timer[@name='rtc']"), "track") or "wall"
+
+
+def reinjects_ticks(kept: Timekeeping | None) -> bool:
+    """Return True if a guest that counts ticks may get those of the pause later."""
+    if kept is None or kept.rtc_tickpolicy != "catchup":
+        return False
+    return {"stimer", "passthrough"}.isdisjoint(kept.enlightenments)
+
+
+def made_for_windows(kept: Timekeeping | None) -> bool:
+    """Return True if the description says what only Windows has a use for."""
+    return kept is not None and (kept.hypervclock or bool(kept.enlightenments))
+
+
+def rtc_ahead_s(
+    kept: Timekeeping | None, now: datetime, local: tzinfo | None = None
+) -> float | None:
+    """Return what the RTC should show against UTC, in seconds; None: it cannot be known.
+
+    ``now`` is aware. ``local`` is the host's time zone; None: this machine's own.
+    """
+    if kept is None:
+        return None
+    if kept.offset == "utc":
+        return 0.0
+    if kept.offset == "localtime":
+        return _seconds(now.astimezone(local).utcoffset())
+    if kept.offset == "timezone" and kept.zone:
+        return _zone_ahead_s(kept.zone, now)
+    if kept.offset == "variable" and kept.adjustment_s is not None:
+        return float(kept.adjustment_s)
+    return None
+
+
+def shown(kept: Timekeeping | None) -> str:
+    """Return it in words, for records and people."""
+    if kept is None:
+        return "not described"
+    parts = [f"RTC in {kept.zone or kept.offset}"]
+    if kept.rtc_tickpolicy:
+        parts.append(f"tick policy {kept.rtc_tickpolicy}")
+    if kept.hypervclock:
+        parts.append("Hyper-V clock")
+    if kept.enlightenments:
+        parts.append(f"Hyper-V: {', '.join(kept.enlightenments)}")
+    return "; ".join(parts)
+
+
 def _adjustment(clock: Element) -> int | None:
     """``basis='localtime'`` is added by libvirt at the start, and is not told in seconds."""
-    if clock.get("basis", UTC_RTC) != UTC_RTC:
+    if clock.get("basis", "utc") != "utc":
         return None
     try:
         return int(clock.get("adjustment", "0"))

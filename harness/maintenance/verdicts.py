@@ -15,6 +15,7 @@ from harness.core.records import (
 )
 from harness.core.timebase import NS_PER_S, utc_now
 from harness.guest.facts import GuestOs
+from harness.host import timekeeping
 from harness.host.clock_sync import synchronised
 from harness.host.protocol import EventKind, Hypervisor
 from harness.maintenance.after_resume import Aftermath
@@ -61,13 +62,9 @@ def evidence_of(
         kernel_log_has_gap=log.has_gap if log else False,
         swapped=swapped,
         own_asked=session.probes.own_names if session.probes else (),
-        may_catch_up=_may_catch_up(session),
+        may_catch_up=session.facts.os is GuestOs.WINDOWS
+        and timekeeping.reinjects_ticks(session.info.timekeeping),
     )
-
-
-def _may_catch_up(session: GuestSession) -> bool:
-    kept = session.info.timekeeping
-    return session.facts.os is GuestOs.WINDOWS and kept is not None and kept.reinjects_ticks
 
 
 def _testimony(session: GuestSession, after: Aftermath) -> Testimony:
@@ -125,7 +122,6 @@ def _clock_record(
     session: GuestSession, before: Baseline, evidence: Evidence, clock: ClockOutcome
 ) -> ClockRecord:
     deficit = monotonic_deficit(before.clock, clock.after_resume)
-    kept = session.info.timekeeping
     return ClockRecord(
         method=clock.method,
         expected_lag_s=-evidence.pause_s[0] if evidence.pause_s else None,
@@ -139,7 +135,7 @@ def _clock_record(
         doubt=clock.doubt,
         host_synchronised=synchronised(),
         rtc_offset_s=clock.rtc_offset_s,
-        rtc_expected_s=kept.rtc_ahead_s(utc_now()) if kept else None,
+        rtc_expected_s=timekeeping.rtc_ahead_s(session.info.timekeeping, utc_now()),
         watch=clock.watch,
         **second_opinion_fields(clock.guest_agent, clock.at_end),
     )
@@ -154,7 +150,7 @@ def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None
 
 
 def _facts(session: GuestSession) -> dict[str, str]:
-    facts, kept = session.facts, session.info.timekeeping
+    facts = session.facts
     return {
         "address": session.address,
         "address_from": session.address_from,
@@ -162,7 +158,7 @@ def _facts(session: GuestSession) -> dict[str, str]:
         "interpreter": session.sampler.interpreter,
         "time_daemon": facts.daemon_told,
         "rtc_track": session.info.rtc_track,
-        "timekeeping": kept.shown if kept else "not described",
+        "timekeeping": timekeeping.shown(session.info.timekeeping),
     }
 
 

@@ -8,7 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from harness.host.timekeeping import timekeeping
+from harness.host.timekeeping import (
+    made_for_windows,
+    reinjects_ticks,
+    rtc_ahead_s,
+    shown,
+    timekeeping,
+)
 
 SUMMER = datetime(2026, 7, 1, 12, tzinfo=UTC)
 WINTER = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -37,8 +43,8 @@ def test_a_windows_guest_says_that_it_is_one():
     kept = said(WINDOWS)
     assert (kept.offset, kept.rtc_tickpolicy, kept.hypervclock) == ("localtime", "catchup", True)
     assert kept.enlightenments == ("relaxed", "spinlocks", "vapic", "vpindex")
-    assert kept.made_for_windows
-    assert kept.shown == (
+    assert made_for_windows(kept)
+    assert shown(kept) == (
         "RTC in localtime; tick policy catchup; Hyper-V clock; "
         "Hyper-V: relaxed, spinlocks, vapic, vpindex"
     )
@@ -51,8 +57,8 @@ def test_a_windows_guest_says_that_it_is_one():
 def test_a_guest_that_says_nothing_is_not_made_for_windows(inner):
     """libvirt's defaults."""
     kept = said(inner)
-    assert not kept.made_for_windows
-    assert (kept.offset, kept.rtc_ahead_s(SUMMER), kept.reinjects_ticks) == ("utc", 0.0, False)
+    assert not made_for_windows(kept)
+    assert (kept.offset, rtc_ahead_s(kept, SUMMER), reinjects_ticks(kept)) == ("utc", 0.0, False)
 
 
 @pytest.mark.parametrize(
@@ -67,20 +73,21 @@ def test_missed_ticks_come_back_unless_hyper_v_gives_the_ticks(hyperv, reinjects
     """With stimer Windows does not count the RTC's ticks."""
     rtc = "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>"
     kept = said(f"{rtc}<features><hyperv>{hyperv}</hyperv></features>")
-    assert kept.reinjects_ticks is reinjects
+    assert reinjects_ticks(kept) is reinjects
 
 
 def test_a_host_that_hands_on_all_that_it_has_hands_on_its_timers():
     """``mode='passthrough'`` names no enlightenment."""
     rtc = "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>"
     kept = said(f"{rtc}<features><hyperv mode='passthrough'/></features>")
-    assert (kept.reinjects_ticks, kept.enlightenments) == (False, ("passthrough",))
+    assert (reinjects_ticks(kept), kept.enlightenments) == (False, ("passthrough",))
 
 
 @pytest.mark.parametrize("policy", ["delay", "discard", "merge"])
 def test_another_tick_policy_gives_nothing_back(policy):
     """Only catchup delivers missed ticks."""
-    assert not said(f"<clock><timer name='rtc' tickpolicy='{policy}'/></clock>").reinjects_ticks
+    kept = said(f"<clock><timer name='rtc' tickpolicy='{policy}'/></clock>")
+    assert not reinjects_ticks(kept)
 
 
 @pytest.mark.parametrize(
@@ -104,5 +111,15 @@ def test_another_tick_policy_gives_nothing_back(policy):
 def test_what_the_rtc_should_show_follows_from_the_description(clock, summer_s, winter_s):
     """Against UTC; None where it cannot be known. Local time is that of the host, in Berlin."""
     kept = said(clock)
-    assert kept.rtc_ahead_s(SUMMER, BERLIN) == summer_s
-    assert kept.rtc_ahead_s(WINTER, BERLIN) == winter_s
+    assert rtc_ahead_s(kept, SUMMER, BERLIN) == summer_s
+    assert rtc_ahead_s(kept, WINTER, BERLIN) == winter_s
+
+
+def test_a_hypervisor_that_describes_no_clock_is_asked_nothing():
+    """Fakes do not; nothing is made up for them."""
+    assert (made_for_windows(None), reinjects_ticks(None), rtc_ahead_s(None, SUMMER)) == (
+        False,
+        False,
+        None,
+    )
+    assert shown(None) == "not described"

@@ -27,7 +27,7 @@ test-unit: ## the quick tests: no root, no guests
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
 	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work
 
-REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant
+REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant,mono
 test: setup lint coverage ## every test, on real guests too
 	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -m guest tests/contract tests/guest tests/drills
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.clock.agent_answers import ProbeCounts, Sent, number_of, parse_probe, parse_sample
-from harness.clock.agents import Ability, Agent, agent
+from harness.clock.agents import POWERSHELL, Ability, Agent, agent
 from harness.clock.arithmetic import Sample, best, consistent
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
@@ -38,6 +38,10 @@ _LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
 HINT_RIGHTS = (
     "setting a clock needs CAP_SYS_TIME in the guest: log in as root, or set sudo = true in "
     "[ssh] where the user may use sudo without a password"
+)
+HINT_PRIVILEGE = (
+    'setting a clock in Windows needs the privilege "Change the system time": log in as a member '
+    "of Administrators, or grant it in secpol.msc, Local Policies, User Rights Assignment"
 )
 _HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, or log in as root"
 
@@ -87,7 +91,7 @@ class Sampler:
         none works.
         """
         troubles = []
-        for interpreter in interpreters:
+        for interpreter in (*interpreters, POWERSHELL):
             if interpreter not in facts.interpreters:
                 continue
             used = agent(interpreter, sudo=sudo and facts.uid != 0)
@@ -115,7 +119,7 @@ class Sampler:
 
     @property
     def interpreter(self) -> str:
-        """What the agent runs in: ``python3``, ``perl`` or ``sh``."""
+        """What the agent runs in: ``python3``, ``perl``, ``sh`` or ``powershell``."""
         return self._agent.interpreter
 
     @property
@@ -238,6 +242,8 @@ class Sampler:
             said = errno.errorcode.get(int(answer), answer)
         if said in ("EPERM", "EACCES") or re.search("not permitted|ermission denied", said):
             hint = HINT_RIGHTS
+        elif "SeSystemtimePrivilege" in said or "Win32 error 1314" in said:
+            hint = HINT_PRIVILEGE
         raise ProbeError(f"{refused}: {said}", guest=self.guest, hint=hint)
 
     def _ask(

@@ -36,7 +36,7 @@ T = TypeVar("T")
 #: The origin of an address that a person has named.
 _CONFIGURED = "configuration"
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
-DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "sh": 0.020}
+DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "powershell": 0.010, "sh": 0.020}
 #: Where the shell must start a process to read the clock.
 COARSE_TOLERANCE_S = 0.050
 

@@ -2,7 +2,8 @@
 
 Each answers a line to a line on its standard input and output until that is closed. It is passed
 as an argument, so no file is left in the guest, and nothing is ever put into its text. Not even the
-one in Python is imported here.
+one in Python is imported here. The one for Windows is read from standard input by PowerShell, which
+compiles the C# that does its work (:mod:`harness.guest.powershell`).
 
 Questions are numbered, and an answer begins with its question's number N:
 
@@ -16,7 +17,8 @@ question        answer after the number
 ``t N PPM NS``  ``ok`` or errno: run that much faster for so long, then as before
 ``p N NS``      ``ok`` or errno: step to KVM's PTP clock plus that much
 ``a N``         ``ok``, errno or ``failed …``: may the clock be set? Told by a change that changes
-                nothing; by ``sh`` without ``adjtimex``, by what it sees of its capabilities
+                nothing; by ``sh`` without ``adjtimex``, by what it sees of its capabilities; in
+                Windows by enabling the privilege for the agent's own process
 ``u N``         the machine's UUID as its firmware tells it, or ``none``
 ``c N``         the RTC in whole seconds since 1970 UTC, or ``none``
 ``w N 1|2|0``   start, show, or end the probe: looks, times CLOCK_REALTIME went back, worst of
@@ -30,6 +32,9 @@ import importlib.resources
 import shlex
 from dataclasses import dataclass
 from enum import StrEnum
+
+#: What Windows runs; the others are for Linux.
+POWERSHELL = "powershell"
 
 
 class Ability(StrEnum):
@@ -56,7 +61,12 @@ def _source(name: str) -> str:
 
 
 def agent(interpreter: str, *, sudo: bool = False) -> Agent:
-    """The agent for ``python3``, ``perl`` or ``sh``; with ``sudo``, run by ``sudo -n``."""
+    """The agent for ``python3``, ``perl``, ``sh`` or ``powershell``.
+
+    ``sudo``: run by ``sudo -n``, which Windows has not.
+    """
+    if interpreter == POWERSHELL:
+        return Agent(interpreter, _source("powershell_agent.ps1"))
     if interpreter == "python3":
         # -I -S -B: no user site, no site, no .pyc; starts faster and touches nothing.
         command = f"exec python3 -ISB -c {shlex.quote(_source('python3_agent.py'))}"

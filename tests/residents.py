@@ -107,12 +107,17 @@ class Residents:
 
 
 @contextmanager
-def residents(folder: Path, libvirt: LibvirtHypervisor, count: int = 2) -> Iterator[Residents]:
-    """Guests ``res-1`` … in update domain 0, planted; removed in the end."""
+def residents(
+    folder: Path, libvirt: LibvirtHypervisor, count: int = 2, *, resident: bool = True
+) -> Iterator[Residents]:
+    """Guests ``res-1`` … in update domain 0, planted; removed in the end.
+
+    ``resident``: their QEMU can be replaced as they are.
+    """
     with mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}):
         specs = [
             GuestSpec(
-                f"res-{n + 1}", "tiny", update_domain="0", memory_mib=MEMORY_MIB, resident=True
+                f"res-{n + 1}", "tiny", update_domain="0", memory_mib=MEMORY_MIB, resident=resident
             )
             for n in range(count)
         ]

@@ -11,10 +11,12 @@ NAME = "ram-inode"
 
 
 def judge(evidence: Evidence) -> CheckRecord:
-    """Device and inode of each RAM file; SKIP where its QEMU was not to be replaced."""
+    """Device and inode of each RAM file; SKIP where that was not to be kept."""
     swapped = evidence.swapped
     if swapped is None:
         return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail="its QEMU was to stay")
+    if swapped.copied:
+        return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail="its RAM was to be copied")
     if swapped.ram_after is None:
         return unknown(NAME, "the RAM files could not be looked at after the pause")
     return CheckRecord(

@@ -31,6 +31,7 @@ COMMANDS = {
     "lab": "Real guests to try it on: up, status, ssh, down, try, build, box.",
     "plan": "Show update domains and their order; touches nothing.",
     "run": "The maintenance: pause, update, resume, correct clocks, check.",
+    "adopt": "Make running guests such that their QEMU can be replaced, without a boot.",
     "recover": "Finish what a dead run left: resume guests, correct their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or correct guests' clocks without pausing them.",

@@ -20,7 +20,7 @@ import libvirt_qemu
 from harness.core.errors import GuestNotFound, HypervisorError, WrongState
 from harness.core.file_locks import hold
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.host import ram_links
+from harness.host import copied_ram, ram_links
 from harness.host.connections import Link
 from harness.host.parking import (
     NEW,
@@ -48,6 +48,7 @@ _IDS_AHEAD = 64
 _ATTEMPTS = 2
 _MANAGED = Path("/var/lib/libvirt/qemu/save")
 _PAUSED = libvirt.VIR_DOMAIN_SAVE_PAUSED
+_DEFINITION = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
 
 
 class Caller(Protocol):
@@ -116,6 +117,9 @@ class LibvirtParking:
                 if state != libvirt.VIR_DOMAIN_PAUSED:
                     raise WrongState("is not paused", operation="parking", guest=parking.name)
                 deadline.check("parking")  # nobody waits for us any more
+                if parking.copied:
+                    copied_ram.save(parking, domain)
+                    return
                 self._ask(domain, "migrate-set-capabilities", **capability(on=True))
                 ram_links.hold(Path(parking.keep), _instance(parking, number), parking.ram)
                 # Beforehand: once it is parked, anybody may start it, also when we have died.
@@ -131,6 +135,8 @@ class LibvirtParking:
             began_ns = self._clock.monotonic_ns()
             if self._berth(parking, link) is Berth.ADRIFT:
                 self._end_start(parking, link, deadline)
+            if parking.copied and (domain := _domain(parking, link)) is not None:
+                copied_ram.end_save(domain)
             highest = parking.highest_id
             for _ in range(_ATTEMPTS):
                 if self._berth(parking, link) is Berth.AFLOAT:
@@ -161,11 +167,30 @@ class LibvirtParking:
         def work(link: Link) -> None:
             domain = _domain(parking, link)
             current = _folder(parking, domain.ID()) if domain is not None else ""
-            ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
+            _withdraw(parking, current)
             ram_links.remove_keep(Path(parking.keep))
             shutil.rmtree(parking.files, ignore_errors=True)
 
         self._call("tidying up after", parking.uuid, deadline, work)
+
+    def definition(self, uuid: str, deadline: Deadline) -> str | None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> str | None:
+            with translated("reading the definition", uuid):
+                domain = link.guest(uuid)
+                return str(domain.XMLDesc(_DEFINITION)) if domain.isPersistent() else None
+
+        return self._call("reading the definition", uuid, deadline, work)
+
+    def define(self, xml: str, deadline: Deadline) -> None:
+        """See :class:`~harness.host.parking.GuestParking`."""
+
+        def work(link: Link) -> None:
+            with translated("defining a guest"):
+                link.connection.defineXML(xml)
+
+        self._call("defining a guest", None, deadline, work)
 
     def _start(
         self, parking: Parking, link: Link, deadline: Deadline, *, new: bool, highest: int
@@ -174,7 +199,7 @@ class LibvirtParking:
 
         Raises HypervisorError if it refuses. One that got other RAM is ended again.
         """
-        if not ram_links.held(Path(parking.keep), parking.ram):
+        if not _kept(parking):
             raise GuestNotFound(
                 "its RAM is not kept any more", operation="unparking", guest=parking.name
             )
@@ -208,11 +233,12 @@ class LibvirtParking:
             with translated("unparking", parking.name):
                 self._ask(domain, "migrate-set-capabilities", **capability(on=False))
                 current = _folder(parking, domain.ID())
-            for name in (STATE, _COPY):
+            for file in (Path(parking.state), files / _COPY):
                 with suppress(OSError):
-                    (files / name).unlink(missing_ok=True)
-        StartCommands(Path(parking.commands)).disarm()
-        ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
+                    file.unlink(missing_ok=True)
+        if not parking.copied:
+            StartCommands(Path(parking.commands)).disarm()
+        _withdraw(parking, current)
         return self._process(parking.uuid)
 
     def _end_start(self, parking: Parking, link: Link, deadline: Deadline) -> None:
@@ -223,18 +249,22 @@ class LibvirtParking:
         with _locked(files, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
             # A transient guest is not found when it has ended.
             with translated("ending a start", parking.name):
-                unparked = not (files / STATE).exists() and not (files / _COPY).exists()
+                unparked = not Path(parking.state).exists() and not (files / _COPY).exists()
                 runs = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
                 if not held or unparked or runs or not domain.isActive():
                     return
                 domain.destroy()
             domain = _domain(parking, link)
+            if parking.copied:
+                return
             if domain is not None and not domain.hasManagedSaveImage():
                 os.rename(files / _COPY, files / STATE)
 
     def _berth(self, parking: Parking, link: Link) -> Berth:
         process = self._process(parking.uuid)
         if process is not None:
+            if parking.copied:
+                return copied_ram.berth(parking, process)
             mine = maps_files(process.pid, set(parking.ram.values()))
             return Berth.AFLOAT if mine else Berth.ADRIFT
         domain = _domain(parking, link)
@@ -242,9 +272,8 @@ class LibvirtParking:
             if domain is not None and domain.isActive():
                 return Berth.ADRIFT
             saved = domain is not None and domain.hasManagedSaveImage()
-        saved = saved or (Path(parking.files) / STATE).exists()
-        kept = ram_links.held(Path(parking.keep), parking.ram)
-        return Berth.PARKED if saved and kept else Berth.LOST
+        saved = saved or Path(parking.state).exists()
+        return Berth.PARKED if saved and _kept(parking) else Berth.LOST
 
 
 def _folder(parking: Parking, number: int) -> str:
@@ -287,8 +316,25 @@ def _locked(files: Path, deadline: Deadline) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def _kept(parking: Parking) -> bool:
+    """Whether its RAM is there, all of it, and its own."""
+    if parking.copied:
+        return copied_ram.complete(parking)
+    return ram_links.held(Path(parking.keep), parking.ram)
+
+
+def _withdraw(parking: Parking, current: str) -> None:
+    """Take back what was laid ready for its next QEMU, but for the folder ``current``."""
+    if parking.copied:
+        copied_ram.withdraw(parking)
+        return
+    ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
+
+
 def _make_ready(parking: Parking, highest: int) -> None:
     """Have the next QEMU told that its RAM is there, and its RAM on offer under its id."""
+    if parking.copied:
+        return
     keep = Path(parking.keep)
     owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
     StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
@@ -300,7 +346,7 @@ def _save(parking: Parking, domain: libvirt.virDomain) -> None:
     files = Path(parking.files)
     new_xml = (files / NEW).read_text()
     if not parking.persistent:
-        domain.saveFlags(str(files / STATE), new_xml, _PAUSED)
+        domain.saveFlags(parking.state, new_xml, _PAUSED)
         return
     domain.managedSave(_PAUSED)
     domain.managedSaveDefineXML(new_xml, _PAUSED)
@@ -316,4 +362,4 @@ def _restore(parking: Parking, link: Link, description: str) -> None:
         domain.managedSaveDefineXML(xml, _PAUSED)
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         return
-    link.connection.restoreFlags(str(files / STATE), xml, _PAUSED)
+    link.connection.restoreFlags(parking.state, xml, _PAUSED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Protocol
 
 from harness.core.timebase import Deadline
@@ -55,6 +56,18 @@ class Parking:
     """Where its QEMU looks for commands at its start: this path with ``.in`` behind it."""
     highest_id: int = 0
     """The highest id that libvirt is known to have given to a guest."""
+    copied: bool = False
+    """Its RAM is in its state, as libvirt saves it, because it was its QEMU's own memory; there
+    are no ``ram`` files and no ``commands``."""
+    process: ProcessIdentity | None = None
+    """Of one that is ``copied``: the QEMU that it was in before."""
+    start_s: float = 0.0
+    """For how long a start may take, where that is long; a longer one hangs."""
+
+    @property
+    def state(self) -> str:
+        """The file of its state, unless that is a managed save; in memory where RAM is in it."""
+        return str(PurePath(self.keep if self.copied else self.files, STATE))
 
 
 class Berth(StrEnum):
@@ -126,6 +139,10 @@ class QemuLook:
     """Block jobs under way."""
     capable: bool = False
     """Its RAM is left out when it is saved: a replacement was not finished."""
+    memory_bytes: int = 0
+    """How much RAM it has."""
+    used_bytes: int = 0
+    """How much its QEMU has in memory, RAM that the guest never touched left out."""
 
 
 class GuestParking(Protocol):
@@ -174,3 +191,12 @@ class GuestParking(Protocol):
 
     def settle(self, parking: Parking, deadline: Deadline) -> None:
         """Remove what was kept, once the guest runs again or has ended. Idempotent."""
+
+    def definition(self, uuid: str, deadline: Deadline) -> str | None:
+        """Return what a guest is booted by next time (XML, secrets included).
+
+        None for a transient one. Raises HypervisorError.
+        """
+
+    def define(self, xml: str, deadline: Deadline) -> None:
+        """Have a persistent guest booted by this next time. Raises HypervisorError."""

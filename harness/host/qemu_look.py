@@ -15,7 +15,7 @@ from harness.core.errors import HypervisorError
 from harness.core.process_stat import PROC
 from harness.host.mounts import file_system
 from harness.host.parking import ProcessIdentity, QemuLook, RamBacking
-from harness.host.qemu_memory import maps_files
+from harness.host.qemu_memory import maps_files, resident
 from harness.host.ram_links import identity
 from harness.host.start_commands import CAPABILITY
 from harness.host.translate import translated
@@ -59,6 +59,8 @@ def look(
             blocked=tuple(migrate.get("blocked-reasons", ())),
             jobs=tuple(str(job.get("device", job)) for job in jobs),
             capable=any(c["capability"] == CAPABILITY and c["state"] for c in capabilities),
+            memory_bytes=domain.maxMemory() * 1024,
+            used_bytes=_used(process),
         )
 
 
@@ -101,6 +103,12 @@ def _backing(kind: str, told: dict[str, Any], process: ProcessIdentity, proc: Pa
         mapped=bool(file) and maps_files(process.pid, {file}, proc),
         file_system=(file_system(Path(path).parent) or "") if path else "",
     )
+
+
+def _used(process: ProcessIdentity | None) -> int:
+    with suppress(OSError, ValueError):
+        return resident(process.pid).rss_bytes if process is not None else 0
+    return 0
 
 
 def _version(said: dict[str, Any]) -> str:

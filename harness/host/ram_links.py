@@ -134,7 +134,7 @@ def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
         for entry in sorted(os.scandir(ram_folder / KEEP), key=lambda entry: entry.name):
             size = 0
             with suppress(OSError):
-                size = sum(one.stat().st_blocks * 512 for one in os.scandir(Path(entry, RAM)))
+                size = sum(one.stat().st_blocks * 512 for one in Path(entry).rglob("*"))
             yield entry.name, size
 
 

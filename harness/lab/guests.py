@@ -22,6 +22,7 @@ from harness.host.accelerator import resolve
 from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import ENDED, GuestState
 from harness.host.provision import Provisioner
+from harness.host.ram_folder import backing_folder
 from harness.lab import daemon, resident, state
 from harness.lab.domain import domain_xml
 from harness.lab.files import prepare
@@ -135,7 +136,7 @@ def _with_ram_in_memory(lab: LabState, specs: Sequence[GuestSpec]) -> LabState:
     """Have libvirt's memory backing folder in memory where a guest is resident."""
     if not any(spec.resident for spec in specs):
         return lab
-    folder = resident.backing_folder()
+    folder = backing_folder()
     if resident.needs_mount(folder, borrowed=daemon.answers(lab.uri)):
         lab = replace(lab, ram_mount=str(folder))
         state.save(lab)

@@ -6,32 +6,13 @@ needs. libvirt's default folder is on a disk, where the page cache would write R
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
 from harness.core.files import public_folder
 from harness.host.mounts import IN_MEMORY, file_system
-
-_DEFAULT = Path("/var/lib/libvirt/qemu/ram")
-_QEMU_CONF = Path("/etc/libvirt/qemu.conf")
-_KEY = re.compile(r'^\s*memory_backing_dir\s*=\s*"([^"]+)"', re.MULTILINE)
-_OPTIONS = "mode=0755,nosuid,nodev,noexec"
-
-
-def backing_folder(configuration: Path = _QEMU_CONF) -> Path:
-    """Return ``memory_backing_dir`` of libvirt's qemu.conf, or libvirt's default."""
-    try:
-        found = _KEY.findall(configuration.read_text(errors="replace"))
-    except OSError:
-        found = []
-    return Path(found[-1]) if found else _DEFAULT
-
-
-def fstab_line(folder: Path) -> str:
-    """Return the line of /etc/fstab that puts the folder into memory."""
-    return f"tmpfs {folder} tmpfs {_OPTIONS} 0 0"
+from harness.host.ram_folder import OPTIONS, fstab_line
 
 
 def needs_mount(folder: Path, *, borrowed: bool) -> bool:
@@ -54,7 +35,7 @@ def needs_mount(folder: Path, *, borrowed: bool) -> bool:
 
 def mount(folder: Path) -> None:
     """Mount a tmpfs on ``folder``. Raises LabError."""
-    _run("mount", "-t", "tmpfs", "-o", _OPTIONS, "tmpfs", str(folder))
+    _run("mount", "-t", "tmpfs", "-o", OPTIONS, "tmpfs", str(folder))
 
 
 def unmount(folder: Path) -> None:

@@ -45,6 +45,7 @@ def _seen(
         ram_after=_ram(look) if look is not None else None,
         version_planned=parkable.versions.get("new", ""),
         version_after=look.version if look is not None else None,
+        copied=parkable.copied,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from harness.core.errors import HypervisorError, WrongState
@@ -83,6 +84,8 @@ class FakeParking:
         self.looks: dict[str, dict[str, Any]] = {}
         """What of a look at a guest is not as that of one that can be replaced."""
         self.probed: list[str] = []
+        self.definitions: dict[str, str] = {}
+        """What persistent guests are booted by, by name."""
         self.capable: set[str] = set()
         """The guests whose RAM nobody else could save."""
 
@@ -140,3 +143,12 @@ class FakeParking:
     def settle(self, parking: Parking, deadline: Deadline) -> None:
         """See :class:`harness.host.parking.GuestParking`."""
         self.settled.append(self._host.enter("settle", parking.uuid))
+
+    def definition(self, uuid: str, deadline: Deadline) -> str | None:
+        """See :class:`harness.host.parking.GuestParking`; None for one not in ``definitions``."""
+        return self.definitions.get(self._host.enter("definition", uuid))
+
+    def define(self, xml: str, deadline: Deadline) -> None:
+        """See :class:`harness.host.parking.GuestParking`."""
+        name = ElementTree.fromstring(xml).findtext("name", "")
+        self.definitions[name] = xml

@@ -18,6 +18,7 @@ from harness.updates.kernel_module import KernelModuleSettings, KernelModuleUpda
 from harness.updates.libvirtd import LibvirtSettings, LibvirtUpdate
 from harness.updates.packages import PackagesSettings, PackagesUpdate
 from harness.updates.protocol import THIS_HOST, HostUpdate, Site, UpdateSettings
+from harness.updates.qemu.adopt import AdoptSettings, AdoptUpdate
 from harness.updates.qemu.update import QemuSettings, QemuUpdate
 from harness.updates.stand_in import StandInSettings, StandInUpdate
 from harness.updates.sysctl import SysctlSettings, SysctlUpdate
@@ -47,6 +48,7 @@ _ALL: tuple[Kind[Any], ...] = (
     Kind(KernelModuleSettings, KernelModuleUpdate),
     Kind(SysctlSettings, SysctlUpdate),
     Kind(QemuSettings, QemuUpdate),
+    Kind(AdoptSettings, AdoptUpdate),
 )
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 

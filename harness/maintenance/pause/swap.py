@@ -72,6 +72,10 @@ class Swap:
                     highest_id=parking.highest_id,
                     emulators=plan.emulators,
                     versions=plan.versions,
+                    copied=parking.copied,
+                    start_s=parking.start_s,
+                    qemu_pid=parking.process.pid if parking.process else None,
+                    qemu_start_ticks=parking.process.start_ticks if parking.process else None,
                 )
             )
 

@@ -33,6 +33,9 @@ class Pen(Protocol):
 
 def parking_of(said: entries.Parkable) -> Parking:
     """Return how a guest is parked, as the journal has it."""
+    process = None
+    if said.qemu_pid is not None and said.qemu_start_ticks is not None:
+        process = ProcessIdentity(said.qemu_pid, said.qemu_start_ticks)
     return Parking(
         name=said.guest,
         uuid=said.uuid,
@@ -44,6 +47,9 @@ def parking_of(said: entries.Parkable) -> Parking:
         ram=said.ram,
         commands=said.commands,
         highest_id=said.highest_id,
+        copied=said.copied,
+        start_s=said.start_s,
+        process=process,
     )
 
 
@@ -63,7 +69,8 @@ def start(
     """
     journal.note(entries.Unparking(parking.name, parking.uuid, by, new))
     try:
-        found = hypervisor.parking.unpark(parking, deadline.sooner(START_S), new=new)
+        until = deadline.sooner(max(START_S, parking.start_s))
+        found = hypervisor.parking.unpark(parking, until, new=new)
     except HarnessError as error:
         if isinstance(error, DeadlineExpired) and not deadline.expired:
             with suppress(HarnessError):

@@ -128,6 +128,14 @@ class Parkable:
     """``old`` and ``new``: the programs that its descriptions name."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """``old`` and ``new``: what those say of themselves."""
+    copied: bool = False
+    """Whether its RAM goes through its state, because no file has it."""
+    start_s: float = 0.0
+    """For how long a start of it may take, where that is long."""
+    qemu_pid: int | None = None
+    """Of one that is copied: the QEMU process that it is in before."""
+    qemu_start_ticks: int | None = None
+    """When that process was started, as field 22 of ``/proc/PID/stat``."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Obstacle:
     reason: str
     fix: str
     """What to change: a line of XML, of a configuration, or a command."""
+    adoptable: bool = False
+    """`harness adopt` changes it without a boot: its RAM is copied to where it can be kept."""
 
     def __str__(self) -> str:
         """``its RAM is private (fix: …)``."""
@@ -117,26 +119,46 @@ def _ram(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
         )
         return
     if look.process is not None and not look.backings:
-        yield Obstacle("its RAM is private memory of its QEMU", BACKING_XML)
+        yield _private("its RAM is private memory of its QEMU", domain)
     for backing in look.backings:
-        yield from _backing(backing)
+        yield from _backing(backing, domain)
 
 
-def _backing(backing: RamBacking) -> Iterator[Obstacle]:
+def _private(reason: str, domain: Element) -> Obstacle:
+    """A guest whose RAM can be copied to where it can be kept."""
+    if domain.find("cpu/numa/cell[@memAccess]") is not None:
+        return Obstacle(
+            f"{reason}, as <cell memAccess='…'> says",
+            f"take memAccess out of <cell>; {BACKING_XML}",
+        )
+    return Obstacle(reason, f"{_adopt(domain)}; or {BACKING_XML}", adoptable=True)
+
+
+def _adopt(domain: Element) -> str:
+    return command("harness", "adopt", domain.findtext("name", ""))
+
+
+def _backing(backing: RamBacking, domain: Element) -> Iterator[Obstacle]:
     folder = PurePath(backing.path).parent
     if backing.kind != _FILE:
-        what = "a memfd" if backing.kind.endswith("memfd") else "private memory of its QEMU"
-        yield Obstacle(f"its RAM is {what}", BACKING_XML)
+        if backing.kind.endswith("memfd"):
+            yield Obstacle("its RAM is a memfd", BACKING_XML)
+        else:
+            yield _private("its RAM is private memory of its QEMU", domain)
         return
     if not backing.shared:
-        yield Obstacle("its RAM is mapped privately", f"<access mode='shared'/>: {BACKING_XML}")
+        yield _private("its RAM is mapped privately", domain)
     if backing.discard:
         yield Obstacle(
             "<discard/>: QEMU drops its RAM when it ends",
             "take <discard/> out of <memoryBacking>, and a cold boot",
         )
     if not backing.mapped:
-        yield Obstacle(f"{backing.path} is not its RAM (any more)", "a cold boot")
+        yield Obstacle(
+            f"{backing.path} is not its RAM (any more)",
+            f"{_adopt(domain)}; or a cold boot",
+            adoptable=True,
+        )
         return
     if backing.links != 1:
         yield Obstacle(
@@ -148,7 +170,9 @@ def _backing(backing: RamBacking) -> Iterator[Obstacle]:
         yield Obstacle(
             f"its RAM is in {folder}, on {backing.file_system or 'an unknown file system'}, which "
             "is not in memory",
-            f"/etc/fstab: tmpfs {folder.parent} tmpfs mode=0755 0 0; mount it; and a cold boot",
+            f"/etc/fstab: tmpfs {folder.parent} tmpfs mode=0755 0 0; mount it; then "
+            f"{_adopt(domain)}, or a cold boot",
+            adoptable=True,
         )
 
 

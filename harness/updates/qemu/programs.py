@@ -12,9 +12,10 @@ import hashlib
 import re
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from harness.core.errors import UpdateFailed
+from harness.core.errors import PlanError, UpdateFailed
 from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
 from harness.updates.requirements import ask
@@ -54,6 +55,27 @@ def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS
     version = version_of(binary, deadline)
     key = hashlib.sha256(f"{binary} {version}".encode()).hexdigest()[:12]
     return Program(wrappers / key / name, binary, version, tree)
+
+
+def running(own: Path, version: str, previous: Path | None, deadline: Deadline) -> Program:
+    """Return the QEMU that a guest runs in, to start it again: installed, or in a folder.
+
+    ``own`` is what the guest's description names. Raises PlanError if it is in neither.
+    """
+    candidates = [partial(installed, own, deadline)]
+    if previous is not None:
+        candidates.append(partial(in_tree, previous, own.name, deadline))
+    for candidate in candidates:
+        try:
+            program = candidate()
+        except UpdateFailed:
+            continue
+        if program.version == version:
+            return program
+    raise PlanError(
+        f"it runs in QEMU {version}, which is not here any more, so there is no way back",
+        hint="unpack the packages of that version into a folder: update.previous",
+    )
 
 
 def write_wrapper(program: Program) -> None:

@@ -22,8 +22,7 @@ def successor(description: str, emulator: Path, commands: str) -> str:
     ``commands`` is where that looks for its commands. What an earlier replacement has added is
     taken away; arguments of the owner stay as they are.
     """
-    ElementTree.register_namespace("qemu", NAMESPACE)
-    domain = ElementTree.fromstring(description)
+    domain = _parsed(description)
     for named in domain.iterfind("devices/emulator"):  # a live description always has it
         named.text = str(emulator)
     found = domain.find(_COMMAND_LINE)
@@ -32,6 +31,36 @@ def successor(description: str, emulator: Path, commands: str) -> str:
     for value in arguments(commands):
         SubElement(line, _ARG, value=value)
     return ElementTree.tostring(domain, encoding="unicode")
+
+
+def shared(description: str) -> str:
+    """Return the live ``description`` (XML) of a guest, its RAM mapped so that it can be kept.
+
+    libvirt then has QEMU make a file of it. Its source stays as it is, which libvirt insists on
+    when a guest is restored by another description than it was saved by.
+    """
+    domain = _parsed(description)
+    _child(_child(domain, "memoryBacking"), "access").set("mode", "shared")
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+def keepable(definition: str) -> str:
+    """Return what a guest is booted by (XML), its RAM a shared file from its next boot on."""
+    domain = _parsed(definition)
+    backing = _child(domain, "memoryBacking")
+    _child(backing, "source").set("type", "file")
+    _child(backing, "access").set("mode", "shared")
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+def _parsed(text: str) -> Element:
+    ElementTree.register_namespace("qemu", NAMESPACE)
+    return ElementTree.fromstring(text)
+
+
+def _child(parent: Element, name: str) -> Element:
+    found = parent.find(name)
+    return SubElement(parent, name) if found is None else found
 
 
 def owners_arguments(description: str) -> tuple[str, ...]:

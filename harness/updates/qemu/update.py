@@ -46,7 +46,7 @@ from harness.updates.qemu.successor import successor
 from harness.updates.requirements import require_this_host
 
 #: Root's own, and gone with a reboot, as the RAM is.
-_FILES = Path("/run/harness/parked")
+FILES = Path("/run/harness/parked")
 #: One guest on one core, starts of QEMU included; measured 0.6 to 1.5 s on a quiet machine.
 _GUEST_S = 3.0
 #: To bring a guest back in its old QEMU, where the update is abandoned half-way.
@@ -183,14 +183,10 @@ class QemuUpdate:
             lay_out(parking, self._descriptions[name])
             swap.swap(parking, deadline)
 
-        answers = fan_out(
-            {name: partial(one, name) for name in context.guests}, deadline, what="replacing QEMU"
-        )
-        failed = {name: a.error for name, a in answers.items() if a.error is not None}
-        if failed:
-            told = "; ".join(_told(name, error) for name, error in failed.items())
-            raise UpdateFailed(f"{len(failed)} of {len(answers)} guests: {told}")
-        versions = {self._plan[n].old.version + " → " + self._plan[n].new.version for n in answers}
+        at_once(context.guests, one, deadline)
+        versions = {
+            self._plan[n].old.version + " → " + self._plan[n].new.version for n in context.guests
+        }
         return Applied(0, detail=", ".join(sorted(versions)))
 
     def verify(self, context: UpdateContext, deadline: Deadline) -> None:
@@ -235,7 +231,8 @@ class QemuUpdate:
             )
         if why := unfit_pair(look.libvirt, new.version):
             raise PlanError(why.reason, hint=why.fix)
-        return Replacement(look.name, look.uuid, self._old(own, look.version, deadline), new)
+        old = programs.running(own, look.version, self._settings.previous, deadline)
+        return Replacement(look.name, look.uuid, old, new)
 
     def _swap_plan(self, name: str) -> SwapPlan:
         plan = self._plan[name]
@@ -250,24 +247,6 @@ class QemuUpdate:
             return programs.in_tree(self._settings.tree, own.name, deadline)
         return programs.installed(self._settings.emulator or own, deadline)
 
-    def _old(self, own: Path, version: str, deadline: Deadline) -> Program:
-        """The QEMU that the guest runs in, to start it again; raises PlanError if there is none."""
-        candidates = [partial(programs.installed, own, deadline)]
-        if self._settings.previous is not None:
-            tree = self._settings.previous
-            candidates.append(partial(programs.in_tree, tree, own.name, deadline))
-        for candidate in candidates:
-            try:
-                program = candidate()
-            except UpdateFailed:
-                continue
-            if program.version == version:
-                return program
-        raise PlanError(
-            f"it runs in QEMU {version}, which is not here any more, so there is no way back",
-            hint="unpack the packages of that version into a folder: update.previous",
-        )
-
     def _remark(self, look: QemuLook, plan: Replacement) -> None:
         self._remarks.append(f"{look.name}: QEMU {plan.old.version} → {plan.new.version}")
         self._remarks += [f"{look.name}: {said}" for said in remarks(look, plan.new.version)]
@@ -277,20 +256,36 @@ class QemuUpdate:
         found = obstacles(look)
         if found:
             raise UpdateFailed(f"its QEMU cannot be replaced: {_joined(found)}", guest=plan.name)
-        domain = ElementTree.fromstring(look.description)
-        kind = domain.find("os/type")
-        machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
         for program in (plan.old, plan.new):
-            programs.write_wrapper(program)
-            hypervisor.parking.probe(
-                str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
-            )
+            introduce(program, look, hypervisor, deadline)
         parking = parking_for(look)
         self._parkings[plan.name] = parking
         self._descriptions[plan.name] = {
             NEW: successor(look.description, plan.new.emulator, parking.commands),
             OLD: successor(look.description, plan.old.emulator, parking.commands),
         }
+
+
+def at_once(guests: Sequence[str], one: Callable[[str], None], deadline: Deadline) -> None:
+    """Do ``one`` to all guests. Raises UpdateFailed, which says of each that failed why."""
+    answers = fan_out(
+        {name: partial(one, name) for name in guests}, deadline, what="replacing QEMU"
+    )
+    failed = {name: a.error for name, a in answers.items() if a.error is not None}
+    if failed:
+        told = "; ".join(_told(name, error) for name, error in failed.items())
+        raise UpdateFailed(f"{len(failed)} of {len(answers)} guests: {told}")
+
+
+def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline: Deadline) -> None:
+    """Have libvirt know a QEMU before a guest is paused for it. Raises HarnessError."""
+    domain = ElementTree.fromstring(look.description)
+    kind = domain.find("os/type")
+    machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
+    programs.write_wrapper(program)
+    hypervisor.parking.probe(
+        str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
+    )
 
 
 def parking_for(look: QemuLook) -> Parking:
@@ -301,7 +296,7 @@ def parking_for(look: QemuLook) -> Parking:
         uuid=look.uuid,
         persistent=look.persistent,
         keep=str(ram_links.keep_folder(Path(instance.parent), look.uuid)),
-        files=str(_FILES / look.uuid),
+        files=str(FILES / look.uuid),
         ram_folder=str(instance.parent),
         short_name=instance.name.partition("-")[2],
         ram={PurePath(one.path).name: one.identity for one in look.backings},
@@ -313,7 +308,8 @@ def parking_for(look: QemuLook) -> Parking:
 def lay_out(parking: Parking, descriptions: dict[str, str]) -> None:
     """Make the guest's private folders, with its descriptions. Raises HarnessError."""
     keep, files = Path(parking.keep), Path(parking.files)
-    if not ram_links.held(keep, parking.ram):  # of a run that ended before it parked anybody
+    left = parking.copied or not ram_links.held(keep, parking.ram)
+    if left:  # of a run that ended before it parked anybody
         ram_links.remove_keep(keep)
         shutil.rmtree(files, ignore_errors=True)
     ram_links.make_keep(keep)

@@ -43,6 +43,7 @@ class World:
         self.state = libvirt.VIR_DOMAIN_PAUSED
         self.there = True
         self.managed = False
+        self.job = libvirt.VIR_DOMAIN_JOB_NONE
         self.asked: list[tuple[str, bool | None]] = []
         self.did: list[str] = []
         self.refuses: list[Exception] = []
@@ -124,6 +125,19 @@ class Domain:
         self.world.start()
         self.world.managed = False
 
+    def jobInfo(self):
+        return [self.world.job, 0]
+
+    def abortJob(self):
+        self.world.did.append("abort")
+        self.world.job = libvirt.VIR_DOMAIN_JOB_NONE
+
+    def isPersistent(self):
+        return self.world.persistent
+
+    def XMLDesc(self, flags):
+        return f"XML {flags}"
+
     def destroy(self):
         self.world.did.append("destroy")
         self.world.end()
@@ -145,6 +159,9 @@ class Link:
         if not self.world.there:
             raise GuestNotFound("gone", operation="looking up", guest=uuid)
         return Domain(self.world)
+
+    def defineXML(self, xml):
+        self.world.did.append(f"definition {xml}")
 
     def restoreFlags(self, path, xml, flags):
         self.world.did.append(f"restore {xml}")

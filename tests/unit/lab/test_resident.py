@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.core.errors import LabError, UsageError
+from harness.host import ram_folder
 from harness.lab import resident
 from harness.lab.domain import BootFiles, domain_xml
 from harness.lab.specs import GuestSpec, default_specs
@@ -16,10 +17,10 @@ from harness.lab.specs import GuestSpec, default_specs
 def test_the_folder_is_libvirts_own_or_what_its_configuration_says(tmp_path):
     """The last line counts; a comment does not."""
     conf = tmp_path / "qemu.conf"
-    assert str(resident.backing_folder(conf)) == "/var/lib/libvirt/qemu/ram"
+    assert str(ram_folder.backing_folder(conf)) == "/var/lib/libvirt/qemu/ram"
     conf.write_text('#memory_backing_dir = "/x"\nmemory_backing_dir = "/dev/hugepages/ram"\n')
-    assert str(resident.backing_folder(conf)) == "/dev/hugepages/ram"
-    assert resident.fstab_line(tmp_path).startswith(f"tmpfs {tmp_path} tmpfs mode=0755")
+    assert str(ram_folder.backing_folder(conf)) == "/dev/hugepages/ram"
+    assert ram_folder.fstab_line(tmp_path).startswith(f"tmpfs {tmp_path} tmpfs mode=0755")
 
 
 def test_a_folder_in_memory_needs_nothing(tmp_path, monkeypatch):

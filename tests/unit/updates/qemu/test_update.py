@@ -258,7 +258,7 @@ def test_what_was_not_examined_is_not_paused(bench):
 
 def test_the_files_of_a_guest_are_roots_alone_and_made_anew(tmp_path, monkeypatch):
     """What a run left that ended before it parked anybody goes; kept RAM of a guest never does."""
-    monkeypatch.setattr("harness.updates.qemu.update._FILES", tmp_path / "run" / "parked")
+    monkeypatch.setattr("harness.updates.qemu.update.FILES", tmp_path / "run" / "parked")
     instance = tmp_path / "ram" / "1-a"
     instance.mkdir(parents=True)
     (instance / "pc.ram").write_bytes(b"RAM")

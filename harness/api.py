@@ -1,4 +1,4 @@
-"""The one way in for programs: plan, maintain, recover, read and correct clocks.
+"""The one way in for programs: plan, maintain, recover, clocks, and host keys to trust.
 
 Nothing here prints, and nothing ends the process. Durations are float seconds (``_s``), points in
 time integer nanoseconds since 1970 (``_ns``), offsets guest − host in seconds: negative is slow.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core import paths
 from harness.core.closing import result_of
 from harness.core.config import Loaded, load
-from harness.core.errors import ConfigError, HarnessError
+from harness.core.errors import ConfigError, HarnessError, UsageError
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import Connector
@@ -33,6 +33,7 @@ from harness.updates.registry import FULL_CONFIG
 
 if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
     from harness.maintenance.clocks import ClockReport
+    from harness.maintenance.host_keys import GuestKeys
     from harness.maintenance.recovery.clock import LogIn
     from harness.maintenance.recovery.round import Recovery, RunSettings
     from harness.maintenance.run import Finished, Guarding
@@ -42,11 +43,13 @@ __all__ = [
     "Backend",
     "Planned",
     "correct_clocks",
+    "host_keys",
     "load_config",
     "maintain",
     "plan",
     "read_clocks",
     "recover",
+    "trust",
 ]
 
 
@@ -403,3 +406,49 @@ def _clocks(
             settings=config.clock,
             correct=correct,
         )
+
+
+def host_keys(
+    config: Config, guests: Sequence[str] = (), *, backend: Backend | None = None
+) -> tuple[GuestKeys, ...]:
+    """Ask guests for their SSH host keys; changes nothing, and logs in to no unknown host.
+
+    Args:
+        config: ``[[guest]]`` and ``[ssh]`` say how guests are reached.
+        guests: libvirt names or UUIDs; none: the guests of the configuration, else all that run.
+        backend: None: libvirt and SSH.
+
+    Returns:
+        One answer a guest, in that order: its keys with their fingerprints and whether they are
+        known, or the error: HostKeyRejected for a key that has changed.
+
+    Raises:
+        HypervisorError: The hypervisor does not answer, or a guest is not there.
+    """
+    from harness.maintenance.host_keys import look_at_keys
+    from harness.maintenance.named import chosen
+
+    backend = backend or Backend.real()
+    deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
+    with backend.connect(config) as hypervisor:
+        known = hypervisor.guests(deadline)
+        infos = chosen(known, guests, [one.name for one in config.guest], hypervisor.uri)
+        return look_at_keys(
+            infos, hypervisor, backend.connector, deadline, guests=config.guest, ssh=config.ssh
+        )
+
+
+def trust(keys: GuestKeys, *, backend: Backend | None = None) -> None:
+    """Add host keys that ``host_keys`` returned to known_hosts; a person has confirmed them.
+
+    Args:
+        keys: Those of one guest, or of the jump host before it, that are not known yet.
+        backend: None: libvirt and SSH.
+
+    Raises:
+        UsageError: They are known already, have changed, or were not shown.
+        InfrastructureError: The file of known hosts cannot be written.
+    """
+    if keys.shown is None or keys.shown.known:
+        raise UsageError("there is no unknown host key to trust", guest=keys.info.name)
+    (backend or Backend.real()).connector.trust(keys.shown)

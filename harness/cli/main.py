@@ -28,6 +28,7 @@ from harness.core.streams import lost_output
 #: so that ``--help`` and completion are quick.
 COMMANDS = {
     "doctor": "Check whether this host can run a maintenance, and how to fix what is missing.",
+    "trust": "Show guests' SSH host keys, and add those you confirm to known_hosts.",
     "lab": "Real guests to try it on: up, status, ssh, down, try, build, box.",
     "plan": "Show update domains and their order; touches nothing.",
     "run": "The maintenance: pause, update, resume, correct clocks, check.",

@@ -21,6 +21,7 @@
     │   ├─ ShellError
     │   │   ├─ ShellUnreachable
     │   │   ├─ HostKeyRejected
+    │   │   │   └─ HostKeyUnknown
     │   │   └─ CommandFailed(returncode, stdout, stderr)
     │   ├─ ProbeError
     │   ├─ JournalError
@@ -172,6 +173,10 @@ class ShellUnreachable(ShellError):
 
 class HostKeyRejected(ShellError):
     """The guest's host key is unknown or not the one expected."""
+
+
+class HostKeyUnknown(HostKeyRejected):
+    """No host key of the guest is known yet; a person may compare this one and trust it."""
 
 
 class CommandFailed(ShellError):

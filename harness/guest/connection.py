@@ -88,11 +88,11 @@ class Connection:
         known = look_up(settings, deadline)
         doing = f"connecting to {address} port {settings.port}"
         with translated(guest, doing, deadline):
-            link = _link(guest, address, settings, through, deadline)
+            link = open_link(guest, address, settings, through, deadline)
         transport: _Transport | None = None
         try:
             with translated(guest, doing, deadline):
-                transport = _start(link, settings, known, deadline)
+                transport = exchange_keys(link, settings, known, deadline)
                 key = transport.get_remote_server_key()
             judge = HostKeyCheck(guest, address, settings, known).judge
             doubt = judge(key, deadline, by_loopback=link.is_loopback)
@@ -124,13 +124,14 @@ def close(transport: paramiko.Transport | None, link: Link) -> None:
     fan_out({"": both}, Deadline.after(_CLOSE_S), what="closing")
 
 
-def _link(
+def open_link(
     guest: str,
     address: str,
     settings: SshSettings,
     through: Connection | None,
     deadline: Deadline,
 ) -> Link:
+    """Open what a connection runs over. Raises ConfigError, OSError and paramiko's exceptions."""
     if through is not None:
         return by_jump(through.transport, through.way, address, settings.port, deadline)
     if settings.proxy_command:
@@ -138,14 +139,27 @@ def _link(
     return by_tcp(address, settings, deadline)
 
 
-def _start(link: Link, settings: SshSettings, known: KnownHosts, deadline: Deadline) -> _Transport:
-    """Agree on algorithms and exchange keys. Raises paramiko's exceptions."""
+def exchange_keys(
+    link: Link,
+    settings: SshSettings,
+    known: KnownHosts,
+    deadline: Deadline,
+    kinds: Sequence[str] = (),
+) -> _Transport:
+    """Agree on algorithms and exchange keys; nothing is logged in to.
+
+    ``kinds``: the only algorithms of host keys that may be used; none: all that are configured.
+    Raises paramiko's exceptions, IncompatiblePeer where the server has a key of no such kind.
+    """
     transport = _Transport(link.stream, disabled_algorithms=_ruled_out(settings))
     transport.daemon = True
     for name in ("banner_timeout", "handshake_timeout", "auth_timeout", "channel_timeout"):
         setattr(transport, name, deadline.timeout_s())
     _restrict(transport, settings)
-    transport.host_key_order = preferred(known, transport.preferred_keys)
+    usable = tuple(one for one in transport.preferred_keys if not kinds or one in kinds)
+    if not usable:
+        raise paramiko.ssh_exception.IncompatiblePeer(f"{', '.join(kinds)}: ruled out")
+    transport.host_key_order = preferred(known, usable)
     try:
         transport.start_client(timeout=deadline.timeout_s())
     except BaseException:

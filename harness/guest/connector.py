@@ -5,7 +5,9 @@ from __future__ import annotations
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.access import Access
-from harness.guest.protocol import GuestShell
+from harness.guest.host_key_scan import scan
+from harness.guest.known_hosts_file import add
+from harness.guest.protocol import GuestShell, ShownKeys
 from harness.guest.shell import SshShell
 
 #: To ask OpenSSH for an address; a name server may be asked in turn.
@@ -28,3 +30,14 @@ class SshConnector:
         """Connect, check the host key, log in."""
         settings = self._access.settings(guest, address, common, own, deadline)
         return SshShell.open(guest, address, settings, deadline)
+
+    def host_keys(
+        self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
+    ) -> ShownKeys:
+        """Ask for the host keys, of a jump host first; nobody is logged in to who is not known."""
+        settings = self._access.settings(guest, address, common, own, deadline)
+        return scan(guest, address, settings, deadline)
+
+    def trust(self, shown: ShownKeys) -> None:
+        """Add the keys to known_hosts."""
+        add(shown)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness.core.errors import HostKeyRejected
+from harness.core.errors import HostKeyRejected, HostKeyUnknown
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import openssh, plain_config
 from harness.guest.certificates import CERTIFIED, authority_of, fault_of
@@ -109,7 +109,8 @@ class HostKeyCheck:
         """Return a doubt that the configuration wants to be passed over, None: there is none.
 
         Raises HostKeyRejected unless the key is the pinned one, a known one, certified by a known
-        authority, or the configuration asks for none of that. Raises DeadlineExpired.
+        authority, or the configuration asks for none of that; HostKeyUnknown if no key is known at
+        all. Raises DeadlineExpired.
         """
         settings = self._settings
         if settings.host_key is not None:
@@ -164,11 +165,12 @@ class HostKeyCheck:
         what = "has changed" if changed or self._known.first.keys else "is unknown"
         if strict == "no" or (strict == "accept-new" and not changed):
             return f"its host key {what} ({key.fingerprint}): StrictHostKeyChecking is {strict}"
-        now = "; it is now" if what == "has changed" else ":"
-        raise HostKeyRejected(
+        changed = what == "has changed"
+        now = "; it is now" if changed else ":"
+        raise (HostKeyRejected if changed else HostKeyUnknown)(
             f"its host key at {self._address} {what}{now} {key.fingerprint}",
             guest=self._guest,
-            hint=self._way_out(changed=what == "has changed"),
+            hint=self._way_out(changed=changed),
         )
 
     def _rejected(self, why: str) -> HostKeyRejected:
@@ -185,8 +187,7 @@ class HostKeyCheck:
             )
             forget = f"ssh-keygen -f {shlex.quote(str(file))} -R '{name}'"
             return f"if you know why: {forget}, then trust the new one{trouble}"
-        port = "" if settings.port == DEFAULT_PORT else f"-p {settings.port} "
-        learn = f"ssh-keyscan {port}{self._address} >> {shlex.quote(str(file))}"
+        learn = f"harness trust {shlex.quote(self._guest)}"
         return f"compare the fingerprint on its console, then: {learn}{trouble}"
 
     def _name_by_ssh(self) -> str:

@@ -36,7 +36,7 @@ _OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
 #: Variables by which OpenSSH would ask a person something.
 _NOBODY_IS_ASKED = ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY")
 #: What `ssh` takes for an option, a user or a URI, or refuses (OpenSSH: ssh.c, valid_hostname).
-_NO_HOST = re.compile(r"^-|^$|^ssh://|[\s\x00-\x1f\x7f@/'`\"$\\;&<>|(){}]")
+_NO_HOST = re.compile(r"^-|^$|^ssh://|[\s\x00-\x1f\x7f@/'`\"$\\;&<>|(){},]")
 
 
 @dataclass(frozen=True)

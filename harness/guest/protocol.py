@@ -8,6 +8,7 @@ The real ones are :class:`harness.guest.shell.SshShell` and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from harness.core.settings import SshSection
@@ -52,6 +53,38 @@ class Way:
     def place(self) -> tuple[str, int, tuple[str, ...]]:
         """Return what two connections to one SSH server have in common."""
         return self.peer or self.address, self.port, self.through
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A public key that a host has proved to hold."""
+
+    kind: str
+    """As known_hosts says it, e.g. ``ssh-ed25519``."""
+    base64: str
+    fingerprint: str
+    """``SHA256:…``, as ``ssh-keygen -l`` prints it."""
+
+
+@dataclass(frozen=True)
+class ShownKeys:
+    """The host keys that a guest, or a jump host on the way to it, has shown."""
+
+    guest: str
+    address: str
+    port: int
+    name: str
+    """What known_hosts calls the host."""
+    file: Path | None
+    """The file of known hosts that would be added to."""
+    keys: tuple[HostKey, ...]
+    """All of them, of a host that is not known; else the one that it was known by."""
+    known: bool = False
+    """Whether a login would accept them as it is."""
+    hashed: bool = False
+    """Whether names in the file are not to be readable."""
+    jump_host: str | None = None
+    """The jump host that they are of; None: they are the guest's own."""
 
 
 class LineStream(Protocol):
@@ -109,4 +142,19 @@ class Connector(Protocol):
 
         ``common`` is ``[ssh]``, ``own`` the guest's section laid over it. Raises ShellUnreachable,
         HostKeyRejected, ConfigError or DeadlineExpired.
+        """
+
+    def host_keys(
+        self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
+    ) -> ShownKeys:
+        """Return the host keys of ``guest``, or of the first jump host that is not known; no login.
+
+        Raises HostKeyRejected for a key that has changed, is revoked or is not the configured one,
+        ShellUnreachable, ConfigError or DeadlineExpired.
+        """
+
+    def trust(self, shown: ShownKeys) -> None:
+        """Add keys that ``host_keys`` returned to their file, so that a login accepts them.
+
+        Raises InfrastructureError if the file cannot be written.
         """

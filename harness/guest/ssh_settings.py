@@ -57,6 +57,8 @@ class SshSettings:
     agent: str | None = None
     """The socket of the SSH agent; None: there is none."""
     known_hosts: tuple[Path, ...] = ()
+    hash_known_hosts: bool = False
+    """`HashKnownHosts`: a name that is added there is not to be read from it."""
     known_names: tuple[str, ...] = ()
     """Names under which the host key may be known, the one that counts most first."""
     certified_name: str = ""
@@ -112,6 +114,7 @@ def settings_of(of: Effective, guest: str, deadline: Deadline) -> SshSettings:
         identities_only=of.one("identitiesonly") == "yes",
         agent=_agent(of.one("identityagent")),
         known_hosts=known_hosts_of(of),
+        hash_known_hosts=of.one("hashknownhosts") == "yes",
         known_names=(alias,) if alias else names_with_port(hostname, port),
         certified_name=alias or hostname,
         strict=_strictness(of.one("stricthostkeychecking")),

@@ -28,6 +28,19 @@ def pick(known: Sequence[GuestInfo], wanted: Iterable[str], uri: str) -> list[Gu
     return [info for _, info in found if info is not None]
 
 
+def chosen(
+    known: Sequence[GuestInfo], wanted: Sequence[str], configured: Iterable[str], uri: str
+) -> list[GuestInfo]:
+    """Return the guests that are wanted, else those configured, else all that run.
+
+    Raises UnknownGuest as :func:`pick` does.
+    """
+    names = list(wanted) or list(configured)
+    if names:
+        return pick(known, names, uri)
+    return [info for info in known if info.state.state is GuestState.RUNNING]
+
+
 def _unknown(missing: Sequence[str], known: Sequence[GuestInfo], uri: str) -> UnknownGuest:
     names = [info.name for info in known]
     hints = []

@@ -86,7 +86,7 @@ class Login:
         """
         refusals: list[HarnessError] = []
         tried: list[GuestAddress] = []
-        for found in self._addresses(deadline):
+        for found in self.addresses(deadline):
             tried.append(found)
             try:
                 shell = self.connector.open(
@@ -109,9 +109,10 @@ class Login:
             except BaseException:
                 shell.close()
                 raise
-        raise _with_origins(_most_telling(refusals), tried)
+        raise with_origins(most_telling(refusals), tried)
 
-    def _addresses(self, deadline: Deadline) -> Sequence[GuestAddress]:
+    def addresses(self, deadline: Deadline) -> Sequence[GuestAddress]:
+        """Return where the guest may be reached, best first. Raises ShellUnreachable if nowhere."""
         configured = self.section.address or self.connector.configured_address(self.info.name)
         if configured:
             return [GuestAddress(configured, _CONFIGURED)]
@@ -125,7 +126,7 @@ class Login:
         return found
 
 
-def _with_origins(error: HarnessError, tried: Sequence[GuestAddress]) -> HarnessError:
+def with_origins(error: HarnessError, tried: Sequence[GuestAddress]) -> HarnessError:
     """Say where addresses came from that no person has named."""
     found = [one for one in tried if one.origin != _CONFIGURED]
     if found:
@@ -134,7 +135,7 @@ def _with_origins(error: HarnessError, tried: Sequence[GuestAddress]) -> Harness
     return error
 
 
-def _most_telling(refusals: Sequence[HarnessError]) -> HarnessError:
+def most_telling(refusals: Sequence[HarnessError]) -> HarnessError:
     """A stranger who answers says more than a refused host key, that more than silence."""
     for kind in (WrongGuest, HostKeyRejected):
         for error in refusals:

@@ -290,7 +290,7 @@ def test_an_unknown_host_key(say, shut_in):
     ssh_to(shut_in, "")
     code, _, err = say("run", "web-1")
     assert f"its host key at 127.0.0.1 is unknown: {shut_in.fingerprint}" in err
-    assert "ssh-keyscan -p" in err
+    assert "compare the fingerprint on its console, then: harness trust web-1" in err
     assert code == 3
 
 

@@ -13,11 +13,13 @@ def test_what_is_promised_is_there_typed_and_documented():
         "Backend",
         "Planned",
         "correct_clocks",
+        "host_keys",
         "load_config",
         "maintain",
         "plan",
         "read_clocks",
         "recover",
+        "trust",
     ]
     for name in api.__all__:
         value = getattr(api, name)

@@ -295,6 +295,8 @@ class Config(_Section):
     soak_s: NotNegative = 0.0
     spread: Annotated[int, Field(ge=1)] | None = None
     """Assign guests to this many update domains, whatever their own say."""
+    at_most: Annotated[int, Field(ge=1)] | None = None
+    """Pause no more guests than this together: a larger update domain is done in parts."""
     prepare_timeout_s: Positive = 120.0
     """For everything before the pause: connecting, logging in, baselines."""
     mend_timeout_s: Positive = 60.0

@@ -21,6 +21,7 @@ _OPTIONS: Mapping[str, tuple[str, type]] = {
     "--budget": ("budget_s", float),
     "--reserve": ("resume_reserve_s", float),
     "--spread": ("spread", int),
+    "--at-most": ("at_most", int),
     "--soak": ("soak_s", float),
     "--time-scale": ("events.time_scale", float),
     "--uri": ("uri", str),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from harness.core.errors import HarnessError, MissingCapability, PlanError, WrongState, together
@@ -15,6 +16,7 @@ from harness.core.settings import Config, GuestSection, Scope, guest_section
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
+from harness.maintenance.capacity import Room, part_sizes, refuse_too_many
 from harness.maintenance.one_address import warn_of_one_address
 from harness.maintenance.spread import far_apart
 from harness.updates.protocol import GuestUpdate, HostUpdate
@@ -71,6 +73,8 @@ class PlanRules:
     """The one that guests must run on; auto: any."""
     spread: int | None
     """Into how many update domains guests are put, whatever their own say."""
+    at_most: int | None
+    """How many guests may be paused together."""
     guests: tuple[GuestSection, ...]
 
     @classmethod
@@ -81,6 +85,7 @@ class PlanRules:
             config.resume_reserve_s,
             config.accelerator,
             config.spread,
+            config.at_most,
             config.guest,
         )
 
@@ -112,6 +117,8 @@ def make_plan(
     domains = _group(planned)
     _refuse_split_host(update, domains)
     _refuse_two_at_once(domains)
+    domains = _at_most(update, domains, rules.at_most)
+    planned = [guest for domain in domains for guest in domain.guests]
     _refuse_too_many(update, domains, rules)
     baskets, others_run = _same_basket(planned), _bystanders(update, others)
     addresses = warn_of_one_address((guest.name, guest.section) for guest in planned)
@@ -263,21 +270,31 @@ def _refuse_split_host(update: HostUpdate, domains: Sequence[UpdateDomain]) -> N
         )
 
 
+def _at_most(
+    update: HostUpdate, domains: Sequence[UpdateDomain], count: int | None
+) -> tuple[UpdateDomain, ...]:
+    """Have larger update domains done in parts, each an update domain of its own."""
+    if count is None:
+        return tuple(domains)
+    split: list[UpdateDomain] = []
+    for domain in domains:
+        sizes = part_sizes(len(domain.guests), count, update)
+        guests = iter(domain.guests)
+        for number, size in enumerate(sizes, 1):
+            part = f" ({number} of {len(sizes)})" if len(sizes) > 1 else ""
+            name = domain.name + part
+            mine = tuple(replace(one, update_domain=name) for one in islice(guests, size))
+            split.append(UpdateDomain(name, mine))
+    return tuple(split)
+
+
 def _refuse_too_many(update: HostUpdate, domains: Sequence[UpdateDomain], rules: PlanRules) -> None:
     """What an update takes for all guests of a domain at once must fit into the budget."""
-    if not isinstance(update, GuestUpdate):
-        return
-    for domain in domains:
-        needs, count = update.needs(len(domain.guests)), len(domain.guests)
-        reserve_s = max(rules.resume_reserve_s, needs.reserve_s)
-        if needs.expected_s + reserve_s > rules.budget_s:
-            raise PlanError(
-                f"update domain {domain.name}: the update ({update.kind}) of {count} guests at "
-                f"once is expected to take {needs.expected_s:.1f} s ({update.expected_from}), and "
-                f"{reserve_s:.1f} s are kept to bring them all back; the budget is "
-                f"{rules.budget_s:.1f} s",
-                hint="spread them over more update domains (spread), or raise --budget",
-            )
+    source = update.expected_from
+    if isinstance(update, GuestUpdate):
+        room = Room(rules.budget_s, rules.resume_reserve_s)
+        for domain in domains:
+            refuse_too_many(domain.name, len(domain.guests), update, room, source)
 
 
 def _refuse_two_at_once(domains: Sequence[UpdateDomain]) -> None:

@@ -123,6 +123,25 @@ def test_more_guests_at_once_than_the_budget_bears_are_refused(replaced):
     assert {what for what, _ in house.host.calls} <= {"look", "state"}
 
 
+def test_guests_that_do_not_fit_at_once_are_replaced_in_parts(replaced):
+    """The refusal says how many do; each part is paused by itself, and keeps its own reserve."""
+    house, update = replaced
+    update = QemuUpdate(update._settings, Site(), cores=1)
+    names = [guest.name for guest in house.guests]
+    budget_s = update.needs(1).expected_s + update.needs(1).reserve_s
+    with pytest.raises(PlanError) as refused:
+        house.maintain(update=update, budget_s=budget_s, spread=1)
+    assert "--at-most 1" in (refused.value.hint or "")
+    done = house.maintain(
+        update=update, budget_s=budget_s, checks__enable=CHECKS, spread=1, at_most=1
+    )
+    assert done.record.exit_code == 0, done.record.problems
+    assert [len(one.guests) for one in done.record.update_domains] == [1] * len(names)
+    assert house.host.parking.runs_new == set(names)
+    calls = [(what, name) for what, name in house.host.calls if what in ("pause", "resume")]
+    assert [what for what, _ in calls] == ["pause", "resume"] * len(names)
+
+
 def test_doctor_says_whose_qemu_can_be_replaced(house, monkeypatch):
     """And what fixes the others; a problem only where it is asked for."""
     house = house()

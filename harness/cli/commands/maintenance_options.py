@@ -25,6 +25,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--budget", "budget_s", type=float, help="Longest allowed pause in seconds (30)."),
     click.option("--reserve", "resume_reserve_s", type=float, help="Kept for resuming (2)."),
     click.option("--spread", type=int, help="Assign guests to this many update domains."),
+    click.option("--at-most", type=int, help="Pause no more guests than this together."),
     click.option("--soak", "soak_s", type=float, help="Seconds to wait between update domains."),
 )
 
@@ -66,6 +67,7 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "resume_reserve_s": options.get("resume_reserve_s"),
         "soak_s": options.get("soak_s"),
         "spread": options.get("spread"),
+        "at_most": options.get("at_most"),
         "events.notice_s": seconds(options.get("notify"), "--notify"),
         "events.time_scale": options.get("time_scale"),
         "update.kind": options.get("kind") or ("command" if command is not None else None),

@@ -66,3 +66,10 @@ def test_an_option_that_is_not_known_is_refused_by_the_run_not_by_the_server():
     order = Order.read('["--shiny", "1", "--", "web1"]')
     with pytest.raises(ConfigError, match="--shiny"):
         load(None, environment={}, flags=order.settings, model=FULL_CONFIG)
+
+
+def test_how_many_are_paused_together_is_part_of_an_order():
+    """As every option of ``harness run`` is."""
+    order = Order(("web",), {"at_most": 3})
+    assert Order.read(order.as_json()) == order
+    assert order.words() == ("--at-most", "3", "--", "web")

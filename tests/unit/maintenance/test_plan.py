@@ -203,3 +203,43 @@ def test_where_all_must_pause_nobody_can_be_left_out():
     config = Config(guest=(GuestSection(name="b", opt_out="nightly batch"),))
     with pytest.raises(PlanError, match="nightly batch"):
         plan_of(config, [guest("a"), guest("b")], an_update(scope=Scope.HOST))
+
+
+@pytest.mark.parametrize(
+    ("count", "at_most", "sizes"),
+    [
+        (5, 2, [2, 2, 1]),
+        (4, 2, [2, 2]),
+        (2, 2, [2]),
+        (3, 9, [3]),
+        (7, 3, [3, 2, 2]),
+        (2, 1, [1, 1]),
+    ],
+)
+def test_a_domain_of_many_guests_is_done_in_parts(count, at_most, sizes):
+    """As few and as equal as they go; every guest once, in order, in the domain of its part."""
+    guests = [guest(f"g{n}", "web") for n in range(count)] + [guest("other", "z")]
+    plan = plan_of(Config(at_most=at_most), guests, an_update())
+    *parts, last = plan.domains
+    assert [len(part.guests) for part in parts] == sizes
+    assert [one.name for one in plan.guests] == [one.name for one in guests]
+    assert all(one.update_domain == part.name for part in plan.domains for one in part.guests)
+    names = [f"web ({n + 1} of {len(sizes)})" for n in range(len(sizes))]
+    assert [part.name for part in parts] == (names if len(sizes) > 1 else ["web"])
+    assert last.name == "z"
+
+
+def test_guests_that_must_pause_together_are_not_done_in_parts():
+    """The update needs the whole host; what is allowed is named."""
+    guests = [guest(name) for name in "abc"]
+    with pytest.raises(PlanError, match="all 3 guests must pause together, but at most 2 may"):
+        plan_of(Config(at_most=2), guests, an_update(scope=Scope.HOST))
+    plan = plan_of(Config(at_most=3), guests, an_update(scope=Scope.HOST))
+    assert len(plan.domains) == 1
+
+
+def test_members_of_a_set_that_are_kept_apart_are_refused_though_parts_would_part_them():
+    """Only which guests are in one domain says who may pause together."""
+    guests = [guest("a", "0", "web"), guest("b", "1", "web")]
+    with pytest.raises(PlanError, match="would be paused at once"):
+        plan_of(Config(spread=1, at_most=1), guests, an_update())

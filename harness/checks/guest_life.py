@@ -21,13 +21,15 @@ class Look:
     """``local → remote`` of every established TCP connection; None: the kernel does not tell."""
     resets: int | None
     """TCP connections that ended otherwise than by being closed, since boot."""
+    first_pid: int = 1
+    """The process that is always there: 4 in Windows."""
     unanswered: frozenset[str] = frozenset()
     """Those of the connections whose peer has not acknowledged what was sent, and sent again."""
 
     @property
     def sees_all(self) -> bool:
         """Process 1 is seen; it is not where other users' processes are hidden (``hidepid``)."""
-        return any(pid == 1 for pid, _ in self.processes)
+        return any(pid == self.first_pid for pid, _ in self.processes)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,39 @@ def parse(text: str) -> Look:
         draft.mounts,
         frozenset(draft.connections) if draft.tells_tcp else None,
         _resets(draft.snmp),
-        frozenset(draft.unanswered),
+        unanswered=frozenset(draft.unanswered),
+    )
+
+
+_WINDOWS_FIRST = 4
+#: FILETIME counts 100 ns; a look counts hundredths of a second, here since 1601.
+_PER_TICK, _PER_S = 100_000, 10_000_000
+
+
+def parse_windows(text: str) -> Look:
+    """What :data:`harness.guest.windows.LIFE` printed. Raises ValueError for nonsense."""
+    told: dict[str, list[str]] = {}
+    for line in text.split("\n"):
+        kind, _, rest = line.partition(" ")
+        told.setdefault(kind, []).append(rest)
+    processes, mounts = {}, {}
+    for one in told.get("process", ()):
+        pid, created, name = one.split(" ", 2)
+        processes[int(pid), int(created) // _PER_TICK] = name
+    for one in told.get("volume", ()):
+        device, kind, name = one.split(" ", 2)
+        mounts[name] = f"{device} {kind}"
+    if not processes or not mounts or "now" not in told:
+        raise ValueError("no time, processes or volumes")
+    resets = told.get("resets")
+    connections = frozenset(" → ".join(one.split()) for one in told.get("tcp", ()))
+    return Look(
+        int(told["now"][0]) / _PER_S,
+        processes,
+        mounts,
+        connections if resets else None,
+        int(resets[0]) if resets else None,
+        first_pid=_WINDOWS_FIRST,
     )
 
 

@@ -1,4 +1,7 @@
-"""What kind of guest is this? One remote command; a process start is slow under emulation."""
+"""What kind of guest is this? One remote command; a process start is slow under emulation.
+
+Windows is asked another: see :mod:`harness.guest.windows`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from enum import StrEnum
 
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
-from harness.guest import machine
+from harness.guest import machine, windows
 from harness.guest.machine import Machine
-from harness.guest.protocol import GuestShell
+from harness.guest.protocol import GuestShell, Language
 
 #: Interpreters that a clock agent exists for, best first; any POSIX shell is the last resort.
 INTERPRETERS = ("python3", "perl", "sh")
@@ -31,6 +34,7 @@ printf 'uid=%s\\n' "$(id -u)"
 for name in python3 perl; do
     command -v "$name" >/dev/null 2>&1 && printf 'has=%s\\n' "$name"
 done
+[ -n "$OS" ] && printf 'windows=%s\n' "$OS"
 [ -r /proc/1/stat ] || echo sees=own
 cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/'
 """
@@ -53,7 +57,7 @@ class GuestFacts:
     clocksource: str | None
     uid: int
     interpreters: tuple[str, ...]
-    """Those of ``INTERPRETERS`` that are there, best first."""
+    """Those of ``INTERPRETERS`` that are there, best first; ``powershell`` in Windows."""
     time_daemon: str | None
     sees_processes: bool = True
     """False: processes of other users are hidden from this one (``hidepid``)."""
@@ -67,12 +71,54 @@ class GuestFacts:
 
 
 def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
-    """Ask the guest. Raises ProbeError if it is no Linux that we can read, ShellError."""
+    """Ask the guest, in the language that it turns out to speak.
+
+    Raises ProbeError if it is neither a Linux nor a Windows that can be read, ShellError.
+    """
+    if shell.speaks is Language.SH:
+        try:
+            said = shell.run(_SCRIPT, deadline, check=False).stdout
+        except ProbeError:
+            if shell.speaks is Language.SH:
+                raise
+        else:
+            pairs = _pairs(said)
+            if ("windows", "Windows_NT") not in pairs:
+                return _linux(shell.guest, pairs)
+            shell.speaks = Language.POWERSHELL  # somebody has brought a sh along: Git, Cygwin
+    done = shell.run(windows.FACTS, deadline, check=False)
+    return _windows(shell.guest, windows.pairs_of(done.stdout.split("\n")), done.stderr)
+
+
+def _pairs(said: str) -> list[tuple[str, str]]:
     # Not splitlines(): a process may be called "x\ruid=0".
-    lines = shell.run(_SCRIPT, deadline, check=False).stdout.split("\n")
-    pairs = [
-        (key, value) for key, is_pair, value in (one.partition("=") for one in lines) if is_pair
-    ]
+    parted = (line.partition("=") for line in said.split("\n"))
+    return [(key, value) for key, is_pair, value in parted if is_pair]
+
+
+def _windows(guest: str, pairs: list[tuple[str, str]], errors: str) -> GuestFacts:
+    single = dict(pairs)
+    try:
+        return GuestFacts(
+            boot_id=single["boot_id"],
+            kernel=f"Windows {single['kernel']}",
+            clocksource=None,
+            uid=0 if single["admin"] == "True" else 1,
+            interpreters=("powershell",),
+            time_daemon="w32time" if single.get("w32time") == "Running" else None,
+            machine=machine.parse(pairs),
+            os=GuestOs.WINDOWS,
+        )
+    except KeyError as error:
+        said = (errors.strip().splitlines() or ["it said nothing"])[-1]
+        raise ProbeError(
+            f"does not tell its boot, version and user by PowerShell: {said[:200]!r}",
+            guest=guest,
+            hint="harness needs Windows PowerShell 5.1 in full language mode; see docs/windows.md",
+        ) from error
+
+
+def _linux(guest: str, pairs: list[tuple[str, str]]) -> GuestFacts:
     single = dict(pairs)
     has = {value for key, value in pairs if key == "has"} | {"sh"}
     runs = {value for key, value in pairs if key == "runs"}
@@ -91,6 +137,6 @@ def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
     except (KeyError, ValueError) as error:
         raise ProbeError(
             "does not tell its boot id, kernel and user id",
-            guest=shell.guest,
+            guest=guest,
             hint="harness needs a Linux guest with a POSIX sh and /proc",
         ) from error

@@ -29,6 +29,10 @@ exit $1; }}
 """
 
 
+class NeverBegan(ProbeError):
+    """The login shell did not start what it was asked to run."""
+
+
 @dataclass(frozen=True)
 class Marks:
     """The two lines around what one command prints on one of its outputs."""
@@ -61,6 +65,9 @@ class Marks:
 class Frame:
     """What is put around one command; each has lines of its own."""
 
+    command = COMMAND
+    """What the login shell is asked to run."""
+
     def __init__(self) -> None:
         self._token = f"harness-{secrets.token_hex(12)}-"
         self.out = Marks(f"{self._token}begin\n".encode(), f"{self._token}end ".encode())
@@ -73,12 +80,16 @@ class Frame:
         stdin = "" if answers else " </dev/null"
         return _SCRIPT.format(token=self._token, command=command, stdin=stdin).encode()
 
+    def cleaned(self, received: bytes) -> bytes:
+        """Return what was received, as the marks and answers are looked for in it."""
+        return received
 
-def never_began(received: bytes, errors: bytes, guest: str) -> ProbeError:
+
+def never_began(received: bytes, errors: bytes, guest: str) -> NeverBegan:
     """Return the error for a login shell that did not start ``sh``, with its last words."""
     said = (errors or received).decode(errors="replace").strip().splitlines()
     last = repr(said[-1][:200]) if said else "it said nothing"
-    return ProbeError(
+    return NeverBegan(
         f"its login shell, or a command that its server forces, runs no command: {last}",
         guest=guest,
         hint=_HINT,

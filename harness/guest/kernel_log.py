@@ -7,8 +7,9 @@ import secrets
 from dataclasses import dataclass, replace
 
 from harness.core.timebase import Deadline
-from harness.guest.facts import GuestFacts
-from harness.guest.protocol import GuestShell
+from harness.guest import windows
+from harness.guest.facts import GuestFacts, GuestOs
+from harness.guest.protocol import GuestShell, Language
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
@@ -32,15 +33,24 @@ class KernelLog:
     new_lines: tuple[str, ...] = ()
     has_gap: bool = False
     """The marker is gone, so lines after it may be gone as well."""
+    trouble: re.Pattern[str] = STALL
+    """Which lines report a stall: those of Linux' kernel, or events of Windows' System log."""
 
     @property
     def stalls(self) -> tuple[str, ...]:
         """The new lines that report a stall."""
-        return tuple(line for line in self.new_lines if STALL.search(line))
+        return tuple(line for line in self.new_lines if self.trouble.search(line))
 
 
 def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
-    """Remember this place in the kernel log: by a line of ours as root, else by the last line."""
+    """Remember this place in the kernel log: by a line of ours as root, else by the last line.
+
+    In Windows, by the number of the System log's newest event.
+    """
+    if facts.os is GuestOs.WINDOWS:
+        done = shell.run(windows.MARK, deadline, check=False)
+        record = done.stdout.strip()
+        return KernelLog(record if _is_record(record) else None, trouble=windows.TROUBLE)
     if facts.uid == 0:
         marker = f"harness: mark {secrets.token_hex(8)}"
         done = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False)
@@ -54,6 +64,8 @@ def look_again(
     shell: GuestShell, log: KernelLog, deadline: Deadline
 ) -> tuple[str | None, KernelLog | None]:
     """The boot id now, and the log since the marker; None if the log cannot be read."""
+    if shell.speaks is Language.POWERSHELL:
+        return _look_at_events(shell, log, deadline)
     script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
     done = shell.run(script, deadline, check=False)
     lines = done.stdout.splitlines()
@@ -64,3 +76,20 @@ def look_again(
     # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.
     new = lines[at[-1] + 1 :] if at else lines[1:]
     return boot_id, replace(log, new_lines=tuple(new), has_gap=not at)
+
+
+def _look_at_events(
+    shell: GuestShell, log: KernelLog, deadline: Deadline
+) -> tuple[str | None, KernelLog | None]:
+    done = shell.run(windows.events_since(int(log.marker or 0)), deadline, check=False)
+    lines = [line for line in done.stdout.split("\n") if line.strip()]
+    boot_id = dict(windows.pairs_of(lines[:1])).get("boot_id")
+    events = tuple(lines[1:])
+    if log.marker is None or (done.returncode != 0 and not events):
+        return boot_id, None
+    marked = bool(events) and events[0].partition(" ")[0] == log.marker
+    return boot_id, replace(log, new_lines=events[1:] if marked else events, has_gap=not marked)
+
+
+def _is_record(said: str) -> bool:
+    return said.isdecimal() and said.isascii() and len(said) < 19

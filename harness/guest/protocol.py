@@ -8,11 +8,21 @@ The real ones are :class:`harness.guest.shell.SshShell` and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
+
+
+class Language(StrEnum):
+    """What a guest's shell runs."""
+
+    SH = "sh"
+    """POSIX ``sh``."""
+    POWERSHELL = "powershell"
+    """Windows PowerShell 5.1 or later."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,11 @@ class GuestShell(Protocol):
 
     guest: str
     way: Way
+    speaks: Language
+    """``SH`` until the guest says otherwise; :func:`harness.guest.facts.gather` finds out."""
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
-        """Run ``command`` in the guest's POSIX ``sh``, whatever the user's login shell is.
+        """Run ``command``, a text in the language that it ``speaks``, whatever the login shell is.
 
         ``command`` is built from constants of ours or with :func:`shlex.quote`. What the login
         shell says around it is no part of the answer. Messages are in English. With ``check`` a

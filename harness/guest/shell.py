@@ -6,19 +6,22 @@ from contextlib import suppress
 
 import paramiko
 
-from harness.core.errors import CommandFailed, ProbeError
+from harness.core.errors import CommandFailed, HarnessError, ProbeError
 from harness.core.fanout import fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.guest import framing
+from harness.guest import framing, powershell
 from harness.guest.connection import Connection
-from harness.guest.framing import Frame
-from harness.guest.protocol import Completed
+from harness.guest.framing import Frame, NeverBegan
+from harness.guest.powershell import LoginShell, PowerShellFrame
+from harness.guest.protocol import Completed, Language
 from harness.guest.ssh_settings import SshSettings
 from harness.guest.translate import translated
 
 #: More than any probe of ours prints; a guest that floods us is not listened to.
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 65536
+#: What a login shell may say to a question, and for how long.
+_SAID_BYTES, _QUESTION_S = 65536, 10.0
 #: For a process to end whose answer is complete; a login shell may stay for longer.
 _EXIT_S = 0.5
 #: paramiko tells the channels that the connection broke right before it admits so itself.
@@ -33,6 +36,8 @@ class SshShell:
     def __init__(self, guest: str, connection: Connection, clock: Clock = SYSTEM_CLOCK) -> None:
         self.guest = guest
         self.way = connection.way
+        self.speaks = Language.SH
+        self._login = LoginShell.CMD
         self._connection = connection
         self._clock = clock
 
@@ -46,12 +51,48 @@ class SshShell:
         return cls(guest, connection, deadline.clock)
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
-        """Run a command and collect what it prints."""
-        frame = Frame()
+        """Run a command and collect what it prints.
+
+        A login shell that does not start ``sh`` is asked whether it is that of a Windows, which
+        changes what it ``speaks``; the error is raised all the same: the command was for ``sh``.
+        """
+        try:
+            return self._run(command, deadline, check=check)
+        except NeverBegan:
+            if self.speaks is Language.SH:
+                with suppress(HarnessError):
+                    self._ask_whether_windows(deadline.sooner(_QUESTION_S))
+            raise
+
+    def _frame(self) -> Frame:
+        return Frame() if self.speaks is Language.SH else PowerShellFrame(self._login)
+
+    def _ask_whether_windows(self, deadline: Deadline) -> None:
+        said = b""
+        with translated(self.guest, "asking what its login shell is", deadline):
+            channel = self._connection.transport.open_session(timeout=deadline.timeout_s())
+            try:
+                _start(self.guest, channel, powershell.QUESTION, b"", deadline)
+                with suppress(OSError):
+                    channel.shutdown_write()
+                while chunk := channel.recv(_CHUNK_BYTES):
+                    said += chunk
+                    if len(said) > _SAID_BYTES:
+                        break
+                    channel.settimeout(deadline.timeout_s())
+            finally:
+                channel.close()
+        login = powershell.recognised(said)
+        if login is not None:
+            self._login, self.speaks = login, Language.POWERSHELL
+
+    def _run(self, command: str, deadline: Deadline, *, check: bool) -> Completed:
+        frame = self._frame()
         with translated(self.guest, "running a command", deadline):
             channel = self._connection.transport.open_session(timeout=deadline.timeout_s())
             try:
-                _start(self.guest, channel, frame.script(command, answers=False), deadline)
+                script = frame.script(command, answers=False)
+                _start(self.guest, channel, frame.command, script, deadline)
                 with suppress(OSError):
                     channel.shutdown_write()
                 completed = _collect(self.guest, channel, frame, deadline)
@@ -73,12 +114,13 @@ class SshShell:
 
     def stream(self, command: str, deadline: Deadline) -> SshLineStream:
         """Start a long-lived line server; it is running when this returns."""
-        frame = Frame()
+        frame = self._frame()
         with translated(self.guest, "starting a remote loop", deadline):
             channel = self._connection.transport.open_session(timeout=deadline.timeout_s())
             stream = SshLineStream(self.guest, channel, frame, self._clock)
             try:
-                _start(self.guest, channel, frame.script(command, answers=True), deadline)
+                script = frame.script(command, answers=True)
+                _start(self.guest, channel, frame.command, script, deadline)
                 stream.await_begin(deadline)
             except BaseException:
                 channel.close()
@@ -155,7 +197,7 @@ class SshLineStream:
         if not chunk:
             _check_connected(self._channel)
             raise self._ended()
-        self._received += chunk
+        self._received += self._frame.cleaned(chunk)
         if len(self._received) > OUTPUT_LIMIT_BYTES:
             raise ProbeError("the remote loop floods us", guest=self._guest)
         return received_ns
@@ -169,9 +211,11 @@ class SshLineStream:
         return ProbeError(f"the remote loop ended: {last}", guest=self._guest)
 
 
-def _start(guest: str, channel: paramiko.Channel, script: bytes, deadline: Deadline) -> None:
+def _start(
+    guest: str, channel: paramiko.Channel, command: str, script: bytes, deadline: Deadline
+) -> None:
     """Start the shell in bounded time: paramiko waits for the server's consent without limit."""
-    call = {guest: lambda: channel.exec_command(framing.COMMAND)}
+    call = {guest: lambda: channel.exec_command(command)}
     fan_out(call, deadline, what="starting a command")[guest].get()
     channel.settimeout(deadline.timeout_s())
     try:
@@ -200,10 +244,10 @@ def _collect(guest: str, channel: paramiko.Channel, frame: Frame, deadline: Dead
         channel.settimeout(deadline.timeout_s())
         chunk = channel.recv(_CHUNK_BYTES)
         while channel.recv_stderr_ready():
-            errors += channel.recv_stderr(_CHUNK_BYTES)
+            errors += frame.cleaned(channel.recv_stderr(_CHUNK_BYTES))
         if not chunk:
             break
-        out += chunk
+        out += frame.cleaned(chunk)
         if len(out) + len(errors) > OUTPUT_LIMIT_BYTES:
             raise paramiko.SSHException(f"more than {OUTPUT_LIMIT_BYTES} bytes of output")
         after = frame.out.after_begin(out)
@@ -249,5 +293,5 @@ def _read_errors(
             raise
         if not chunk:
             break
-        errors += chunk
+        errors += frame.cleaned(chunk)
     return errors

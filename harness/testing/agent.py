@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.core.errors import DeadlineExpired, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed, Way
+from harness.guest.protocol import Completed, Language, Way
 from harness.testing.clock import FakeClock
 
 
@@ -80,6 +80,7 @@ class FakeShell:
     def __init__(self, *agents: FakeAgent, guest: str = "web1") -> None:
         self.guest = guest
         self.way = Way(guest)
+        self.speaks = Language.SH
         self._agents = list(agents)
         self.started: list[str] = []
 

@@ -10,7 +10,7 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed, LineStream, Way
+from harness.guest.protocol import Completed, Language, LineStream, Way
 from harness.testing.guest import FakeGuest
 
 _DISK_BLOCK_S = 0.02
@@ -35,6 +35,7 @@ class InMemoryShell:
 
     def __init__(self, guest: FakeGuest, address: str | None = None) -> None:
         self.guest = guest.name
+        self.speaks = Language.SH
         self.way = Way(
             address or guest.address, host_key=guest.host_key, doubt=guest.host_key_doubt
         )

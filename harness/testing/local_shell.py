@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
-from harness.guest.protocol import Completed, Way
+from harness.guest.protocol import Completed, Language, Way
 
 
 class LocalStream:
@@ -53,6 +53,7 @@ class LocalShell:
     """Remembers what it has started."""
 
     guest = "here"
+    speaks = Language.SH
     way = Way("127.0.0.1", peer="127.0.0.1")
     """As if this were another machine: ``is_here`` is False."""
 

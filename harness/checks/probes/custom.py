@@ -13,6 +13,7 @@ from harness.core.file_names import file_name
 from harness.core.files import private_folder
 from harness.core.settings import OwnCheckSection
 from harness.core.timebase import Deadline
+from harness.guest.facts import GuestOs
 from harness.host.child_process import UpdateProcess
 
 #: For ending what did not end by itself: TERM, a grace, KILL.
@@ -24,6 +25,7 @@ class OwnProbe(Probe):
     """All of one guest's; those of a stage run one after the other."""
 
     tells = OwnChecks
+    serves = frozenset(GuestOs)
 
     def __init__(self) -> None:
         self._ended: dict[str, tuple[Ended, ...]] = {}

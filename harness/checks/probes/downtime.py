@@ -19,6 +19,7 @@ from harness.checks.probes.direct import direct_address, ip_version
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
+from harness.guest.facts import GuestOs
 
 INTERVAL_S = 0.010
 _IDLE_S = 0.100
@@ -97,6 +98,7 @@ class DowntimeProbe(Probe):
     """ICMP to the guest's kernel; where that is not to be had, UDP to a process of the guest."""
 
     tells = Downtime
+    serves = frozenset(GuestOs)
     part = "echo"
 
     def __init__(self) -> None:

@@ -47,6 +47,10 @@ class GuestProbes:
         """
         self._scene = replace(self._scene, process=process)
         for one in self._probes:
+            if self._scene.facts.os not in one.serves:
+                why = f"nothing can watch for it in a {self._scene.facts.os.title()} guest yet"
+                self._told[one.tells] = Missing(why, known_before=True)
+                continue
             self._attempt(one, lambda w: w.start(self._scene, deadline.sooner(_START_S)))
 
     def mark(self, deadline: Deadline) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from harness.checks.guest_life import Life, Look, parse
+from harness.checks.guest_life import Life, Look, parse, parse_windows
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
+from harness.guest import windows
+from harness.guest.facts import GuestOs
 
 #: Where there is no python3; few processes, because starting one is slow under emulation.
 LOOK = """
@@ -22,6 +24,7 @@ class LifeProbe(Probe):
 
     tells = Life
     part = "life"
+    serves = frozenset(GuestOs)
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """The first look. Raises ProbeError if it shows nothing."""
@@ -40,10 +43,12 @@ class LifeProbe(Probe):
 
     def _look(self, deadline: Deadline) -> Look:
         try:
+            if self._scene.facts.os is GuestOs.WINDOWS:
+                return parse_windows(self._scene.remote.run(windows.LIFE, deadline).stdout)
             if "python3" in self._scene.facts.interpreters:
                 told = bytes.fromhex(self._scene.ask("life", deadline))
                 return parse(told.decode(errors="replace"))
             done = self._scene.remote.run(LOOK, deadline, check=False)
             return parse(done.stdout)
         except (ValueError, KeyError, IndexError) as error:
-            raise ProbeError(f"/proc of the guest cannot be read: {error}") from error
+            raise ProbeError(f"what lives in the guest cannot be read: {error}") from error

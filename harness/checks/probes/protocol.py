@@ -11,7 +11,7 @@ from harness.checks.probes.programs import python3_program
 from harness.core.errors import HarnessError, MissingCapability, ProbeError
 from harness.core.settings import ChecksSection, OwnCheckSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.guest.facts import GuestFacts
+from harness.guest.facts import GuestFacts, GuestOs
 from harness.guest.protocol import GuestShell, LineStream
 from harness.host.protocol import ProcessIdentity
 
@@ -114,6 +114,8 @@ class Probe(ABC):
     """The type of its testimony."""
     part: ClassVar[str | None] = None
     """The part of the program in the guest that it asks, if it does."""
+    serves: ClassVar[frozenset[GuestOs]] = frozenset({GuestOs.LINUX})
+    """The guests that it can watch; in others its checks are skipped."""
 
     @abstractmethod
     def start(self, scene: Scene, deadline: Deadline) -> None:

@@ -8,6 +8,7 @@ from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.ram import Residency
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
+from harness.guest.facts import GuestOs
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import Resident, is_alive, resident
 
@@ -16,6 +17,7 @@ class ResidencyProbe(Probe):
     """Looks at VmRSS, VmSwap and major faults: before, at both edges of the pause, and after."""
 
     tells = Residency
+    serves = frozenset(GuestOs)
 
     def __init__(self) -> None:
         self._before: Resident | None = None

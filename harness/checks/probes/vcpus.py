@@ -9,6 +9,7 @@ from harness.checks.probes.ram import visible
 from harness.checks.vcpus import VcpuTime
 from harness.core.errors import MissingCapability
 from harness.core.timebase import Deadline
+from harness.guest.facts import GuestOs
 from harness.host.qemu_memory import cpu_time_ns, vcpu_threads
 
 
@@ -16,6 +17,7 @@ class VcpuProbe(Probe):
     """Reads every vCPU thread's time at both edges of the pause."""
 
     tells = VcpuTime
+    serves = frozenset(GuestOs)
 
     def __init__(self) -> None:
         self._threads: tuple[int, ...] = ()

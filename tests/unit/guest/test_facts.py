@@ -14,7 +14,7 @@ from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.kernel_log import KernelLog, look_again, mark
-from harness.guest.protocol import Completed, LineStream, Way
+from harness.guest.protocol import Completed, Language, LineStream, Way
 from harness.testing.clock import FakeClock
 
 BOOT_ID = "0f1e2d3c-0000-4000-8000-000000000001"
@@ -36,6 +36,7 @@ class Shell(_Unasked):
 
     guest = "web1"
     way = Way("web1")
+    speaks = Language.SH
 
     def __init__(self, answer: str | Callable[[str], Completed], returncode: int = 0) -> None:
         self.commands: list[str] = []

@@ -6,14 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from harness.api import Backend
+from harness.cli.doctor_logins import examine_logins, problem
 from harness.cli.doctor_qemu import examine_qemu
 from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
-from harness.core.fanout import fan_out
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.events.sockets import bridges_of, carriers, how_to_add
@@ -22,35 +21,35 @@ from harness.host.accelerator import probe, resolve
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.admission import HINT_UNBOUND, UNBOUND, Claims, admit
-from harness.maintenance.session import Login
+from harness.maintenance.named import chosen, pick
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
+from harness.updates.possible import possible_kinds
+from harness.updates.protocol import Site
 
-_FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
 
+def examine(
+    config: Config, state_dir: Path, backend: Backend | None = None, guests: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Look at this box and at guests; nothing is raised for what is found.
 
-def examine(config: Config, state_dir: Path, backend: Backend | None = None) -> Iterator[Finding]:
-    """Look at this box and at the configured guests; never raises for what it finds."""
+    ``guests``: those that a person named; none: those of the configuration, else all that run.
+    Raises UnknownGuest for a name that is not there.
+    """
     deadline = Deadline.after(config.prepare_timeout_s)
     yield from _accelerator(config)
     yield _state_folder(state_dir)
     for folder in dead_runs(state_dir):
-        detail = f"{folder.run_id} came to no good end; guests may be paused, clocks may be slow"
+        detail = f"{folder.run_id} ended unexpectedly; guests may be paused, clocks may be slow"
         yield Finding("dead run", Level.PROBLEM, detail, "harness recover")
     backend = backend or Backend.real()
     with ExitStack() as stack:
         try:
             hypervisor = stack.enter_context(backend.connect(config))
         except HarnessError as error:
-            yield _problem("libvirt", error)
+            yield problem("libvirt", error)
             return
-        yield from _guests(config, hypervisor, backend.connector, deadline)
-
-
-def _problem(name: str, error: HarnessError) -> Finding:
-    where = f"{error.guest}: " if error.guest else ""
-    return Finding(name, Level.PROBLEM, f"{where}{error.message}", error.hint or "")
+        yield from _guests(config, guests, hypervisor, backend.connector, deadline)
 
 
 def _accelerator(config: Config) -> Iterator[Finding]:
@@ -58,7 +57,7 @@ def _accelerator(config: Config) -> Iterator[Finding]:
     try:
         resolve(config.accelerator)
     except HarnessError as error:
-        yield _problem("accelerator", error)
+        yield problem("accelerator", error)
         return
     if found.accelerator == "kvm":
         yield Finding("accelerator", Level.OK, f"kvm ({found.reason})")
@@ -67,7 +66,8 @@ def _accelerator(config: Config) -> Iterator[Finding]:
         "accelerator",
         Level.WARNING,
         f"tcg, software emulation ({found.reason}): it works, but its timings are not KVM's",
-        "use a box with hardware virtualisation for figures that matter",
+        "for KVM's timings: a machine that has /dev/kvm, or nested virtualisation turned on in the "
+        "VM that this is",
     )
     if Path("/dev/kvm").exists():
         yield Finding(
@@ -93,29 +93,74 @@ def _state_folder(state_dir: Path) -> Finding:
 
 
 def _guests(
-    config: Config, hypervisor: Hypervisor, connector: Connector, deadline: Deadline
+    config: Config,
+    names: Sequence[str],
+    hypervisor: Hypervisor,
+    connector: Connector,
+    deadline: Deadline,
 ) -> Iterator[Finding]:
     host = hypervisor.host(deadline)
     detail = f"{hypervisor.uri}: libvirt {host.libvirt}, {host.hypervisor}"
     yield Finding("libvirt", Level.OK, detail)
-    running = []
+    yield _update_kinds(config, hypervisor.uri)
+    wanted, lost = _wanted(config, names, hypervisor, deadline)
+    yield from lost
+    running = [info for info in wanted if info.state.state is GuestState.RUNNING]
+    yield from (_not_running(info, hypervisor.uri) for info in wanted if info not in running)
+    if not running:
+        detail = f"none runs on {hypervisor.uri} that was asked for, so no login was tried"
+        yield Finding("guests", Level.WARNING, detail, "start one; harness lab up makes some")
+    yield from examine_qemu(running, hypervisor, deadline, wanted=config.update.kind == "qemu")
+    yield _metadata_address(config.events.address, running)
+    yield from examine_logins(
+        running,
+        hypervisor,
+        connector,
+        deadline,
+        sections=config.guest,
+        ssh=config.ssh,
+        settings=config.clock,
+    )
+
+
+def _wanted(
+    config: Config, names: Sequence[str], hypervisor: Hypervisor, deadline: Deadline
+) -> tuple[list[GuestInfo], list[Finding]]:
+    """Return the guests to look at, and findings about those of the configuration not there."""
+    known = hypervisor.guests(deadline)
+    if names or not config.guest:
+        return chosen(known, names, (), hypervisor.uri), []
+    found, lost = [], []
     for section in config.guest:
         try:
-            info = hypervisor.find(section.name, deadline)
+            found += pick(known, [section.name], hypervisor.uri)
         except HarnessError as error:
-            yield _problem(f"guest {section.name}", error)
-            continue
-        if info.state.state is GuestState.RUNNING:
-            running.append(info)
-        else:
-            fix = way_on(info.state, hypervisor.uri, info.name, info.uuid)
-            if info.state.state is GuestState.PAUSED:
-                fix = f"harness recover, if a run of ours paused it; else {fix}"
-            yield Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
-    wanted = config.update.kind == "qemu"
-    yield from examine_qemu(running, hypervisor, deadline, wanted=wanted)
-    yield _metadata_address(config.events.address, running)
-    yield from _logins(running, config, hypervisor, connector, deadline)
+            lost.append(problem(f"guest {section.name}", error))
+    return found, lost
+
+
+def _not_running(info: GuestInfo, uri: str) -> Finding:
+    fix = way_on(info.state, uri, info.name, info.uuid)
+    if info.state.state is GuestState.PAUSED:
+        fix = f"harness recover, if a run of ours paused it; else {fix}"
+    return Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
+
+
+def _update_kinds(config: Config, uri: str) -> Finding:
+    """Which kinds could be applied from here, whatever their settings; a problem: not the own."""
+    asked = dict(possible_kinds(Site(uri)))
+    refused = {kind: error for kind, error in asked.items() if error is not None}
+    can = ", ".join(kind for kind in asked if kind not in refused)
+    cannot = "".join(f"; not {kind}: {error.message}" for kind, error in refused.items())
+    own = refused.get(config.update.kind)
+    hints = dict.fromkeys(error.hint for error in refused.values() if error.hint)
+    return Finding(
+        "update kinds",
+        Level.OK if own is None else Level.PROBLEM,
+        f"{can}{cannot}",
+        "; ".join(hints) if own is None else own.hint or "",
+        {kind: error is None for kind, error in asked.items()},
+    )
 
 
 def _metadata_address(address: str, guests: Sequence[GuestInfo]) -> Finding:
@@ -126,45 +171,3 @@ def _metadata_address(address: str, guests: Sequence[GuestInfo]) -> Finding:
     detail = f"no interface carries {address}, so guests cannot be told of a pause (run --notify)"
     bridges = bridges_of(tap for guest in guests for _, tap in guest.taps)
     return Finding("metadata address", Level.WARNING, detail, how_to_add(address, bridges))
-
-
-def _logins(
-    guests: Sequence[GuestInfo],
-    config: Config,
-    hypervisor: Hypervisor,
-    connector: Connector,
-    deadline: Deadline,
-) -> Iterator[Finding]:
-    claims = Claims()
-
-    def look(info: GuestInfo) -> Finding:
-        section = config.for_guest(info.name, info.uuid)
-        login = Login(info, section, config.ssh, hypervisor, connector)
-        session = admit(login, config.clock, claims, deadline)
-        try:
-            facts = session.facts
-            detail = (
-                f"{info.accelerator}, {session.address} ({session.address_from}), "
-                f"kernel {facts.kernel}, clock by "
-                f"{session.sampler.interpreter} ± {session.tolerance_s * 1000:g} ms, "
-                f"time daemon {facts.daemon_told}"
-            )
-            policy = session.policy()
-            reading = session.sampler.read_well(policy.samples, policy.tolerance_s / 2, deadline)
-            if unsure := policy.cannot_judge(reading):
-                detail += f"; its clock is {unsure}, so it would be judged ERROR after a pause"
-                return Finding(f"guest {info.name}", Level.WARNING, detail, _FIX_FAR)
-            if session.identity.bound_by is not None:
-                return Finding(f"guest {info.name}", Level.OK, detail)
-            unsure = f"{detail}; {UNBOUND}: {session.identity.detail}"
-            return Finding(f"guest {info.name}", Level.WARNING, unsure, HINT_UNBOUND)
-        finally:
-            session.close()
-
-    calls = {info.name: partial(look, info) for info in guests}
-    for name, answer in fan_out(calls, deadline, what="logging in").items():
-        error = claims.refused.get(name) or answer.error
-        if isinstance(error, HarnessError):
-            yield _problem(f"guest {name}", error)
-        else:
-            yield answer.get()

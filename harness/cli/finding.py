@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Level(StrEnum):
@@ -22,3 +24,5 @@ class Finding:
     level: Level
     detail: str
     fix: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured, for programs; durations in seconds (``_s``)."""

@@ -122,7 +122,11 @@ def spend(
     say: Say,
 ) -> Night:
     """Run doctor, then each run with its report and its row in the history. Never raises ours."""
-    if problems := _problems(findings):
+    try:
+        problems = _problems(findings)
+    except HarnessError as error:
+        return Night().spoiled(error.exit_code, str(error))
+    if problems:
         return Night().spoiled(3, *problems)
     night = Night(warm=repeat > 1)
     for number in range(1, repeat + 1):

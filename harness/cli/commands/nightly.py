@@ -103,7 +103,7 @@ def command(
 
         loaded = load_maintenance(config_file, uri, options)
         night = spend(
-            findings=examine(loaded.config, state_dir()),
+            findings=examine(loaded.config, state_dir(), guests=guests),
             rehearse=partial(maintain, loaded.config, guests, config_file=loaded.file),
             finish=finish,
             repeat=repeat,

@@ -104,6 +104,7 @@ def load_config(
     settings: Mapping[str, Any] | None = None,
     *,
     environment: Mapping[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> Loaded:
     """Return the configuration in force, found and laid over as the command line does it.
@@ -115,6 +116,8 @@ def load_config(
             left out. ``{"budget_s": 10.0, "clock.correct": False}``
         environment: ``HARNESS_…`` variables, laid between ``file`` and ``settings``; None: those
             of this process.
+        typed: For each key of ``settings`` what a person typed to set it, such as ``--budget``;
+            errors and origins name it.
         tell: Called with one line if the configuration is that of a lab.
 
     Raises:
@@ -128,7 +131,7 @@ def load_config(
         if found is not None:
             tell(f"using the configuration of the lab that is up: {found}")
     known = os.environ if environment is None else environment
-    return load(found, environment=known, flags=settings or {}, model=FULL_CONFIG)
+    return load(found, environment=known, flags=settings or {}, model=FULL_CONFIG, typed=typed)
 
 
 def _is_there(path: Path) -> bool:
@@ -151,7 +154,8 @@ def plan(
 
     Args:
         config: As ``load_config(...).config``.
-        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        guests: libvirt names or UUIDs, or patterns for those that are up (``web*``); one that
+            begins with ``!`` leaves guests out. None: the guests of the configuration.
         state_dir: Where earlier runs are, from whose durations an update's is expected; None:
             that of the command line.
         backend: None: libvirt and SSH.
@@ -199,7 +203,8 @@ def maintain(
 
     Args:
         config: As ``load_config(...).config``.
-        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        guests: libvirt names or UUIDs, or patterns for those that are up (``web*``); one that
+            begins with ``!`` leaves guests out. None: the guests of the configuration.
         state_dir: Where the run folder is made; None: that of the command line.
         config_file: For the process that tells guests beforehand, where one is configured.
         not_before_ns: Earliest pause, nanoseconds since 1970; counts only with a notice.
@@ -364,7 +369,8 @@ def read_clocks(
 
     Args:
         config: ``clock.*`` says how many samples, which tolerance, and how long to watch.
-        guests: libvirt names or UUIDs; none: the guests of the configuration.
+        guests: libvirt names or UUIDs, or patterns for those that are up (``web*``); one that
+            begins with ``!`` leaves guests out. None: the guests of the configuration.
         backend: None: libvirt and SSH.
 
     Returns:
@@ -391,9 +397,10 @@ def _clocks(
     config: Config, guests: Sequence[str], backend: Backend | None, *, correct: bool
 ) -> tuple[ClockReport, ...]:
     from harness.maintenance.clocks import settle_clocks
+    from harness.maintenance.named import wanted
 
     backend = backend or Backend.real()
-    names = list(guests) or [guest.name for guest in config.guest]
+    names = wanted(guests, [guest.name for guest in config.guest])
     limit_s = config.prepare_timeout_s + config.clock.watch_s
     with backend.connect(config) as hypervisor:
         return settle_clocks(

@@ -20,7 +20,8 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.core.errors import GuestStranded, HarnessError, InternalError
+from harness.cli.commands.refusals import Spoken, in_our_words, json_was_asked_for, print_error
+from harness.core.errors import GuestStranded, HarnessError, InternalError, UsageError
 from harness.core.process_state import settle_process
 from harness.core.streams import lost_output
 
@@ -72,6 +73,18 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"harness.cli.commands.{name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of ``args``. Raises UsageError with the nearest if there is none."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from harness.core.nearest import nearest
+
+            hint = nearest(name, COMMANDS, "commands")
+            raise UsageError(f"no such command {name!r}", hint=hint)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing one."""
@@ -125,21 +138,32 @@ def _say_lost(lost: OSError) -> int:
 
 def run_command_line(arguments: list[str] | None) -> int:
     """Carry out one command line (None: this process's own); its exit code."""
-    return exit_code(partial(cli.main, arguments, prog_name="harness", standalone_mode=False))
+    Spoken.wanted = Spoken.said = False
+    given = sys.argv[1:] if arguments is None else arguments
+    action = partial(cli.main, arguments, prog_name="harness", standalone_mode=False)
+    return exit_code(action, given)
 
 
-def exit_code(action: Callable[[], object]) -> int:
-    """Carry out ``action``; return the exit code that it asks for, or that its error means."""
+def exit_code(action: Callable[[], object], arguments: list[str] | None = None) -> int:
+    """Carry out ``action``; return the exit code that it asks for, or that its error means.
+
+    ``arguments`` are those that ``action`` reads.
+    """
     try:
         result = action()
         return result if isinstance(result, int) else 0
     except HarnessError as error:
         return _say(error)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        if not error.message or type(error).__name__ == "NoArgsIsHelpError":  # its help, all of it
+            error.show()
+            return error.exit_code
+        Spoken.wanted = Spoken.wanted or json_was_asked_for(error, arguments or [])
+        return _say(in_our_words(error))
     except click.exceptions.Exit as error:
         return error.exit_code
+    except SystemExit as error:
+        return error.code if error.code == 0 else _say_bug(error)  # 0: a completion, all printed
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)  # what commands do to guests, they end by themselves
         return 130
@@ -168,4 +192,5 @@ def _say(error: HarnessError) -> int:
     with suppress(OSError, ValueError):  # the terminal may be gone; the exit code says it too
         click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
         click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
+        print_error(error)
     return error.exit_code

@@ -1,24 +1,39 @@
-"""Durations as people write and read them: ``90s``, ``15m``, ``2h``, ``1d``."""
+"""Durations as people write and read them: ``5ms``, ``90s``, ``15m``, ``2h``, ``1d``."""
 
 from __future__ import annotations
 
 import re
 from datetime import time
 
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+#: The units that a duration may have, in seconds.
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+#: For other programs: what a duration with a unit looks like.
+PATTERN = rf"[0-9]+(\.[0-9]+)?\s*({'|'.join(UNITS)})"
+_PATTERN = re.compile(rf"([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*({'|'.join(UNITS)})?")
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
 #: Ten years: a point in time that far away still has a year of four digits, and can be slept for.
 LONGEST_S = 3650 * 86_400.0
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_SPOKEN = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def parse(text: str) -> float:
-    """Seconds; a bare number is seconds. Raises ValueError."""
+def parse(text: str, *, bare: bool = True) -> float:
+    """Return the seconds that ``text`` says.
+
+    Args:
+        text: A number and a unit, such as ``5ms`` or ``15m``.
+        bare: Whether a number without a unit is taken for seconds. It is not where a person who
+            writes ``15`` would mean minutes. Nothing is nothing in every unit: ``0`` always is.
+
+    Raises:
+        ValueError: ``text`` is no duration, has no unit or is longer than ``LONGEST_S``.
+    """
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration such as 90s, 15m, 2h or 1d")
-    seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+        raise ValueError(f"invalid duration {text!r}: expected e.g. 5ms, 90s, 15m, 2h")
+    number, unit = float(match[1]), match[2]
+    if unit is None and number and not bare:
+        raise ValueError(f"duration {text!r} has no unit: write {text}s, or {text}m for minutes")
+    seconds = number * UNITS[unit or "s"]
     if seconds > LONGEST_S:
         raise ValueError(f"{text!r} is longer than {LONGEST_S / 86_400:.0f}d")
     return seconds
@@ -31,7 +46,7 @@ def scaled(seconds: float, time_scale: float) -> float:
 
 def spoken(seconds: float) -> str:
     """In the largest unit that fits, rounded: ``5 min``."""
-    for size, unit in _UNITS:
+    for size, unit in _SPOKEN:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return "0 s"

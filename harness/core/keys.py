@@ -6,17 +6,19 @@ all kinds of update, which is handed in, because configuration imports no kind.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.core.errors import ConfigError
-from harness.core.settings import Config, UpdateSection
+from harness.core.nearest import nearest
+from harness.core.settings import Config, Seconds, UpdateSection
 
 KIND = "update.kind"
+#: Where a value came from, if a person typed it: the origins of flags and of variables begin so.
+FLAG, VARIABLE = "flag ", "environment "
 
 
 def sections_of(annotation: Any) -> tuple[type[BaseModel], ...]:
@@ -47,28 +49,58 @@ def update_fields(model: type[Config]) -> dict[str, FieldInfo]:
 
 def scalar_keys(model: type[Config]) -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted key, annotation)`` of every setting that is one plain value."""
-    found = _settings(model.model_fields, "")
-    return ((key, hint) for key, hint in found if get_origin(hint) is not tuple)
+    found = settings(model)
+    plain = ((key, info) for key, info in found if get_origin(info.annotation) is not tuple)
+    return ((key, _whole_hint(info)) for key, info in plain)
 
 
 def list_keys(model: type[Config]) -> Iterator[str]:
     """Yield the dotted key of every setting that is a list of plain values."""
-    found = _settings(model.model_fields, "")
+    found = ((key, info.annotation) for key, info in settings(model))
     return (key for key, hint in found if get_origin(hint) is tuple and not sections_of(hint))
 
 
-def _settings(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, Any]]:
+def settings(model: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield ``(dotted key, field)`` of every setting; a list of sections is one."""
+    return _settings(model.model_fields, "")
+
+
+def _settings(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, info in fields.items():
         sections = sections_of(info.annotation)
         if sections and get_origin(info.annotation) is not tuple:
             yield from _settings(fields_of(sections), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", info.annotation
+            yield f"{prefix}{name}", info
+
+
+def _whole_hint(info: FieldInfo) -> Any:
+    """Return the annotation with its limits, which pydantic keeps apart."""
+    limits = tuple(info.metadata)
+    return Annotated[(info.annotation, *limits)] if limits else info.annotation
+
+
+def is_duration(hint: Any) -> bool:
+    """Return True if a setting of that annotation is a duration: seconds, or text with a unit."""
+    return hint is Seconds or any(
+        is_duration(one) for one in (*get_args(hint), *getattr(hint, "__metadata__", ()))
+    )
 
 
 def environment_name(key: str) -> str:
     """The environment variable of a dotted key: ``clock.correct`` → ``HARNESS_CLOCK_CORRECT``."""
     return "HARNESS_" + key.replace(".", "_").upper()
+
+
+def typed(origin: str | None, key: str) -> tuple[str | None, str | None]:
+    """Return where an error is, as ``(file, key)`` of a ConfigError, in the words of the person.
+
+    A flag or a variable is named by itself: it is what was typed, and the key was not.
+    """
+    for prefix in (FLAG, VARIABLE):
+        if origin is not None and origin.startswith(prefix):
+            return origin.removeprefix(prefix), None
+    return origin, key or None
 
 
 def settled(
@@ -98,10 +130,11 @@ def settled(
         if section != "update" or not owners or kind in owners:
             continue
         if ranks[key] >= ranks.get(KIND, -1):
+            file, said = typed(origins[key], key)
             raise ConfigError(
                 f"belongs to kind {' or '.join(owners)}, not to {kind}",
-                file=origins[key],
-                key=key,
+                file=file,
+                key=said,
                 hint=_own_keys(kind, kinds[kind], name),
             )
         del kept[key]
@@ -110,12 +143,12 @@ def settled(
 
 def _own_keys(kind: str, settings: type[BaseModel], name: str) -> str:
     own = sorted(set(settings.model_fields) - set(UpdateSection.model_fields))
-    near = difflib.get_close_matches(name, own, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"keys of kind {kind}: {', '.join(own)}"
+    return nearest(name, own, f"keys of kind {kind}")
 
 
-def unknown_kind(kind: str, kinds: Iterable[str], origin: str | None = None) -> ConfigError:
+def unknown_kind(
+    kind: str, kinds: Iterable[str], file: str | None = None, key: str | None = KIND
+) -> ConfigError:
     """Return the error for ``update.kind = kind``, with the nearest of ``kinds`` as a hint."""
-    near = difflib.get_close_matches(kind, kinds, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"kinds: {', '.join(kinds)}"
-    return ConfigError(f"unknown kind {kind!r}", file=origin, key=KIND, hint=hint)
+    hint = nearest(kind, kinds, "kinds")
+    return ConfigError(f"unknown kind {kind!r}", file=file, key=key, hint=hint)

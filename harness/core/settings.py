@@ -5,23 +5,25 @@ Every key is a field here, and its docstring what it means; :mod:`harness.core.c
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from harness.core.durations import parse_hours
+from harness.core.durations import parse, parse_hours
+from harness.core.nearest import nearest
 
 #: In the order in which they are tried; one that does not fit a guest is passed over.
 MethodName = Literal[
@@ -79,7 +81,16 @@ METADATA_ADDRESS = "169.254.169.254"
 #: Longer than any maintenance; waiting longer than some 290 years would be an OverflowError.
 LONGEST_S = 1e7
 Positive = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
+
+
+def _seconds(value: Any) -> Any:
+    return parse(value, bare=False) if isinstance(value, str) else value
+
+
+#: Seconds as a number, or text with a unit: ``5ms``, ``15m``. Every key in seconds is one.
+Seconds = BeforeValidator(_seconds)
+Duration = Annotated[float, Seconds, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
+DurationOrZero = Annotated[float, Seconds, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)]
 #: No control characters: names go into the environment of updates and onto terminals.
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -99,7 +110,7 @@ class UpdateSection(_Section):
     model_config = ConfigDict(extra="allow")
 
     kind: Name = "stand-in"
-    expected_s: Positive | None = None
+    expected_s: Duration | None = None
     scope: Scope | None = None
     preserves_memory: bool = True
 
@@ -111,12 +122,12 @@ class ClockSection(_Section):
     """``[clock]``: how well a guest's clock must be right, and what may be done about it."""
 
     correct: bool = True
-    tolerance_s: Positive | None = None
+    tolerance_s: Duration | None = None
     """Allowed |offset|; by default what the guest's interpreter can keep."""
     allow_backward: bool = False
-    ceiling_s: Positive = 86_400.0
+    ceiling_s: Duration = 86_400.0
     """A larger offset is not corrected: a person should look first."""
-    lag_tolerance_s: Positive = 0.25
+    lag_tolerance_s: Duration = 0.25
     """How far the measured lag may be from the pause before we doubt the measurement."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 8
     interpreters: Annotated[tuple[InterpreterName, ...], Field(min_length=1)] = get_args(
@@ -125,9 +136,9 @@ class ClockSection(_Section):
     """What the clock agent may run in, in the order in which they are tried."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = DEFAULT_METHODS
     """Ways to correct a clock, in the order in which they are tried."""
-    slew_below_s: Annotated[float, Field(ge=0, le=0.5)] = 0.050
+    slew_below_s: Annotated[float, Seconds, Field(ge=0, le=0.5)] = 0.050
     """An offset of at most this is slewed where the guest can be; 0: always stepped."""
-    watch_s: NotNegative = 0.0
+    watch_s: DurationOrZero = 0.0
     """How long each clock is watched after its correction."""
     restore_offset: bool = False
     """Put a clock back to the offset it had before the pause, not to the host's clock."""
@@ -145,7 +156,7 @@ class SshSection(_Section):
     """``SHA256:…`` fingerprint that the guest's host key must have."""
     sudo: bool = False
     """Set the clock by ``sudo -n``, where the user is not root."""
-    connect_timeout_s: Positive = 15.0
+    connect_timeout_s: Duration = 15.0
 
 
 class OwnCheckSection(_Section):
@@ -162,7 +173,7 @@ class OwnCheckSection(_Section):
         "during",
         "after",
     )
-    timeout_s: Positive = 10.0
+    timeout_s: Duration = 10.0
     """For one stage."""
 
 
@@ -177,7 +188,7 @@ class ChecksSection(_Section):
     """What the canary holds in the guest's memory, where there is python3."""
     disk_folder: Name = "/var/tmp"
     """Where in the guest the disk writer writes."""
-    long_running_s: NotNegative = 60.0
+    long_running_s: DurationOrZero = 60.0
     """From which age on a process of the guest has to survive."""
 
     @field_validator("enable", "disable")
@@ -185,8 +196,7 @@ class ChecksSection(_Section):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in CHECK_NAMES:
-                near = difflib.get_close_matches(name, CHECK_NAMES, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(CHECK_NAMES)}"
+                hint = nearest(name, CHECK_NAMES, "checks")
                 raise ValueError(f"no such check: {name!r}; {hint}")
         return names
 
@@ -229,7 +239,7 @@ class GuestSection(_Section):
     availability_set: Name | None = None
     opt_out: Name | None = None
     """Why this guest must not be paused; it is left out of every maintenance."""
-    tolerance_s: Positive | None = None
+    tolerance_s: Duration | None = None
     ssh: SshSection = SshSection()
 
 
@@ -276,10 +286,14 @@ class EventsSection(_Section):
 
     address: Name = "169.254.169.254"
     port: Annotated[int, Field(ge=0, le=65535)] = 80
-    notice_s: NotNegative | None = None
+    notice_s: DurationOrZero | None = None
     """From the announcement to the pause, unless it is approved earlier; None: nobody is told."""
     time_scale: Positive = 1.0
     """Notices are this many times shorter, for labs."""
+
+
+#: The error of two keys that are wrong together: ``resume_reserve_s`` and ``budget_s``.
+RESERVE_EATS_BUDGET = "reserve_eats_budget"
 
 
 class Config(_Section):
@@ -287,19 +301,19 @@ class Config(_Section):
 
     uri: Name = "qemu:///system"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    budget_s: Positive = 30.0
-    resume_reserve_s: Positive = 2.0
-    resume_patience_s: Positive = 60.0
+    budget_s: Duration = 30.0
+    resume_reserve_s: Duration = 2.0
+    resume_patience_s: Duration = 60.0
     """How long a guest is tried to be resumed before it is called stranded; far beyond any
     budget, because giving up early would help nobody. Its guardian goes on after that."""
-    soak_s: NotNegative = 0.0
+    soak_s: DurationOrZero = 0.0
     spread: Annotated[int, Field(ge=1)] | None = None
     """Assign guests to this many update domains, whatever their own say."""
     at_most: Annotated[int, Field(ge=1)] | None = None
     """Pause no more guests than this together: a larger update domain is done in parts."""
-    prepare_timeout_s: Positive = 120.0
+    prepare_timeout_s: Duration = 120.0
     """For everything before the pause: connecting, logging in, baselines."""
-    mend_timeout_s: Positive = 60.0
+    mend_timeout_s: Duration = 60.0
     """For everything after the pause: clocks and checks."""
     update: SerializeAsAny[UpdateSection] = UpdateSection()
     clock: ClockSection = ClockSection()
@@ -326,9 +340,10 @@ class Config(_Section):
     @model_validator(mode="after")
     def _reserve_fits_in_budget(self) -> Config:
         if self.resume_reserve_s >= self.budget_s:
-            raise ValueError(
-                f"resume_reserve_s = {self.resume_reserve_s:g} leaves nothing of "
-                f"budget_s = {self.budget_s:g} for the update"
+            raise PydanticCustomError(
+                RESERVE_EATS_BUDGET,
+                "a reserve of {reserve} s leaves nothing of a budget of {budget} s for the update",
+                {"reserve": f"{self.resume_reserve_s:g}", "budget": f"{self.budget_s:g}"},
             )
         return self
 

@@ -1,8 +1,14 @@
-"""The guests that a person named: all of them, or one error about every one that is not there."""
+"""The guests that a person named: all of them, or one error about every one that is not there.
+
+A name may be a pattern, as a shell has them: ``web*`` stands for guests that are up. After a ``!``
+it leaves guests out. A guest that is really called so is meant first.
+"""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 
 from harness.core.errors import UnknownGuest
@@ -13,19 +19,57 @@ from harness.host.protocol import GuestInfo
 _LISTED = 12
 
 
+#: What a pattern stands for: a guest that is off is left alone, one that cannot be paused is not.
+_DOWN = (GuestState.SHUT_OFF, GuestState.CRASHED, GuestState.GONE)
+_BUT = "!"
+
+
+def is_pattern(name: str) -> bool:
+    """Return True if ``name`` may stand for other guests than one of that name."""
+    return name.startswith(_BUT) or re.search(r"[*?[]", name) is not None
+
+
+def wanted(names: Sequence[str], configured: Iterable[str]) -> list[str]:
+    """Return the names asked for; those ``configured`` where none is, or only some left out."""
+    asked = any(not name.startswith(_BUT) for name in names)
+    return [*(() if asked else configured), *names]
+
+
 def pick(known: Sequence[GuestInfo], wanted: Iterable[str], uri: str) -> list[GuestInfo]:
-    """Return the guests of those names, else of those UUIDs, in the order of ``wanted``.
+    """Return the guests of those names, UUIDs or patterns, in the order of ``wanted``.
 
     ``known`` are all guests of the host at ``uri``. Raises UnknownGuest, which names all that are
     not among them, names like theirs, and the guests that run.
     """
-    names = {info.name: info for info in known}
-    uuids = {info.uuid: info for info in known}
-    found = [(name, names.get(name) or uuids.get(name)) for name in wanted]
-    missing = [name for name, info in found if info is None]
+    chosen: list[GuestInfo] = []
+    left_out: set[str] = set()
+    missing: list[str] = []
+    for name in wanted:
+        found, but = _fitting(known, name), False
+        if not found and name.startswith(_BUT):
+            name, but = name.removeprefix(_BUT), True
+            found = _fitting(known, name)
+        if not found:
+            missing.append(name)
+        elif but:
+            left_out |= {info.uuid for info in found}
+        else:
+            chosen += [info for info in found if not is_pattern(name) or info not in chosen]
     if missing:
         raise _unknown(missing, known, uri)
-    return [info for _, info in found if info is not None]
+    return [info for info in chosen if info.uuid not in left_out]
+
+
+def _fitting(known: Sequence[GuestInfo], name: str) -> list[GuestInfo]:
+    """Return the guest of that name, else of that UUID, else those of that pattern."""
+    for key in ("name", "uuid"):
+        exactly = [info for info in known if getattr(info, key) == name]
+        if exactly:
+            return exactly
+    if name.startswith(_BUT) or not is_pattern(name):
+        return []
+    up = [info for info in known if info.state.state not in _DOWN]
+    return [info for info in up if fnmatch.fnmatchcase(info.name, name)]
 
 
 def chosen(

@@ -8,7 +8,7 @@ from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
-from harness.maintenance.named import pick
+from harness.maintenance.named import pick, wanted
 from harness.maintenance.plan import Plan, PlanRules, make_plan
 from harness.updates.protocol import GuestUpdate, HostUpdate
 
@@ -29,9 +29,9 @@ def survey(
     for own in config.checks.own:
         check_program(own.command, f"checks.own[{own.name}].command")
     deadline = Deadline.after(config.prepare_timeout_s, clock)
-    wanted = list(names) or [guest.name for guest in config.guest]
     known = hypervisor.guests(deadline)
-    chosen = pick(known, wanted, hypervisor.uri)
+    asked_for = wanted(names, [guest.name for guest in config.guest])
+    chosen = pick(known, asked_for, hypervisor.uri)
     uuids = {guest.uuid for guest in chosen}
     others = [guest for guest in known if guest.uuid not in uuids]
     if isinstance(update, GuestUpdate):

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 from harness.core.errors import UpdateFailed, UpdateOverran
 from harness.core.files import private_folder
-from harness.core.settings import NotNegative, Scope
+from harness.core.settings import DurationOrZero, Scope
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
 
@@ -37,7 +37,7 @@ class StandInSettings(UpdateSettings):
     learns: ClassVar[bool] = False
 
     kind: Literal["stand-in"] = "stand-in"
-    duration_s: NotNegative = 5.0
+    duration_s: DurationOrZero = 5.0
 
 
 class StandInUpdate:

@@ -7,6 +7,7 @@ command that came as far as logging in would say so.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -67,35 +68,77 @@ def configure(text: str) -> None:
         (("run", "paused"), 3, "paused: is paused"),
         (("run", "web-1", "web-1"), 2, "web-1"),
         (("run",), 2, "hint"),
-        (("run", "web-1", "--budget", "0"), 2, "flag: budget_s: Input should be greater than 0"),
-        (("run", "web-1", "--budget", "-3"), 2, "flag: budget_s: Input should be greater than 0"),
-        (("run", "web-1", "--budget", "nan"), 2, "flag: budget_s: "),
-        (("run", "web-1", "--budget", "inf"), 2, "flag: budget_s: Input should be a finite number"),
-        (("run", "web-1", "--budget", "soon"), 2, "'soon' is not a valid float"),
-        (("run", "web-1", "--budget", "1"), 2, "leaves nothing of budget_s = 1"),
-        (("run", "web-1", "--kind", "stand-on"), 2, "did you mean 'stand-in'?"),
-        (("run", "web-1", "--scope", "rack"), 2, "flag: update.scope: Input should be 'host' or"),
+        (("run", "web-1", "--budget", "0"), 2, "harness: --budget: must be more than 0"),
+        (("run", "web-1", "--budget", "-3"), 2, "--budget: invalid duration '-3'"),
+        (("run", "web-1", "--budget", "nan"), 2, "--budget: invalid duration 'nan'"),
+        (("run", "web-1", "--budget", "inf"), 2, "--budget: invalid duration 'inf'"),
+        (
+            ("run", "web-1", "--budget", "soon"),
+            2,
+            "--budget: invalid duration 'soon': expected e.g. 5ms, 90s",
+        ),
+        (
+            ("run", "web-1", "--budget", "1"),
+            2,
+            "--budget: a reserve of 2 s leaves nothing of",
+        ),
+        (
+            ("run", "web-1", "--kind", "stand-on"),
+            2,
+            "--kind: unknown kind 'stand-on' (hint: did",
+        ),
+        (("run", "web-1", "--kind", "zzz"), 2, "(hint: kinds: stand-in, command, hold"),
+        (
+            ("run", "web-1", "--scope", "rack"),
+            2,
+            "--scope: unknown scope 'rack' (hint: scopes:",
+        ),
         (("run", "web-1", "--update", "./gone.sh"), 2, "update.command: ./gone.sh: no such"),
         (("run", "web-1", "--update", ""), 2, "an update of kind command needs a command"),
         (("run", "web-1", "--update", "it's"), 2, "--update: cannot be split into words"),
         (("run", "web-1", "--expected", "29"), 2, "hint"),
         (("run", "web-1", "-c", "gone.toml"), 2, "gone.toml"),
         (("run", "web-1", "--bugdet", "3"), 2, "--budget"),
-        (("rnu",), 2, "rnu"),
+        (("rnu",), 2, "harness: no such command 'rnu' (hint: did you mean 'run'?)"),
+        (("clock", "sho"), 2, "harness: no such command 'sho' (hint: did you mean show?)"),
+        (("run", "--all", "web-1"), 2, "--all and the names of guests exclude each other"),
+        (("plan", "web-1", "--except", "web-9"), 2, "web-9: no such guest"),
+        (("plan", "db*"), 2, "db*: no such guest"),
+        (("run", "web-1", "--notify", "15"), 2, "--notify: duration '15' has no unit: write 15s"),
+        (("events", "schedule", "--in", "6"), 2, "--in: duration '6' has no unit"),
+        (("lock", "--hold", "x", "--for", "2"), 2, "--for: duration '2' has no unit"),
+        (("events", "rehearse", "live-migratoin", "--guest", "x"), 2, "did you mean 'live-migrat"),
+        (("history", "trend", "overhead"), 2, "did you mean 'overhead_s'?"),
         (("report",), 2, "no run yet in"),
         (("report", "xyz"), 2, "no run 'xyz' in"),
         (("clock", "show"), 2, "GUEST"),
         (("clock", "show", "web1"), 2, "did you mean 'web-1'?"),
-        (("clock", "correct", "web-1", "--tolerance", "0"), 2, "clock.tolerance_s"),
-        (("clock", "show", "web-1", "--tolerance", "-0.01"), 2, "flag: clock.tolerance_s: Input"),
-        (("clock", "show", "web-1", "--tolerance", "nan"), 2, "flag: clock.tolerance_s"),
-        (("clock", "correct", "web-1", "--method", "magic"), 2, "flag: clock.methods[1]: Input"),
-        (("clock", "show", "web-1", "--interpreter", "ruby"), 2, "flag: clock.interpreters[1]"),
-        (("clock", "show", "web-1", "--watch", "soon"), 2, "'soon' is no duration such as 90s"),
-        (("clock", "show", "web-1", "--watch", "-5s"), 2, "'-5s' is no duration"),
-        (("clock", "show", "web-1", "--samples", "0"), 2, "flag: clock.samples"),
-        (("run", "web-1", "--method", "magic"), 2, "flag: clock.methods[1]: Input"),
-        (("run", "web-1", "--watch", "long"), 2, "'long' is no duration"),
+        (("clock", "correct", "web-1", "--tolerance", "0"), 2, "--tolerance: must be more than 0"),
+        (("clock", "show", "web-1", "--tolerance", "-0.01"), 2, "--tolerance: invalid duration"),
+        (("clock", "show", "web-1", "--tolerance", "nan"), 2, "--tolerance: invalid duration"),
+        (
+            ("clock", "correct", "web-1", "--method", "magic"),
+            2,
+            "--method: unknown method 'magic'",
+        ),
+        (
+            ("clock", "show", "web-1", "--interpreter", "ruby"),
+            2,
+            "--interpreter: unknown",
+        ),
+        (("clock", "show", "web-1", "--watch", "soon"), 2, "--watch: invalid duration 'soon'"),
+        (("clock", "show", "web-1", "--watch", "-5s"), 2, "--watch: invalid duration '-5s'"),
+        (
+            ("clock", "show", "web-1", "--samples", "0"),
+            2,
+            "--samples: must be at least 1",
+        ),
+        (
+            ("run", "web-1", "--method", "magic"),
+            2,
+            "--method: unknown method 'magic'",
+        ),
+        (("run", "web-1", "--watch", "long"), 2, "--watch: invalid duration 'long'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -112,15 +155,22 @@ def test_bad_arguments(say, arguments, code, words):
     [
         ("bugdet_s = 3", "harness.toml: bugdet_s: unknown key (hint: did you mean 'budget_s'?)"),
         ("[clock]\ntolerence_s = 1", "clock.tolerence_s: unknown key (hint: did you mean"),
-        ('budget_s = "30"', "harness.toml: budget_s: Input should be a valid number"),
-        ("budget_s = -1", "harness.toml: budget_s: Input should be greater than 0"),
+        ('budget_s = "30"', "harness.toml: budget_s: duration '30' has no unit: write 30s"),
+        ("budget_s = -1", "harness.toml: budget_s: must be more than 0 (given: -1"),
         ("budget_s = nan", "harness.toml: budget_s: "),
         ('[[guest]]\nname = "w"\n[[guest]]\nname = "w"', "two guests are called 'w'"),
         ('[[guest]]\nname = "w"\naddres = "x"', "guest[w].addres: unknown key (hint: did you mean"),
         ("budget_s = ", "harness.toml: not valid TOML"),
         ("guest = 3", "harness.toml: guest: "),
         ("clock = 3", "harness.toml: clock: "),
-        ('[update]\nkind = "command"\ncommand = "x"', "update.command: Input should be"),
+        (
+            '[update]\nkind = "command"\ncommand = "x"',
+            "update.command: must be a list (given: 'x') (hint: write [\"x\"])",
+        ),
+        ("[update]\nkind = 'command'\ncommand = './x.sh --now'", 'write ["./x.sh", "--now"]'),
+        ('budget_s = "soon"', "budget_s: invalid duration 'soon': expected e.g. 5ms"),
+        ('[clock]\nmethods = ["chrony"]', "did you mean 'chronyd'?"),
+        ("resume_reserve_s = 40.0", "harness.toml: resume_reserve_s: a reserve of 40 s leaves no"),
         ('[update]\nsysctl = ["a=1"]', "harness.toml: update.sysctl: belongs to kind sysctl"),
         ('[update]\nkind = "sysctl"', "update.sysctl: an update of kind sysctl needs settings"),
     ],
@@ -137,8 +187,37 @@ def test_a_bad_environment_variable(say, monkeypatch):
     """The variable's name is said."""
     monkeypatch.setenv("HARNESS_BUDGET_S", "soon")
     code, _, err = say("run", "web-1")
-    assert "HARNESS_BUDGET_S: 'soon'" in err
+    assert "harness: HARNESS_BUDGET_S: invalid duration 'soon'" in err
     assert code == 2
+
+
+def test_a_misspelt_environment_variable(say, monkeypatch):
+    """It would change nothing, and nobody would know for a year."""
+    monkeypatch.setenv("HARNESS_BUGDET_S", "10")
+    code, _, err = say("run", "web-1")
+    assert "HARNESS_BUGDET_S: unknown variable (hint: did you mean HARNESS_BUDGET_S?)" in err
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "message"),
+    [
+        (("run", "web1"), None, "no such guest on "),
+        (("run", "web-1", "--budget", "0"), "--budget", "must be more than 0"),
+        (("run", "web-1", "--budget", "soon"), "--budget", "invalid duration 'soon'"),
+        (("clock", "show", "web-1", "--bugdet", "3"), None, "no such option"),
+        (("run", "web-1", "-c", "gone.toml"), "gone.toml", "no such file"),
+    ],
+)
+def test_under_json_an_error_is_json_as_well(say, arguments, where, message):
+    """One document on stdout; the same for people on stderr."""
+    code, out, err = say(*arguments, "--json")
+    error = json.loads(out)["error"]
+    assert set(error) == {"type", "message", "hint", "guest", "where", "exit_code"}
+    assert (error["exit_code"], error["where"]) == (code, where)
+    assert message in error["message"]
+    assert error["hint"] or where == "--budget" or where == "gone.toml"
+    assert message in err
 
 
 def test_an_update_that_may_not_be_executed(say, tmp_path):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.commands.common import connection_options, json_option, load_config
+from harness.cli.commands import completion
+from harness.cli.commands.common import (
+    connection_options,
+    duration_option,
+    json_option,
+    load_config,
+)
 from harness.cli.commands.run import maintain
 
 
@@ -14,12 +20,14 @@ from harness.cli.commands.run import maintain
     epilog="""\b
 Examples:
   harness adopt web1 --dry-run           how long it would be paused, what room it takes
-  harness adopt web1 web2 --budget 60    one after another, each paused for 60 s at most
+  harness adopt web1 web2 --budget 60s   one after another, each paused for 60 s at most
   harness adopt web1 --live-only         until its next cold boot; its definition stays
 """
 )
-@click.argument("guests", nargs=-1, required=True, metavar="GUEST...")
-@click.option("--budget", "budget_s", type=float, help="Longest allowed pause in seconds (30).")
+@click.argument(
+    "guests", nargs=-1, required=True, metavar="GUEST...", shell_complete=completion.guests
+)
+@duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]")
 @click.option(
     "--rate",
     type=float,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.table import Table
@@ -20,7 +20,11 @@ from harness.cli.commands.common import (
     print_json,
     show_config,
 )
+from harness.cli.commands.guest_arguments import guest_arguments
+from harness.cli.commands.parameters import OneOf
+from harness.core.errors import UsageError
 from harness.core.records import EXIT_CODES, Outcome
+from harness.core.settings import DEFAULT_METHODS, InterpreterName
 from harness.results.report.words import STYLES, duration, offset, printable
 
 if TYPE_CHECKING:
@@ -33,13 +37,16 @@ def command() -> None:
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("guests", nargs=-1, required=True, metavar="GUEST..."),
-    click.option("--tolerance", "tolerance_s", type=float, help="Allowed offset, seconds."),
-    click.option("--samples", type=int, help="Exchanges a reading; the quickest counts (8)."),
+    duration_option("--tolerance", "tolerance_s", "Allowed offset, e.g. 5ms."),
+    click.option("--samples", type=int, help="Samples a reading; the quickest counts (8)."),
     click.option(
-        "--interpreter", "interpreters", multiple=True, help="Only this; again for the next best."
+        "--interpreter",
+        "interpreters",
+        multiple=True,
+        type=OneOf(get_args(InterpreterName), what="interpreter"),
+        help="Read clocks only by this; repeatable, in the order to try.",
     ),
-    duration_option("--watch", "watch_s", "Look on for so long, e.g. 60s: does it stay right?"),
+    duration_option("--watch", "watch_s", "Watch the clock for this long: does it stay right?"),
     click.option("--show-config", is_flag=True, help="Show what is in force and where from."),
 )
 
@@ -47,7 +54,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 def _clock_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
-    return connection_options(json_option(function))
+    return connection_options(json_option(guest_arguments(function)))
 
 
 @command.command(epilog="Example: harness clock show web1 web2")
@@ -58,10 +65,14 @@ def show(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     ctx.exit(_each(options, as_json, correct=False))
 
 
-@command.command(epilog="Example: harness clock correct web1 --tolerance 0.005")
+@command.command(epilog="Example: harness clock correct web1 --tolerance 5ms")
 @_clock_options
 @click.option(
-    "--method", "methods", multiple=True, help="Correct only by this; again for the next to try."
+    "--method",
+    "methods",
+    multiple=True,
+    type=OneOf(DEFAULT_METHODS, what="method"),
+    help="Correct clocks only by this; repeatable, in the order to try.",
 )
 @click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
 @click.option("--dry-run", is_flag=True, help="Measure and judge only.")
@@ -73,6 +84,8 @@ def correct(ctx: click.Context, /, as_json: bool, dry_run: bool, **options: Any)
 
 def _each(options: dict[str, Any], as_json: bool, *, correct: bool) -> int:
     """Tend every guest at once; print a row each; the worst outcome's exit code."""
+    if not options["guests"]:
+        raise UsageError("missing GUEST", hint="name guests, or --all")
     loaded = load_config(
         options["config_file"],
         {

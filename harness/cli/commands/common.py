@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.core.durations import parse as parse_duration
+from harness.cli.commands.parameters import Duration
+from harness.cli.commands.refusals import Spoken, want_json
+from harness.cli.flags import FLAGS
 from harness.core.errors import ConfigError
 from harness.core.streams import forget_lost_output
 
@@ -34,26 +36,24 @@ config_option = click.option(
     "that of a lab that is up.",
 )
 uri_option = click.option("--uri", help="libvirt connection, e.g. qemu:///system.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=want_json,
+    help="Print the result, or the error, as JSON.",
+)
 
 
-class _Duration(click.ParamType[float]):
-    """``60s``, ``15m``, ``2h``; a bare number is seconds."""
+def duration_option(
+    flag: str, name: str, explained: str, *, bare: bool = True, **more: Any
+) -> Callable[[F], F]:
+    """An option that takes a duration and gives seconds.
 
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def duration_option(flag: str, name: str, explained: str) -> Callable[[F], F]:
-    """An option that takes a duration and gives seconds."""
-    return click.option(flag, name, type=_Duration(), help=explained)
+    ``bare``: whether a number without a unit is taken for seconds.
+    """
+    return click.option(flag, name, type=Duration(bare=bare), help=explained, **more)
 
 
 def connection_options(function: F) -> F:
@@ -103,6 +103,7 @@ def spoken() -> Iterator[None]:
 
 def print_json(result: Any) -> None:
     """The result for programs: one JSON document on stdout."""
+    Spoken.said = True
     click.echo(json.dumps(result, indent=2, default=str))
 
 
@@ -110,7 +111,7 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """Return the configuration in force. Raises ConfigError."""
     from harness import api
 
-    return api.load_config(file, flags, tell=say)
+    return api.load_config(file, flags, typed=FLAGS, tell=say)
 
 
 def show_config(loaded: Loaded, as_json: bool) -> None:

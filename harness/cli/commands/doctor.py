@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from harness.cli.commands import completion
 from harness.cli.commands.common import (
     connection_options,
     json_option,
@@ -27,7 +28,7 @@ Examples:
   harness doctor --json | jq '.findings[] | select(.level != "ok")'
 """
 )
-@click.argument("guests", nargs=-1, metavar="[GUEST]...")
+@click.argument("guests", nargs=-1, metavar="[GUEST]...", shell_complete=completion.guests)
 @connection_options
 @json_option
 @click.pass_context

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, out, print_json
 from harness.cli.commands.events_schedule import schedule
 from harness.cli.commands.events_serve import rehearse, serve
@@ -36,7 +37,7 @@ command.add_command(serve)
 command.add_command(rehearse)
 command.add_command(schedule)
 
-_event_id = click.argument("event_id", metavar="EVENT")
+_event_id = click.argument("event_id", metavar="EVENT", shell_complete=completion.events)
 
 
 def _store() -> Store:
@@ -170,15 +171,25 @@ def approve(event_id: str) -> None:
         store.approve([one.event.event_id], f"{who_am_i()['user']} at the command line")
 
 
+def _number(store: Store, text: str) -> int | None:
+    """Return the number of a scheduled maintenance; None if ``text`` is an event's id."""
+    digits = text.removeprefix("#")
+    if digits == text and any(one.event.event_id.startswith(text) for one in store.events()):
+        return None
+    if digits == text and not text.isdecimal():
+        return None
+    return int(digits) if digits.isdecimal() else 0
+
+
 @command.command()
 @_event_id
 def cancel(event_id: str) -> None:
-    """Cancel an event that has not started, or a scheduled maintenance (#1)."""
+    """Cancel an event that has not started, or a scheduled maintenance by its number."""
     from harness.events.scheduler import move
 
     with _store() as store:
-        if event_id.startswith("#"):
-            number = int(event_id[1:]) if event_id[1:].isdecimal() else 0
+        number = _number(store, event_id)
+        if number is not None:
             if not move(store, number, "waiting", "cancelled"):
                 raise UsageError(f"{event_id} is not waiting", hint="harness events list --all")
             return

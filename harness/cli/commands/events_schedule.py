@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import say
+from harness.cli.commands.common import duration_option, say
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
     maintenance_options,
     maintenance_settings,
     notice_options,
-    seconds,
 )
 from harness.core.durations import LONGEST_S, scaled
 from harness.core.errors import UsageError
@@ -35,7 +34,7 @@ Examples:
 """
 )
 @click.option("--at", metavar="TIME", help="Earliest pause: 2026-12-01T02:00, UTC unless it says.")
-@click.option("--in", "in_", metavar="TIME", help="Earliest pause from now: 6h.")
+@duration_option("--in", "in_s", "Earliest pause from now, e.g. 6h.", bare=False)
 @notice_options
 @maintenance_options
 def schedule(
@@ -43,7 +42,7 @@ def schedule(
     uri: str | None,
     guests: tuple[str, ...],
     at: str | None,
-    in_: str | None,
+    in_s: float | None,
     **options: Any,
 ) -> None:
     """Have `harness events serve` carry out a maintenance later, with notice.
@@ -57,7 +56,7 @@ def schedule(
     from harness.events.server import is_served
     from harness.events.store import Store
 
-    when = _when(at, in_)
+    when = _when(at, in_s)
     config = load_maintenance(config_file, uri, options).config
     _refuse_closed(config, plan(config, guests).plan, when)
     notice_s = config.events.notice_s
@@ -76,11 +75,10 @@ def schedule(
         )
 
 
-def _when(at: str | None, in_: str | None) -> datetime:
+def _when(at: str | None, later_s: float | None) -> datetime:
     """When, in UTC. Raises UsageError."""
-    if (at is None) == (in_ is None):
-        raise UsageError("say when: --at TIME or --in TIME")
-    later_s = seconds(in_, "--in")
+    if (at is None) == (later_s is None):
+        raise UsageError("say when: --at TIME or --in DURATION")
     now = utc_now()
     if later_s is not None:
         return now + timedelta(seconds=later_s)

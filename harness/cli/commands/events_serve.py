@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.commands import completion
 from harness.cli.commands.common import F, connection_options, duration_option, load_config, say
+from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -174,6 +176,18 @@ def _identified(text: str) -> tuple[str, Member]:
     return address, Member(uuid, name, scope_name(availability_set or None, uuid), domain)
 
 
+def _scenarios() -> Iterable[str]:
+    from harness.events.scenarios import SCENARIOS
+
+    return SCENARIOS
+
+
+def _faults() -> Iterable[str]:
+    from harness.events.faults import KINDS
+
+    return KINDS
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -182,8 +196,13 @@ Examples:
   harness events rehearse host-maintenance --guest web1 --fault slow:5
 """
 )
-@click.argument("scenario")
-@click.option("--guest", required=True, help="Whom it hits, or whose set.")
+@click.argument("scenario", type=OneOf(_scenarios, what="scenario", metavar="SCENARIO"))
+@click.option(
+    "--guest",
+    required=True,
+    shell_complete=completion.guests,
+    help="The guest that is told, with its availability set where the scenario hits all of it.",
+)
 @click.option(
     "--time-scale",
     default=1.0,
@@ -193,7 +212,13 @@ Examples:
 @duration_option(
     "--impact", "impact_s", "How long Started lasts.  [default: as in the scenario, 5s to 5m]"
 )
-@click.option("--fault", help="slow[:SECONDS], empty, text, 410, 429 or 500.")
+@click.option(
+    "--fault",
+    type=OneOf(
+        _faults, what="fault", metavar="[slow[:SECONDS]|empty|text|410|429|500]", suffix=":"
+    ),
+    help="Answer the guest wrongly once.",
+)
 @_server_options
 def rehearse(
     scenario: str,

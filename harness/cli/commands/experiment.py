@@ -10,6 +10,7 @@ import click
 
 from harness.cli.commands.common import (
     connection_options,
+    duration_option,
     json_option,
     load_config,
     out,
@@ -35,7 +36,7 @@ Examples:
 )
 @click.argument("what", nargs=-1, metavar="SWEEP.TOML | GUEST...")
 @click.option("--hold", is_flag=True, help="Pause GUESTs, give the shell back, resume in budget.")
-@click.option("--budget", "budget_s", type=float, help="With --hold: longest pause in seconds.")
+@duration_option("--budget", "budget_s", "With --hold: longest pause.  [default: 30s]")
 @click.option("--dry-run", is_flag=True, help="Show the cells and stop.")
 @connection_options
 @json_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, print_json
 from harness.core.errors import UsageError
 from harness.core.extras import require
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from harness.results.history.store import History, Run
 
 _csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
-_since_option = click.option("--since", metavar="WHEN", help="A date (2026-01-31) or a time (30d).")
+_since_option = click.option("--since", metavar="WHEN", help="A date, or a duration such as 30d.")
 _SHOWN = 20
 
 
@@ -79,7 +81,7 @@ def list_(
 
 
 @command.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @json_option
 @_csv_option
 @click.pass_obj
@@ -101,8 +103,8 @@ def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None
 
 
 @command.command()
-@click.argument("first")
-@click.argument("second", required=False)
+@click.argument("first", shell_complete=completion.runs)
+@click.argument("second", required=False, shell_complete=completion.runs)
 @json_option
 @_csv_option
 @click.pass_obj
@@ -131,7 +133,7 @@ def compare(history: History, first: str, second: str | None, as_json: bool, as_
 
 
 @command.command()
-@click.argument("figure")
+@click.argument("figure", shell_complete=completion.figures)
 @click.option("--guest", default="", help="One guest's own; default: the run's worst.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: FILE.svg.")
 @_since_option
@@ -148,9 +150,13 @@ def trend(
     as_csv: bool,
 ) -> None:
     """FIGURE over nights, e.g. overhead_s, residual_s, check.clock (see `show`)."""
+    from harness.results.history.figures import KINDS
+
     found = history.trend(figure, guest, since=_moment(since))
     if not found:
-        raise UsageError(f"no run has a figure {figure!r}", hint="harness history show")
+        near = difflib.get_close_matches(figure, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "harness history show"
+        raise UsageError(f"no run has a figure {figure!r}", hint=hint)
     rows: list[dict[str, Any]] = [
         {"run_id": run.run_id, "started_at": run.started_at.isoformat(), "value": value}
         for run, value in found
@@ -166,7 +172,7 @@ def trend(
 
 
 @command.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=completion.runs)
 @click.option("--nights", type=click.IntRange(1), default=14, show_default=True)
 @click.option("--fail-on-regression", is_flag=True, help="Exit code 1 if a figure got worse.")
 @json_option
@@ -226,9 +232,11 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         pass
     try:
-        return utc_now() - timedelta(seconds=parse(text))
+        return utc_now() - timedelta(seconds=parse(text, bare=False))
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"--since: {text!r} is neither a date nor a time") from error
+        hint = "a date such as 2026-01-31, or a duration such as 30d"
+        message = f"--since: {text!r} is neither a date nor a duration"
+        raise UsageError(message, hint=hint) from error
 
 
 def _with_figures(history: History, found: Sequence[Run]) -> list[dict[str, Any]]:

@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.commands import lab_box
-from harness.cli.commands.common import json_option, load_config, out, print_json, say
+from harness.cli.commands.common import (
+    duration_option,
+    json_option,
+    load_config,
+    out,
+    print_json,
+    say,
+)
+from harness.cli.commands.completion import quietly
 from harness.core.errors import HarnessError, UsageError
 from harness.core.extras import require
 from harness.core.timebase import Deadline
@@ -47,12 +55,12 @@ _resident = click.option(
     is_flag=True,
     help="RAM as files in memory: guests whose QEMU can be replaced (kind qemu).",
 )
-_timeout = click.option(
+_timeout = duration_option(
     "--timeout",
     "timeout_s",
-    default=240.0,
+    "Longest time allowed, images included.",
+    default="240s",
     show_default=True,
-    help="Seconds allowed, images included.",
 )
 
 
@@ -142,11 +150,18 @@ def _show_status(as_json: bool) -> bool:
     return True
 
 
+def _names(ctx: click.Context) -> list[tuple[str, str]]:
+    from harness.lab import state
+
+    lab = state.load()
+    return [(guest.name, guest.address) for guest in lab.guests] if lab else []
+
+
 @command.command(
     context_settings={"ignore_unknown_options": True},
     epilog="Example: harness lab ssh lab-1 uptime",
 )
-@click.argument("guest")
+@click.argument("guest", shell_complete=quietly(_names))
 @click.argument("remote_command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
 def ssh(guest: str, remote_command: tuple[str, ...]) -> None:
     """Log in to a lab guest with its own key, host key checked."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import json_option, print_json, say
+from harness.cli.commands.common import duration_option, json_option, print_json, say
 from harness.core.timebase import Deadline
 from harness.results.report.words import printable
 
@@ -42,12 +42,12 @@ def command() -> None:
     show_default=True,
     help="auto: KVM where this machine has it, else emulated.",
 )
-@click.option(
+@duration_option(
     "--timeout",
     "timeout_s",
-    default=900.0,
+    "Longest time until it is ready, the image not included.",
+    default="900s",
     show_default=True,
-    help="Seconds until it is ready, the image not included.",
 )
 @json_option
 def up(

@@ -10,8 +10,14 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import connection_options, json_option, load_config, print_json
-from harness.core.durations import parse, spoken
+from harness.cli.commands.common import (
+    connection_options,
+    duration_option,
+    json_option,
+    load_config,
+    print_json,
+)
+from harness.core.durations import spoken
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.timebase import SYSTEM_CLOCK
 from harness.host.lock import Holder, hold_in_background, holder, really_holds
@@ -27,7 +33,9 @@ Examples:
 """
 )
 @click.option("--hold", metavar="REASON", help="Reserve the host, and say what for.")
-@click.option("--for", "duration", metavar="TIME", default="1h", show_default=True)
+@duration_option(
+    "--for", "seconds", "Reserve it for this long.", bare=False, default="1h", show_default=True
+)
 @click.option("--release", is_flag=True, help="End your own reservation.")
 @connection_options
 @json_option
@@ -38,7 +46,7 @@ def command(
     config_file: Path | None,
     uri: str | None,
     hold: str | None,
-    duration: str,
+    seconds: float,
     release: bool,
     as_json: bool,
 ) -> None:
@@ -50,20 +58,16 @@ def command(
         raise UsageError("--hold and --release exclude each other")
     where = load_config(config_file, {"uri": uri}).config.uri
     if hold is not None:
-        _show(where, hold_in_background(where, hold, _seconds(duration)), as_json)
+        _show(where, hold_in_background(where, hold, _some(seconds)), as_json)
     elif release:
         _release(where)
     else:
         _show(where, holder(where), as_json)
 
 
-def _seconds(duration: str) -> float:
-    try:
-        seconds = parse(duration)
-    except ValueError as error:
-        raise UsageError(f"--for: {error}") from error
+def _some(seconds: float) -> float:
     if seconds <= 0:
-        raise UsageError("--for: must be longer than nothing")
+        raise UsageError("--for: must be longer than 0 s")
     return seconds
 
 

@@ -8,32 +8,43 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import F, connection_options, load_config, words
+from harness.cli.commands.common import F, connection_options, duration_option, load_config, words
+from harness.cli.commands.guest_arguments import guest_arguments
+from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
-from harness.core.durations import parse
-from harness.core.errors import UsageError
+from harness.core.settings import Scope
+from harness.updates.registry import KINDS
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("guests", nargs=-1, metavar="[GUEST]..."),
     click.option(
         "--update", metavar="'CMD ARGS'", help="Apply this command; split into words, no shell."
     ),
-    click.option("--kind", help="Kind of update: stand-in (default), command, packages, …"),
-    click.option("--scope", help="What the update needs paused: guest (each its own) or host."),
-    click.option("--expected", "expected_s", type=float, help="Seconds the update should take."),
-    click.option("--duration", "duration_s", type=float, help="Seconds a stand-in update takes."),
-    click.option("--budget", "budget_s", type=float, help="Longest allowed pause in seconds (30)."),
-    click.option("--reserve", "resume_reserve_s", type=float, help="Kept for resuming (2)."),
+    click.option(
+        "--kind",
+        type=OneOf(lambda: KINDS, what="kind"),
+        help="Kind of update.  [default: stand-in; command with --update]",
+    ),
+    click.option(
+        "--scope",
+        type=OneOf(tuple(Scope), what="scope"),
+        help="What the update needs paused: each guest by itself, or the whole host.",
+    ),
+    duration_option("--expected", "expected_s", "How long the update should take."),
+    duration_option("--duration", "duration_s", "How long a stand-in update takes."),
+    duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]"),
+    duration_option(
+        "--reserve", "resume_reserve_s", "Part of the budget kept for resuming.  [default: 2s]"
+    ),
     click.option("--spread", type=int, help="Assign guests to this many update domains."),
     click.option("--at-most", type=int, help="Pause no more guests than this together."),
-    click.option("--soak", "soak_s", type=float, help="Seconds to wait between update domains."),
+    duration_option("--soak", "soak_s", "How long to wait between update domains."),
 )
 
 
 #: The options of those that tell the guests beforehand.
 _NOTICE = (
-    click.option(
-        "--notify", metavar="TIME", help="Announce each pause to the guests, 15m beforehand."
+    duration_option(
+        "--notify", "notify", "Announce each pause to the guests, e.g. 15m beforehand.", bare=False
     ),
     click.option("--time-scale", type=float, help="Notices are this many times shorter."),
 )
@@ -50,7 +61,7 @@ def maintenance_options(function: F) -> F:
     """Lay all options of a maintenance on a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
-    return connection_options(function)
+    return connection_options(guest_arguments(function))
 
 
 def load_maintenance(config_file: Path | None, uri: str | None, options: dict[str, Any]) -> Loaded:
@@ -59,7 +70,7 @@ def load_maintenance(config_file: Path | None, uri: str | None, options: dict[st
 
 
 def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that were given as flags, by dotted key. Raises UsageError."""
+    """Return the settings that were given as flags, by dotted key. Raises ConfigError."""
     command = options.get("update")
     flags = {
         "uri": uri,
@@ -68,7 +79,7 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "soak_s": options.get("soak_s"),
         "spread": options.get("spread"),
         "at_most": options.get("at_most"),
-        "events.notice_s": seconds(options.get("notify"), "--notify"),
+        "events.notice_s": options.get("notify"),
         "events.time_scale": options.get("time_scale"),
         "update.kind": options.get("kind") or ("command" if command is not None else None),
         "update.command": list(words(command, "--update")) if command is not None else None,
@@ -82,11 +93,3 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "clock.watch_s": options.get("watch_s"),
     }
     return {key: value for key, value in flags.items() if value is not None}
-
-
-def seconds(text: str | None, what: str) -> float | None:
-    """A duration as people write it. Raises UsageError."""
-    try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        raise UsageError(f"{what}: {error}") from error

@@ -94,8 +94,10 @@ def command(
     """
     from harness.cli.night_files import NightFiles
     from harness.cli.nightly import look_back, publish, spend
+    from harness.maintenance.named import is_pattern
 
-    files = NightFiles(prometheus, junit, guests)
+    named = tuple(guest for guest in guests if not is_pattern(guest))
+    files = NightFiles(prometheus, junit, named)
     with ended_by_any_signal(), files.replaced():
         from harness.api import maintain
         from harness.cli.doctor import examine

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, out, print_json
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -21,7 +22,7 @@ Examples:
   harness report --json | jq .guests
 """
 )
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option(
     "--format",
     "form",

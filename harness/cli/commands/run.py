@@ -27,9 +27,11 @@ from harness.cli.commands.maintenance_options import (
     maintenance_options,
     notice_options,
 )
+from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
 from harness.core.errors import GuestStranded
 from harness.core.paths import state_dir
+from harness.core.settings import DEFAULT_METHODS
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
@@ -58,8 +60,14 @@ Examples:
     is_flag=True,
     help="Put clocks back to the offset they had before, not to the host's clock.",
 )
-@click.option("--method", "methods", multiple=True, help="Correct clocks only by this; repeatable.")
-@duration_option("--watch", "watch_s", "Watch each clock for so long after it, e.g. 60s.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=OneOf(DEFAULT_METHODS, what="method"),
+    help="Correct clocks only by this; repeatable.",
+)
+@duration_option("--watch", "watch_s", "Watch each clock for this long after its correction.")
 @click.option(
     "--no-report",
     is_flag=True,
@@ -86,7 +94,8 @@ def command(
 ) -> None:
     """Pause guests, apply an update to the host, resume them, correct their clocks, check.
 
-    GUEST is a libvirt name or UUID; without any, the guests of the configuration. Update domains
+    GUEST is a libvirt name, a UUID or a pattern such as 'web*', which stands for guests that are
+    up; without any, the guests of the configuration. Update domains
     are done one at a time; after one that is not healthy the others are left alone.
     """
     if scheduled is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import api
+from harness.cli.commands import completion
 from harness.cli.commands.common import (
     connection_options,
     json_option,
@@ -37,7 +38,7 @@ Examples:
   harness trust --json            show them as JSON; adds none without --yes
 """
 )
-@click.argument("guests", nargs=-1, metavar="[GUEST]...")
+@click.argument("guests", nargs=-1, metavar="[GUEST]...", shell_complete=completion.guests)
 @click.option("--yes", is_flag=True, help="Add unknown keys without asking; never a changed one.")
 @connection_options
 @json_option

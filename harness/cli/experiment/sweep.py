@@ -16,6 +16,7 @@ An axis is ``guests``, or any setting of ``harness.toml`` by its dotted name.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import random
@@ -29,6 +30,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.config import overlaid
+from harness.core.durations import parse
 from harness.core.errors import ConfigError
 from harness.core.keys import list_keys, scalar_keys
 from harness.core.settings import Config
@@ -111,6 +113,8 @@ def load(file: Path) -> Sweep:
     axes = _flat(content.grid)
     for key, values in axes.items():
         _check(file, key, values)
+        if key.endswith("_s"):
+            axes[key] = [_seconds(file, key, value) for value in values]
     name = f"{file.stem}-{digest}"
     return Sweep(name, text, content.seed, content.repeats, _flat(content.settings), axes)
 
@@ -135,7 +139,9 @@ def _check(file: Path, key: str, values: Any) -> None:
     known = [name for name, _ in scalar_keys(FULL_CONFIG)]
     lists = [GUESTS, *list_keys(FULL_CONFIG)]
     if key not in (*lists, *known):
-        hint = f"axes: {GUESTS}, or a setting of harness.toml such as update.duration_s"
+        near = difflib.get_close_matches(key, (*lists, *known), n=1)
+        usual = f"axes: {GUESTS}, or a setting of harness.toml such as update.duration_s"
+        hint = f"did you mean {near[0]!r}?" if near else usual
         raise ConfigError("unknown axis", file=file, key=f"grid.{key}", hint=hint)
     if not isinstance(values, list) or not values:
         raise ConfigError("an axis is a list of values", file=file, key=f"grid.{key}")
@@ -146,6 +152,14 @@ def _check(file: Path, key: str, values: Any) -> None:
             key=f"grid.{key}",
             hint=f'{key} = [["a"], ["a", "b"]]',
         )
+
+
+def _seconds(file: Path, key: str, value: Any) -> Any:
+    """A duration as it is compared and drawn."""
+    try:
+        return parse(value, bare=False) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ConfigError(str(error), file=file, key=f"grid.{key}") from error
 
 
 def _is_words(value: Any) -> bool:

@@ -261,5 +261,5 @@ def test_what_is_to_be_held_is_handed_on_as_data(tmp_path):
         holding.hold(order, file, tmp_path, Deadline.after(60))
     assert "nothing is held" in str(told.value)
     order = Order((), {"budget_s": 0.5})
-    with pytest.raises(InfrastructureError, match="leaves nothing of budget_s = 0.5"):
+    with pytest.raises(InfrastructureError, match="--budget: .* nothing of a budget of 0.5 s"):
         holding.hold(order, file, tmp_path, Deadline.after(60))

@@ -7,7 +7,7 @@ import pytest
 from harness.core.errors import GuestNotFound, UnknownGuest
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
-from harness.maintenance.named import pick
+from harness.maintenance.named import pick, wanted
 from harness.testing.hypervisor import FakeHypervisor
 
 URI = "qemu:///system"
@@ -55,3 +55,39 @@ def test_a_host_with_many_guests_does_not_list_them_all():
     with pytest.raises(UnknownGuest, match="and 88 more") as found:
         pick(many.guests(Deadline.after(5)), ["zzz"], URI)
     assert len(str(found.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["web*"], ["web1", "web2"]),
+        (["*"], ["web1", "web2"]),  # db1 is off
+        (["web2", "web*"], ["web2", "web1"]),
+        (["*", "!web1"], ["web2"]),
+        (["!web1", "web1", "web2"], ["web2"]),
+        (["web?", "!*2"], ["web1"]),
+        (["db1"], ["db1"]),
+    ],
+)
+def test_a_pattern_stands_for_guests_that_are_up(known, names, found):
+    assert [info.name for info in pick(known, names, URI)] == found
+
+
+@pytest.mark.parametrize("name", ["mail*", "!web9", "!mail*", "db*"])
+def test_a_pattern_that_fits_no_guest_is_a_mistake(known, name):
+    """Above all one that should have left a guest out."""
+    with pytest.raises(UnknownGuest, match="no such guest"):
+        pick(known, ["web1", name], URI)
+
+
+def test_a_guest_that_is_called_like_a_pattern_is_meant_first():
+    odd = FakeHypervisor(dict.fromkeys(("a*", "ab", "!ab"), GuestState.RUNNING))
+    known = odd.guests(Deadline.after(5))
+    assert [info.name for info in pick(known, ["a*"], URI)] == ["a*"]
+    assert [info.name for info in pick(known, ["!ab"], URI)] == ["!ab"]
+
+
+def test_where_guests_are_only_left_out_the_configured_are_meant():
+    assert wanted(["!a"], ["a", "b"]) == ["a", "b", "!a"]
+    assert wanted(["c"], ["a", "b"]) == ["c"]
+    assert wanted([], ["a"]) == ["a"]

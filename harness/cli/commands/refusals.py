@@ -1,0 +1,79 @@
+"""How a command says that it failed: one voice for click's errors and ours, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from harness.core.errors import ConfigError, HarnessError, UsageError
+
+
+class Spoken:
+    """What this process was asked for, and has said, as JSON."""
+
+    wanted = False
+    """``--json`` was given."""
+    said = False
+    """A document is on stdout: a second one beside it would make both useless."""
+
+
+def want_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Take note of ``--json`` (a callback of the option)."""
+    Spoken.wanted = Spoken.wanted or value
+    return value
+
+
+def json_was_asked_for(error: click.ClickException, arguments: list[str]) -> bool:
+    """Return True if the command whose arguments could not be read has ``--json`` among them."""
+    command = getattr(error, "cmd", None)
+    has = command is not None and any("--json" in one.opts for one in command.params)
+    return has and "--json" in arguments
+
+
+def in_our_words(error: click.ClickException) -> HarnessError:
+    """Return an error of click's as one of ours: what, where, and a hint."""
+    message = error.message.strip().removesuffix(".")
+    hint = getattr(error, "hint", None)
+    near = getattr(error, "possibilities", None)
+    context = getattr(error, "ctx", None)
+    if near:
+        hint = "did you mean " + " or ".join(sorted(near)[:3]) + "?"
+        message = message.partition(" Did you mean")[0].partition(" (Possible")[0]
+    if hint is None and context is not None:
+        hint = f"{context.command_path} --help"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return UsageError(f"missing {_name_of(error.param)}", hint=hint)
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return ConfigError(message, key=_name_of(error.param), hint=hint)
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _name_of(param: click.Parameter) -> str:
+    """Return a parameter as a person types it: ``--budget``, or the argument's place."""
+    if isinstance(param, click.Option):
+        return max(param.opts, key=len)
+    return param.human_readable_name.strip("[]")
+
+
+def as_data(error: HarnessError) -> dict[str, Any]:
+    """Return an error for programs. ``where``: the flag, variable, or file and key, if known."""
+    where = [str(one) for one in (getattr(error, "file", None), getattr(error, "key", None)) if one]
+    return {
+        "error": {
+            "type": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "guest": error.guest,
+            "where": ": ".join(where) or None,
+            "exit_code": error.exit_code,
+        }
+    }
+
+
+def print_error(error: HarnessError) -> None:
+    """Print the error on stdout as JSON, where JSON was asked for and none is there yet."""
+    if Spoken.wanted and not Spoken.said:
+        Spoken.said = True
+        click.echo(json.dumps(as_data(error), indent=2, default=str))

@@ -33,7 +33,8 @@ from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.correction_queue import CorrectionQueue
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.login import Login
+from harness.maintenance.session import GuestSession
 from harness.updates.registry import FULL_CONFIG
 
 CORRECTIONS, SHELL_CORRECTIONS, PAUSES, COMPARED = 50, 10, 12, 6

@@ -333,8 +333,9 @@ def _run_settings(
     folder: RunFolder, *, given: Config | None, uri: str | None, backend: Backend
 ) -> RunSettings:
     """Return what recovering a run takes; what its folder does not tell has its default."""
+    from harness.maintenance.login import Login
     from harness.maintenance.recovery.round import RunSettings
-    from harness.maintenance.session import GuestSession, Login
+    from harness.maintenance.session import GuestSession
     from harness.results.journal import FILE_NAME, fold, read
 
     config, notes = (given, ()) if given else folder.config_as_understood()
@@ -347,7 +348,7 @@ def _run_settings(
         def open_session(uuid: str, deadline: Deadline) -> GuestSession:
             info = hypervisor.find(uuid, deadline)
             section = config.for_guest(info.name, info.uuid)
-            login = Login(info, section, config.ssh, hypervisor, backend.connector)
+            login = Login(info, section, config.ssh, hypervisor, backend.connector, config.access)
             return GuestSession.open(login, config.clock, deadline)
 
         return open_session
@@ -410,6 +411,7 @@ def _clocks(
             Deadline.after(limit_s, backend.clock),
             guests=config.guest,
             ssh=config.ssh,
+            access=config.access,
             settings=config.clock,
             correct=correct,
         )

@@ -19,7 +19,8 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.login import Login
+from harness.maintenance.session import GuestSession
 from harness.updates.registry import FULL_CONFIG
 
 _MACHINES_CONFIG = "/etc/default/libvirt-guests"

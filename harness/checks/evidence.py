@@ -86,6 +86,8 @@ class Evidence:
     """Lines since the marker are lost: the log has wrapped, was cleared, or is another boot's."""
     may_catch_up: bool = False
     """The guest counts ticks, and may be given those that it missed: the lag shrinks by itself."""
+    limits: str | None = None
+    """What the way into the guest cannot tell, known before the pause; None: nothing."""
     own_asked: tuple[str, ...] = ()
     """Names of the user's own checks that this guest answers for."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
 from harness.clock.arithmetic import judge_offset
-from harness.core.records import CheckRecord, ClockReading
+from harness.core.records import CheckRecord, ClockReading, Outcome
 
 NAME = "frozen"
 
@@ -27,6 +27,10 @@ def judge(evidence: Evidence) -> CheckRecord:
     """The monotonic deficit against the pause, seconds."""
     deficit = monotonic_deficit(evidence.clock_before, evidence.clock_after_resume)
     pause = evidence.pause_s
+    before = evidence.clock_before
+    if evidence.limits and before is not None and before.monotonic_s is None:
+        detail = f"no monotonic clock is told: {evidence.limits}"
+        return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail=detail)
     if deficit is None or pause is None:
         return unknown(NAME, "the guest's monotonic clock could not be compared")
     uncertainty_s = deficit[1] + pause[1]

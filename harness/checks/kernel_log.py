@@ -14,9 +14,8 @@ def judge(evidence: Evidence) -> CheckRecord:
     SKIP where this user may not read the log: known beforehand, and no broken promise.
     """
     if not evidence.kernel_log_readable:
-        return CheckRecord(
-            name=NAME, outcome=Outcome.SKIP, detail="this user may not read the kernel log"
-        )
+        why = evidence.limits or "this user may not read the kernel log"
+        return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail=why)
     stalls = evidence.stall_lines
     if stalls is None:
         return unknown(NAME, "the kernel log could not be read")

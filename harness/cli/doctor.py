@@ -119,6 +119,7 @@ def _guests(
         deadline,
         sections=config.guest,
         ssh=config.ssh,
+        access=config.access,
         settings=config.clock,
     )
 

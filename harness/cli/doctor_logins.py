@@ -9,12 +9,13 @@ from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
 from harness.core.fanout import fan_out
 from harness.core.records import ClockReading
-from harness.core.settings import ClockSection, GuestSection, SshSection, guest_section
+from harness.core.settings import Access, ClockSection, GuestSection, SshSection, guest_section
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.admission import HINT_UNBOUND, UNBOUND, Claims, admit
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.login import Login
+from harness.maintenance.session import GuestSession
 from harness.results.report.spoken import duration
 
 _FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
@@ -34,6 +35,7 @@ def examine_logins(
     *,
     sections: Sequence[GuestSection],
     ssh: SshSection,
+    access: Access,
     settings: ClockSection,
 ) -> Iterator[Finding]:
     """Log in to all these guests at once; yield one finding a guest, in order."""
@@ -41,7 +43,7 @@ def examine_logins(
 
     def look(info: GuestInfo) -> Finding:
         section = guest_section(sections, info.name, info.uuid)
-        login = Login(info, section, ssh, hypervisor, connector)
+        login = Login(info, section, ssh, hypervisor, connector, access)
         session = admit(login, settings, claims, deadline)
         try:
             return _finding(session, section, deadline)

@@ -10,6 +10,8 @@ from harness.core.timebase import NS_PER_S
 
 #: /proc/uptime counts hundredths of a second and is cut, not rounded.
 _UPTIME_RESOLUTION_NS = 10_000_000
+#: The guest agent counts microseconds.
+_TOLD_RESOLUTION_NS = 1000
 _ADJTIMEX = re.compile(r"time\.tv_sec:\s*(\d+)\s+time\.tv_usec:\s*(\d+)")
 #: Beyond 64 bits it is no time of any kernel.
 _MOST_NS = 1 << 63
@@ -53,9 +55,11 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
         guest = _Guest(int(kind), int(rest[0]), int(rest[1]), boottime=int(rest[2]))
     elif kind == "timer":
         guest = _timer_list(rest)
+    elif kind == "told":
+        guest = _Guest(int(rest[0]), int(rest[0]), None, resolution=_TOLD_RESOLUTION_NS)
     else:
         guest = _tool(kind, rest)
-    stamps = (guest.received, guest.sent, guest.monotonic, guest.boottime or 0)
+    stamps = (guest.received, guest.sent, guest.monotonic or 0, guest.boottime or 0)
     if not all(0 <= stamp < _MOST_NS for stamp in stamps):
         raise ValueError(answer)
     if guest.sent < guest.received and kind == "timer":
@@ -83,7 +87,7 @@ def parse_probe(answer: str) -> ProbeCounts:
 class _Guest:
     received: int
     sent: int
-    monotonic: int
+    monotonic: int | None
     boottime: int | None = None
     resolution: int = 1
     monotonic_resolution: int = 1

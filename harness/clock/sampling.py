@@ -13,6 +13,7 @@ from typing import Any
 from harness.clock.agent_answers import ProbeCounts, Sent, number_of, parse_probe, parse_sample
 from harness.clock.agents import POWERSHELL, Ability, Agent, agent
 from harness.clock.arithmetic import Sample, best, consistent
+from harness.clock.told import GUEST_AGENT
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Suspension
@@ -84,11 +85,12 @@ class Sampler:
         *,
         interpreters: Sequence[str] = INTERPRETERS,
         sudo: bool = False,
+        told: LineStream | None = None,
     ) -> Sampler:
         """Start the first agent of ``interpreters`` that works in the guest.
 
-        An interpreter that is there but broken, or silent, is passed over. Raises ProbeError if
-        none works.
+        An interpreter that is there but broken, or silent, is passed over. Where none works,
+        ``told`` answers in place of an agent, if it is given. Raises ProbeError if that fails too.
         """
         troubles = []
         for interpreter in (*interpreters, POWERSHELL):
@@ -110,6 +112,11 @@ class Sampler:
                 raise
             else:
                 return sampler
+        if told is not None:
+            sampler = cls(shell.guest, told, Agent(GUEST_AGENT, ""), deadline.clock)
+            sampler._greet(deadline)
+            sampler.read(1, deadline)
+            return sampler
         wanted = ", ".join(interpreters)
         raise ProbeError(
             f"has no usable interpreter ({'; '.join(troubles) or f'none of {wanted}'})",
@@ -119,7 +126,7 @@ class Sampler:
 
     @property
     def interpreter(self) -> str:
-        """What the agent runs in: ``python3``, ``perl``, ``sh`` or ``powershell``."""
+        """What the agent runs in, or ``guest-agent`` where there is none of ours."""
         return self._agent.interpreter
 
     @property

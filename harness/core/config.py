@@ -26,6 +26,9 @@ from harness.core.variables import from_environment, refuse_unknown
 
 Section = TypeVar("Section", bound=BaseModel)
 
+#: Keys for all guests that a guest may have of its own, and how they are called there.
+_ALSO_OF_GUESTS = {"clock.tolerance_s": "tolerance_s", "access": "access"}
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -102,11 +105,14 @@ def _of_libvirt(environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str,
 
 
 def _overridden(config: Config, origins: Mapping[str, str], file: Path | None) -> Config:
-    """A tolerance by flag or environment goes before those that guests have in the file."""
-    if origins.get("clock.tolerance_s", str(file)) == str(file):
+    """What a flag or the environment sets for all goes before what guests have in the file."""
+    theirs = {
+        own for key, own in _ALSO_OF_GUESTS.items() if origins.get(key, str(file)) != str(file)
+    }
+    if not theirs:
         return config
     guests = tuple(
-        GuestSection.model_validate(guest.model_dump(exclude={"tolerance_s"}, exclude_unset=True))
+        GuestSection.model_validate(guest.model_dump(exclude=theirs, exclude_unset=True))
         for guest in config.guest
     )
     return config.model_copy(update={"guest": guests})

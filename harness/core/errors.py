@@ -17,7 +17,8 @@
     │   │   ├─ WrongState
     │   │   ├─ ResumeFailed
     │   │   ├─ TakenOver
-    │   │   └─ GuestSaved
+    │   │   ├─ GuestSaved
+    │   │   └─ AgentSilent
     │   ├─ ShellError
     │   │   ├─ ShellUnreachable
     │   │   ├─ HostKeyRejected
@@ -161,6 +162,10 @@ class GuestSaved(HypervisorError):
 
     The next start restores it as it was.
     """
+
+
+class AgentSilent(HypervisorError):
+    """The guest agent is not connected, or did not answer in time."""
 
 
 class ShellError(InfrastructureError):

@@ -154,7 +154,8 @@ class IdentityRecord(Record):
     """What binds the login to the libvirt guest that was paused."""
 
     bound_by: str | None = None
-    """``machine-uuid``, ``mac`` or ``guest-agent``, the evidence that decided; None: none did."""
+    """The evidence that decided: ``machine-uuid``, ``mac`` or ``guest-agent`` for a login by SSH,
+    ``agent-channel`` where there was none; None: none did."""
     detail: str = ""
     """The evidence, or why there is none."""
     machine_uuid: str | None = None

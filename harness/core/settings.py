@@ -159,6 +159,10 @@ class SshSection(_Section):
     connect_timeout_s: Duration = 15.0
 
 
+#: By which way harness gets into a guest: a login by SSH, or QEMU's guest agent through libvirt.
+Access = Literal["ssh", "agent", "auto"]
+
+
 class OwnCheckSection(_Section):
     """``[[checks.own]]``: an executable of the user's whose exit status is the outcome."""
 
@@ -240,6 +244,8 @@ class GuestSection(_Section):
     opt_out: Name | None = None
     """Why this guest must not be paused; it is left out of every maintenance."""
     tolerance_s: Duration | None = None
+    access: Access | None = None
+    """None: as all guests."""
     ssh: SshSection = SshSection()
 
 
@@ -318,6 +324,8 @@ class Config(_Section):
     update: SerializeAsAny[UpdateSection] = UpdateSection()
     clock: ClockSection = ClockSection()
     checks: ChecksSection = ChecksSection()
+    access: Access = "ssh"
+    """``auto``: SSH where a login works, else the guest agent."""
     ssh: SshSection = SshSection()
     events: EventsSection = EventsSection()
     guest: tuple[GuestSection, ...] = ()

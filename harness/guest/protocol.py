@@ -1,8 +1,9 @@
 """What the rest of the program may ask of a guest's shell, and how it is opened.
 
-The real ones are :class:`harness.guest.shell.SshShell` and
-:class:`harness.guest.connector.SshConnector`; tests use fakes that pass the same contract suites
-(``tests/contract/test_shell.py``, ``tests/contract/test_connector.py``).
+The real shells are :class:`harness.guest.shell.SshShell`, opened by
+:class:`harness.guest.connector.SshConnector`, and :class:`harness.guest.agent_shell.AgentShell`;
+tests use fakes that pass the same contract suites (``tests/contract/test_shell.py``,
+``tests/contract/test_connector.py``).
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Way:
     """``SHA256:…`` of the host key that was shown."""
     doubt: str | None = None
     """Why it is not certain whose key that is, where the SSH configuration passes over it."""
+    access: str = "ssh"
+    """``ssh``, or ``agent``: by the guest agent, through the hypervisor, at no address at all."""
 
     @property
     def shown(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
@@ -35,6 +35,7 @@ from harness.host.addresses import SOURCES, Told, in_order, told_by
 from harness.host.connections import Connections, Link
 from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
+from harness.host.one_at_a_time import OneAtATime
 from harness.host.parker import LibvirtParking
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import (
@@ -78,6 +79,7 @@ class LibvirtHypervisor:
         self._connections = Connections(uri, self._events)
         self._names: dict[str, str] = {}
         self._pauses = UnderWay()
+        self._asking = OneAtATime()
         self._processes: dict[str, ProcessIdentity | None] = {}
         self.parking = LibvirtParking(self._call, self._found, clock)
 
@@ -291,6 +293,20 @@ class LibvirtHypervisor:
             return guest_agent.agent_facts(domain, self._name(uuid), until)
 
         return self._call("asking the guest agent", uuid, until, work)
+
+    def ask_agent(
+        self, uuid: str, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None
+    ) -> Any:
+        """One command of the agent's own, by ``virDomainQemuAgentCommand``."""
+
+        def work(link: Link) -> Any:
+            with translated("asking the guest agent", self._name(uuid)):
+                domain = link.guest(uuid)
+            with self._asking.one(uuid, deadline):
+                deadline.check("asking the guest agent")
+                return guest_agent.ask(domain, self._name(uuid), deadline, command, arguments)
+
+        return self._call(f"asking the guest agent ({command})", uuid, deadline, work)
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest since the connection was opened."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,37 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ASKING = "asking the guest agent"
 
 
+def ask(
+    domain: libvirt.virDomain,
+    name: str,
+    deadline: Deadline,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return what the agent answers to one command.
+
+    libvirt has an agent that was silent once repeat a number (``guest-sync``) before it is asked
+    anything else, and drops what comes before that: a late answer is nobody's. Its own calls, such
+    as virDomainGetTime, wait without limit for an agent that hangs, and keep everybody else from
+    it; this one takes the seconds that it may wait. Raises HypervisorError.
+    """
+    import libvirt_qemu  # not for the guardian, which stays small
+
+    question: dict[str, Any] = {"execute": command}
+    if arguments:
+        question["arguments"] = dict(arguments)
+    limit_s = max(1, math.floor(deadline.remaining_s()))
+    with translated(f"{_ASKING} ({command})", name):
+        answer = libvirt_qemu.qemuAgentCommand(domain, json.dumps(question), limit_s, 0)
+    try:
+        return json.loads(answer)["return"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _nonsense(name, answer) from error
+
+
 def agent_facts(domain: libvirt.virDomain, name: str, deadline: Deadline) -> AgentFacts:
     """Return what the agent tells. Raises HypervisorError where none answers."""
-    said = _ask(domain, name, deadline, "guest-info")
+    said = ask(domain, name, deadline, "guest-info")
     try:
         allowed = {one["name"] for one in said["supported_commands"] if one["enabled"]}
     except (KeyError, TypeError) as error:
@@ -39,32 +68,15 @@ def agent_facts(domain: libvirt.virDomain, name: str, deadline: Deadline) -> Age
 
 
 def _boot_id(domain: libvirt.virDomain, name: str, deadline: Deadline) -> str | None:
-    handle = _ask(domain, name, deadline, "guest-file-open", path=_BOOT_ID, mode="r")
+    handle = ask(domain, name, deadline, "guest-file-open", {"path": _BOOT_ID, "mode": "r"})
     try:
-        said = _ask(domain, name, deadline, "guest-file-read", handle=handle, count=64)
+        said = ask(domain, name, deadline, "guest-file-read", {"handle": handle, "count": 64})
     finally:
-        _ask(domain, name, deadline, "guest-file-close", handle=handle)
+        ask(domain, name, deadline, "guest-file-close", {"handle": handle})
     try:
         return base64.b64decode(said["buf-b64"]).decode("ascii").strip() or None
     except (KeyError, TypeError, ValueError) as error:
         raise _nonsense(name, said) from error
-
-
-def _ask(
-    domain: libvirt.virDomain, name: str, deadline: Deadline, command: str, **arguments: Any
-) -> Any:
-    import libvirt_qemu  # not for the guardian, which stays small
-
-    question: dict[str, Any] = {"execute": command}
-    if arguments:
-        question["arguments"] = arguments
-    limit_s = max(1, math.floor(deadline.remaining_s()))
-    with translated(_ASKING, name):
-        answer = libvirt_qemu.qemuAgentCommand(domain, json.dumps(question), limit_s, 0)
-    try:
-        return json.loads(answer)["return"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _nonsense(name, answer) from error
 
 
 def _nonsense(name: str, said: object) -> HypervisorError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState as GuestState
@@ -202,6 +202,16 @@ class Hypervisor(Protocol):
 
     def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
         """What the guest agent tells. Raises HypervisorError where none answers."""
+
+    def ask_agent(
+        self, uuid: str, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None
+    ) -> Any:
+        """Return what the guest agent answers to one of its own commands.
+
+        One at a time for each guest. An answer that comes after the deadline is taken for no
+        other's. Raises HypervisorError: AgentSilent where no agent answers, WrongState where the
+        guest is paused.
+        """
 
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest seen since the connection was opened, oldest first."""

@@ -9,7 +9,13 @@ from typing import Any
 
 import libvirt
 
-from harness.core.errors import ConnectionLost, GuestNotFound, HypervisorError, WrongState
+from harness.core.errors import (
+    AgentSilent,
+    ConnectionLost,
+    GuestNotFound,
+    HypervisorError,
+    WrongState,
+)
 
 #: No connection, or one that broke while it was used.
 _LOST = frozenset(
@@ -36,6 +42,15 @@ _FORBIDDEN = frozenset(
         libvirt.VIR_ERR_ACCESS_DENIED,
     }
 )
+#: The agent's channel is not connected, or nothing came back in time.
+_SILENT = frozenset(
+    {
+        libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+        libvirt.VIR_ERR_AGENT_UNSYNCED,
+        112,  # VIR_ERR_AGENT_COMMAND_TIMEOUT, of libvirt 11.2
+    }
+)
+_HINT_AGENT = "does qemu-ga run in the guest? e.g. there: systemctl status qemu-guest-agent"
 _HINT_ABSENT = "is libvirtd running here? e.g. sudo systemctl start libvirtd"
 _HINT_FORBIDDEN = "you may not use it; e.g. sudo usermod -aG libvirt $USER, then log in again"
 
@@ -68,6 +83,8 @@ def translate(
         kind = GuestNotFound
     elif code == libvirt.VIR_ERR_OPERATION_INVALID:
         kind = WrongState
+    elif code in _SILENT:
+        kind, hint = AgentSilent, _HINT_AGENT
     elif code in _FORBIDDEN or (lost and error.get_int1() == errno.EACCES):
         kind, hint = ConnectionLost, _HINT_FORBIDDEN
     elif lost:

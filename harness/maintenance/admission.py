@@ -16,7 +16,8 @@ from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline
 from harness.maintenance.identity import HINT_WRONG, Found
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.login import Login
+from harness.maintenance.session import GuestSession
 
 UNBOUND = "it cannot be told whether what answers is the guest that is paused"
 HINT_UNBOUND = "log in as root or with sudo = true in [ssh], or have the guest run qemu-guest-agent"
@@ -107,7 +108,7 @@ def unbound(guest: str, identity: IdentityRecord) -> str:
 def _twin(one: Found, other: Found) -> PlanError | None:
     both = " and ".join(sorted((one.info.name, other.info.name)))
     leave_out = "or leave one of them out"
-    if one.facts.boot_id == other.facts.boot_id:
+    if one.facts.boot_id and one.facts.boot_id == other.facts.boot_id:
         return PlanError(
             f"{both} are one machine to their logins, at {one.way.shown} and {other.way.shown} "
             f"(boot id {one.facts.boot_id})",

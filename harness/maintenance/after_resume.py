@@ -86,10 +86,18 @@ def _one(
         uuid = session.info.uuid
         journal.note(entries.Mended(session.name, uuid, outcome.method))
     outcome = observe_clock(outcome, session, deadline, before=before.clock)
-    try:
-        boot_id, log = look_again(session.shell, before.kernel_log, deadline)
-    except HarnessError:  # silent; its process can be seen all the same
-        boot_id, log = session.boot_id_anew(deadline.sooner(_AGAIN_S)), None
+    boot_id, log = _look_again(session, before, deadline)
     seen = session.observe(boot_id, deadline, before.seen.process)
     told = session.probes.stop(deadline) if session.probes is not None else None
     return Aftermath(outcome, seen, log, told)
+
+
+def _look_again(
+    session: GuestSession, before: Baseline, deadline: Deadline
+) -> tuple[str | None, KernelLog | None]:
+    if not session.facts.boot_id:  # nothing of it could be read before either
+        return None, None
+    try:
+        return look_again(session.shell, before.kernel_log, deadline)
+    except HarnessError:  # silent; its process can be seen all the same
+        return session.boot_id_anew(deadline.sooner(_AGAIN_S)), None

@@ -11,6 +11,7 @@ from harness.checks.evidence import Observed
 from harness.checks.probes import probes_for
 from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Scene
+from harness.core.errors import MissingCapability
 from harness.core.fanout import fan_out, values
 from harness.core.records import ClockReading
 from harness.core.settings import ChecksSection
@@ -85,10 +86,13 @@ def _probes(
 
 
 def _look_first(session: GuestSession, deadline: Deadline) -> tuple[Observed, KernelLog]:
-    seen = session.observe(session.facts.boot_id, deadline)
+    seen = session.observe(session.facts.boot_id or None, deadline)
     if session.probes is not None:
         session.probes.start(seen.process, deadline)
-    log = mark(session.shell, session.facts, deadline)
+    try:
+        log = mark(session.shell, session.facts, deadline)
+    except MissingCapability:  # by the guest agent alone, one that runs no program
+        log = KernelLog(None)
     if session.settings.watch_s > 0:
         session.sampler.ensure_probe(deadline)
     return seen, log

@@ -10,7 +10,7 @@ from harness.clock.monitor import watch
 from harness.core.errors import HarnessError, WrongState
 from harness.core.fanout import errors, fan_out
 from harness.core.records import ClockReading, Outcome, Record, WatchRecord
-from harness.core.settings import ClockSection, GuestSection, SshSection, guest_section
+from harness.core.settings import Access, ClockSection, GuestSection, SshSection, guest_section
 from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.guest.protocol import Connector
 from harness.host.advice import way_on
@@ -19,8 +19,9 @@ from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import second_opinion, second_opinion_fields
+from harness.maintenance.login import Login
 from harness.maintenance.named import pick
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.session import GuestSession
 
 #: For what a guest does after its own deadline.
 _SLACK_S = 2.0
@@ -77,6 +78,7 @@ def settle_clocks(
     ssh: SshSection,
     settings: ClockSection,
     correct: bool,
+    access: Access = "ssh",
 ) -> tuple[ClockReport, ...]:
     """Measure the guests' clocks at once, correct them if asked to, watch them if configured.
 
@@ -86,7 +88,7 @@ def settle_clocks(
     """
     infos = pick(hypervisor.guests(deadline), names, hypervisor.uri)
     logins = [
-        Login(info, guest_section(guests, info.name, info.uuid), ssh, hypervisor, connector)
+        Login(info, guest_section(guests, info.name, info.uuid), ssh, hypervisor, connector, access)
         for info in infos
     ]
     claims = Claims()

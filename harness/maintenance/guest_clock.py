@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.clock.correction import Correction, correct
 from harness.clock.monitor import watch
+from harness.clock.told import GUEST_AGENT
 from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.timebase import NS_PER_S, Deadline
@@ -129,7 +130,8 @@ def second_opinion(
     agent = rtc_s = None
     until = deadline.sooner(_OPINION_S)
     try:
-        if session.reach.agent is not None:
+        # One that is all there is has been asked already.
+        if session.reach.agent is not None and session.sampler.interpreter != GUEST_AGENT:
             agent = session.reach.agent.get(until).reading
     except HarnessError:
         pass  # no agent, or one that does not answer: it is an extra

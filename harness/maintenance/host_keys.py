@@ -20,7 +20,7 @@ from harness.guest.protocol import Connector, ShownKeys
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestAddress, GuestInfo, Hypervisor
-from harness.maintenance.session import Login, most_telling, with_origins
+from harness.maintenance.login import Login, most_telling, with_origins
 
 #: For what a guest does after its own deadline.
 _SLACK_S = 2.0

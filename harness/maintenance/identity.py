@@ -37,6 +37,8 @@ class BoundBy(StrEnum):
     MACHINE_UUID = "machine-uuid"
     MAC = "mac"
     GUEST_AGENT = "guest-agent"
+    AGENT_CHANNEL = "agent-channel"
+    """No login at all: the guest agent was asked through the guest's own QEMU."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,19 @@ def identify(found: Found, hypervisor: Hypervisor, deadline: Deadline) -> Identi
     if _owner(found, others) is not None:
         raise _wrong(found, others, "by its MAC")
     return _record(found, None, _why_unbound(info, found.facts))
+
+
+def bound_by_channel(facts: GuestFacts) -> IdentityRecord:
+    """Return what binds an answer of the guest agent: it comes by the guest's own QEMU.
+
+    libvirt opened the channel when it started that QEMU, so no other machine can answer there.
+    """
+    return IdentityRecord(
+        bound_by=BoundBy.AGENT_CHANNEL.value,
+        detail="the guest agent answered by the channel of the guest's own QEMU, through libvirt",
+        machine_uuid=facts.machine.uuid,
+        boot_id=facts.boot_id or None,
+    )
 
 
 def _others(info: GuestInfo, hypervisor: Hypervisor, deadline: Deadline) -> list[GuestInfo]:

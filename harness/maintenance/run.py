@@ -25,6 +25,7 @@ from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import open_all, warnings_about
 from harness.maintenance.domain import Tools, left_alone, maintain
+from harness.maintenance.login import Login
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, GuardianProcess
 from harness.maintenance.pause.resume import still_paused
@@ -33,7 +34,7 @@ from harness.maintenance.pause.terms import Limits
 from harness.maintenance.plan import Plan, UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step, silent, undisturbed
 from harness.maintenance.run_record import RunHead, RunResult, record_run
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal, entries, fold
 from harness.results.report import junit
@@ -94,7 +95,8 @@ def run(
         config.clock.tolerance_s,
     )
     logins = [
-        Login(guest.info, guest.section, config.ssh, hypervisor, connector) for guest in plan.guests
+        Login(guest.info, guest.section, config.ssh, hypervisor, connector, config.access)
+        for guest in plan.guests
     ]
 
     def carried_out(stack: ExitStack) -> Finished:

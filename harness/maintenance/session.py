@@ -5,143 +5,36 @@ That is its shell, what is known about it, and the sampler of its clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from harness.checks.evidence import Observed
 from harness.checks.probes.group import GuestProbes
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
-from harness.clock.target import AgentTime, Reach
-from harness.core.errors import (
-    DeadlineExpired,
-    HarnessError,
-    HostKeyRejected,
-    PlanError,
-    ProbeError,
-    ShellUnreachable,
-    WrongGuest,
-)
+from harness.clock.target import Reach
+from harness.clock.told import GUEST_AGENT
+from harness.core.errors import HarnessError, PlanError, ProbeError, ShellUnreachable
 from harness.core.records import ClockReading, IdentityRecord
-from harness.core.settings import ClockSection, GuestSection, SshSection
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.core.settings import ClockSection
+from harness.core.timebase import Deadline, wait_for
+from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, gather
-from harness.guest.protocol import Connector, GuestShell
-from harness.host.protocol import GuestAddress, GuestInfo, Hypervisor, ProcessIdentity
+from harness.guest.protocol import GuestShell
+from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.identity import Found, identify
+from harness.maintenance.inside import look_by_agent, look_by_ssh
+from harness.maintenance.login import Login
 
-T = TypeVar("T")
-
-#: The origin of an address that a person has named.
-_CONFIGURED = "configuration"
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
-DEFAULT_TOLERANCE_S = {"python3": 0.010, "perl": 0.010, "powershell": 0.010, "sh": 0.020}
+DEFAULT_TOLERANCE_S = {
+    "python3": 0.010,
+    "perl": 0.010,
+    "powershell": 0.010,
+    "sh": 0.020,
+    GUEST_AGENT: 0.020,
+}
 #: Where the shell must start a process to read the clock.
 COARSE_TOLERANCE_S = 0.050
-
-
-@dataclass(frozen=True)
-class GuestAgentClock:
-    """One guest's clock by way of its guest agent (:class:`harness.clock.target.AgentClock`)."""
-
-    hypervisor: Hypervisor
-    uuid: str
-    clock: Clock = SYSTEM_CLOCK
-
-    def get(self, deadline: Deadline) -> AgentTime:
-        """What the agent says, and when it was asked."""
-        sent_ns = self.clock.realtime_ns()
-        guest_ns = self.hypervisor.guest_time_ns(self.uuid, deadline)
-        return AgentTime(sent_ns, guest_ns, self.clock.realtime_ns())
-
-    def set(self, realtime_ns: int, deadline: Deadline) -> None:
-        """Let the agent set the clock."""
-        self.hypervisor.set_guest_time(self.uuid, realtime_ns, deadline)
-
-
-@dataclass(frozen=True)
-class Login:
-    """How to log in to one guest: the first time, and again where the connection broke."""
-
-    info: GuestInfo
-    section: GuestSection
-    ssh: SshSection
-    """What holds for all guests; ``section.ssh`` comes first."""
-    hypervisor: Hypervisor
-    connector: Connector
-
-    @property
-    def sudo(self) -> bool:
-        """Whether the user may become root by ``sudo -n``, as configured."""
-        own = self.section.ssh
-        return own.sudo if "sudo" in own.model_fields_set else self.ssh.sudo
-
-    def enter(self, deadline: Deadline, look: Callable[[GuestAddress, GuestShell], T]) -> T:
-        """Return what ``look`` makes of the address where the guest answers, and an open shell.
-
-        The guest's addresses are tried in order: configuration, guest agent, DHCP lease, ARP;
-        where ``look`` raises WrongGuest, the next one is. The shell is closed if ``look`` raises.
-        Raises ShellUnreachable, HostKeyRejected, WrongGuest or DeadlineExpired.
-        """
-        refusals: list[HarnessError] = []
-        tried: list[GuestAddress] = []
-        for found in self.addresses(deadline):
-            tried.append(found)
-            try:
-                shell = self.connector.open(
-                    self.info.name, found.address, self.ssh, self.section.ssh, deadline
-                )
-            except (ShellUnreachable, HostKeyRejected) as error:
-                refusals.append(error)
-                continue
-            except DeadlineExpired as error:
-                # No answer there; the next address may have time left, unless all is over.
-                refusals.append(error)
-                if deadline.expired:
-                    break
-                continue
-            try:
-                return look(found, shell)
-            except WrongGuest as error:
-                shell.close()
-                refusals.append(error)
-            except BaseException:
-                shell.close()
-                raise
-        raise with_origins(most_telling(refusals), tried)
-
-    def addresses(self, deadline: Deadline) -> Sequence[GuestAddress]:
-        """Return where the guest may be reached, best first. Raises ShellUnreachable if nowhere."""
-        configured = self.section.address or self.connector.configured_address(self.info.name)
-        if configured:
-            return [GuestAddress(configured, _CONFIGURED)]
-        found = self.hypervisor.addresses(self.info.uuid, deadline)
-        if not found:
-            raise ShellUnreachable(
-                "has no known address: none configured, and none from guest agent, DHCP or ARP",
-                guest=self.info.name,
-                hint='give it one: [[guest]] name = "…" address = "…" in harness.toml',
-            )
-        return found
-
-
-def with_origins(error: HarnessError, tried: Sequence[GuestAddress]) -> HarnessError:
-    """Say where addresses came from that no person has named."""
-    found = [one for one in tried if one.origin != _CONFIGURED]
-    if found:
-        told = ", ".join(f"{one.address} ({one.origin})" for one in found)
-        error.message = f"{error.message}; tried: {told}"
-    return error
-
-
-def most_telling(refusals: Sequence[HarnessError]) -> HarnessError:
-    """A stranger who answers says more than a refused host key, that more than silence."""
-    for kind in (WrongGuest, HostKeyRejected):
-        for error in refusals:
-            if isinstance(error, kind):
-                return error
-    return refusals[0]
 
 
 @dataclass
@@ -162,7 +55,9 @@ class GuestSession:
     probes: GuestProbes | None = None
     """Its probes, from the baseline on."""
     address_from: str = ""
-    """Who told its address."""
+    """Who told its address; why it is reached at none."""
+    limits: str | None = None
+    """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
 
     @property
     def info(self) -> GuestInfo:
@@ -193,37 +88,25 @@ class GuestSession:
         settings: ClockSection,
         deadline: Deadline,
     ) -> GuestSession:
-        facts = gather(shell, deadline)
-        sudo = login.sudo and facts.uid != 0
-        sampler = Sampler.open(
-            shell,
-            facts,
-            deadline,
-            interpreters=settings.interpreters,
-            sudo=sudo,
-        )
-        try:
-            told = facts.machine.uuid or (sampler.machine_uuid(deadline) if sudo else None)
-            found = Found(login.info, shell.way, facts, told)
-            identity = identify(found, login.hypervisor, deadline)
-        except BaseException:
-            sampler.close()
-            raise
+        if isinstance(shell, AgentShell):
+            inside = look_by_agent(shell, login.info, settings, deadline)
+        else:
+            inside = look_by_ssh(
+                shell, login.info, login.hypervisor, settings, deadline, sudo=login.sudo
+            )
         asked_s = login.section.tolerance_s or settings.tolerance_s
-        agent = GuestAgentClock(login.hypervisor, login.info.uuid, deadline.clock)
-        reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
-        tolerance_s = asked_s or default_tolerance(sampler)
         return cls(
             login,
             entered.address,
             shell,
-            facts,
-            sampler,
-            tolerance_s,
-            reach,
+            inside.facts,
+            inside.sampler,
+            asked_s or default_tolerance(inside.sampler),
+            inside.reach,
             settings,
-            identity,
+            inside.identity,
             address_from=entered.origin,
+            limits=inside.limits,
         )
 
     @property
@@ -236,6 +119,12 @@ class GuestSession:
 
         Changes nothing: the kernel, and the guest agent where it may be used, are asked.
         """
+        if self.sampler.interpreter == GUEST_AGENT and GUEST_AGENT not in self.settings.methods:
+            raise PlanError(
+                "its clock can be set by the guest agent only, which clock.methods leaves out",
+                guest=self.name,
+                hint="add guest-agent to them; or leave clocks alone: --no-correct",
+            )
         try:
             self.sampler.expect_right(deadline)
         except ProbeError as error:
@@ -300,8 +189,9 @@ class GuestSession:
     def _boot_id(self, shell: GuestShell, deadline: Deadline) -> str:
         """Raises WrongGuest if another machine has the address by now."""
         facts = gather(shell, deadline)
-        found = Found(self.info, shell.way, facts, facts.machine.uuid)
-        identify(found, self.login.hypervisor, deadline)
+        if not isinstance(shell, AgentShell):  # which is in no other machine
+            found = Found(self.info, shell.way, facts, facts.machine.uuid)
+            identify(found, self.login.hypervisor, deadline)
         shell.close()
         return facts.boot_id
 
@@ -315,4 +205,6 @@ class GuestSession:
 
 def default_tolerance(sampler: Sampler) -> float:
     """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
-    return DEFAULT_TOLERANCE_S[sampler.interpreter] if sampler.precise else COARSE_TOLERANCE_S
+    if sampler.precise or sampler.interpreter == GUEST_AGENT:
+        return DEFAULT_TOLERANCE_S[sampler.interpreter]
+    return COARSE_TOLERANCE_S

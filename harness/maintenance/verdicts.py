@@ -64,6 +64,7 @@ def evidence_of(
         own_asked=session.probes.own_names if session.probes else (),
         may_catch_up=session.facts.os is GuestOs.WINDOWS
         and timekeeping.reinjects_ticks(session.info.timekeeping),
+        limits=session.limits,
     )
 
 
@@ -152,6 +153,7 @@ def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None
 def _facts(session: GuestSession) -> dict[str, str]:
     facts = session.facts
     return {
+        "access": session.shell.way.access,
         "address": session.address,
         "address_from": session.address_from,
         "kernel": facts.kernel,

@@ -28,6 +28,11 @@ class FakeGuest:
     "unreachable", "rebooted") begins with the next resume.
     """
 
+    agent_blocks: frozenset[str] = frozenset()
+    """Commands that its guest agent has switched off."""
+    agent_silent = False
+    """Its guest agent hangs: it is connected, and answers nothing."""
+
     def __init__(
         self, name: str = "web1", *, offset_s: float = 0.0, clock: Clock = SYSTEM_CLOCK
     ) -> None:

@@ -10,7 +10,7 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.protocol import Completed, Language, LineStream, Way
+from harness.guest.protocol import Completed, Language, Way
 from harness.testing.guest import FakeGuest
 
 _DISK_BLOCK_S = 0.02
@@ -47,7 +47,7 @@ class InMemoryShell:
         self._expect_open()
         self._guest.asked.append(command)
         with self._guest.answering("running a command", deadline):
-            done = self._run(command)
+            done = self.answer(command)
         if check and done.returncode:
             raise CommandFailed(
                 f"status {done.returncode}: {done.stderr}",
@@ -58,7 +58,8 @@ class InMemoryShell:
             )
         return done
 
-    def _run(self, command: str) -> Completed:
+    def answer(self, command: str) -> Completed:
+        """Return how one of the known commands ends."""
         guest = self._guest
         if guest.no_linux:
             return Completed(127, "", "not found")
@@ -82,7 +83,7 @@ class InMemoryShell:
             return refused if guest.chronyc_refuses else Completed(0, "200 OK\n", "")
         return Completed(127, "", "not found")
 
-    def stream(self, command: str, deadline: Deadline) -> LineStream:
+    def stream(self, command: str, deadline: Deadline) -> InMemoryStream:
         """Start a clock agent, a probe's program or ``cat``."""
         self._expect_open()
         guest = self._guest
@@ -133,6 +134,11 @@ class InMemoryStream:
             if not self._said:
                 raise ProbeError("the remote loop ended", guest=self._guest.name)
             return self._said.pop(0), self._guest.clock.monotonic_ns()
+
+    def said(self) -> bytes:
+        """Return what it has said unasked, once."""
+        lines, self._said = self._said, []
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def close(self) -> None:
         """End the program."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from harness.core.errors import ConnectionLost, HypervisorError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import AgentFacts, EventKind, GuestAddress, GuestInfo, ProcessIdentity
 from harness.testing.guest import FakeGuest
+from harness.testing.guest_agent import FakeAgent
 from harness.testing.hypervisor import FakeHypervisor
 
 
@@ -29,6 +31,7 @@ class FakeHost(FakeHypervisor):
         }
         """A pid beyond those of Linux: there is no such process here."""
         self.away = False
+        self.agents = {guest.name: FakeAgent(guest) for guest in guests}
 
     def _enter(self, operation: str, uuid: str) -> str:
         self._expect_libvirt(operation)
@@ -81,6 +84,13 @@ class FakeHost(FakeHypervisor):
         guest = self._agent_of(uuid, deadline)
         reads = guest.boot_id if guest.agent_reads_files else None
         return AgentFacts(reads, guest.agent_sets_time)
+
+    def ask_agent(
+        self, uuid: str, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None
+    ) -> Any:
+        """By its guest agent, where it has one."""
+        self._expect_libvirt("asking")
+        return self.agents[uuid.removeprefix("uuid-")].ask(command, deadline, arguments)
 
     def _agent_of(self, uuid: str, deadline: Deadline) -> FakeGuest:
         guest = self.world[uuid.removeprefix("uuid-")]

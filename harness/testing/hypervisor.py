@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from harness.core.errors import GuestNotFound, HypervisorError, WrongState
+from harness.core.errors import AgentSilent, GuestNotFound, HypervisorError, WrongState
 from harness.core.records import HostRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import ENDED, GuestState, StateReading
@@ -169,6 +170,11 @@ class FakeHypervisor:
 
     def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
         raise HypervisorError("no guest agent", operation="asking", guest=uuid)
+
+    def ask_agent(
+        self, uuid: str, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None
+    ) -> Any:
+        raise AgentSilent("no guest agent", operation="asking", guest=uuid)
 
     def events(self, uuid: str) -> list[LifecycleEvent]:
         return list(self._events[uuid.removeprefix("uuid-")])

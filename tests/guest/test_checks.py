@@ -38,7 +38,8 @@ from harness.guest.kernel_log import look_again, mark
 from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.login import Login
+from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
 from harness.testing.evidence import GOOD
 from harness.updates.registry import FULL_CONFIG

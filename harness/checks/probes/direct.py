@@ -20,6 +20,9 @@ def direct_address(scene: Scene) -> str:
     names it as its own. Raises MissingCapability with the reason.
     """
     way, own = scene.remote.way, scene.facts.machine.ssh_address
+    if way.access == "agent":
+        message = "the guest was reached by its guest agent, and so at no address"
+        raise MissingCapability("direct-address", message)
     if way.through:
         raise _elsewhere(f"the guest is reached through {', '.join(way.through)}", way.address)
     if way.peer is None:

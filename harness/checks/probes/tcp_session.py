@@ -48,6 +48,8 @@ class TcpProbe(Probe):
             self._connection = _connect(scene, deadline)
             work = self._talk
         except (HarnessError, OSError):  # no python3, or a firewall: SSH is a TCP session as well
+            if scene.remote.way.access == "agent":  # and a guest agent's channel is none
+                raise
             self._channel = scene.remote.stream("exec cat", deadline)
             work = self._talk_over_ssh
         self._thread = threading.Thread(target=work, name="tcp session", daemon=True)

@@ -24,7 +24,7 @@ from harness.cli.commands.guest_arguments import guest_arguments
 from harness.cli.commands.parameters import OneOf
 from harness.core.errors import UsageError
 from harness.core.records import EXIT_CODES, Outcome
-from harness.core.settings import DEFAULT_METHODS, InterpreterName
+from harness.core.settings import DEFAULT_METHODS, Access, InterpreterName
 from harness.results.report.words import STYLES, duration, offset, printable
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Read clocks only by this; repeatable, in the order to try.",
     ),
     duration_option("--watch", "watch_s", "Watch the clock for this long: does it stay right?"),
+    click.option(
+        "--access",
+        type=OneOf(get_args(Access), what="way"),
+        help="Way into the guests: SSH, their guest agent, or whichever works.  [default: ssh]",
+    ),
     click.option("--show-config", is_flag=True, help="Show what is in force and where from."),
 )
 
@@ -90,6 +95,7 @@ def _each(options: dict[str, Any], as_json: bool, *, correct: bool) -> int:
         options["config_file"],
         {
             "uri": options["uri"],
+            "access": options["access"],
             "clock.tolerance_s": options["tolerance_s"],
             "clock.samples": options["samples"],
             "clock.watch_s": options["watch_s"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -12,7 +12,7 @@ from harness.cli.commands.common import F, connection_options, duration_option, 
 from harness.cli.commands.guest_arguments import guest_arguments
 from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
-from harness.core.settings import Scope
+from harness.core.settings import Access, Scope
 from harness.updates.registry import KINDS
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -34,6 +34,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]"),
     duration_option(
         "--reserve", "resume_reserve_s", "Part of the budget kept for resuming.  [default: 2s]"
+    ),
+    click.option(
+        "--access",
+        type=OneOf(get_args(Access), what="way"),
+        help="Way into the guests: SSH, their guest agent, or whichever works.  [default: ssh]",
     ),
     click.option("--spread", type=int, help="Assign guests to this many update domains."),
     click.option("--at-most", type=int, help="Pause no more guests than this together."),
@@ -77,6 +82,7 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "budget_s": options.get("budget_s"),
         "resume_reserve_s": options.get("resume_reserve_s"),
         "soak_s": options.get("soak_s"),
+        "access": options.get("access"),
         "spread": options.get("spread"),
         "at_most": options.get("at_most"),
         "events.notice_s": options.get("notify"),

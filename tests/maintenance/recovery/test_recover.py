@@ -16,10 +16,11 @@ from harness.core.records import Outcome
 from harness.core.settings import Scope
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
+from harness.maintenance.login import Login
 from harness.maintenance.recovery.record import Action, RunRecovery
 from harness.maintenance.recovery.recover import finish as complete
 from harness.maintenance.recovery.recover import recover, rescue
-from harness.maintenance.session import GuestSession, Login
+from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal, entries
 from harness.results.unfinished import dead_runs

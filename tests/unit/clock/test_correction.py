@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.clock.agent_time import AgentTime
 from harness.clock.agents import Ability, agent
 from harness.clock.correction import correct
 from harness.clock.methods import METHODS
@@ -13,7 +14,7 @@ from harness.clock.methods.protocol import Change
 from harness.clock.methods.relative import slew_plan
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
-from harness.clock.target import AgentTime, Reach
+from harness.clock.target import Reach
 from harness.core.errors import CommandFailed, HypervisorError
 from harness.core.records import Outcome
 from harness.core.timebase import NS_PER_S, Deadline

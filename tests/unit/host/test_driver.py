@@ -15,6 +15,7 @@ import libvirt
 import pytest
 
 from harness.core.errors import (
+    AgentSilent,
     ConnectionLost,
     GuestNotFound,
     HypervisorError,
@@ -270,7 +271,7 @@ def test_what_a_newer_libvirt_may_say_is_unknown_and_no_error():
         (libvirt.VIR_ERR_ACCESS_DENIED, ConnectionLost),
         (libvirt.VIR_ERR_OPERATION_FAILED, HypervisorError),
         (libvirt.VIR_ERR_INTERNAL_ERROR, HypervisorError),
-        (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, HypervisorError),
+        (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, AgentSilent),
         (libvirt.VIR_ERR_XML_ERROR, HypervisorError),
     ],
 )

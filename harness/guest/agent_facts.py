@@ -1,0 +1,31 @@
+"""What a guest agent that runs no program tells of its guest by commands of its own."""
+
+from __future__ import annotations
+
+from harness.core.timebase import Deadline
+from harness.guest.agent_channel import OS_INFO
+from harness.guest.agent_shell import AgentShell
+from harness.guest.facts import GuestFacts
+
+UNKNOWN = "unknown"
+
+
+def facts_told(shell: AgentShell, deadline: Deadline) -> GuestFacts:
+    """Return the kernel as the agent tells it; the rest is unknown, and no boot id among it.
+
+    Raises ShellUnreachable where no agent answers, DeadlineExpired.
+    """
+    said = None
+    if OS_INFO in shell.abilities.allowed:
+        said = shell.ask(OS_INFO, deadline)
+    told = said if isinstance(said, dict) else {}
+    kernel = str(told.get("kernel-release") or told.get("pretty-name") or UNKNOWN)[:80]
+    return GuestFacts(
+        boot_id="",
+        kernel=kernel,
+        clocksource=None,
+        uid=0,
+        interpreters=(),
+        time_daemon=None,
+        sees_processes=False,
+    )

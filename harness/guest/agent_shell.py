@@ -1,0 +1,184 @@
+"""A guest's shell by its guest agent (:class:`harness.guest.protocol.GuestShell`); no login.
+
+``guest-exec`` starts a program and tells what it printed once it has ended. An agent does one
+command at a time, whoever asks: nothing is ever waited for inside one command.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.core.errors import (
+    CommandFailed,
+    HypervisorError,
+    MissingCapability,
+    ProbeError,
+    ShellUnreachable,
+)
+from harness.core.timebase import Deadline
+from harness.guest.agent_channel import (
+    EXEC,
+    FILES,
+    AgentAbilities,
+    AgentChannel,
+    abilities_of,
+    nonsense,
+)
+from harness.guest.agent_stream import AgentStream
+from harness.guest.protocol import Completed, Language, Way
+
+#: What one command may print: libvirt gives an agent up whose answer is longer than 10 MiB, and
+#: then no program of the host can ask it.
+OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
+#: No command of an agent takes longer but one that hangs: setting the time runs hwclock.
+_COMMAND_S = 10.0
+#: Between two questions whether a program has ended: soon at first, then ever less often.
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.002, 0.1
+#: An agent may be started without any environment. head cuts what is too long: the last line,
+#: which nobody can know beforehand, is missing then.
+_SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
+{{ (
+{command}
+) </dev/null; printf '%s%s %d\\n' {token} end $?; }} | head -c {limit}
+"""
+
+
+class AgentShell:
+    """One guest by its agent; safe to use from one thread at a time.
+
+    ``abilities`` says which commands this agent allows; what needs others raises MissingCapability.
+    """
+
+    def __init__(self, channel: AgentChannel, abilities: AgentAbilities) -> None:
+        self.guest = channel.guest
+        self.speaks = Language.SH
+        self.way = Way(f"the guest agent of {channel.guest}", access="agent")
+        self.abilities = abilities
+        self.channel = channel
+        self._streams: list[AgentStream] = []
+
+    @classmethod
+    def open(cls, channel: AgentChannel, deadline: Deadline) -> AgentShell:
+        """Ask the agent what it allows.
+
+        Raises ShellUnreachable where no agent answers, DeadlineExpired, ProbeError.
+        """
+        try:
+            return cls(channel, abilities_of(channel, deadline))
+        except HypervisorError as error:
+            raise unreachable(channel.guest, error) from error
+
+    def ask(self, command: str, deadline: Deadline, **arguments: Any) -> Any:
+        """Return the agent's answer to one of its commands.
+
+        Raises ShellUnreachable where no agent answers, or refuses, and DeadlineExpired.
+        """
+        try:
+            return self.channel.ask(command, deadline.sooner(_COMMAND_S), arguments or None)
+        except HypervisorError as error:
+            raise unreachable(self.guest, error) from error
+
+    def execute(
+        self, path: str, arguments: Sequence[str], deadline: Deadline, given: bytes = b""
+    ) -> Completed:
+        """Run a program, no shell around it, and return how it ended; ``given`` is its input.
+
+        Raises MissingCapability where the agent may not run programs, and what ``ask`` does.
+        """
+        pid = self.start(path, arguments, deadline, given)
+        wait_s = _FIRST_LOOK_S
+        while (done := self.look(pid, deadline)) is None:
+            deadline.check("running a command by the guest agent")
+            deadline.clock.sleep(min(wait_s, deadline.remaining_s()))
+            wait_s = min(2 * wait_s, _LAST_LOOK_S)
+        return done
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
+        """Run a command in ``/bin/sh`` and collect what it prints."""
+        token = f"harness-{secrets.token_hex(12)}-"
+        script = _SCRIPT.format(command=command, token=token, limit=OUTPUT_LIMIT_BYTES)
+        done = self.execute("/bin/sh", ["-c", script], deadline)
+        output, ended, rest = done.stdout.rpartition(f"{token}end ")
+        status = rest.strip()
+        if not (ended and status.isdigit()):
+            raise self._endless(done)
+        completed = Completed(int(status), output, done.stderr)
+        if check and completed.returncode != 0:
+            said = (completed.stderr or completed.stdout).strip().splitlines()[-1:]
+            raise CommandFailed(
+                f"a command ended with status {completed.returncode}: {' '.join(said)}",
+                returncode=completed.returncode,
+                stdout=completed.stdout,
+                stderr=completed.stderr,
+                guest=self.guest,
+            )
+        return completed
+
+    def stream(self, command: str, deadline: Deadline) -> AgentStream:
+        """Start a long-lived line server, asked by way of a named pipe and a file in the guest."""
+        if lacking := self.abilities.lacks((*EXEC, *FILES)):
+            raise MissingCapability("guest-agent", f"its guest agent lacks {', '.join(lacking)}")
+        stream = AgentStream.open(self, command, deadline)
+        self._streams.append(stream)
+        return stream
+
+    def close(self) -> None:
+        """End every program that was started; never raises."""
+        for stream in self._streams:
+            stream.close()
+
+    def start(
+        self, path: str, arguments: Sequence[str], deadline: Deadline, given: bytes = b""
+    ) -> int:
+        """Start a program and return its pid, for ``look``; raises as ``execute`` does."""
+        if lacking := self.abilities.lacks(EXEC):
+            raise MissingCapability("guest-agent", f"its guest agent lacks {', '.join(lacking)}")
+        asked = {"path": path, "arg": list(arguments), "capture-output": True}
+        if given:
+            asked["input-data"] = base64.b64encode(given).decode()
+        said = self.ask("guest-exec", deadline, **asked)
+        return int(_field(self.guest, said, "pid", int))
+
+    def look(self, pid: int, deadline: Deadline) -> Completed | None:
+        """Return how a program has ended; None while it runs. An ended one is told of once."""
+        said = self.ask("guest-exec-status", deadline, pid=pid)
+        return self._ended(said) if _field(self.guest, said, "exited", bool) else None
+
+    def _ended(self, said: Mapping[str, Any]) -> Completed:
+        """A program that a signal ended has the status that a shell would give it."""
+        code = said.get("exitcode", 128 + int(said.get("signal", 0) or 0))
+        out, errors = (_decoded(self.guest, said.get(key)) for key in ("out-data", "err-data"))
+        return Completed(int(code), out, errors)
+
+    def _endless(self, done: Completed) -> ProbeError:
+        if len(done.stdout) >= OUTPUT_LIMIT_BYTES // 4:  # characters; of at most four bytes each
+            message = f"a command printed more than {OUTPUT_LIMIT_BYTES} bytes"
+        else:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
+            message = f"its guest agent runs no sh: {last[0][:200]!r}"
+        return ProbeError(message, guest=self.guest)
+
+
+def unreachable(guest: str, error: HypervisorError) -> ShellUnreachable:
+    """Return what an agent that does not answer, or refuses, means for a shell."""
+    return ShellUnreachable(f"guest agent: {error.message}", guest=guest, hint=error.hint)
+
+
+def _field(guest: str, said: Any, name: str, kind: type[int]) -> Any:
+    """Return one field of an answer; ``bool`` is an ``int`` as well."""
+    value = said.get(name) if isinstance(said, dict) else None
+    if not isinstance(value, kind):
+        raise nonsense(guest, said)
+    return value
+
+
+def _decoded(guest: str, data: object) -> str:
+    if data is None:
+        return ""
+    try:
+        return base64.b64decode(str(data), validate=True).decode(errors="replace")
+    except ValueError as error:
+        raise nonsense(guest, data) from error

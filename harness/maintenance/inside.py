@@ -1,0 +1,106 @@
+"""What is looked at first in a guest that was got into: its facts, its clock, and that it is it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.clock.sampling import Sampler
+from harness.clock.target import Reach
+from harness.clock.told import ToldClock
+from harness.core.errors import PlanError
+from harness.core.records import IdentityRecord
+from harness.core.settings import ClockSection
+from harness.core.timebase import Deadline
+from harness.guest.agent_channel import EXEC, FILES, GET_TIME, SET_TIME, AgentAbilities
+from harness.guest.agent_facts import facts_told
+from harness.guest.agent_shell import AgentShell
+from harness.guest.facts import GuestFacts, gather
+from harness.guest.protocol import GuestShell
+from harness.host.protocol import GuestInfo, Hypervisor
+from harness.maintenance.agent import ChannelClock, GuestAgentClock
+from harness.maintenance.identity import Found, bound_by_channel, identify
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One guest, looked at once; its sampler is open."""
+
+    facts: GuestFacts
+    sampler: Sampler
+    reach: Reach
+    identity: IdentityRecord
+    limits: str | None = None
+    """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
+
+
+def look_by_ssh(
+    shell: GuestShell,
+    info: GuestInfo,
+    hypervisor: Hypervisor,
+    settings: ClockSection,
+    deadline: Deadline,
+    *,
+    sudo: bool,
+) -> Inside:
+    """Look around by a login, and make sure whose it is. Raises WrongGuest, ProbeError, ShellError.
+
+    ``sudo``: the user may become root.
+    """
+    facts = gather(shell, deadline)
+    sudo = sudo and facts.uid != 0
+    sampler = Sampler.open(
+        shell,
+        facts,
+        deadline,
+        interpreters=settings.interpreters,
+        sudo=sudo,
+    )
+    try:
+        told = facts.machine.uuid or (sampler.machine_uuid(deadline) if sudo else None)
+        identity = identify(Found(info, shell.way, facts, told), hypervisor, deadline)
+    except BaseException:
+        sampler.close()
+        raise
+    agent = GuestAgentClock(hypervisor, info.uuid, deadline.clock)
+    return Inside(facts, sampler, Reach(sampler, shell, agent, facts.time_daemon, sudo), identity)
+
+
+def look_by_agent(
+    shell: AgentShell, info: GuestInfo, settings: ClockSection, deadline: Deadline
+) -> Inside:
+    """Look around by the guest agent: as a login does where it may run programs, else by its own.
+
+    Raises PlanError where the agent tells nothing of the clock, ProbeError, ShellError.
+    """
+    may = shell.abilities
+    clock = ChannelClock(shell.channel, deadline.clock)
+    facts = gather(shell, deadline) if may.runs else facts_told(shell, deadline)
+    if not may.streams:
+        facts = replace(facts, interpreters=())
+    if GET_TIME not in may.allowed and not facts.interpreters:
+        lacking = may.lacks((GET_TIME, *EXEC, *FILES))
+        raise PlanError(
+            f"its guest agent tells nothing of the clock: it lacks {', '.join(lacking)}",
+            guest=info.name,
+            hint="allow guest-get-time and guest-set-time in the guest (BLOCK_RPCS, ALLOW_RPCS)",
+        )
+    told = ToldClock(shell.guest, clock, sets=SET_TIME in may.allowed, clock=deadline.clock)
+    sampler = Sampler.open(
+        shell,
+        facts,
+        deadline,
+        interpreters=settings.interpreters,
+        told=told if GET_TIME in may.allowed else None,
+    )
+    sets = {GET_TIME, SET_TIME} <= may.allowed
+    reach = Reach(sampler, shell, clock if sets else None, facts.time_daemon)
+    return Inside(facts, sampler, reach, bound_by_channel(facts), limits_of(may))
+
+
+def limits_of(may: AgentAbilities) -> str | None:
+    """Return what an agent that lacks commands cannot be asked for, naming them; None: nothing."""
+    lacking = may.lacks((*EXEC, *FILES))
+    if not lacking:
+        return None
+    what = "programs in the guest can be run, not talked to" if may.runs else "no program is run"
+    return f"its guest agent lacks {', '.join(lacking)}: {what}"

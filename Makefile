@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 ISOLATED := $(AS_ROOT) scripts/in-namespace
+# Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage map mutants test-kvm test-vagrant test-unit test-maintenance lint \
 	bench bench-checks bench-clocks bench-compare bench-events bench-reports soak
@@ -22,7 +24,7 @@ lint: ## ruff, mypy, and no module is missing on the map
 	@$(BIN)/python -P -m scripts.module_map --check
 
 test-unit: ## the quick tests: no root, no guests
-	@$(BIN)/pytest -n 2 tests/unit
+	@$(BIN)/pytest -n 2 --dist worksteal tests/unit
 
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
 	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work

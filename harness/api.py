@@ -68,7 +68,7 @@ class Backend:
     @classmethod
     def real(cls) -> Backend:
         """Return libvirt at the configuration's URI, guests by SSH, and this machine's clock."""
-        from harness.guest.connector import SshConnector  # loads paramiko
+        from harness.guest.connector import SshConnector
 
         return cls(_libvirt, SshConnector())
 

@@ -1,14 +1,16 @@
-"""How a guest's shell is really opened: over SSH (:class:`harness.guest.protocol.Connector`)."""
+"""How a guest's shell is really opened: over SSH (:class:`harness.guest.protocol.Connector`).
+
+Paramiko is loaded where it is used: a plan never needs it, and recover resumes guests before it
+logs in.
+"""
 
 from __future__ import annotations
 
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.access import Access
-from harness.guest.host_key_scan import scan
 from harness.guest.known_hosts_file import add
 from harness.guest.protocol import GuestShell, ShownKeys
-from harness.guest.shell import SshShell
 
 #: To ask OpenSSH for an address; a name server may be asked in turn.
 _LOOK_S = 15.0
@@ -28,6 +30,8 @@ class SshConnector:
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
     ) -> GuestShell:
         """Connect, check the host key, log in."""
+        from harness.guest.shell import SshShell  # loads paramiko
+
         settings = self._access.settings(guest, address, common, own, deadline)
         return SshShell.open(guest, address, settings, deadline)
 
@@ -35,6 +39,8 @@ class SshConnector:
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
     ) -> ShownKeys:
         """Ask for the host keys, of a jump host first; nobody is logged in to who is not known."""
+        from harness.guest.host_key_scan import scan  # loads paramiko
+
         settings = self._access.settings(guest, address, common, own, deadline)
         return scan(guest, address, settings, deadline)
 

@@ -6,6 +6,7 @@ As drawn in docs/design.md. Every import counts, wherever it stands, as in ``tes
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 import pytest
 
@@ -62,14 +63,14 @@ def room_of(module: str) -> str:
     return (module.split(".") + [""])[1]
 
 
-def module_of(name: str, sources: dict[str, Source]) -> str:
+def module_of(name: str, sources: Mapping[str, Source]) -> str:
     """The module that a dotted name is in, or is; "" for a name that is not ours."""
     while name and name not in sources:
         name = name.rpartition(".")[0]
     return name
 
 
-def forbidden(source: Source, sources: dict[str, Source] = SOURCES) -> set[tuple[str, str]]:
+def forbidden(source: Source, sources: Mapping[str, Source] = SOURCES) -> set[tuple[str, str]]:
     """The imports of ``source`` that do not lead downwards."""
     found = set()
     room = room_of(source.name)
@@ -84,7 +85,7 @@ def forbidden(source: Source, sources: dict[str, Source] = SOURCES) -> set[tuple
     return found
 
 
-def outside(name: str, sources: dict[str, Source]) -> set[str]:
+def outside(name: str, sources: Mapping[str, Source]) -> set[str]:
     """What the critical section's module ``name`` loads of ours and may not."""
     exempt = OPENS_THE_DRIVER.get(name, "")
     uses = frozenset(use for use in sources[name].uses if not (exempt and below(use, (exempt,))))
@@ -93,7 +94,7 @@ def outside(name: str, sources: dict[str, Source]) -> set[str]:
     return {module for module in reached - packages if not below(module, CRITICAL)}
 
 
-def impure(name: str, sources: dict[str, Source]) -> set[str]:
+def impure(name: str, sources: Mapping[str, Source]) -> set[str]:
     """Modules that ``name`` loads and that know the world at first hand."""
     reached = reached_from((name,), sources)
     return {one for one in reached if any(below(use, IMPURE) for use in sources[one].uses)}

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,11 +166,11 @@ def below(name: str, tops: tuple[str, ...]) -> bool:
 
 def parse(text: str, name: str, is_package: bool = False) -> Source:
     """Every name in its full length, whatever it was imported as."""
-    tree = ast.parse(text)
+    nodes = list(ast.walk(ast.parse(text)))
     package = name if is_package else name.rpartition(".")[0]
     uses: set[str] = set()
     full: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 uses.add(alias.name)
@@ -181,8 +182,11 @@ def parse(text: str, name: str, is_package: bool = False) -> Source:
             for alias in node.names:
                 uses.add(f"{start}.{alias.name}")
                 full[alias.asname or alias.name] = f"{start}.{alias.name}"
-    for node in ast.walk(tree):
-        uses |= _used_by(node, full)
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            uses.add(_dotted(node, full))
+        elif isinstance(node, ast.Call):
+            uses |= _called_by(node, full)
     return Source(name, frozenset(uses))
 
 
@@ -194,11 +198,7 @@ def _imported_from(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*start, *([node.module] if node.module else [])])
 
 
-def _used_by(node: ast.AST, full: dict[str, str]) -> set[str]:
-    if isinstance(node, ast.Attribute):
-        return {_dotted(node, full)}
-    if not isinstance(node, ast.Call):
-        return set()
+def _called_by(node: ast.Call, full: dict[str, str]) -> set[str]:
     found = set()
     if _dotted(node.func, full) in LOADERS and node.args:
         found |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
@@ -218,21 +218,43 @@ def _dotted(node: ast.expr, full: dict[str, str]) -> str:
     return ""
 
 
-def _read(path: Path) -> Source:
+def _name(path: Path) -> str:
     parts = ("harness", *path.relative_to(ROOT).with_suffix("").parts)
-    is_package = parts[-1] == "__init__"
-    name = ".".join(parts[:-1] if is_package else parts)
-    return parse(path.read_text(encoding="utf-8"), name, is_package)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-ALL = {source.name: source for source in map(_read, sorted(ROOT.rglob("*.py")))}
+class Sources(Mapping[str, Source]):
+    """Modules by their names, each parsed when it is first asked for, not by who imports this."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self._files = files
+        self._parsed: dict[str, Source] = {}
+
+    def __getitem__(self, name: str) -> Source:
+        if name not in self._parsed:
+            path = self._files[name]
+            text = path.read_text(encoding="utf-8")
+            self._parsed[name] = parse(text, name, path.name == "__init__.py")
+        return self._parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+
+_FILES = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 #: Below these are programs that guests run, as text that is sent to them.
 FOR_GUESTS = ("harness.checks.probes.programs", "harness.clock.agents")
-PROGRAMS = {name: ALL[name] for name in ALL if below(name, FOR_GUESTS) and name not in FOR_GUESTS}
-SOURCES = {name: source for name, source in ALL.items() if name not in PROGRAMS}
+PROGRAMS = {name for name in _FILES if below(name, FOR_GUESTS) and name not in FOR_GUESTS}
+SOURCES = Sources({name: path for name, path in _FILES.items() if name not in PROGRAMS})
 
 
-def reached_from(names: tuple[str, ...], sources: dict[str, Source]) -> set[str]:
+def reached_from(names: tuple[str, ...], sources: Mapping[str, Source]) -> set[str]:
     """The modules of ours that importing ``names`` may load, and theirs; packages included."""
     found: set[str] = set()
     to_do = list(names)
@@ -247,11 +269,11 @@ def reached_from(names: tuple[str, ...], sources: dict[str, Source]) -> set[str]
 def test_programs_for_guests_are_never_imported():
     """They set clocks and write to disks as soon as they are run, and a guest runs them."""
     assert PROGRAMS
-    found = {name: source.uses & PROGRAMS.keys() for name, source in SOURCES.items()}
+    found = {name: source.uses & PROGRAMS for name, source in SOURCES.items()}
     assert {name: uses for name, uses in found.items() if uses} == {}
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
 def test_programs_for_guests_need_nothing_but_python(name):
     """Its standard library, and what an earlier part of the same text defines."""
     text = (ROOT.parent / name.replace(".", "/")).with_suffix(".py").read_text()
@@ -365,6 +387,15 @@ def test_help_loads_neither_libvirt_nor_paramiko_nor_pydantic():
     assert "Usage: harness" in done.stdout
     assert (after_import, code, after_help) == ([], 0, [])
     assert "pydantic" in after_config
+
+
+def test_nothing_of_ssh_is_loaded_before_a_login():
+    """A plan logs in nowhere, and recover resumes guests first: it is half of what is loaded."""
+    code = "import sys, harness.api, harness.host.driver, harness.maintenance.recovery.round\n"
+    code += "backend = harness.api.Backend.real()\n"
+    code += "print(*sorted({'paramiko', 'cryptography', 'libvirt'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("libvirt", 0), done.stderr
 
 
 #: Prints which of the libraries of reports a module has loaded.

@@ -170,12 +170,18 @@ def harness(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     )
 
 
+@pytest.fixture
+def config(tmp_path):
+    """A configuration file with a mistake, which only who reads it can tell of."""
+    path = tmp_path / "harness.toml"
+    path.write_text('uri = "test:///default"\nno_such_key = 1\n')
+    path.chmod(0o644)
+    return path
+
+
 @pytest.mark.parametrize("command", ["run", "plan", "clock show web1", "doctor"])
-def test_roots_harness_does_not_read_the_configuration_of_another_user(tmp_path, command):
-    """Real processes: nothing happened, no traceback; root's own, and the caller's, are read."""
-    config = tmp_path / "harness.toml"
-    config.write_text('uri = "test:///default"\nno_such_key = 1\n')
-    config.chmod(0o644)
+def test_roots_harness_does_not_read_the_configuration_of_another_user(tmp_path, config, command):
+    """Real processes: nothing happened, no traceback."""
     give(config, MALLORY)
     done = harness(tmp_path, *command.split())
     said = done.stdout + done.stderr
@@ -185,6 +191,11 @@ def test_roots_harness_does_not_read_the_configuration_of_another_user(tmp_path,
     assert "Traceback" not in said
     assert done.returncode != 0
     assert not (tmp_path / "state").exists()
+
+
+def test_roots_harness_reads_its_own_configuration_and_the_callers(tmp_path, config):
+    """The one who called sudo is trusted as root is."""
+    give(config, MALLORY)
     assert "no_such_key" in harness(tmp_path, "plan", SUDO_UID=str(MALLORY)).stderr
     give(config, 0)
     assert "no_such_key" in harness(tmp_path, "plan").stderr

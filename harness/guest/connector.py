@@ -9,7 +9,6 @@ from __future__ import annotations
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.access import Access
-from harness.guest.known_hosts_file import add
 from harness.guest.protocol import GuestShell, ShownKeys
 
 #: To ask OpenSSH for an address; a name server may be asked in turn.
@@ -46,4 +45,6 @@ class SshConnector:
 
     def trust(self, shown: ShownKeys) -> None:
         """Add the keys to known_hosts."""
+        from harness.guest.known_hosts_file import add  # loads paramiko
+
         add(shown)

@@ -10,7 +10,8 @@ from harness.checks.evidence import Swapped
 from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
 from harness.host.parking import QemuLook
-from harness.host.protocol import Hypervisor, ProcessIdentity
+from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.life import process_in
 from harness.results.journal import GuestCustody, Journal, entries, fold
 
 
@@ -40,19 +41,13 @@ def _seen(
     with suppress(HarnessError):
         look = hypervisor.parking.look(guest.member.uuid, deadline)
     return Swapped(
-        process=_process(guest.unpark),
+        process=process_in(guest.unpark) if guest.unpark is not None else None,
         ram_before=parkable.ram,
         ram_after=_ram(look) if look is not None else None,
         version_planned=parkable.versions.get("new", ""),
         version_after=look.version if look is not None else None,
         copied=parkable.copied,
     )
-
-
-def _process(unpark: entries.Unparked | None) -> ProcessIdentity | None:
-    if unpark is None or unpark.qemu_pid is None or unpark.qemu_start_ticks is None:
-        return None
-    return ProcessIdentity(unpark.qemu_pid, unpark.qemu_start_ticks)
 
 
 def _ram(look: QemuLook) -> dict[str, str]:

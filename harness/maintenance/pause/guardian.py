@@ -33,9 +33,9 @@ from harness.host.parking import Parking
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.ending import Ending
+from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.scribe import Scribe
-from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Line, Member, Reading, entries, fold
 
 #: It goes on for so long after the run's own patience is over.

@@ -18,8 +18,10 @@ from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, boot_ahead_
 from harness.host.parking import Berth, Parking
 from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of, lost
+from harness.maintenance.pause.life import process_in, vcpu_time_of
+from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
-from harness.maintenance.pause.unparking import Moved, Return, edge_of, parking_of, returns
+from harness.maintenance.pause.unparking import Moved, Return, edge_of, returns
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
 
 #: One attempt; a libvirtd that answers at all answers within this.
@@ -242,7 +244,7 @@ def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdg
 def process_of(custody: GuestCustody | None) -> ProcessIdentity | None:
     """Return the QEMU process that was paused, as the journal has it; None if it does not say."""
     life = custody.life if custody is not None else None
-    return None if life is None else ProcessIdentity(life.qemu_pid, life.qemu_start_ticks)
+    return process_in(life) if life is not None else None
 
 
 def _why_lost(
@@ -260,7 +262,7 @@ def _why_lost(
         if restarted_since(edge, process, events):
             return "was ended and started again during the pause"
         same = process is not None and process == edge.process
-        vcpu_ns = hypervisor.vcpu_time_ns(process) if process is not None and same else None
+        vcpu_ns = vcpu_time_of(process, hypervisor) if same else None
         if resumed_since(edge, vcpu_ns, events):
             guest = _told(journal).get(member.uuid)
             ours = guest is not None and guest.resuming_by - {by}

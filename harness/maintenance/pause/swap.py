@@ -15,6 +15,7 @@ from harness.core.errors import HarnessError, UpdateFailed
 from harness.core.timebase import Deadline
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.parkable import parkable
 from harness.maintenance.pause.unparking import start
 from harness.results.journal import Journal, entries
 from harness.updates.protocol import SwapPlan
@@ -57,27 +58,7 @@ class Swap:
     def prepare(self, plans: Sequence[SwapPlan]) -> None:
         """See :class:`~harness.updates.protocol.GuestSwap`."""
         for plan in plans:
-            parking = plan.parking
-            self._journal.intend(
-                entries.Parkable(
-                    guest=parking.name,
-                    uuid=parking.uuid,
-                    keep=parking.keep,
-                    files=parking.files,
-                    ram_folder=parking.ram_folder,
-                    short_name=parking.short_name,
-                    ram=parking.ram,
-                    commands=parking.commands,
-                    persistent=parking.persistent,
-                    highest_id=parking.highest_id,
-                    emulators=plan.emulators,
-                    versions=plan.versions,
-                    copied=parking.copied,
-                    start_s=parking.start_s,
-                    qemu_pid=parking.process.pid if parking.process else None,
-                    qemu_start_ticks=parking.process.start_ticks if parking.process else None,
-                )
-            )
+            self._journal.intend(parkable(plan.parking, plan.emulators, plan.versions))
 
     def swap(self, parking: Parking, deadline: Deadline) -> None:
         """See :class:`~harness.updates.protocol.GuestSwap`."""

@@ -14,7 +14,9 @@ from typing import Protocol
 from harness.core.errors import DeadlineExpired, HarnessError
 from harness.core.timebase import Clock, Deadline, NotYet, boot_ahead_ns
 from harness.host.parking import Berth, Parking, Unparked
-from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
+from harness.host.protocol import GuestState, Hypervisor
+from harness.maintenance.pause.life import LifeSeen, process_in, see_life, vcpu_time_of
+from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.results.journal import Custody, Entry, GuestCustody, entries
 
@@ -29,28 +31,6 @@ class Pen(Protocol):
 
     def note(self, entry: Entry) -> None:
         """Write an entry. Never raises."""
-
-
-def parking_of(said: entries.Parkable) -> Parking:
-    """Return how a guest is parked, as the journal has it."""
-    process = None
-    if said.qemu_pid is not None and said.qemu_start_ticks is not None:
-        process = ProcessIdentity(said.qemu_pid, said.qemu_start_ticks)
-    return Parking(
-        name=said.guest,
-        uuid=said.uuid,
-        persistent=said.persistent,
-        keep=said.keep,
-        files=said.files,
-        ram_folder=said.ram_folder,
-        short_name=said.short_name,
-        ram=said.ram,
-        commands=said.commands,
-        highest_id=said.highest_id,
-        copied=said.copied,
-        start_s=said.start_s,
-        process=process,
-    )
 
 
 def start(
@@ -77,7 +57,6 @@ def start(
                 hypervisor.parking.end_start(parking, deadline.sooner(_TIDY_S))
         journal.note(entries.UnparkRefused(parking.name, parking.uuid, new, error.message))
         raise
-    process = found.process
     journal.note(
         entries.Unparked(
             parking.name,
@@ -85,9 +64,7 @@ def start(
             by,
             new,
             returned_ns=found.returned_ns + boot_ahead_ns(deadline.clock),
-            qemu_pid=process.pid if process else None,
-            qemu_start_ticks=process.start_ticks if process else None,
-            vcpu_ns=_vcpu_ns(process, hypervisor),
+            **_life(found, hypervisor).fields,
         )
     )
     return found
@@ -95,11 +72,8 @@ def start(
 
 def edge_of(said: entries.Unparked, clock: Clock) -> PauseEdge:
     """Return from where on it is judged whether an unparked guest is still ours."""
-    process = None
-    if said.qemu_pid is not None and said.qemu_start_ticks is not None:
-        process = ProcessIdentity(said.qemu_pid, said.qemu_start_ticks)
     began_ns = (said.returned_ns or 0) - boot_ahead_ns(clock)
-    return PauseEdge(began_ns, process, said.vcpu_ns, started_by_us=True)
+    return PauseEdge(began_ns, process_in(said), said.vcpu_ns, started_by_us=True)
 
 
 class Moved(Exception):
@@ -138,8 +112,8 @@ class Return:
             )
         except HarnessError as error:
             raise NotYet(str(error)) from error
-        vcpu_ns = _vcpu_ns(found.process, self.hypervisor)
-        return PauseEdge(found.returned_ns, found.process, vcpu_ns, started_by_us=True)
+        seen = _life(found, self.hypervisor)
+        return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)
 
     def there(self) -> bool:
         """Whether it can be brought back, whatever libvirt says of it; False if that is unknown."""
@@ -162,12 +136,11 @@ class Return:
         until = self.deadline.sooner(_TIDY_S)
         with suppress(HarnessError):
             self.hypervisor.parking.unpark(self.parking, until, new=False)
-        process = self.hypervisor.process(self.parking.uuid, until)
-        if process == edge.process:
+        seen = see_life(self.parking.uuid, self.hypervisor, until)
+        if seen.process == edge.process:
             return edge
-        vcpu_ns = _vcpu_ns(process, self.hypervisor)
         now_ns = self.deadline.clock.monotonic_ns()
-        return PauseEdge(now_ns, process, vcpu_ns, started_by_us=True)
+        return PauseEdge(now_ns, seen.process, seen.vcpu_ns, started_by_us=True)
 
     def _booted_by_others(self, berth: Berth) -> bool:
         if berth is not Berth.ADRIFT:
@@ -198,7 +171,5 @@ def returns(
     return found
 
 
-def _vcpu_ns(process: ProcessIdentity | None, hypervisor: Hypervisor) -> int | None:
-    with suppress(Exception):
-        return hypervisor.vcpu_time_ns(process) if process is not None else None
-    return None
+def _life(found: Unparked, hypervisor: Hypervisor) -> LifeSeen:
+    return LifeSeen(found.process, vcpu_time_of(found.process, hypervisor))

@@ -35,11 +35,12 @@ from harness.host.protocol import Call, Hypervisor
 from harness.maintenance.pause.applying import UpdateOutcome, apply_update
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.guard import Guard
+from harness.maintenance.pause.life import life_if_seen
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
+from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.resume import Resumed, resume_all
 from harness.maintenance.pause.takeover import NOT_OURS
 from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
-from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Journal, Member, entries, fold
 
 #: For what an update is just doing to a guest itself; no guest is resumed under its hands.
@@ -177,11 +178,10 @@ def _lives(
     """
     found = []
     for member in members:
-        with suppress(Exception):
-            process = hypervisor.process(member.uuid, Deadline.after(_LOOK_S, clock))
-            if process is not None:
-                vcpu_ns = hypervisor.vcpu_time_ns(process)
-                found.append(entries.Life(member.uuid, process.pid, process.start_ticks, vcpu_ns))
+        seen = life_if_seen(member.uuid, hypervisor, Deadline.after(_LOOK_S, clock))
+        if seen.process is not None:
+            pid, start_ticks = seen.process.pid, seen.process.start_ticks
+            found.append(entries.Life(member.uuid, pid, start_ticks, seen.vcpu_ns))
     return tuple(found)
 
 
@@ -224,17 +224,11 @@ def _paused(
     member: Member, call: Call, hypervisor: Hypervisor, deadline: Deadline
 ) -> entries.Paused:
     """What tells later, also another process, whether the guest stayed paused."""
-    process = vcpu_ns = None
-    with suppress(Exception):
-        process = hypervisor.process(member.uuid, deadline)
-        vcpu_ns = hypervisor.vcpu_time_ns(process) if process is not None else None
     return entries.Paused(
         member.name,
         member.uuid,
         began_ns=call.began_ns + boot_ahead_ns(deadline.clock),
-        qemu_pid=process.pid if process else None,
-        qemu_start_ticks=process.start_ticks if process else None,
-        vcpu_ns=vcpu_ns,
+        **life_if_seen(member.uuid, hypervisor, deadline).fields,
     )
 
 

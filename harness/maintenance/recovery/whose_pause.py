@@ -17,9 +17,10 @@ from harness.host.lifecycle import ENDED, GuestState, StateReading
 from harness.host.parking import Berth
 from harness.host.protocol import GuestInfo, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of
+from harness.maintenance.pause.life import see_life
+from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.resume import process_of
 from harness.maintenance.pause.takeover import RAN_NS
-from harness.maintenance.pause.unparking import parking_of
 from harness.results.journal import Custody, GuestCustody
 
 #: Where the journal does not say for how long the run can have had a pause under way.
@@ -92,12 +93,12 @@ def _look(custody: GuestCustody, hypervisor: Hypervisor, deadline: Deadline) -> 
             return Sight(reading, fate)
         vcpu_ns, monitor = hypervisor.vcpu_time_ns(known), hypervisor.monitor(known)
         return Sight(reading, fate, known, vcpu_ns, monitor=monitor)
-    process = hypervisor.process(uuid, deadline)
+    seen = see_life(uuid, hypervisor, deadline)
     return Sight(
         reading,
-        process=process,
-        vcpu_ns=hypervisor.vcpu_time_ns(process) if process is not None else None,
-        restored=process is not None and hypervisor.restored(process),
+        process=seen.process,
+        vcpu_ns=seen.vcpu_ns,
+        restored=seen.process is not None and hypervisor.restored(seen.process),
         info=_described(uuid, hypervisor, deadline),
     )
 

@@ -12,6 +12,16 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import GuestShell
 
 
+@dataclass
+class OwedTicks:
+    """Ticks that QEMU may deliver to a guest later, for the time that it was paused."""
+
+    forget: AgentClock | None = None
+    """What makes QEMU forget them when it sets the time; None: there is no such way."""
+    why_not_forgotten: str | None = "nobody has asked for it"
+    """Why QEMU still owes them; None: it has been made to forget them."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """One guest's clock: the loop in the guest, a shell, the guest agent, the host's clock."""
@@ -23,6 +33,8 @@ class Reach:
     sudo: bool = False
     """Commands that need a right are run by ``sudo -n``."""
     clock: Clock = SYSTEM_CLOCK
+    owed: OwedTicks | None = None
+    """None: QEMU owes this guest no ticks, or it counts none."""
 
     def run(self, words: tuple[str, ...], deadline: Deadline) -> str:
         """Run a program in the guest; what it printed. Raises CommandFailed, ShellError."""

@@ -31,6 +31,7 @@ MethodName = Literal[
     "chronyd",
     "timesyncd",
     "ntpd",
+    "windows",
     "relative-step",
     "ptp-kvm",
     "date-at-second",

@@ -15,6 +15,8 @@ from harness.core.fanout import errors, fan_out, values
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline
+from harness.guest import windows
+from harness.guest.facts import GuestOs
 from harness.maintenance.identity import HINT_WRONG, Found
 from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
@@ -89,7 +91,8 @@ def open_all(
 def warnings_about(sessions: Iterable[GuestSession]) -> tuple[str, ...]:
     """Return a warning for each guest of which it cannot be told whether it is what answers.
 
-    And for each whose host key nobody vouches for, because the SSH configuration asks for that.
+    And for each whose host key nobody vouches for, because the SSH configuration asks for that; and
+    for each that is a Windows, on which harness was not run yet.
     """
     found = []
     for one in sessions:
@@ -97,6 +100,8 @@ def warnings_about(sessions: Iterable[GuestSession]) -> tuple[str, ...]:
             found.append(f"{one.name}: {one.shell.way.doubt}")
         if one.identity.bound_by is None:
             found.append(unbound(one.name, one.identity))
+        if one.facts.os is GuestOs.WINDOWS:
+            found.append(f"{one.name}: {windows.UNPROVEN} (hint: {windows.HINT_UNPROVEN})")
     return tuple(found)
 
 

@@ -14,6 +14,7 @@ from harness.core.records import (
     UpdateDomainRecord,
 )
 from harness.core.timebase import NS_PER_S, utc_now
+from harness.guest import windows
 from harness.guest.facts import GuestOs
 from harness.host import timekeeping
 from harness.host.clock_sync import synchronised
@@ -152,8 +153,10 @@ def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None
 
 def _facts(session: GuestSession) -> dict[str, str]:
     facts = session.facts
+    unproven = {"unproven": windows.UNPROVEN} if facts.os is GuestOs.WINDOWS else {}
     return {
         "access": session.shell.way.access,
+        **unproven,
         "address": session.address,
         "address_from": session.address_from,
         "kernel": facts.kernel,

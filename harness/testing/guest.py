@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from harness.core.errors import DeadlineExpired, ShellUnreachable
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS
+from harness.testing.windows import Windows
 
 _ABILITIES = "step slew ptp rtc probe"
 
@@ -32,6 +33,8 @@ class FakeGuest:
     """Commands that its guest agent has switched off."""
     agent_silent = False
     """Its guest agent hangs: it is connected, and answers nothing."""
+    windows: Windows | None = None
+    """What it is where it is no Linux: see ``become_windows``."""
 
     def __init__(
         self, name: str = "web1", *, offset_s: float = 0.0, clock: Clock = SYSTEM_CLOCK
@@ -87,6 +90,12 @@ class FakeGuest:
         self._lost_ns = 0
         self._ahead_ns = clock.realtime_ns() - clock.monotonic_ns() + round(offset_s * NS_PER_S)
 
+    def become_windows(self) -> Windows:
+        """Be a Windows from now on, and return what it tells."""
+        self.windows = Windows(uuid=self.machine_uuid or "", mac=self.macs[0])
+        self.interpreters, self.abilities = ("powershell",), "step probe"
+        return self.windows
+
     @property
     def paused(self) -> bool:
         """Whether its vCPUs stand still."""
@@ -130,6 +139,8 @@ class FakeGuest:
             self.unreachable = self.unreachable or self.after_resume == "unreachable"
             if self.after_resume == "rebooted":
                 self.boot_id = f"boot-{self.name}-{secrets.token_hex(4)}"
+                if self.windows is not None:
+                    self.windows.boot += 1
             self._state.notify_all()
 
     @contextmanager

@@ -10,8 +10,10 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
+from harness.guest.framing import NeverBegan
 from harness.guest.protocol import Completed, Language, Way
 from harness.testing.guest import FakeGuest
+from harness.testing.windows import Windows
 
 _DISK_BLOCK_S = 0.02
 _LIFE = """=== uptime
@@ -47,7 +49,7 @@ class InMemoryShell:
         self._expect_open()
         self._guest.asked.append(command)
         with self._guest.answering("running a command", deadline):
-            done = self.answer(command)
+            done = self._answer_there(self._guest.windows, command)
         if check and done.returncode:
             raise CommandFailed(
                 f"status {done.returncode}: {done.stderr}",
@@ -57,6 +59,14 @@ class InMemoryShell:
                 guest=self.guest,
             )
         return done
+
+    def _answer_there(self, windows: Windows | None, command: str) -> Completed:
+        if windows is None:
+            return self.answer(command)
+        if self.speaks is Language.SH:
+            self.speaks = Language.POWERSHELL
+            raise NeverBegan("its login shell runs no sh", guest=self.guest)
+        return windows.completed(command)
 
     def answer(self, command: str) -> Completed:
         """Return how one of the known commands ends."""

@@ -42,6 +42,8 @@ _SWITCHED_OFF = "Cannot invoke method. Method invocation is supported only on co
 class Windows:
     """A Windows guest; what it tells may be changed by a test."""
 
+    uuid: str = UUID
+    mac: str = MAC
     admin: bool = True
     w32time: str | None = "Running"
     boot: int = _BOOTED
@@ -65,7 +67,7 @@ class Windows:
 
     def boot_line(self) -> str:
         """Return the first line of facts and events."""
-        return f"boot_id={UUID}-612-{self.boot + 5 * _PER_S}"
+        return f"boot_id={self.uuid}-612-{self.boot + 5 * _PER_S}"
 
     def answer(self, program: str) -> list[str]:
         """Return what a program prints. Raises CommandFailed as PowerShell's errors are told."""
@@ -85,14 +87,21 @@ class Windows:
             return [self.boot_line(), *new]
         raise CommandFailed("a parser error", returncode=1, stdout="", stderr="ParserError")
 
+    def completed(self, program: str) -> Completed:
+        """Return how a program ended."""
+        try:
+            return Completed(0, "".join(f"{one}\n" for one in self.answer(program)), "")
+        except CommandFailed as error:
+            return Completed(error.returncode, error.stdout, error.stderr)
+
     def _facts(self) -> list[str]:
         found = [
             self.boot_line(),
             "windows=Windows_NT",
             "kernel=10.0.20348",
             f"admin={self.admin}",
-            f"machine={UUID}",
-            f"mac={MAC}",
+            f"machine={self.uuid}",
+            f"mac={self.mac}",
             "ssh=192.0.2.1 50000 192.0.2.9 22",
         ]
         return found + ([f"w32time={self.w32time}"] if self.w32time else [])
@@ -147,12 +156,10 @@ class WindowsShell:
         self.windows = guest
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
-        try:
-            return Completed(0, "".join(f"{one}\n" for one in self.windows.answer(command)), "")
-        except CommandFailed as error:
-            if check:
-                raise
-            return Completed(error.returncode, error.stdout, error.stderr)
+        done = self.windows.completed(command)
+        if check and done.returncode:
+            raise CommandFailed(done.stderr, returncode=1, stdout=done.stdout, stderr=done.stderr)
+        return done
 
     def stream(self, command: str, deadline: Deadline) -> WindowsStream:
         if command != agent("powershell").command:

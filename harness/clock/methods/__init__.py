@@ -11,6 +11,7 @@ from harness.clock.methods.absolute import DateAtSecond, GuestAgent
 from harness.clock.methods.daemons import Chronyd, Ntpd, Timesyncd
 from harness.clock.methods.protocol import Method
 from harness.clock.methods.relative import PtpKvm, RelativeStep, Slew
+from harness.clock.methods.windows import WindowsStep
 
 METHODS: Mapping[str, Method] = {
     method.name: method
@@ -19,6 +20,7 @@ METHODS: Mapping[str, Method] = {
         Chronyd(),
         Timesyncd(),
         Ntpd(),
+        WindowsStep(),
         RelativeStep(),
         PtpKvm(),
         DateAtSecond(),

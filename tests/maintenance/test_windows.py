@@ -1,0 +1,99 @@
+"""Whole maintenances of a Windows guest, which is a stand-in: nothing here was run on Windows."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from harness.core.errors import PlanError
+from harness.core.records import Outcome
+from harness.core.settings import CheckName
+from harness.guest import windows
+from harness.guest.windows import UNPROVEN
+from tests.maintenance.conftest import QUICK, House, broken, of, verdicts
+
+ALL = [*QUICK, "processes", "mounts", "connections", "canary", "disk", "timers", "tcp-session"]
+
+
+@pytest.fixture
+def mixed(house) -> House:
+    """web1 is a Windows, web2 a Linux."""
+    built = house()
+    built.guests[0].become_windows()
+    return built
+
+
+def test_a_windows_guest_is_paused_corrected_and_judged(mixed):
+    """Beside a Linux guest in the same run; its clock is stepped, and W32Time told of it."""
+    record = mixed.maintain(update__duration_s=0.5).record
+    guest = of(record, "web1")
+    assert record.outcome is Outcome.PASS
+    assert set(verdicts(guest).values()) == {"pass"}, broken(guest)
+    assert guest.clock.method == "windows"
+    assert guest.clock.after_resume.offset_s == pytest.approx(-guest.pause_window_s, abs=0.1)
+    assert windows.RESYNC in mixed.guests[0].windows.asked
+    assert of(record, "web2").clock.method != "windows"
+
+
+def test_what_cannot_be_judged_is_skipped_and_the_rest_counts(mixed):
+    """Each with its reason; the guest's own verdict is that of what was judged."""
+    guest = of(mixed.maintain(checks__enable=ALL).record, "web1")
+    skipped = {name for name, outcome in verdicts(guest).items() if outcome == "skip"}
+    assert skipped == {"canary", "disk", "timers", "tcp-session"}, broken(guest)
+    assert all("in a Windows guest yet" in broken(guest)[name] for name in skipped)
+    assert guest.outcome is Outcome.PASS
+
+
+def test_the_record_says_in_so_many_words_that_it_was_not_run_on_windows(mixed):
+    """And so does a warning, with the command that shows what it does."""
+    record = mixed.maintain().record
+    assert of(record, "web1").facts["unproven"] == UNPROVEN
+    assert "not run on Windows" in UNPROVEN
+    assert "unproven" not in of(record, "web2").facts
+    assert any("harness doctor --prove windows" in one for one in record.warnings)
+
+
+def test_a_windows_guest_that_was_reset_is_seen(mixed):
+    """By when its first process was created."""
+    mixed.guests[0].after_resume = "rebooted"
+    guest = of(mixed.maintain().record, "web1")
+    assert verdicts(guest)["same-boot"] == "fail"
+
+
+def test_a_disk_that_gave_up_waiting_is_seen_in_the_event_log(mixed):
+    """Of the events since the marker."""
+    told = mixed.guests[0].windows
+    original = told.answer
+
+    def answer(program: str) -> list[str]:
+        if "EventRecordID" in program:
+            told.events.append("1042 vioscsi 129 Reset to device was issued.")
+        return original(program)
+
+    told.answer = answer
+    guest = of(mixed.maintain().record, "web1")
+    assert verdicts(guest)["kernel-log"] == "fail"
+    assert "vioscsi 129" in broken(guest)["kernel-log"]
+
+
+def test_no_program_for_linux_is_sent_to_it(mixed):
+    """But for the first, which finds out."""
+    mixed.maintain(checks__enable=ALL)
+    asked = mixed.guests[0].asked
+    assert len([one for one in asked if "/proc" in one]) == 1
+    assert not [one for one in asked if one.startswith(("exec ", "chronyc"))]
+
+
+def test_a_user_who_may_not_set_its_clock_is_refused_before_the_pause(mixed):
+    """By its agent, and nobody is paused."""
+    mixed.guests[0].uid, mixed.guests[0].agent_sets_time = 1000, False
+    error = mixed.maintain().error
+    assert isinstance(error, PlanError)
+    assert "web1" in str(error)
+    assert not [call for call in mixed.host.calls if call[0] == "pause"]
+
+
+def test_every_check_that_is_named_here_is_one():
+    """Else a renamed one would never be asked."""
+    assert set(ALL) <= set(get_args(CheckName))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.clock.sampling import Sampler
-from harness.clock.target import Reach
+from harness.clock.target import OwedTicks, Reach
 from harness.clock.told import ToldClock
 from harness.core.errors import PlanError
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
-from harness.core.timebase import Deadline
+from harness.core.timebase import Clock, Deadline
 from harness.guest.agent_channel import EXEC, FILES, GET_TIME, SET_TIME, AgentAbilities
 from harness.guest.agent_facts import facts_told
 from harness.guest.agent_shell import AgentShell
-from harness.guest.facts import GuestFacts, gather
+from harness.guest.facts import GuestFacts, GuestOs, gather
 from harness.guest.protocol import GuestShell
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.timekeeping import reinjects_ticks
 from harness.maintenance.agent import ChannelClock, GuestAgentClock
 from harness.maintenance.identity import Found, bound_by_channel, identify
 
@@ -95,6 +96,19 @@ def look_by_agent(
     sets = {GET_TIME, SET_TIME} <= may.allowed
     reach = Reach(sampler, shell, clock if sets else None, facts.time_daemon)
     return Inside(facts, sampler, reach, bound_by_channel(facts), limits_of(may))
+
+
+def with_owed_ticks(inside: Inside, info: GuestInfo, hypervisor: Hypervisor, clock: Clock) -> Reach:
+    """Return the way to a guest's clock that QEMU may owe ticks to: by libvirt, which forgets them.
+
+    See docs/adr/0030-rtc-reinjection.md.
+    """
+    reach = inside.reach
+    if inside.facts.os is not GuestOs.WINDOWS or not reinjects_ticks(info.timekeeping):
+        return reach
+    by_libvirt = GuestAgentClock(hypervisor, info.uuid, clock)
+    agent = by_libvirt if reach.agent is not None else None
+    return replace(reach, agent=agent, owed=OwedTicks(by_libvirt))
 
 
 def limits_of(may: AgentAbilities) -> str | None:

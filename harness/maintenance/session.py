@@ -22,7 +22,7 @@ from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.identity import Found, identify
-from harness.maintenance.inside import look_by_agent, look_by_ssh
+from harness.maintenance.inside import look_by_agent, look_by_ssh, with_owed_ticks
 from harness.maintenance.login import Login
 
 #: Allowed |offset| where the configuration names none; see docs/clocks.md.
@@ -102,7 +102,7 @@ class GuestSession:
             inside.facts,
             inside.sampler,
             asked_s or default_tolerance(inside.sampler),
-            inside.reach,
+            with_owed_ticks(inside, login.info, login.hypervisor, deadline.clock),
             settings,
             inside.identity,
             address_from=entered.origin,

@@ -78,6 +78,7 @@ class FakeHost(FakeHypervisor):
         """By its guest agent, where it has one."""
         guest = self._agent_of(uuid, deadline)
         guest.step(realtime_ns - guest.realtime_ns())
+        self.calls.append(("set time", guest.name))
 
     def agent_facts(self, uuid: str, deadline: Deadline) -> AgentFacts:
         """Its boot id and what it may do, where it has one."""

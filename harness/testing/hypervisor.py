@@ -20,6 +20,7 @@ from harness.host.protocol import (
     GuestInfo,
     LifecycleEvent,
     ProcessIdentity,
+    Timekeeping,
 )
 from harness.testing.parking import FakeParking
 
@@ -40,6 +41,7 @@ class FakeHypervisor:
         self.states = dict(states)
         self.clock = clock
         self.calls: list[tuple[str, str]] = []
+        self.timekeeping: dict[str, Timekeeping] = {}
         self.most_ready = 0
         self.before: dict[tuple[str, str], Callable[[], None]] = {}
         self.processes: dict[str, ProcessIdentity] = {}
@@ -94,6 +96,7 @@ class FakeHypervisor:
             state=self._reading(name),
             accelerator="test",
             rtc_track="wall",
+            timekeeping=self.timekeeping.get(name),
             memory_bytes=1 << 27,
             vcpus=1,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -11,6 +12,7 @@ from harness.core.records import Outcome
 from harness.core.settings import CheckName
 from harness.guest import windows
 from harness.guest.windows import UNPROVEN
+from harness.host.protocol import Timekeeping
 from tests.maintenance.conftest import QUICK, House, broken, of, verdicts
 
 ALL = [*QUICK, "processes", "mounts", "connections", "canary", "disk", "timers", "tcp-session"]
@@ -75,6 +77,39 @@ def test_a_disk_that_gave_up_waiting_is_seen_in_the_event_log(mixed):
     guest = of(mixed.maintain().record, "web1")
     assert verdicts(guest)["kernel-log"] == "fail"
     assert "vioscsi 129" in broken(guest)["kernel-log"]
+
+
+CATCHUP = Timekeeping(offset="localtime", rtc_tickpolicy="catchup", enlightenments=("vapic",))
+
+
+def test_missed_ticks_are_forgotten_by_libvirt_before_the_step(mixed):
+    """Where QEMU may owe them; and the RTC is expected in the host's local time."""
+    mixed.host.timekeeping["web1"] = mixed.host.timekeeping["web2"] = CATCHUP
+    record = mixed.maintain().record
+    assert of(record, "web1").outcome is Outcome.PASS, broken(of(record, "web1"))
+    assert [name for call, name in mixed.host.calls if call == "set time"] == ["web1"]
+    assert "tick policy catchup" in of(record, "web1").facts["timekeeping"]
+    assert "less is no fault" in next(
+        check.detail for check in of(record, "web1").checks if check.name == "lag"
+    )
+
+
+def test_with_hyper_v_timers_no_tick_is_owed(mixed):
+    """The clock is stepped, and the guest agent left alone."""
+    mixed.host.timekeeping["web1"] = replace(CATCHUP, enlightenments=("stimer", "synic"))
+    assert of(mixed.maintain().record, "web1").outcome is Outcome.PASS
+    assert not [name for call, name in mixed.host.calls if call == "set time"]
+
+
+def test_ticks_that_are_still_owed_make_no_green_run(mixed):
+    """No guest agent answers: the clock is right now, and it is not claimed that it stays so."""
+    mixed.host.timekeeping["web1"] = CATCHUP
+    mixed.guests[0].guest_agent = False
+    record = mixed.maintain().record
+    guest = of(record, "web1")
+    assert verdicts(guest)["clock"] == "error"
+    assert "ticks that the guest missed" in guest.clock.doubt
+    assert record.exit_code == 3
 
 
 def test_no_program_for_linux_is_sent_to_it(mixed):

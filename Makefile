@@ -6,7 +6,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test coverage map mutants test-kvm test-vagrant test-unit test-maintenance lint \
+.PHONY: help setup run test coverage map reference mutants test-kvm test-vagrant test-unit test-maintenance lint \
 	bench bench-checks bench-clocks bench-compare bench-events bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,7 @@ lint: ## ruff, mypy, and no module is missing on the map
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -P -m scripts.module_map --check
+	@$(BIN)/python -P -m scripts.reference --check
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit
@@ -75,6 +76,9 @@ soak: setup ## kill N maintenances at random instants (SEED=, MINUTES=); strand 
 
 map: ## write the list of modules in docs/map.md
 	@$(BIN)/python -P -m scripts.module_map
+
+reference: ## write docs/reference.md and docs/harness.schema.json from the settings and commands
+	@$(BIN)/python -P -m scripts.reference
 
 mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
 	@mkdir -p mutants  # before Python starts: it remembers which folders of its path are none

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 #: Dotted key of harness.toml → the flag that goes before it.
 FLAGS: Mapping[str, str] = {
     "uri": "--uri",
+    "access": "--access",
     "budget_s": "--budget",
     "resume_reserve_s": "--reserve",
     "soak_s": "--soak",

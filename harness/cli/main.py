@@ -38,6 +38,7 @@ COMMANDS = {
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or correct guests' clocks without pausing them.",
     "events": "Tell guests beforehand: serve, schedule, list, approve, cancel, rehearse.",
+    "config": "The settings of harness.toml: a JSON schema for editors, what is in force.",
     "report": "Show a run again: table, page, JUnit or JSON.",
     "history": "Runs over time: list, compare, trend, regression verdict.",
     "nightly": "doctor, runs, report, history, verdict; one exit code, one line.",

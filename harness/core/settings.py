@@ -111,9 +111,13 @@ class UpdateSection(_Section):
     model_config = ConfigDict(extra="allow")
 
     kind: Name = "stand-in"
+    """Which kind of update it is."""
     expected_s: Duration | None = None
+    """How long it should take; by default as long as earlier ones took, or as the kind knows."""
     scope: Scope | None = None
+    """Which guests are paused for it together; by default as the kind is."""
     preserves_memory: bool = True
+    """Whether guests' memory outlasts it; if not, it is refused."""
 
 
 InterpreterName = Literal["python3", "perl", "sh"]
@@ -123,14 +127,17 @@ class ClockSection(_Section):
     """``[clock]``: how well a guest's clock must be right, and what may be done about it."""
 
     correct: bool = True
+    """Whether clocks are corrected; if not, they are measured and judged only."""
     tolerance_s: Duration | None = None
     """Allowed |offset|; by default what the guest's interpreter can keep."""
     allow_backward: bool = False
+    """Whether a fast clock may be set back."""
     ceiling_s: Duration = 86_400.0
     """A larger offset is not corrected: a person should look first."""
     lag_tolerance_s: Duration = 0.25
     """How far the measured lag may be from the pause before we doubt the measurement."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Samples a reading; the one with the quickest answer counts."""
     interpreters: Annotated[tuple[InterpreterName, ...], Field(min_length=1)] = get_args(
         InterpreterName
     )
@@ -149,15 +156,21 @@ class SshSection(_Section):
     """``[ssh]``, or one guest's own ``ssh``; what is not set comes from ``~/.ssh/config``."""
 
     user: str | None = None
+    """User to log in as: root, or one who may use sudo."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of the guest's SSH daemon."""
     identity_file: Path | None = None
+    """Private key to log in with; relative to this file."""
     known_hosts: Path | None = None
+    """File of host keys, asked besides the user's; relative to this file."""
     proxy_jump: str | None = None
+    """Hosts to go through, as OpenSSH's ProxyJump."""
     host_key: str | None = None
     """``SHA256:…`` fingerprint that the guest's host key must have."""
     sudo: bool = False
     """Set the clock by ``sudo -n``, where the user is not root."""
     connect_timeout_s: Duration = 15.0
+    """For connecting and logging in, each time."""
 
 
 #: By which way harness gets into a guest: a login by SSH, or QEMU's guest agent through libvirt.
@@ -168,7 +181,9 @@ class OwnCheckSection(_Section):
     """``[[checks.own]]``: an executable of the user's whose exit status is the outcome."""
 
     name: Name
+    """What the check is called in the record."""
     command: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """The executable and its arguments; no shell is involved."""
     guests: tuple[Name, ...] = ()
     """For these guests only; empty: for every guest."""
     scope: Literal["guest", "host"] = "guest"
@@ -178,6 +193,7 @@ class OwnCheckSection(_Section):
         "during",
         "after",
     )
+    """When it is run."""
     timeout_s: Duration = 10.0
     """For one stage."""
 
@@ -188,7 +204,9 @@ class ChecksSection(_Section):
     enable: tuple[Name, ...] = ()
     """Only these; empty: all."""
     disable: tuple[Name, ...] = ()
+    """Not these."""
     own: tuple[OwnCheckSection, ...] = ()
+    """The user's own checks."""
     canary_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = 1 << 20
     """What the canary holds in the guest's memory, where there is python3."""
     disk_folder: Name = "/var/tmp"
@@ -239,26 +257,34 @@ class GuestSection(_Section):
     """``[[guest]]``: one guest; ``name`` is its libvirt name or UUID."""
 
     name: Name
+    """Its libvirt name or UUID."""
     address: str | None = None
+    """Where SSH reaches it; by default what its guest agent, the DHCP leases or ARP say."""
     update_domain: Name | None = None
+    """Guests of one update domain are paused together; by default what its metadata say."""
     availability_set: Name | None = None
+    """Guests of one set serve the same purpose, and should not all pause at once."""
     opt_out: Name | None = None
     """Why this guest must not be paused; it is left out of every maintenance."""
     tolerance_s: Duration | None = None
+    """Allowed |offset| of its clock, instead of that of ``[clock]``."""
     access: Access | None = None
     """None: as all guests."""
     ssh: SshSection = SshSection()
+    """How to log in to it, instead of ``[ssh]``."""
 
 
 class AvailabilitySetSection(_Section):
     """``[[availability_set]]``: when the guests of one set may be paused; by default always."""
 
     name: Name
+    """What guests call it."""
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     """The days on which a window begins; none given: all."""
     hours: Name = "00:00-24:00"
     """``22:00-04:00`` goes on into the next day."""
     time_zone: Name = "UTC"
+    """Of days and hours, such as ``Europe/Berlin``."""
 
     @field_validator("hours")
     @classmethod
@@ -292,7 +318,9 @@ class EventsSection(_Section):
     """``[events]``: how guests are told beforehand (Scheduled Events)."""
 
     address: Name = "169.254.169.254"
+    """Where guests are answered."""
     port: Annotated[int, Field(ge=0, le=65535)] = 80
+    """Port there."""
     notice_s: DurationOrZero | None = None
     """From the announcement to the pause, unless it is approved earlier; None: nobody is told."""
     time_scale: Positive = 1.0
@@ -307,13 +335,18 @@ class Config(_Section):
     """Everything that can be configured; durations in seconds."""
 
     uri: Name = "qemu:///system"
+    """libvirt's URI of the host; by default what ``LIBVIRT_DEFAULT_URI`` says, if it is set."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    """What guests must run on; ``auto``: anything."""
     budget_s: Duration = 30.0
+    """Longest allowed pause of an update domain."""
     resume_reserve_s: Duration = 2.0
+    """Part of the budget that is kept for resuming: the update is abandoned before it."""
     resume_patience_s: Duration = 60.0
     """How long a guest is tried to be resumed before it is called stranded; far beyond any
     budget, because giving up early would help nobody. Its guardian goes on after that."""
     soak_s: DurationOrZero = 0.0
+    """How long to wait between update domains."""
     spread: Annotated[int, Field(ge=1)] | None = None
     """Assign guests to this many update domains, whatever their own say."""
     at_most: Annotated[int, Field(ge=1)] | None = None

@@ -52,6 +52,7 @@ class AptSettings(UpdateSettings):
     hold: tuple[Name, ...] = ()
     """Packages that the transaction must not change."""
     reinstall: bool = False
+    """Whether packages that are as wanted already are installed again."""
     simulate: bool = False
     """Go through the transaction and change nothing."""
 

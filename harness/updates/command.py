@@ -19,8 +19,11 @@ class CommandSettings(UpdateSettings):
 
     kind: Literal["command"] = "command"
     command: tuple[str, ...] = ()
+    """The update: an executable and its arguments."""
     verify: tuple[str, ...] = ()
+    """Proves that the update is in force, by its exit status."""
     rollback: tuple[str, ...] = ()
+    """Takes the update back when it has failed or was abandoned."""
 
 
 class CommandUpdate:

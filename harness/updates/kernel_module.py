@@ -33,7 +33,9 @@ class KernelModuleSettings(UpdateSettings):
 
     kind: Literal["kernel-module"] = "kernel-module"
     module: Name | None = None
+    """Which module."""
     action: Literal["load", "unload", "parameter"] = "load"
+    """What is done with it; ``parameter`` sets parameters of a loaded one."""
     parameters: tuple[Name, ...] = ()
     """``name=value``, of the module."""
 

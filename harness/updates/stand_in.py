@@ -38,6 +38,7 @@ class StandInSettings(UpdateSettings):
 
     kind: Literal["stand-in"] = "stand-in"
     duration_s: DurationOrZero = 5.0
+    """How long it takes."""
 
 
 class StandInUpdate:

@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 
 import pytest
@@ -218,6 +219,22 @@ def test_under_json_an_error_is_json_as_well(say, arguments, where, message):
     assert message in error["message"]
     assert error["hint"] or where == "--budget" or where == "gone.toml"
     assert message in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("config", "show"), ("run", "--show-config"), ("plan", "--show-config"),
+     ("nightly", "--show-config"), ("clock", "show", "web-1", "--show-config")],
+)  # fmt: skip
+def test_the_configuration_in_force_is_shown_as_toml(say, monkeypatch, arguments):
+    """What a variable says, and a file; nothing is done."""
+    configure('budget_s = "25s"\n')
+    monkeypatch.setenv("HARNESS_SOAK_S", "2m")
+    code, out, _ = say(*arguments)
+    assert code == 0
+    shown = tomllib.loads(out)
+    assert (shown["budget_s"], shown["soak_s"]) == (25.0, 120.0)
+    assert "soak_s = 120.0  # environment HARNESS_SOAK_S" in out
 
 
 def test_an_update_that_may_not_be_executed(say, tmp_path):

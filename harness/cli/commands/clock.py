@@ -19,6 +19,7 @@ from harness.cli.commands.common import (
     out,
     print_json,
     show_config,
+    show_config_option,
 )
 from harness.cli.commands.guest_arguments import guest_arguments
 from harness.cli.commands.parameters import OneOf
@@ -52,7 +53,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=OneOf(get_args(Access), what="way"),
         help="Way into the guests: SSH, their guest agent, or whichever works.  [default: ssh]",
     ),
-    click.option("--show-config", is_flag=True, help="Show what is in force and where from."),
+    show_config_option,
 )
 
 

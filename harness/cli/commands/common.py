@@ -36,6 +36,11 @@ config_option = click.option(
     "that of a lab that is up.",
 )
 uri_option = click.option("--uri", help="libvirt connection, e.g. qemu:///system.")
+show_config_option = click.option(
+    "--show-config",
+    is_flag=True,
+    help="Show the configuration in force as TOML, and where each value came from.",
+)
 json_option = click.option(
     "--json",
     "as_json",
@@ -115,13 +120,14 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
 
 
 def show_config(loaded: Loaded, as_json: bool) -> None:
-    """What is in force and where it came from."""
+    """What is in force and where it came from: TOML that can be pasted, or JSON."""
     rows = [{"key": k, "value": v, "from": origin} for k, v, origin in loaded.shown()]
     if as_json:
         print_json(rows)
         return
-    for row in rows:
-        click.echo(f"{row['key']} = {row['value']!r}  # {row['from']}")
+    from harness.core.config_text import as_toml
+
+    click.echo(as_toml(loaded), nl=False)
 
 
 def words(text: str | None, what: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import json_option, print_json, say, spoken
+from harness.cli.commands.common import json_option, print_json, say, show_config_option, spoken
+from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.paths import state_dir
 from harness.core.signals import ended_by_any_signal
@@ -72,6 +73,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write JUnit XML there too, for a CI server.",
 )
+@show_config_option
 @json_option
 @click.pass_context
 def command(
@@ -85,6 +87,7 @@ def command(
     fail_on_regression: bool,
     prometheus: Path | None,
     junit: Path | None,
+    show_config: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -95,6 +98,10 @@ def command(
     from harness.cli.night_files import NightFiles
     from harness.cli.nightly import look_back, publish, spend
     from harness.maintenance.named import is_pattern
+
+    if show_config:
+        print_config(load_maintenance(config_file, uri, options), as_json)
+        return
 
     named = tuple(guest for guest in guests if not is_pattern(guest))
     files = NightFiles(prometheus, junit, named)

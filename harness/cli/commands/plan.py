@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from harness import api
-from harness.cli.commands.common import json_option, out, print_json, say
+from harness.cli.commands.common import json_option, out, print_json, say, show_config_option
+from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
@@ -24,11 +25,13 @@ Examples:
 """
 )
 @maintenance_options
+@show_config_option
 @json_option
 def command(
     config_file: Path | None,
     uri: str | None,
     guests: tuple[str, ...],
+    show_config: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -36,7 +39,11 @@ def command(
 
     What cannot be done safely is refused here already, with the reason.
     """
-    config = load_maintenance(config_file, uri, options).config
+    loaded = load_maintenance(config_file, uri, options)
+    if show_config:
+        print_config(loaded, as_json)
+        return
+    config = loaded.config
     planned = api.plan(config, guests)
     for warning in planned.plan.warnings:
         say(f"warning: {warning}")

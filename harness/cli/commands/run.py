@@ -19,6 +19,7 @@ from harness.cli.commands.common import (
     out,
     print_json,
     say,
+    show_config_option,
     spoken,
 )
 from harness.cli.commands.common import show_config as print_config
@@ -75,7 +76,7 @@ Examples:
     help="Make no report.html and no entry in the history; both can be made later.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
-@click.option("--show-config", is_flag=True, help="Show what is in force and where it came from.")
+@show_config_option
 @json_option
 @click.pass_context
 def command(

@@ -1,0 +1,85 @@
+"""A configuration as TOML: what is in force, each value with where it came from. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from harness.core.config import Loaded
+from harness.core.keys import kinds_of
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_ENTRY = re.compile(r"(guest|availability_set)\[(.*)\]\.([^\]]+)", re.DOTALL)
+
+
+def as_toml(loaded: Loaded) -> str:
+    """Return what is in force as TOML, which a harness reads to the same configuration.
+
+    What is not set, and what belongs to another kind of update, is in comments.
+    """
+    rows = list(loaded.shown())
+    lines: list[str] = []
+    idle = _not_in_force(loaded)
+    entries = [row for row in rows if _ENTRY.fullmatch(row[0])]
+    plain = [row for row in rows if row not in entries]
+    for section in dict.fromkeys(key.rpartition(".")[0] for key, _, _ in plain):
+        if section:
+            lines += ["", f"[{section}]"]
+        for key, value, origin in plain:
+            if key.rpartition(".")[0] == section:
+                lines.append(_line(key.rpartition(".")[2], value, origin, idle=key in idle))
+    return "\n".join([*lines, *_entries(loaded)]).lstrip("\n") + "\n"
+
+
+def _not_in_force(loaded: Loaded) -> set[str]:
+    model = type(loaded.config)
+    kinds = kinds_of(model)
+    own = set(kinds[loaded.config.update.kind].model_fields)
+    every = {name for settings in kinds.values() for name in settings.model_fields}
+    return {f"update.{name}" for name in every - own}
+
+
+def _entries(loaded: Loaded) -> Iterator[str]:
+    for table in ("guest", "availability_set"):
+        origin = loaded.origins.get(table, "default")
+        for entry in getattr(loaded.config, table):
+            yield ""
+            yield f"[[{table}]]"
+            shown = json.loads(entry.model_dump_json(exclude_unset=True))
+            for key, value in shown.items():
+                yield from _nested(key, value, origin)
+
+
+def _nested(key: str, value: Any, origin: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _nested(f"{key}.{name}", one, origin)
+    else:
+        yield _line(key, value, origin)
+
+
+def _line(key: str, value: Any, origin: str, *, idle: bool = False) -> str:
+    where = "".join(sign if sign.isprintable() else "?" for sign in origin)
+    if value is None:
+        return f"# {key} is not set  # {where}"
+    hidden = "# " if idle else ""
+    return f"{hidden}{key} = {_value(value)}  # {where}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        inside = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + inside + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return repr(value)
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _value(key)

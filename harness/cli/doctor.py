@@ -130,7 +130,8 @@ def _wanted(
     """Return the guests to look at, and findings about those of the configuration not there."""
     known = hypervisor.guests(deadline)
     if names or not config.guest:
-        return chosen(known, names, (), hypervisor.uri), []
+        configured = [section.name for section in config.guest]
+        return chosen(known, names, configured, hypervisor.uri), []
     found, lost = [], []
     for section in config.guest:
         try:

@@ -34,6 +34,8 @@ COMMANDS = {
     "plan": "Show update domains and their order; touches nothing.",
     "run": "The maintenance: pause, update, resume, correct clocks, check.",
     "adopt": "Make running guests such that their QEMU can be replaced, without a boot.",
+    "hold": "Pause guests to look around; they are resumed within the budget.",
+    "status": "Who holds this host, what is paused, what is scheduled, the last runs.",
     "recover": "Finish what a dead run left: resume guests, correct their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or correct guests' clocks without pausing them.",

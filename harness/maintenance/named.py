@@ -73,16 +73,17 @@ def _fitting(known: Sequence[GuestInfo], name: str) -> list[GuestInfo]:
 
 
 def chosen(
-    known: Sequence[GuestInfo], wanted: Sequence[str], configured: Iterable[str], uri: str
+    known: Sequence[GuestInfo], asked: Sequence[str], configured: Iterable[str], uri: str
 ) -> list[GuestInfo]:
-    """Return the guests that are wanted, else those configured, else all that run.
+    """Return the guests asked for, else those configured, else all that run.
 
     Raises UnknownGuest as :func:`pick` does.
     """
-    names = list(wanted) or list(configured)
-    if names:
-        return pick(known, names, uri)
-    return [info for info in known if info.state.state is GuestState.RUNNING]
+    names = wanted(asked, configured)
+    if all(name.startswith(_BUT) for name in names):
+        running = [info.uuid for info in known if info.state.state is GuestState.RUNNING]
+        names = [*running, *names]
+    return pick(known, names, uri)
 
 
 def _unknown(missing: Sequence[str], known: Sequence[GuestInfo], uri: str) -> UnknownGuest:

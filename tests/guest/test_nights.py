@@ -96,9 +96,13 @@ def test_an_experiment_on_real_guests_is_tidy(harness, tmp_path):
 
 
 def test_a_hold_gives_the_shell_back_and_the_guests_go_on(harness, libvirt):
-    """Paused when the command returns; running when its budget is over."""
-    ended = harness("experiment", "--hold", "--budget", "6", "tiny-1")
+    """Paused when the command returns, which `status` tells; running when its budget is over."""
+    ended = harness("hold", "--budget", "12s", "tiny-1", "--json")
     assert ended.code == 0, ended.err
+    (run,) = harness("status", "--json").record["running"]
+    assert run["run_id"] == ended.record["run_id"]
+    assert [(one["name"], one["custody"]) for one in run["held"]] == [("tiny-1", "paused")]
+    assert 0 < run["held"][0]["left_s"] < 12
     deadline = Deadline.after(40)
     uuid = libvirt.find("tiny-1", deadline).uuid
     assert libvirt.state(uuid, deadline).state is GuestState.PAUSED

@@ -17,6 +17,7 @@ from harness.cli.commands.common import (
     print_json,
     say,
 )
+from harness.cli.commands.hold import hold_guests
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
 from harness.results.report.spoken import printable
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 Examples:
   harness experiment sweep.toml            run what is left of it; results, pictures
   harness experiment sweep.toml --dry-run  every cell in its order; touches nothing
-  harness experiment --hold web1 web2      paused, and the shell is yours for some 28 s
+  harness hold web1 web2                   paused, and the shell is yours for about 28 s
 """
 )
 @click.argument("what", nargs=-1, metavar="SWEEP.TOML | GUEST...")
-@click.option("--hold", is_flag=True, help="Pause GUESTs, give the shell back, resume in budget.")
+@click.option("--hold", is_flag=True, help="As harness hold GUEST...")
 @duration_option("--budget", "budget_s", "With --hold: longest pause.  [default: 30s]")
 @click.option("--dry-run", is_flag=True, help="Show the cells and stop.")
 @connection_options
@@ -57,7 +58,7 @@ def command(
     A broken promise is a result, not a failure: the exit code is 0 when every cell is done.
     """
     if hold:
-        _hold(what, config_file, uri, budget_s)
+        hold_guests(what, config_file, uri, budget_s, as_json=as_json)
         return
     if len(what) != 1 or budget_s is not None:
         raise UsageError("one sweep file, please", hint="harness experiment sweep.toml")
@@ -106,22 +107,3 @@ def _show(experiment: Experiment, as_json: bool) -> None:
         return
     for cell in experiment.left:
         out().print(printable(f"{cell.number:4}  {cell.described()}"), markup=False, soft_wrap=True)
-
-
-def _hold(
-    guests: tuple[str, ...], config_file: Path | None, uri: str | None, budget_s: float | None
-) -> None:
-    from harness.cli.experiment.hold import hold
-    from harness.core.timebase import Deadline
-    from harness.events.order import Order
-
-    config = load_config(config_file, {"uri": uri, "budget_s": budget_s}).config
-    asked = {"uri": uri, "budget_s": budget_s}
-    order = Order(guests, {key: value for key, value in asked.items() if value is not None})
-    deadline = Deadline.after(config.prepare_timeout_s + config.budget_s)
-    held = hold(order, config_file, state_dir(), deadline)
-    left_s = config.budget_s - config.resume_reserve_s
-    click.echo(printable(f"paused: {', '.join(held.guests)}; resumed in some {left_s:.0f} s"))
-    click.echo(
-        f"sooner: kill -INT {held.process.pid}; afterwards: harness report {held.folder.run_id}"
-    )

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from harness.cli.commands import completion
-from harness.cli.commands.common import json_option, out, print_json
+from harness.cli.commands.common import json_option, out, print_json, say
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
-from harness.results.folder import RunFolder, find_run
+from harness.results.folder import RECORD, RunFolder, find_run
 
 
 @click.command(
@@ -38,7 +38,7 @@ def command(run: str | None, form: str | None, show: bool, as_json: bool) -> Non
     if as_json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} exclude each other")
     form = form or ("json" if as_json else "html" if show else "table")
-    folder = find_run(state_dir(), run)
+    folder = _found(run)
     if form == "json":
         print_json(folder.record().model_dump(mode="json"))
     elif form == "html":
@@ -49,6 +49,24 @@ def command(run: str | None, form: str | None, show: bool, as_json: bool) -> Non
         from harness.results.report.table import print_run
 
         print_run(folder.record(), out(), folder.path)
+
+
+def _found(wanted: str | None) -> RunFolder:
+    """The run that is meant; of one that goes on, or died, that is said. Raises UsageError."""
+    from harness.results.in_progress import goes_on, runs_in_progress
+    from harness.results.unfinished import dead_runs
+
+    for live in (one.folder for one in runs_in_progress(state_dir())):
+        meant = not wanted or live.run_id.startswith(wanted) or live.run_id.endswith(wanted)
+        if meant and not (live.path / RECORD).exists():
+            say(f"run {live.run_id} goes on and has no record yet; harness status shows it")
+            break
+    folder = find_run(state_dir(), wanted)
+    if goes_on(folder):
+        say(f"run {folder.run_id} goes on: this is what is known so far")
+    elif any(folder.path == dead.path for dead in dead_runs(state_dir())):
+        say(f"run {folder.run_id} ended unexpectedly; finish it with: harness recover")
+    return folder
 
 
 def _page(folder: RunFolder, show: bool) -> None:

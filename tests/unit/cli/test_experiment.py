@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from harness.cli.experiment import hold as holding
+from harness.cli import hold as holding
 from harness.cli.experiment.conduct import DONE, Experiment
 from harness.cli.experiment.sweep import load
 from harness.cli.experiment.tidy import write

@@ -1,4 +1,4 @@
-"""``--hold``: guests are paused, the shell comes back, and within the budget they go on.
+"""`harness hold`: guests are paused, the shell comes back, and within the budget they go on.
 
 What holds them is an ordinary run in the background, with its guardian, journal and record.
 """
@@ -36,7 +36,7 @@ Launch = Callable[[Order, Path | None, Path], BackgroundProcess]
 
 def _as_process(order: Order, config_file: Path | None, log: Path) -> BackgroundProcess:
     file = [str(config_file)] if config_file else []
-    command = python_module("harness.cli.experiment.hold", order.as_json(), *file)
+    command = python_module("harness.cli.hold", order.as_json(), *file)
     return start_in_background(command, log, append=False)
 
 

@@ -1,0 +1,102 @@
+"""`harness status` and `harness report` while a run goes on, after it, and after one that died."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from harness import api
+from harness.cli.commands.status import lines_of
+from harness.cli.main import run_command_line
+from harness.cli.status import take_status
+from harness.core.settings import Config, Scope
+from harness.host.lifecycle import GuestState
+from harness.host.lock import host_lock
+from harness.results.journal import FILE_NAME
+from tests.maintenance.updates import Hooked
+
+
+@pytest.fixture
+def at(house, monkeypatch, tmp_path):
+    """A host in memory whose state folder is that of the command line, and of nobody else."""
+    at = house("web1", "web2", "web3")
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(at.state_dir))
+    monkeypatch.setattr("harness.core.paths.known_state_dirs", lambda: ())
+    return at
+
+
+def taken(at):
+    config = Config(uri=at.host.uri)
+    backend = api.Backend(lambda config: nullcontext(at.host), at.connector)
+    return take_status(config, at.state_dir, 5, backend)
+
+
+def said(status) -> str:
+    return "\n".join(lines_of(status))
+
+
+def test_what_is_paused_is_told_since_when_and_until_when(at, capsys):
+    """By name, with the run that holds it; afterwards it is one of the last runs."""
+    seen = []
+
+    def look():
+        seen.append(taken(at))
+        run_command_line(["report"])
+
+    finished = at.maintain("web1", "web2", update=Hooked(look, scope=Scope.HOST))
+    (now,) = seen
+    (run,) = now.going_on
+    assert run.folder.run_id == finished.record.run_id
+    assert [(one.name, one.custody) for one in run.held] == [("web1", "paused"), ("web2", "paused")]
+    assert now.holder.run_id == finished.record.run_id
+    assert (now.paused, now.past, now.needs_a_person) == ((), (), False)
+    told = now.as_data()["running"][0]["held"][0]
+    assert 0 <= told["paused_s"] < 3
+    assert told["paused_s"] + told["left_s"] == pytest.approx(3.0, abs=0.1)  # its budget
+    assert "web1: paused for " in said(now)
+    assert "; to run again by " in said(now)
+    assert f"run {finished.record.run_id} goes on" in capsys.readouterr().err
+    after = taken(at)
+    assert (after.going_on, after.holder, after.needs_a_person) == ((), None, False)
+    assert [past.run_id for past in after.past] == [finished.record.run_id]
+    assert "no guest is paused" in said(after)
+    run_command_line(["report"])
+    assert "goes on" not in capsys.readouterr().err
+
+
+def test_a_run_that_died_holds_guests_and_says_how_they_come_back(at, tmp_path):
+    """Its journal is all there is of it."""
+    finished = at.maintain("web1")
+    journal = finished.folder.path / FILE_NAME
+    lines = journal.read_text().splitlines(keepends=True)
+    paused = next(number for number, line in enumerate(lines) if '"paused"' in line)
+    journal.write_text("".join(lines[: paused + 1]))
+    at.host.states["web1"] = GuestState.PAUSED
+    now = taken(at)
+    assert [one.name for one in now.dead[0].held] == ["web1"]
+    assert (now.paused, now.needs_a_person) == ((), True)
+    assert "ended unexpectedly; finish it with: harness recover" in said(now)
+    journal.write_bytes(b"")
+    assert taken(at).paused == ("web1",)
+
+
+def test_who_paused_a_guest_by_hand_or_reserved_the_host_is_told(at):
+    """No run of ours; a person has to see to the one, and wait for the other."""
+    at.host.states["web3"] = GuestState.PAUSED
+    with host_lock(at.host.uri, "flashing the BMC"):
+        now = taken(at)
+    assert now.needs_a_person
+    assert "paused, and held by no run: web3" in said(now)
+    assert "flashing the BMC" in said(now)
+    assert "no run yet" in said(now)
+
+
+def test_libvirt_that_does_not_answer_is_told_and_nothing_is_claimed(at):
+    """Not `no guest is paused`, where nobody has looked."""
+    at.host.away = True
+    at.host.guests = lambda deadline: at.host._expect_libvirt("listing")
+    now = taken(at)
+    assert now.problems
+    assert "no guest is paused" not in said(now)
+    assert "not looked at: " in said(now)

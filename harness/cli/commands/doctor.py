@@ -16,7 +16,6 @@ from harness.cli.commands.common import (
     print_json,
     say,
 )
-from harness.cli.commands.guest_arguments import guest_arguments
 from harness.core.paths import state_dir
 from harness.results.report.words import printable
 

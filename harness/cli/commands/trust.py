@@ -18,7 +18,6 @@ from harness.cli.commands.common import (
     print_json,
     say,
 )
-from harness.cli.commands.guest_arguments import guest_arguments
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:

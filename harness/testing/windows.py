@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from harness.clock.agents import agent
 from harness.core.errors import CommandFailed, ProbeError
+from harness.core.process_state import settle_process
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest import powershell, windows
 from harness.guest.powershell import LoginShell
@@ -245,6 +246,7 @@ def login_shell(shell: LoginShell, command: str, *, restricted: bool = False) ->
 
 
 if __name__ == "__main__":
+    settle_process()
     sys.exit(
         login_shell(
             LoginShell(sys.argv[1]),

@@ -77,7 +77,12 @@ def make(store, clock, tmp_path):
         config = config.model_copy(update={"events": events, "availability_set": sets})
         hypervisor = FakeHypervisor(dict.fromkeys(("web1", "solo"), GuestState.RUNNING), clock)
         update = SimpleNamespace(
-            kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
+            kind="x",
+            scope=Scope.GUEST,
+            preserves_memory=True,
+            expected_s=1.0,
+            expected_from="",
+            warnings=(),
         )
         guests = hypervisor.guests(Deadline.after(1))
         plan = make_plan(PlanRules.of(config), guests, update)

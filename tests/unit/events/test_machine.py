@@ -66,7 +66,12 @@ class Events(RuleBasedStateMachine):
         config = Config(guest=guests, events=EventsSection(notice_s=900.0, time_scale=10.0))
         hypervisor = FakeHypervisor(dict.fromkeys(PLACES, GuestState.RUNNING), self.clock)
         update = SimpleNamespace(
-            kind="x", scope=Scope.GUEST, preserves_memory=True, expected_s=1.0, warnings=()
+            kind="x",
+            scope=Scope.GUEST,
+            preserves_memory=True,
+            expected_s=1.0,
+            expected_from="",
+            warnings=(),
         )
         found = hypervisor.guests(Deadline.after(1))
         self.plan = make_plan(PlanRules.of(config), found, update)

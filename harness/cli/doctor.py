@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.api import Backend
 from harness.cli.doctor_logins import examine_logins, problem
-from harness.cli.doctor_qemu import examine_qemu
+from harness.cli.doctor_qemu import examine_qemu, examine_setup
 from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
 from harness.core.settings import Config
@@ -110,7 +110,10 @@ def _guests(
     if not running:
         detail = f"none runs on {hypervisor.uri} that was asked for, so no login was tried"
         yield Finding("guests", Level.WARNING, detail, "start one; harness lab up makes some")
-    yield from examine_qemu(running, hypervisor, deadline, wanted=config.update.kind == "qemu")
+    resident = config.update.kind in ("qemu", "adopt")
+    if resident:
+        yield from examine_setup()
+    yield from examine_qemu(running, hypervisor, deadline, wanted=resident)
     yield _metadata_address(config.events.address, running)
     yield from examine_logins(
         running,

@@ -10,7 +10,23 @@ from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.ram_links import KEEP, forgotten
+from harness.host.resident_setup import Host
 from harness.updates.qemu.eligibility import obstacles
+
+
+def examine_setup() -> Iterator[Finding]:
+    """Say what this host lacks for guests whose QEMU can be replaced."""
+    host = Host.this()
+    try:
+        lacks = list(host.missing())
+    except HarnessError as error:
+        yield Finding("host setup", Level.PROBLEM, error.message, error.hint or "")
+        return
+    for lack in lacks:
+        fix = "harness setup-host --resident SIZE, of the RAM of all such guests"
+        yield Finding("host setup", Level.PROBLEM, lack, fix)
+    if not lacks:
+        yield Finding("host setup", Level.OK, f"RAM of guests can be kept in {host.folder}")
 
 
 def examine_qemu(

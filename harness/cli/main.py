@@ -36,6 +36,7 @@ COMMANDS = {
     "adopt": "Make running guests such that their QEMU can be replaced, without a boot.",
     "hold": "Pause guests to look around; they are resumed within the budget.",
     "status": "Who holds this host, what is paused, what is scheduled, the last runs.",
+    "setup-host": "What this host needs for guests whose QEMU can be replaced; can be undone.",
     "recover": "Finish what a dead run left: resume guests, correct their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or correct guests' clocks without pausing them.",
@@ -73,7 +74,7 @@ class LazyGroup(click.Group):
         """Import a command; None if there is none of that name."""
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"harness.cli.commands.{name}")
+        module = importlib.import_module(f"harness.cli.commands.{name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -120,7 +120,8 @@ class AdoptUpdate:
             raise PlanError(
                 f"RAM would come to lie in {folder}, which is "
                 + (f"on {found}, not in memory" if found else "not there"),
-                hint=f"/etc/fstab: {ram_folder.fstab_line(folder)}; then mount {folder}",
+                hint="harness setup-host --resident SIZE; or /etc/fstab: "
+                f"{ram_folder.fstab_line(folder)}, and mount {folder}",
             )
 
     def examine(

@@ -170,8 +170,8 @@ def _backing(backing: RamBacking, domain: Element) -> Iterator[Obstacle]:
         yield Obstacle(
             f"its RAM is in {folder}, on {backing.file_system or 'an unknown file system'}, which "
             "is not in memory",
-            f"/etc/fstab: tmpfs {folder.parent} tmpfs mode=0755 0 0; mount it; then "
-            f"{_adopt(domain)}, or a cold boot",
+            f"harness setup-host --resident SIZE, or /etc/fstab: tmpfs {folder.parent} tmpfs "
+            f"mode=0755 0 0; then {_adopt(domain)}, or a cold boot",
             adoptable=True,
         )
 

@@ -1,0 +1,75 @@
+"""``harness setup-host``: what this host needs for guests whose QEMU can be replaced."""
+
+from __future__ import annotations
+
+import click
+
+from harness.cli.commands.common import json_option, out, print_json
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  harness setup-host --resident 16G --dry-run   print what would be changed, and stop
+  harness setup-host --resident 16G             RAM of guests in memory, 16 GiB in all
+  harness setup-host --undo                     take it all away again
+"""
+)
+@click.option(
+    "--resident",
+    "size",
+    metavar="SIZE",
+    help="Have libvirt's memory backing folder in memory, so large at most: 16G, 50%.",
+)
+@click.option("--undo", is_flag=True, help="Take away what this command has set up.")
+@click.option("--dry-run", is_flag=True, help="Print what would be changed; change nothing.")
+@json_option
+def command(size: str | None, undo: bool, dry_run: bool, as_json: bool) -> None:
+    """Set this host up for guests whose QEMU can be replaced (kinds qemu and adopt).
+
+    A systemd mount unit puts libvirt's memory backing folder into memory, and AppArmor's profiles
+    of libvirt get what harness needs, in their files for local additions. Nothing is restarted,
+    nothing that is set up already is changed, and every change is printed.
+    """
+    import os
+
+    from harness.core.errors import MissingCapability, UsageError
+    from harness.host.resident_setup import Host
+
+    if (size is None) is not undo:
+        raise UsageError("one of --resident SIZE and --undo is needed", hint="--help has examples")
+    if os.geteuid() != 0 and not dry_run:
+        raise MissingCapability("root", "setting up a host needs root", hint="run it as root")
+    host = Host.this()
+    setup = host.undo() if size is None else host.set_up(size)
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "files": [{"path": str(one.path), "content": one.content} for one in setup.files],
+                "commands": [list(words) for words in (*setup.before, *setup.after)],
+            }
+        )
+    else:
+        _tell(setup, dry_run)
+    if not dry_run:
+        setup.make()
+
+
+def _tell(setup: object, dry_run: bool) -> None:
+    import shlex
+
+    from harness.host.resident_setup import Setup
+
+    assert isinstance(setup, Setup)
+    console = out()
+    would = "would " if dry_run else ""
+    if setup.nothing:
+        console.print("nothing is to be changed", markup=False)
+    lines = [f"{would}run: {shlex.join(words)}" for words in setup.before]
+    for one in setup.files:
+        does = "remove" if one.content is None else "write" if one.shown else "take our rules from"
+        lines += [f"{would}{does} {one.path}", *(f"    {x}" for x in one.shown.splitlines())]
+    lines += [f"{would}run: {shlex.join(words)}" for words in setup.after]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

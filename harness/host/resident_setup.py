@@ -1,0 +1,233 @@
+"""What a host needs for guests whose QEMU can be replaced: set up, looked at, and taken away again.
+
+A mount unit for the folder of their RAM, and, where AppArmor confines libvirt, rules in its own
+place for local additions. A rule is a block between two lines that name us; what else is in such a
+file stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError, UsageError
+from harness.core.files import write_atomically
+from harness.host import ram_folder
+from harness.host.mounts import IN_MEMORY, file_system
+
+UNITS = Path("/etc/systemd/system")
+APPARMOR = Path("/etc/apparmor.d")
+SIZE = re.compile(r"[1-9][0-9]*[kmgKMG]?|[1-9][0-9]?%")
+BEGIN, END = "# harness setup-host: begin", "# harness setup-host: end"
+#: Profile that confines → what is added to it.
+_PROFILES = {
+    "usr.sbin.libvirtd": "apparmor-libvirtd",
+    "usr.sbin.virtqemud": "apparmor-libvirtd",
+    "usr.lib.libvirt.virt-aa-helper": "apparmor-virt-aa-helper",
+}
+_READABLE = 0o644
+#: What systemd-escape leaves as it is.
+_PLAIN = string.ascii_letters + string.digits + ":_."
+
+
+@dataclass(frozen=True)
+class Change:
+    """One file that is written or removed; ``content`` None: removed."""
+
+    path: Path
+    content: str | None
+    shown: str
+    """What of it is new, for people."""
+
+    def make(self) -> None:
+        """Write or remove it. Raises InfrastructureError."""
+        try:
+            if self.content is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.path, self.content, mode=_READABLE)
+        except OSError as error:
+            raise InfrastructureError(f"{self.path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is to be done, in this order: ``before``, the files, ``after``."""
+
+    files: tuple[Change, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Everything is as it should be."""
+        return not self.files and not self.before and not self.after
+
+    def make(self) -> None:
+        """Do it. Raises InfrastructureError; what was done by then stays, and can be undone."""
+        for words in self.before:
+            _run(words)
+        for change in self.files:
+            change.make()
+        for words in self.after:
+            _run(words)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where this host keeps what is changed; tests give other places."""
+
+    folder: Path
+    """Of the guests' RAM."""
+    units: Path = UNITS
+    apparmor: Path = APPARMOR
+
+    @classmethod
+    def this(cls) -> Host:
+        """Return this host, by libvirt's configuration."""
+        return cls(ram_folder.backing_folder())
+
+    @property
+    def unit(self) -> Path:
+        """The mount unit of the folder; systemd wants it to be called so."""
+        name = "-".join(_escaped(part) for part in self.folder.parts[1:])
+        first = "\\x2e" if name.startswith(".") else name[:1]
+        return self.units / f"{first}{name[1:]}.mount"
+
+    def set_up(self, size: str) -> Setup:
+        """Return what is missing for guests with ``size`` of RAM in all (``8G``, ``50%``).
+
+        Raises UsageError where it would hide files or take a mount away that is not ours.
+        """
+        if SIZE.fullmatch(size) is None:
+            raise UsageError(f"{size!r} is no size", hint="such as 8G or 50%")
+        unit = self._text("ram.mount", size)
+        is_new = _read(self.unit) != unit
+        files = [Change(self.unit, unit, unit)] if is_new else []
+        after: list[tuple[str, ...]] = []
+        if is_new:
+            self._refuse_to_hide()
+            after.append(("systemctl", "daemon-reload"))
+        if self._mounted():
+            if is_new:
+                after.append(("mount", "-o", f"remount,size={size}", str(self.folder)))
+        else:
+            after.append(("systemctl", "enable", "--now", self.unit.name))
+        return self._with_rules(files, after, wanted=True)
+
+    def undo(self) -> Setup:
+        """Return what takes it away again. Raises UsageError while guests have RAM in there."""
+        files: list[Change] = []
+        before: list[tuple[str, ...]] = []
+        after: list[tuple[str, ...]] = []
+        if _read(self.unit) is not None:
+            if self._mounted() and (names := _entries(self.folder)):
+                raise UsageError(
+                    f"{self.folder} holds the RAM of guests: {', '.join(names)}",
+                    hint="shut them down first",
+                )
+            before.append(("systemctl", "disable", "--now", self.unit.name))
+            files.append(Change(self.unit, None, ""))
+            after.append(("systemctl", "daemon-reload"))
+        done = self._with_rules(files, after, wanted=False)
+        return Setup(done.files, tuple(before), done.after)
+
+    def missing(self) -> Iterator[str]:
+        """Say what guests whose QEMU can be replaced lack here."""
+        if not self._mounted():
+            found = file_system(self.folder)
+            yield f"{self.folder} is " + (f"on {found}, not in memory" if found else "not there")
+        for profile in self._profiles():
+            local = self.apparmor / "local" / profile
+            if self._rules(profile, _read(local) or "", wanted=True) is not None:
+                yield f"AppArmor: {local} has not the rules of harness"
+
+    def _mounted(self) -> bool:
+        return file_system(self.folder) in IN_MEMORY
+
+    def _refuse_to_hide(self) -> None:
+        if not self._mounted() and (names := _entries(self.folder)):
+            raise UsageError(
+                f"{self.folder} holds files, of guests that run: {', '.join(names)}",
+                hint="shut them down first",
+            )
+
+    def _profiles(self) -> list[str]:
+        return [name for name in _PROFILES if (self.apparmor / name).exists()]
+
+    def _with_rules(
+        self, files: list[Change], after: list[tuple[str, ...]], *, wanted: bool
+    ) -> Setup:
+        changed = []
+        for profile in self._profiles():
+            local = self.apparmor / "local" / profile
+            before = _read(local) or ""
+            content = self._rules(profile, before, wanted=wanted)
+            if content is not None:
+                shown = _block(self._text(_PROFILES[profile])) if wanted else ""
+                files.append(Change(local, content, shown))
+                changed.append(str(self.apparmor / profile))
+        if changed:
+            after.append(("apparmor_parser", "--replace", *changed))
+        return Setup(tuple(files), (), tuple(after))
+
+    def _rules(self, profile: str, before: str, *, wanted: bool) -> str | None:
+        """What a file of local additions is to be; None if it is that already."""
+        without = _without_block(before)
+        after = without + _block(self._text(_PROFILES[profile])) if wanted else without
+        return None if after == before else after
+
+    def _text(self, name: str, size: str = "") -> str:
+        text = template(name).replace("@FOLDER@", str(self.folder))
+        return text.replace("@OPTIONS@", ram_folder.OPTIONS).replace("@SIZE@", size)
+
+
+def template(name: str) -> str:
+    """Return a file of ``packaging/resident``, as it is installed with this program."""
+    return resources.files("harness.host").joinpath("resident", name).read_text()
+
+
+def _block(text: str) -> str:
+    return f"{BEGIN}\n{text}{END}\n"
+
+
+def _without_block(text: str) -> str:
+    return re.sub(f"^{BEGIN}\n.*?^{END}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _escaped(part: str) -> str:
+    """Return one part of a path as systemd-escape --path has it."""
+    return "".join(chr(one) if chr(one) in _PLAIN else f"\\x{one:02x}" for one in os.fsencode(part))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InfrastructureError(f"{path}: {error.strerror}") from error
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return sorted(one.name for one in folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _run(words: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise InfrastructureError(f"{words[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise InfrastructureError(f"{' '.join(words)} failed: {said}")

@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage map reference mutants test-kvm test-vagrant test-unit test-maintenance lint \
-	bench bench-checks bench-clocks bench-compare bench-events bench-reports soak
+	bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -65,6 +65,9 @@ bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/
 
 bench-events: setup ## what telling guests costs: load, approval to pause
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events
+
+bench-qemu: setup ## a guest's pause while its QEMU is replaced, beside other ways
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.qemu $(REPEATS)
 
 bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)

@@ -1,0 +1,1 @@
+"""What replacing a guest's QEMU costs, beside other ways; see ``__main__``."""

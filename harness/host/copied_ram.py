@@ -50,12 +50,17 @@ def end_save(domain: libvirt.virDomain) -> None:
 
 
 def complete(parking: Parking) -> bool:
-    """Return True if the guest's state is there, all of it."""
+    """Return True if the guest's state is there, all of it.
+
+    Raises InfrastructureError where that cannot be told.
+    """
     try:
         with open(parking.state, "rb") as file:
             return file.read(len(_COMPLETE)) == _COMPLETE
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise InfrastructureError(f"{parking.state}: {error.strerror}") from error
 
 
 def berth(parking: Parking, process: ProcessIdentity) -> Berth:

@@ -7,25 +7,32 @@ kept and :mod:`harness.host.start_commands` for how a QEMU is told of it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import libvirt
 import libvirt_qemu
 
-from harness.core.errors import GuestNotFound, HypervisorError, WrongState
-from harness.core.file_locks import hold
+from harness.core.errors import GuestNotFound, HarnessError, HypervisorError, WrongState
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host import copied_ram, ram_links
 from harness.host.connections import Link
+from harness.host.parked_files import (
+    COPY,
+    copy_managed_save,
+    has_copy,
+    is_kept,
+    kept_again,
+    locked,
+    make_ready,
+    use_copy,
+)
 from harness.host.parking import (
     NEW,
     OLD,
-    STATE,
     Berth,
     Parking,
     ProcessIdentity,
@@ -38,15 +45,10 @@ from harness.host.start_commands import StartCommands, capability
 from harness.host.translate import translated
 
 T = TypeVar("T")
-#: Of a managed save, which libvirt removes when it has started the guest by it.
-_COPY = "state.copy"
 #: For another process of ours that ends a start, or has just unparked the guest.
 _LOCK_S = 1.0
-#: So many ids beyond the highest one known are offered; libvirt counts one up at each start.
-_IDS_AHEAD = 64
 #: The first, and once more when the id that libvirt gives is known.
 _ATTEMPTS = 2
-_MANAGED = Path("/var/lib/libvirt/qemu/save")
 _PAUSED = libvirt.VIR_DOMAIN_SAVE_PAUSED
 _DEFINITION = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
 
@@ -123,8 +125,11 @@ class LibvirtParking:
                 self._ask(domain, "migrate-set-capabilities", **capability(on=True))
                 ram_links.hold(Path(parking.keep), _instance(parking, number), parking.ram)
                 # Beforehand: once it is parked, anybody may start it, also when we have died.
-                _make_ready(parking, parking.highest_id)
+                make_ready(parking, parking.highest_id)
                 _save(parking, domain)
+                # The folder of the instance that has ended is gone, and on offer from now on.
+                with suppress(HarnessError):
+                    make_ready(parking, parking.highest_id)
 
         self._call("parking", parking.uuid, deadline, work)
 
@@ -166,6 +171,7 @@ class LibvirtParking:
 
         def work(link: Link) -> None:
             domain = _domain(parking, link)
+            _forget_state(parking, domain)
             current = _folder(parking, domain.ID()) if domain is not None else ""
             _withdraw(parking, current)
             ram_links.remove_keep(Path(parking.keep))
@@ -199,11 +205,12 @@ class LibvirtParking:
 
         Raises HypervisorError if it refuses. One that got other RAM is ended again.
         """
-        if not _kept(parking):
+        if not kept_again(parking):
             raise GuestNotFound(
                 "its RAM is not kept any more", operation="unparking", guest=parking.name
             )
-        _make_ready(parking, highest)
+        _use_copy(parking, link)
+        make_ready(parking, highest)
         deadline.check("unparking")  # somebody else may bring it back by now
         try:
             with translated("unparking", parking.name):
@@ -224,7 +231,7 @@ class LibvirtParking:
     ) -> ProcessIdentity | None:
         """Have a guest that has its own RAM be like any other."""
         files = Path(parking.files)
-        with _locked(files, deadline.sooner(_LOCK_S)):
+        with locked(files, deadline.sooner(_LOCK_S)):
             if self._berth(parking, link) is not Berth.AFLOAT:
                 raise HypervisorError(
                     "its QEMU did not get its own RAM", operation="unparking", guest=parking.name
@@ -233,7 +240,7 @@ class LibvirtParking:
             with translated("unparking", parking.name):
                 self._ask(domain, "migrate-set-capabilities", **capability(on=False))
                 current = _folder(parking, domain.ID())
-            for file in (Path(parking.state), files / _COPY):
+            for file in (Path(parking.state), files / COPY):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
         if not parking.copied:
@@ -246,10 +253,10 @@ class LibvirtParking:
         if domain is None:
             return
         files = Path(parking.files)
-        with _locked(files, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
+        with locked(files, deadline.sooner(_LOCK_S)) as held, suppress(GuestNotFound):
             # A transient guest is not found when it has ended.
             with translated("ending a start", parking.name):
-                unparked = not Path(parking.state).exists() and not (files / _COPY).exists()
+                unparked = not Path(parking.state).exists() and not (files / COPY).exists()
                 runs = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
                 if not held or unparked or runs or not domain.isActive():
                     return
@@ -258,7 +265,7 @@ class LibvirtParking:
             if parking.copied:
                 return
             if domain is not None and not domain.hasManagedSaveImage():
-                os.rename(files / _COPY, files / STATE)
+                use_copy(parking)
 
     def _berth(self, parking: Parking, link: Link) -> Berth:
         process = self._process(parking.uuid)
@@ -272,8 +279,8 @@ class LibvirtParking:
             if domain is not None and domain.isActive():
                 return Berth.ADRIFT
             saved = domain is not None and domain.hasManagedSaveImage()
-        saved = saved or Path(parking.state).exists()
-        return Berth.PARKED if saved and _kept(parking) else Berth.LOST
+        saved = saved or Path(parking.state).exists() or has_copy(parking)
+        return Berth.PARKED if saved and is_kept(parking) else Berth.LOST
 
 
 def _folder(parking: Parking, number: int) -> str:
@@ -297,49 +304,12 @@ def _domain(parking: Parking, link: Link) -> libvirt.virDomain | None:
         return None
 
 
-@contextmanager
-def _locked(files: Path, deadline: Deadline) -> Iterator[bool]:
-    """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""
-    try:
-        descriptor = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            hold(descriptor, deadline.clock, patience_s=deadline.remaining_s())
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
-
-
-def _kept(parking: Parking) -> bool:
-    """Whether its RAM is there, all of it, and its own."""
-    if parking.copied:
-        return copied_ram.complete(parking)
-    return ram_links.held(Path(parking.keep), parking.ram)
-
-
 def _withdraw(parking: Parking, current: str) -> None:
     """Take back what was laid ready for its next QEMU, but for the folder ``current``."""
     if parking.copied:
         copied_ram.withdraw(parking)
         return
     ram_links.withdraw(Path(parking.ram_folder), parking.short_name, parking.ram, current)
-
-
-def _make_ready(parking: Parking, highest: int) -> None:
-    """Have the next QEMU told that its RAM is there, and its RAM on offer under its id."""
-    if parking.copied:
-        return
-    keep = Path(parking.keep)
-    owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
-    StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
-    ids = range(1, highest + _IDS_AHEAD + 1)
-    ram_links.offer(keep, Path(parking.ram_folder), parking.short_name, ids, parking.ram)
 
 
 def _save(parking: Parking, domain: libvirt.virDomain) -> None:
@@ -350,8 +320,33 @@ def _save(parking: Parking, domain: libvirt.virDomain) -> None:
         return
     domain.managedSave(_PAUSED)
     domain.managedSaveDefineXML(new_xml, _PAUSED)
-    with suppress(OSError):  # a second attempt would need it: a start uses the first one up
-        shutil.copyfile(_MANAGED / f"{parking.name}.save", files / _COPY)
+    copy_managed_save(parking)
+
+
+def _forget_state(parking: Parking, domain: libvirt.virDomain | None) -> None:
+    """Remove the managed save of a guest whose RAM is gone, as after a reboot of the host.
+
+    Nobody may start it by that with empty RAM, nor with a disk that is newer. A managed save of
+    somebody else's is left alone. Raises HarnessError.
+    """
+    commands = StartCommands(Path(parking.commands))
+    if domain is None or not commands.armed or is_kept(parking):
+        return
+    with translated("tidying up after", parking.name):
+        if domain.isActive() or not domain.hasManagedSaveImage():
+            return
+        if parking.commands in domain.managedSaveGetXMLDesc(0):
+            domain.managedSaveRemove(0)
+    commands.disarm()
+
+
+def _use_copy(parking: Parking, link: Link) -> None:
+    """Somebody has removed the managed save: have the copy be the state. Raises HarnessError."""
+    domain = _domain(parking, link)
+    with translated("unparking", parking.name):
+        managed = domain is not None and domain.hasManagedSaveImage()
+    if not managed and has_copy(parking):
+        use_copy(parking)
 
 
 def _restore(parking: Parking, link: Link, description: str) -> None:

@@ -190,7 +190,10 @@ class GuestParking(Protocol):
         """Return where the guest is, by libvirt, its process and the files."""
 
     def settle(self, parking: Parking, deadline: Deadline) -> None:
-        """Remove what was kept, once the guest runs again or has ended. Idempotent."""
+        """Remove what was kept, once the guest runs again or has ended. Idempotent.
+
+        Where its RAM is gone, that is also the managed save by which it was parked.
+        """
 
     def definition(self, uuid: str, deadline: Deadline) -> str | None:
         """Return what a guest is booted by next time (XML, secrets included).

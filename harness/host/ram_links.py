@@ -22,6 +22,8 @@ KEEP = "harness-keep"
 RAM = "ram"
 #: More than guests are replaced at once: each can take the folder around theirs away once.
 _TRIES = 1000
+#: What says that a file is not there; everything else says nothing of it.
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -81,13 +83,49 @@ def hold(folder: Path, instance: Path, ram: Mapping[str, str]) -> None:
 
 
 def held(folder: Path, ram: Mapping[str, str]) -> bool:
-    """Return True if all RAM files are kept, and are those very ones."""
-    try:
-        with _opened(folder / RAM) as kept:
-            for name, wanted in ram.items():
-                _expect(kept, name, wanted, folder)
-    except (OSError, InfrastructureError):
-        return False
+    """Return True if all RAM files are kept, and are those very ones.
+
+    Raises InfrastructureError where that cannot be told: no guest is lost by a full table of files.
+    """
+    with _told(folder):
+        try:
+            with _opened(folder / RAM) as kept:
+                return all(_is(kept, name, wanted) for name, wanted in ram.items())
+        except _NOT_THERE:
+            return False
+
+
+def keep_again(folder: Path, ram_folder: Path, short_name: str, ram: Mapping[str, str]) -> bool:
+    """Link RAM files into the guest's own folder again, from where they are on offer.
+
+    Somebody has removed what was kept, and nobody has used an offer. Returns False if there is
+    none. Raises InfrastructureError.
+    """
+    for place in _offers(ram_folder, short_name):
+        if _holds(place, ram) and len(os.listdir(place)) == len(ram):
+            remove_keep(folder)
+            make_keep(folder)
+            hold(folder, place, ram)
+            return True
+    return False
+
+
+def untouched(
+    ram_folder: Path, short_name: str, ids: Iterable[int], ram: Mapping[str, str]
+) -> bool:
+    """Return True if the RAM is still on offer under each of ``ids``.
+
+    libvirt deletes the folder of an instance that ends: so none was started since. Raises
+    InfrastructureError where that cannot be told.
+    """
+    with _told(ram_folder):
+        for number in ids:
+            try:
+                with _opened(ram_folder / f"{number}-{short_name}") as place:
+                    if not all(_is(place, name, wanted) for name, wanted in ram.items()):
+                        return False
+            except _NOT_THERE:
+                return False
     return True
 
 
@@ -120,12 +158,9 @@ def withdraw(ram_folder: Path, short_name: str, ram: Mapping[str, str], but: str
     Folders of others, also of the same name, are left alone. Never raises.
     """
     with suppress(OSError):
-        for entry in os.scandir(ram_folder):
-            number, _, rest = entry.name.partition("-")
-            if rest != short_name or not number.isdecimal() or entry.name == but:
-                continue
-            if _holds(Path(entry.path), ram):
-                shutil.rmtree(entry.path, ignore_errors=True)
+        for place in _offers(ram_folder, short_name):
+            if place.name != but and _holds(place, ram):
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
@@ -143,6 +178,16 @@ def _owner_of_a_file(kept: int, ram: Mapping[str, str]) -> os.stat_result:
     return os.stat(next(iter(ram)), dir_fd=kept, follow_symlinks=False)
 
 
+def _offers(ram_folder: Path, short_name: str) -> list[Path]:
+    """What may be an offer, or belong to an instance. Raises OSError."""
+    found = []
+    for name in os.listdir(ram_folder):
+        number, _, rest = name.partition("-")
+        if rest == short_name and number.isdecimal():
+            found.append(ram_folder / name)
+    return found
+
+
 def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
     """Whether what is in there is this RAM, or nothing at all."""
     try:
@@ -154,6 +199,11 @@ def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is(folder: int, name: str, wanted: str) -> bool:
+    """Raises OSError, also where there is no such file."""
+    return identity(os.stat(name, dir_fd=folder, follow_symlinks=False)) == wanted
 
 
 def _expect(folder: int, name: str, wanted: str, where: Path) -> None:

@@ -49,6 +49,14 @@ class StartCommands:
         self._path = path
         self._file = folder / path.name
 
+    @property
+    def armed(self) -> bool:
+        """Whether a QEMU that is started now looks for commands; also where they are gone."""
+        try:
+            return os.readlink(self._path.with_name(f"{self._path.name}.in")) != str(_NOTHING)
+        except OSError:
+            return False
+
     def arm(self, user: int, group: int) -> None:
         """Have the next QEMU told; a new file, because the last one may write into its own.
 

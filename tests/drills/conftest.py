@@ -2,6 +2,8 @@
 
 ``maintenance``  start ``harness run`` as a process of its own, wait for a line of its journal,
                  break something, and ask how it went
+``resident``     one guest whose QEMU can be replaced
+``dies``         a run that replaces its QEMU and is killed at a line of its journal
 ``doomed``       two tiny guests in a lab of their own, for drills that a guest does not survive
 
 After every drill each guest of the session's lab runs and its clock is right.
@@ -27,8 +29,25 @@ from harness.host.protocol import ProcessIdentity
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import Line, read
+from tests.residents import residents
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
+#: `harness` that dies when it has written the line DIE_AT; first its guardian if BOTH is set.
+DEADLY = """
+import os, signal, subprocess, sys
+from harness.results.journal import file
+append = file.Journal._append
+def deadly(self, entry):
+    append(self, entry)
+    if entry.event == os.environ["DIE_AT"]:
+        if os.environ["BOTH"]:
+            pattern = f"harness.maintenance.pause.guardian .*{self.path.parent}"
+            subprocess.run(["pkill", "-KILL", "-f", pattern])
+        os.kill(os.getpid(), signal.SIGKILL)
+file.Journal._append = deadly
+from harness.cli.main import main
+main()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +167,28 @@ class Maintenance:
         done = self.command("recover", "--json")
         runs = json.loads(done.stdout)["runs"]
         return done.returncode, [guest for run in runs for guest in run["guests"]]
+
+
+@pytest.fixture(scope="module")
+def resident(lab, libvirt, tmp_path_factory):
+    """One guest whose QEMU can be replaced."""
+    with residents(tmp_path_factory.mktemp("residents"), libvirt, count=1) as found:
+        yield found
+
+
+@pytest.fixture
+def dies(resident, tmp_path):
+    """``dies("parked", both=False)``: a run that dies there, when it has ended."""
+
+    def run(line: str, *, both: bool) -> Maintenance:
+        config = resident.configured(again=True)
+        started = Maintenance(
+            tmp_path, "-c", config, python=DEADLY, DIE_AT=line, BOTH="1" if both else ""
+        )
+        assert started.ended() == -signal.SIGKILL, started.err
+        return started
+
+    return run
 
 
 @pytest.fixture

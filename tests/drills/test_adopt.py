@@ -21,8 +21,7 @@ from harness.host.copied_ram import MANAGED
 from harness.host.ram_folder import backing_folder, free_bytes
 from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.update import FILES
-from tests.drills.conftest import RUNNING, Maintenance, becomes
-from tests.drills.test_qemu import DEADLY
+from tests.drills.conftest import DEADLY, RUNNING, Maintenance, becomes
 from tests.residents import KEEP, Residents, residents
 
 MIB = 1 << 20

@@ -12,9 +12,12 @@ from harness.cli.doctor import examine
 from harness.cli.doctor_qemu import examine_qemu
 from harness.cli.finding import Level
 from harness.core.errors import HypervisorError, PlanError
+from harness.core.identity import boot_id
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host import ram_links
 from harness.host.parking import Berth
+from harness.maintenance.recovery.record import Action
+from harness.results.journal import FILE_NAME
 from harness.results.unfinished import dead_runs
 from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import Site
@@ -113,6 +116,30 @@ def test_what_was_kept_for_a_guest_that_runs_is_removed_by_recover(replaced):
     for _ in range(2):  # the second time there is nothing left to do
         finish(house, folder)
         assert house.host.parking.settled.count(first) == 1
+
+
+def test_guests_that_were_parked_when_the_host_was_booted_have_ended(replaced):
+    """Nothing is started, nothing is claimed of their RAM, and what was kept is removed."""
+    house, update = replaced
+    names = [guest.name for guest in house.guests]
+    for name in names:
+        for which in ("new", "old"):
+            house.host.before[f"unpark {which}", name] = raising(Killed())
+    with pytest.raises(Killed):
+        maintain(house, update)
+    house.host.before.clear()
+    house.host.parking.berths = dict.fromkeys(names, Berth.LOST)
+    house.host.parking.settled.clear()
+    (folder,) = dead_runs(house.state_dir)
+    journal = folder.path / FILE_NAME
+    journal.write_text(journal.read_text().replace(boot_id(), "another-boot"))
+    house.host.calls.clear()
+    recovered = finish(house, folder)
+    assert [guest.action for guest in recovered.guests] == [Action.ENDED] * len(names)
+    assert all("the host was booted while it was parked" in one.why for one in recovered.guests)
+    assert sorted(house.host.parking.settled) == sorted(names)
+    assert not [what for what, _ in house.host.calls if what.startswith(("unpark", "resume"))]
+    assert not list(dead_runs(house.state_dir))
 
 
 def test_more_guests_at_once_than_the_budget_bears_are_refused(replaced):

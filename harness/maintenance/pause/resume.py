@@ -66,6 +66,7 @@ def resume_all(
     judged: Mapping[str, PauseEdge] | None = None,
     parkings: Mapping[str, Parking] | None = None,
     resuming: Callable[[Member], None] = lambda member: None,
+    booted_since: bool = False,
 ) -> dict[str, Answer[Resumed]]:
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
 
@@ -75,6 +76,7 @@ def resume_all(
     whose custody the caller has judged itself. ``parkings`` (by UUID) are the guests that may be
     parked, as known before; the journal may know more. A guest that does not run by ``deadline``
     is given up. ``resuming`` is called right before each attempt; what it raises is dropped.
+    ``booted_since``: the host was booted since the pause, so that nobody is parked any more.
     """
     journal.note(entries.Resuming(by, tuple(members)))
     told = _told(journal)
@@ -82,7 +84,9 @@ def resume_all(
     for one in members:
         if judged and one.uuid in judged:
             edges[one.name] = judged[one.uuid]
-    back = returns(parkings or {}, told, hypervisor, journal, by, deadline)
+    back: dict[str, Return] = {}
+    if not booted_since:
+        back = returns(parkings or {}, told, hypervisor, journal, by, deadline)
 
     def bring_back(member: Member) -> Resumed:
         way = back.get(member.uuid)

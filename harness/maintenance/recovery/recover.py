@@ -108,6 +108,7 @@ def rescue(
             uuid: PauseEdge(now_ns, sight.process, sight.vcpu_ns) for uuid, sight in wanted.items()
         },
         deadline=Deadline.after(patience_s, clock),
+        booted_since=found.booted_since,
     )
 
     def after(guest: GuestRecovery) -> GuestRecovery:

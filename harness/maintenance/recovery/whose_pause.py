@@ -29,6 +29,10 @@ _GUARDED_S = 60.0
 _FRESH_NS = 10_000_000
 
 
+#: The run had begun to park a guest of that custody, and it did not run since.
+_PARKED = (Custody.PARKING, Custody.PARKED, Custody.UNPARKING, Custody.UNPARKED)
+
+
 class Verdict(StrEnum):
     """What is to be done about a guest of a dead run."""
 
@@ -116,8 +120,11 @@ def judge(custody: GuestCustody, sight: Sight, *, booted_since: bool) -> tuple[V
     ``booted_since``: the host was booted since the journal was written, so that no process of it
     can live.
     """
-    if sight.berth is not None and (parked := _judge_parked(custody, sight, sight.berth)):
-        return parked
+    # After a boot nobody is parked any more, and an inode may be another guest's.
+    if sight.berth is not None and not booted_since:
+        parked = _judge_parked(custody, sight, sight.berth)
+        if parked is not None:
+            return parked
     state = sight.reading.state
     if state in ENDED:
         return _judge_absent(custody, sight, booted_since=booted_since)
@@ -152,6 +159,11 @@ def _judge_parked(custody: GuestCustody, sight: Sight, berth: Berth) -> tuple[Ve
 def _judge_absent(
     custody: GuestCustody, sight: Sight, *, booted_since: bool
 ) -> tuple[Verdict, str]:
+    if booted_since and custody.custody in _PARKED:
+        return Verdict.ENDED, (
+            f"is {sight.reading}: the host was booted while it was parked, so its RAM is lost; its "
+            "saved state is of no use, and it is left to boot it"
+        )
     if sight.fate is Fate.SAVED and custody.held:
         return Verdict.SAVED, "was saved to disk while the run held it, and comes back paused"
     if sight.fate is Fate.AWAY and custody.held:

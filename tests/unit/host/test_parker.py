@@ -5,7 +5,9 @@ That libvirt and QEMU do what is asked here is shown on real guests (tests/guest
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import libvirt
@@ -15,10 +17,11 @@ from harness.core.errors import (
     DeadlineExpired,
     GuestNotFound,
     HypervisorError,
+    InfrastructureError,
     WrongState,
 )
 from harness.core.timebase import Deadline
-from harness.host import parker, ram_links
+from harness.host import copied_ram, parked_files, parker, ram_links
 from harness.host.parker import LibvirtParking
 from harness.host.parking import Berth, Parking, ProcessIdentity
 from harness.host.start_commands import StartCommands
@@ -44,6 +47,7 @@ class World:
         self.there = True
         self.managed = False
         self.job = libvirt.VIR_DOMAIN_JOB_NONE
+        self.image_xml = ""
         self.asked: list[tuple[str, bool | None]] = []
         self.did: list[str] = []
         self.refuses: list[Exception] = []
@@ -138,6 +142,13 @@ class Domain:
     def XMLDesc(self, flags):
         return f"XML {flags}"
 
+    def managedSaveGetXMLDesc(self, flags):
+        return self.world.image_xml
+
+    def managedSaveRemove(self, flags):
+        self.world.did.append("remove")
+        self.world.managed = False
+
     def destroy(self):
         self.world.did.append("destroy")
         self.world.end()
@@ -190,13 +201,15 @@ class Bench:
             commands=str(folder / "links" / UUID),
             highest_id=7,
         )
-        monkeypatch.setattr(parker, "_MANAGED", self.world.saves)
+        monkeypatch.setattr(copied_ram, "MANAGED", self.world.saves)
         monkeypatch.setattr(
             parker, "maps_files", lambda pid, files: set(files) <= self.world.mapped
         )
-        monkeypatch.setattr(
-            parker, "StartCommands", lambda path: StartCommands(path, folder / "run")
-        )
+        for module in (parked_files, parker):
+            monkeypatch.setattr(
+                module, "StartCommands", lambda path: StartCommands(path, folder / "run")
+            )
+        self.world.image_xml = f"<arg value='pipe,path={self.parking.commands}'/>"
         self.commands = folder / "links" / f"{UUID}.in"
 
         def call(operation, guest, deadline, work):
@@ -206,6 +219,11 @@ class Bench:
 
     def berth(self) -> Berth:
         return self.subject.berth(self.parking, soon())
+
+    def reboot(self) -> None:
+        """What was in memory is gone."""
+        for one in self.world.ram.iterdir():
+            shutil.rmtree(one)
 
     def folders(self) -> list[str]:
         return sorted(one.name for one in self.world.ram.iterdir())
@@ -301,7 +319,7 @@ def test_nothing_is_started_when_nobody_waits_any_more(bench):
 def test_a_guest_whose_ram_is_gone_is_lost_and_never_started(bench):
     """The host was booted: its RAM was in memory."""
     bench.subject.park(bench.parking, soon())
-    (bench.keep / "ram/pc.ram").unlink()
+    bench.reboot()
     assert bench.berth() is Berth.LOST
     with pytest.raises(GuestNotFound, match="RAM is not kept"):
         bench.subject.unpark(bench.parking, soon(), new=True)
@@ -339,7 +357,7 @@ def test_what_another_process_of_ours_is_about_is_waited_for(bench, monkeypatch)
     monkeypatch.setattr(parker, "_LOCK_S", 0.05)
     bench.subject.park(bench.parking, soon())
     bench.world.start()
-    with parker._locked(bench.files, soon()) as held:
+    with parked_files.locked(bench.files, soon()) as held:
         assert held
         bench.subject.end_start(bench.parking, soon())
     assert "destroy" not in bench.world.did
@@ -381,3 +399,77 @@ def test_what_qemu_refuses_is_said(monkeypatch):
         "libvirt_qemu.qemuMonitorCommand", lambda domain, text, flags: '{"return": {"a": 1}}'
     )
     assert parker.monitor(None, "query-x") == {"a": 1}
+
+
+def test_ram_that_was_kept_and_removed_is_kept_again_from_where_it_is_on_offer(bench):
+    """Somebody tidied up: the guest comes back with its own RAM."""
+    bench.subject.park(bench.parking, soon())
+    shutil.rmtree(bench.keep.parent)
+    assert bench.berth() is Berth.PARKED
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.world.mapped == {bench.world.own}
+    assert ram_links.held(bench.keep, bench.parking.ram)
+
+
+def test_a_managed_save_that_somebody_removed_is_replaced_by_its_copy(tmp_path, monkeypatch):
+    """Also where the guest was undefined with it."""
+    for there in (True, False):
+        bench = Bench(tmp_path / str(there), monkeypatch, persistent=True)
+        bench.subject.park(bench.parking, soon())
+        bench.world.managed, bench.world.there = False, there
+        assert bench.berth() is Berth.PARKED
+        bench.subject.unpark(bench.parking, soon(), new=False)
+        assert bench.world.did[-1] == "restore OLD"
+        assert bench.world.mapped == {bench.world.own}
+
+
+def test_no_old_state_meets_the_ram_of_a_guest_that_ran_since(tmp_path, monkeypatch):
+    """Somebody started it by its managed save, and it was shut down: it has ended."""
+    bench = Bench(tmp_path, monkeypatch, persistent=True)
+    bench.subject.park(bench.parking, soon())
+    Domain(bench.world).createWithFlags(0)
+    bench.world.end()
+    assert (bench.files / "state.copy").exists()
+    assert bench.berth() is Berth.LOST
+
+
+def test_a_managed_save_whose_ram_is_gone_is_removed(tmp_path, monkeypatch):
+    """After a reboot of the host: nobody is to start the guest by it."""
+    bench = Bench(tmp_path, monkeypatch, persistent=True)
+    bench.subject.park(bench.parking, soon())
+    bench.reboot()
+    for _ in range(2):
+        bench.subject.settle(bench.parking, soon())
+    assert bench.world.did.count("remove") == 1
+    assert not bench.world.managed
+    assert os.readlink(bench.commands) == "/dev/null"
+
+
+@pytest.mark.parametrize("whose", ["kept", "another's", "not armed"])
+def test_no_other_managed_save_is_removed(tmp_path, monkeypatch, whose):
+    """One by which the guest can come back, or that its owner has made."""
+    bench = Bench(tmp_path, monkeypatch, persistent=True)
+    bench.subject.park(bench.parking, soon())
+    if whose != "kept":
+        bench.reboot()
+    if whose == "another's":
+        bench.world.image_xml = "<domain/>"
+    if whose == "not armed":
+        StartCommands(Path(bench.parking.commands)).disarm()
+    bench.subject.settle(bench.parking, soon())
+    assert bench.world.managed
+
+
+def test_a_guest_is_not_lost_because_files_cannot_be_looked_at(bench, monkeypatch):
+    """A full table of files says nothing of what is in them."""
+    bench.subject.park(bench.parking, soon())
+    full = OSError(errno.EMFILE, "Too many open files")
+
+    def no(folder):
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ram_links, "_opened", no)
+        with pytest.raises(InfrastructureError, match="Too many open files"):
+            bench.berth()
+    assert bench.berth() is Berth.PARKED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import partial
 from pathlib import Path
@@ -158,3 +159,39 @@ def test_one_guests_folder_can_be_made_while_anothers_goes(ram):
     calls = {uuid: partial(again_and_again, uuid) for uuid in ("one", "other", "third")}
     answers = fan_out(calls, Deadline.after(60), what="making and removing")
     assert errors(answers) == {}
+
+
+def test_what_cannot_be_looked_at_is_not_called_gone(ram, kept, monkeypatch):
+    """RAM that is not held is given up; a full table of files is no reason for that."""
+    keep, identity = kept
+
+    def no(folder):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(ram_links, "_opened", no)
+    with pytest.raises(InfrastructureError, match="Too many open files"):
+        ram_links.held(keep, identity)
+    with pytest.raises(InfrastructureError, match="Too many open files"):
+        ram_links.untouched(ram, "web1", (7,), identity)
+
+
+def test_an_offer_is_untouched_until_an_instance_has_ended_in_it(ram, kept):
+    """And only by the very RAM."""
+    keep, identity = kept
+    gone(ram)
+    ram_links.offer(keep, ram, "web1", range(1, 9), identity)
+    assert ram_links.untouched(ram, "web1", range(1, 9), identity)
+    assert not ram_links.untouched(ram, "web1", range(1, 9), {"pc.ram": "0:0"})
+    gone(ram)
+    assert not ram_links.untouched(ram, "web1", range(1, 9), identity)
+    assert ram_links.untouched(ram, "web1", range(1, 7), identity)
+
+
+def test_ram_is_kept_again_from_an_offer_and_from_nothing_else(ram, kept):
+    """Not from a folder of that name with other RAM in it."""
+    keep, identity = kept
+    ram_links.remove_keep(keep)
+    assert not ram_links.keep_again(keep, ram, "web1", {"pc.ram": "0:0"})
+    assert not ram_links.keep_again(keep, ram, "web2", identity)
+    assert ram_links.keep_again(keep, ram, "web1", identity)
+    assert ram_links.held(keep, identity)

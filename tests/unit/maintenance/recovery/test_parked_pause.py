@@ -56,6 +56,40 @@ def test_a_held_guest_is_brought_back_by_where_it_is(seen, verdict, words):
     assert words in why
 
 
+@pytest.mark.parametrize(
+    ("seen", "custody", "verdict", "words"),
+    [
+        (sight(GONE, Berth.LOST), Custody.PARKED, Verdict.ENDED, "the host was booted while it"),
+        (
+            sight(OFF, Berth.LOST, fate=Fate.SAVED),
+            Custody.UNPARKING,
+            Verdict.ENDED,
+            "saved state is of no use",
+        ),
+        (
+            sight(OFF, Berth.LOST, fate=Fate.SAVED),
+            Custody.PAUSED,
+            Verdict.SAVED,
+            "comes back paused",
+        ),
+        (sight(RUNNING, Berth.AFLOAT, OTHER), Custody.PARKED, Verdict.BOOTED, "since the host"),
+        (sight(PAUSED, Berth.ADRIFT, OTHER), Custody.PARKED, Verdict.THEIRS, "started it since"),
+        (
+            sight(PAUSED, Berth.AFLOAT, OTHER, 10**9),
+            Custody.PARKED,
+            Verdict.THEIRS,
+            "since the host",
+        ),
+    ],
+)
+def test_nobody_is_parked_any_more_once_the_host_was_booted(seen, custody, verdict, words):
+    """Nothing is said of RAM: an inode that was the guest's may be another's."""
+    found, why = judge(replace(HELD, custody=custody), seen, booted_since=True)
+    assert found is verdict
+    assert words in why
+    assert "own RAM" not in why
+
+
 def test_a_guest_that_is_not_held_is_not_looked_for():
     """It runs, or has ended: what lies in files is none of its business."""
     hypervisor = FakeHypervisor({"a": RUNNING})

@@ -1,0 +1,113 @@
+"""What is kept of a guest that is parked: its RAM, its state, and what the next QEMU is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError
+from harness.core.file_locks import hold
+from harness.core.timebase import Deadline
+from harness.host import copied_ram, ram_links
+from harness.host.parking import Parking
+from harness.host.start_commands import StartCommands
+
+#: Of a managed save, which libvirt removes when it has started the guest by it.
+COPY = "state.copy"
+#: So many ids beyond the highest one known are offered; libvirt counts one up at each start.
+_IDS_AHEAD = 64
+
+
+def make_ready(parking: Parking, highest: int) -> None:
+    """Have the next QEMU told that its RAM is there, and its RAM on offer under its id.
+
+    ``highest`` is the highest id that libvirt is known to have given. Raises InfrastructureError.
+    """
+    if parking.copied:
+        return
+    keep = Path(parking.keep)
+    owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
+    StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
+    ram_links.offer(keep, _ram_folder(parking), parking.short_name, _ids(highest), parking.ram)
+
+
+def is_kept(parking: Parking) -> bool:
+    """Return True if its RAM is kept, or on offer where somebody has removed what was kept.
+
+    Raises InfrastructureError where that cannot be told.
+    """
+    if parking.copied:
+        return copied_ram.complete(parking)
+    return ram_links.held(Path(parking.keep), parking.ram) or any(
+        ram_links.untouched(_ram_folder(parking), parking.short_name, (number,), parking.ram)
+        for number in _ids(parking.highest_id)
+    )
+
+
+def kept_again(parking: Parking) -> bool:
+    """Have its RAM kept if it is not lost; False if it is. Raises InfrastructureError."""
+    if parking.copied:
+        return copied_ram.complete(parking)
+    keep = Path(parking.keep)
+    return ram_links.held(keep, parking.ram) or ram_links.keep_again(
+        keep, _ram_folder(parking), parking.short_name, parking.ram
+    )
+
+
+def copy_managed_save(parking: Parking) -> None:
+    """Copy the state beside: a start uses the managed save up, and anybody can remove it."""
+    with suppress(OSError):
+        shutil.copyfile(copied_ram.MANAGED / f"{parking.name}.save", Path(parking.files) / COPY)
+
+
+def has_copy(parking: Parking) -> bool:
+    """Return True if there is a copy of a managed save by which no QEMU was started.
+
+    A guest that was started by it and has ended is not brought back: its RAM is newer. Raises
+    InfrastructureError where that cannot be told.
+    """
+    if parking.copied or not (Path(parking.files) / COPY).exists():
+        return False
+    return ram_links.untouched(
+        _ram_folder(parking), parking.short_name, _ids(parking.highest_id), parking.ram
+    )
+
+
+def use_copy(parking: Parking) -> None:
+    """Have the copy of a managed save be the state. Raises InfrastructureError."""
+    copy = Path(parking.files) / COPY
+    try:
+        os.rename(copy, parking.state)
+    except OSError as error:
+        raise InfrastructureError(f"{copy}: {error.strerror}") from error
+
+
+@contextmanager
+def locked(files: Path, deadline: Deadline) -> Iterator[bool]:
+    """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""
+    try:
+        descriptor = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            hold(descriptor, deadline.clock, patience_s=deadline.remaining_s())
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _ram_folder(parking: Parking) -> Path:
+    return Path(parking.ram_folder)
+
+
+def _ids(highest: int) -> range:
+    """The ids that libvirt may give next; they begin again at 1 when libvirtd is restarted."""
+    return range(1, highest + _IDS_AHEAD + 1)

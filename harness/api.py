@@ -33,6 +33,7 @@ from harness.updates.registry import FULL_CONFIG
 
 if TYPE_CHECKING:  # `harness plan` should not have to load what only a run needs
     from harness.maintenance.clocks import ClockReport
+    from harness.maintenance.find_login import FoundLogin
     from harness.maintenance.host_keys import GuestKeys
     from harness.maintenance.recovery.clock import LogIn
     from harness.maintenance.recovery.round import Recovery, RunSettings
@@ -43,6 +44,7 @@ __all__ = [
     "Backend",
     "Planned",
     "correct_clocks",
+    "find_logins",
     "host_keys",
     "load_config",
     "maintain",
@@ -461,3 +463,35 @@ def trust(keys: GuestKeys, *, backend: Backend | None = None) -> None:
     if keys.shown is None or keys.shown.known:
         raise UsageError("there is no unknown host key to trust", guest=keys.info.name)
     (backend or Backend.real()).connector.trust(keys.shown)
+
+
+def find_logins(
+    config: Config,
+    guests: Sequence[str] = (),
+    *,
+    users: Sequence[str] = (),
+    backend: Backend | None = None,
+) -> tuple[FoundLogin, ...]:
+    """Find a login for each guest that works, and may set its clock; changes nothing.
+
+    Args:
+        config: ``uri``, ``prepare_timeout_s`` and ``[clock]`` count.
+        guests: libvirt names or UUIDs; none: all that run.
+        users: Tried first; then the user of the SSH configuration, and a few likely ones.
+        backend: None: libvirt and SSH.
+
+    Returns:
+        One answer a guest, in that order, with its address and user, or the error.
+
+    Raises:
+        HypervisorError: The hypervisor does not answer, or a guest is not there.
+    """
+    from harness.maintenance.find_login import find_logins as find
+    from harness.maintenance.named import chosen
+
+    backend = backend or Backend.real()
+    deadline = Deadline.after(config.prepare_timeout_s, backend.clock)
+    with backend.connect(config) as hypervisor:
+        infos = chosen(hypervisor.guests(deadline), guests, (), hypervisor.uri)
+        connector = backend.connector
+        return find(infos, hypervisor, connector, deadline, users=users, settings=config.clock)

@@ -29,6 +29,7 @@ from harness.core.streams import lost_output
 #: so that ``--help`` and completion are quick.
 COMMANDS = {
     "doctor": "Check whether this host can run a maintenance, and how to fix what is missing.",
+    "init": "Write a first harness.toml for the guests that run; trust, then doctor.",
     "trust": "Show guests' SSH host keys, and add those you confirm to known_hosts.",
     "lab": "Real guests to try it on: up, status, ssh, down, try, build, box.",
     "plan": "Show update domains and their order; touches nothing.",
@@ -51,6 +52,7 @@ COMMANDS = {
 EPILOG = """\b
 Examples:
   harness lab try -n 3                     a whole maintenance on three guests of its own
+  harness init                             a first harness.toml for the guests that run
   harness doctor                           can this box do it?
   harness plan web1 web2                   what would happen
   harness run web1 web2 --update "./apply-patch.sh --now"

@@ -65,21 +65,24 @@ def _line(key: str, value: Any, origin: str, *, idle: bool = False) -> str:
     if value is None:
         return f"# {key} is not set  # {where}"
     hidden = "# " if idle else ""
-    return f"{hidden}{key} = {_value(value)}  # {where}"
+    return f"{hidden}{key} = {toml_value(value)}  # {where}"
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as TOML writes it, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        inside = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        inside = ", ".join(
+            f"{_key(k)} = {toml_value(v)}" for k, v in value.items() if v is not None
+        )
         return "{" + inside + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return repr(value)
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else _value(key)
+    return key if _BARE_KEY.fullmatch(key) else toml_value(key)

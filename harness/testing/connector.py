@@ -31,6 +31,8 @@ class FakeConnector:
         self.strangers: set[str] = set()
         self.changed: set[str] = set()
         self.trusted: list[ShownKeys] = []
+        self.lets_in: dict[str, str] = {}
+        """Guest → the only user who may log in; one that is not here lets everybody in."""
 
     def configured_address(self, guest: str) -> str | None:
         """Return what ``configured`` says."""
@@ -46,6 +48,9 @@ class FakeConnector:
         if inside is None:
             raise ShellUnreachable(f"connecting to {address}: no such guest", guest=guest)
         self._expect_known(guest, address)
+        user = own.user or common.user
+        if self.lets_in.get(guest, user) != user:
+            raise ShellUnreachable(f"logging in as {user}: the login was refused", guest=guest)
         with inside.answering(f"connecting to {address}", deadline):
             self.opened.append(InMemoryShell(inside, address))
         return self.opened[-1]

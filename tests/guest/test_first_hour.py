@@ -1,4 +1,4 @@
-"""A person's first hour with guests that are there already: trust, on real ones.
+"""A person's first hour with guests that are there already: trust and init, on real ones.
 
 Requires: the session's lab. Leaves behind: nothing.
 """
@@ -48,6 +48,31 @@ def test_keys_that_are_trusted_let_a_maintenance_in(lab, harness, stranger, tmp_
     (tmp_path / "known_hosts").write_text(_swapped((tmp_path / "known_hosts").read_text()))
     changed = harness("trust", "-c", stranger, "--yes", "--json", "tiny-1")
     assert (changed.code, json.loads(changed.out)["guests"][0]["trust"]) == (3, "refused")
+
+
+def test_init_writes_what_a_maintenance_needs(lab, harness, tmp_path):
+    """Of a user who has a key and an empty known_hosts; the file is never overwritten."""
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text(
+        f"IdentityFile {lab.identity_file}\nUserKnownHostsFile {tmp_path}/known\nUser nobody\n"
+    )
+    words = ("init", "--uri", lab.uri, "-o", "first.toml", "--json")
+    refused = harness(*words, "tiny-1", HOME=str(home))
+    assert refused.code == 3
+    assert "its host key" in (tmp_path / "first.toml").read_text()
+    (tmp_path / "first.toml").unlink()
+    done = harness(*words, "--yes", "tiny-1", "debian-1", HOME=str(home))
+    assert done.code == 0, (done.out, done.err)
+    assert [(one["user"], one["may_set_clock"]) for one in done.record["guests"]] == [
+        ("root", True),
+        ("root", True),
+    ]
+    assert "is not overwritten" in harness(*words, "--yes", HOME=str(home)).err
+    planned = harness("plan", "-c", "first.toml", "--json", HOME=str(home))
+    assert planned.code == 0, planned.err
+    text = (tmp_path / "first.toml").read_text()
+    assert 'update_domain = "0"  # from its metadata' in text
 
 
 def _swapped(text: str) -> str:

@@ -13,6 +13,7 @@ def test_what_is_promised_is_there_typed_and_documented():
         "Backend",
         "Planned",
         "correct_clocks",
+        "find_logins",
         "host_keys",
         "load_config",
         "maintain",

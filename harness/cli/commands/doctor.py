@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -18,6 +19,10 @@ from harness.cli.commands.common import (
 )
 from harness.core.paths import state_dir
 from harness.results.report.words import printable
+
+if TYPE_CHECKING:
+    from harness.cli.finding import Finding
+    from harness.core.settings import Config
 
 
 @click.command(
@@ -48,26 +53,42 @@ def command(
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
+    config = load_config(config_file, {"uri": uri}).config
+    findings, code = tell_findings(config, state_dir(), guests, silent=as_json)
+    if as_json:
+        print_json({"findings": findings})
+    ctx.exit(code)
+
+
+def tell_findings(
+    config: Config, state_dir: Path, guests: tuple[str, ...], *, silent: bool
+) -> tuple[list[dict[str, object]], int]:
+    """Look, and print each finding as soon as it is there unless ``silent``.
+
+    Returns the findings for JSON, and the exit code that they mean. Raises UnknownGuest.
+    """
     from harness.cli.doctor import examine
     from harness.cli.finding import Level
 
-    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
-    config = load_config(config_file, {"uri": uri}).config
-    console = out()
     findings = []
-    if not as_json:
+    if not silent:
         say(f"looking at {config.uri} and its guests…")
-    for finding in examine(config, state_dir(), guests=guests):
+    for finding in examine(config, state_dir, guests=guests):
         findings.append(finding)
-        if as_json:
-            continue
-        level = Text(f"{finding.level:<8}", style=styles[finding.level])
-        console.print(
-            Text.assemble(level, printable(f" {finding.name}: {finding.detail}")), soft_wrap=True
-        )
-        if finding.fix:
-            console.print(Text(printable(f"{'':9}fix: {finding.fix}")), soft_wrap=True)
-    if as_json:
-        # "mend" is what "fix" was called in version 0.1.
-        print_json({"findings": [{**vars(found), "mend": found.fix} for found in findings]})
-    ctx.exit(3 if any(finding.level is Level.PROBLEM for finding in findings) else 0)
+        if not silent:
+            _print(finding)
+    bad = any(finding.level is Level.PROBLEM for finding in findings)
+    # "mend" is what "fix" was called in version 0.1.
+    return [{**vars(found), "mend": found.fix} for found in findings], 3 if bad else 0
+
+
+def _print(finding: Finding) -> None:
+    from harness.cli.finding import Level
+
+    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
+    console = out()
+    level = Text(f"{finding.level:<8}", style=styles[finding.level])
+    said = printable(f" {finding.name}: {finding.detail}")
+    console.print(Text.assemble(level, said), soft_wrap=True)
+    if finding.fix:
+        console.print(Text(printable(f"{'':9}fix: {finding.fix}")), soft_wrap=True)

@@ -10,8 +10,6 @@ from harness.core.timebase import NS_PER_S
 
 #: /proc/uptime counts hundredths of a second and is cut, not rounded.
 _UPTIME_RESOLUTION_NS = 10_000_000
-#: The guest agent counts microseconds.
-_TOLD_RESOLUTION_NS = 1000
 _ADJTIMEX = re.compile(r"time\.tv_sec:\s*(\d+)\s+time\.tv_usec:\s*(\d+)")
 #: Beyond 64 bits it is no time of any kernel.
 _MOST_NS = 1 << 63
@@ -56,7 +54,7 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
     elif kind == "timer":
         guest = _timer_list(rest)
     elif kind == "told":
-        guest = _Guest(int(rest[0]), int(rest[0]), None, resolution=_TOLD_RESOLUTION_NS)
+        guest = _Guest(int(rest[0]), int(rest[0]), None, resolution=int(rest[1]))
     else:
         guest = _tool(kind, rest)
     stamps = (guest.received, guest.sent, guest.monotonic or 0, guest.boottime or 0)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from harness.clock.agent_time import AgentClock
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.guest.facts import GuestOs
 
+#: The guest agent counts microseconds in Linux. In Windows it tells the time of the last tick.
+_RESOLUTION_NS = {GuestOs.LINUX: 1_000, GuestOs.WINDOWS: 15_625_000}
 #: How the sampler's interpreter is called then.
 GUEST_AGENT = "guest-agent"
 
@@ -18,11 +21,18 @@ class ToldClock:
     """A :class:`harness.guest.protocol.LineStream` that no process answers."""
 
     def __init__(
-        self, guest: str, agent: AgentClock, *, sets: bool, clock: Clock = SYSTEM_CLOCK
+        self,
+        guest: str,
+        agent: AgentClock,
+        *,
+        sets: bool,
+        os: GuestOs = GuestOs.LINUX,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._guest = guest
         self._agent = agent
         self._sets = sets
+        self._resolution_ns = _RESOLUTION_NS[os]
         self._clock = clock
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
@@ -30,7 +40,7 @@ class ToldClock:
         what, number, *_ = line.split(" ")
         sent_ns = self._clock.monotonic_ns()
         if what == "r":
-            said = f"told {self._agent.get(deadline).guest_ns}"
+            said = f"told {self._agent.get(deadline).guest_ns} {self._resolution_ns}"
         elif what == "h":
             said = "hello"
         elif what == "a":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.core.timebase import Deadline
 from harness.guest.agent_channel import OS_INFO
 from harness.guest.agent_shell import AgentShell
-from harness.guest.facts import GuestFacts
+from harness.guest.facts import GuestFacts, GuestOs
+from harness.guest.protocol import Language
 
 UNKNOWN = "unknown"
 
@@ -19,7 +20,10 @@ def facts_told(shell: AgentShell, deadline: Deadline) -> GuestFacts:
     if OS_INFO in shell.abilities.allowed:
         said = shell.ask(OS_INFO, deadline)
     told = said if isinstance(said, dict) else {}
+    is_windows = shell.speaks is Language.POWERSHELL
     kernel = str(told.get("kernel-release") or told.get("pretty-name") or UNKNOWN)[:80]
+    if is_windows:
+        kernel = f"Windows {told.get('kernel-version')}.{kernel}"[:80]
     return GuestFacts(
         boot_id="",
         kernel=kernel,
@@ -28,4 +32,5 @@ def facts_told(shell: AgentShell, deadline: Deadline) -> GuestFacts:
         interpreters=(),
         time_daemon=None,
         sees_processes=False,
+        os=GuestOs.WINDOWS if is_windows else GuestOs.LINUX,
     )

@@ -19,15 +19,18 @@ from harness.core.errors import (
     ShellUnreachable,
 )
 from harness.core.timebase import Deadline
+from harness.guest import powershell
 from harness.guest.agent_channel import (
     EXEC,
     FILES,
+    OS_INFO,
     AgentAbilities,
     AgentChannel,
     abilities_of,
     nonsense,
 )
 from harness.guest.agent_stream import AgentStream
+from harness.guest.powershell import PowerShellFrame
 from harness.guest.protocol import Completed, Language, Way
 
 #: What one command may print: libvirt gives an agent up whose answer is longer than 10 MiB, and
@@ -37,6 +40,8 @@ OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
 _COMMAND_S = 10.0
 #: Between two questions whether a program has ended: soon at first, then ever less often.
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.002, 0.1
+#: How qemu-ga calls Windows (``GuestOSInfo.id``, since 2.10).
+_WINDOWS_ID = "mswindows"
 #: An agent may be started without any environment. head cuts what is too long: the last line,
 #: which nobody can know beforehand, is missing then.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
@@ -71,6 +76,16 @@ class AgentShell:
         except HypervisorError as error:
             raise unreachable(channel.guest, error) from error
 
+    def learn_language(self, deadline: Deadline) -> None:
+        """Ask the agent which system it runs in, which decides what the shell ``speaks``.
+
+        An agent that does not tell is taken for that of a Linux. Raises as ``ask`` does.
+        """
+        if OS_INFO in self.abilities.allowed:
+            said = self.ask(OS_INFO, deadline)
+            if isinstance(said, dict) and said.get("id") == _WINDOWS_ID:
+                self.speaks = Language.POWERSHELL
+
     def ask(self, command: str, deadline: Deadline, **arguments: Any) -> Any:
         """Return the agent's answer to one of its commands.
 
@@ -97,15 +112,11 @@ class AgentShell:
         return done
 
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
-        """Run a command in ``/bin/sh`` and collect what it prints."""
-        token = f"harness-{secrets.token_hex(12)}-"
-        script = _SCRIPT.format(command=command, token=token, limit=OUTPUT_LIMIT_BYTES)
-        done = self.execute("/bin/sh", ["-c", script], deadline)
-        output, ended, rest = done.stdout.rpartition(f"{token}end ")
-        status = rest.strip()
-        if not (ended and status.isdigit()):
-            raise self._endless(done)
-        completed = Completed(int(status), output, done.stderr)
+        """Run a command in ``/bin/sh``, or in PowerShell, and collect what it prints."""
+        if self.speaks is Language.POWERSHELL:
+            completed = self._run_powershell(command, deadline)
+        else:
+            completed = self._run_sh(command, deadline)
         if check and completed.returncode != 0:
             said = (completed.stderr or completed.stdout).strip().splitlines()[-1:]
             raise CommandFailed(
@@ -116,6 +127,27 @@ class AgentShell:
                 guest=self.guest,
             )
         return completed
+
+    def _run_powershell(self, command: str, deadline: Deadline) -> Completed:
+        frame = PowerShellFrame()
+        program, *words = powershell.WORDS
+        done = self.execute(f"{program}.exe", words, deadline, frame.script(command, answers=False))
+        after = frame.out.after_begin(frame.cleaned(done.stdout.encode()))
+        ended = frame.out.before_end(after) if after is not None else None
+        if ended is None:
+            raise self._endless(done, "PowerShell")
+        errors = frame.errors.within(frame.cleaned(done.stderr.encode()))
+        return Completed(ended[1], ended[0].decode(), errors.decode())
+
+    def _run_sh(self, command: str, deadline: Deadline) -> Completed:
+        token = f"harness-{secrets.token_hex(12)}-"
+        script = _SCRIPT.format(command=command, token=token, limit=OUTPUT_LIMIT_BYTES)
+        done = self.execute("/bin/sh", ["-c", script], deadline)
+        output, ended, rest = done.stdout.rpartition(f"{token}end ")
+        status = rest.strip()
+        if not (ended and status.isdigit()):
+            raise self._endless(done, "sh")
+        return Completed(int(status), output, done.stderr)
 
     def stream(self, command: str, deadline: Deadline) -> AgentStream:
         """Start a long-lived line server, asked by way of a named pipe and a file in the guest."""
@@ -153,12 +185,12 @@ class AgentShell:
         out, errors = (_decoded(self.guest, said.get(key)) for key in ("out-data", "err-data"))
         return Completed(int(code), out, errors)
 
-    def _endless(self, done: Completed) -> ProbeError:
+    def _endless(self, done: Completed, what: str) -> ProbeError:
         if len(done.stdout) >= OUTPUT_LIMIT_BYTES // 4:  # characters; of at most four bytes each
             message = f"a command printed more than {OUTPUT_LIMIT_BYTES} bytes"
         else:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-            message = f"its guest agent runs no sh: {last[0][:200]!r}"
+            message = f"its guest agent runs no {what}: {last[0][:200]!r}"
         return ProbeError(message, guest=self.guest)
 
 

@@ -15,7 +15,7 @@ from harness.guest.agent_channel import EXEC, FILES, GET_TIME, SET_TIME, AgentAb
 from harness.guest.agent_facts import facts_told
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, GuestOs, gather
-from harness.guest.protocol import GuestShell
+from harness.guest.protocol import GuestShell, Language
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.timekeeping import reinjects_ticks
 from harness.maintenance.agent import ChannelClock, GuestAgentClock
@@ -74,9 +74,10 @@ def look_by_agent(
     Raises PlanError where the agent tells nothing of the clock, ProbeError, ShellError.
     """
     may = shell.abilities
+    shell.learn_language(deadline)
     clock = ChannelClock(shell.channel, deadline.clock)
     facts = gather(shell, deadline) if may.runs else facts_told(shell, deadline)
-    if not may.streams:
+    if not may.streams or shell.speaks is Language.POWERSHELL:
         facts = replace(facts, interpreters=())
     if GET_TIME not in may.allowed and not facts.interpreters:
         lacking = may.lacks((GET_TIME, *EXEC, *FILES))
@@ -85,7 +86,8 @@ def look_by_agent(
             guest=info.name,
             hint="allow guest-get-time and guest-set-time in the guest (BLOCK_RPCS, ALLOW_RPCS)",
         )
-    told = ToldClock(shell.guest, clock, sets=SET_TIME in may.allowed, clock=deadline.clock)
+    sets = SET_TIME in may.allowed
+    told = ToldClock(shell.guest, clock, sets=sets, os=facts.os, clock=deadline.clock)
     sampler = Sampler.open(
         shell,
         facts,
@@ -95,7 +97,10 @@ def look_by_agent(
     )
     sets = {GET_TIME, SET_TIME} <= may.allowed
     reach = Reach(sampler, shell, clock if sets else None, facts.time_daemon)
-    return Inside(facts, sampler, reach, bound_by_channel(facts), limits_of(may))
+    limits = limits_of(may)
+    if facts.os is GuestOs.WINDOWS and limits is None:
+        limits = "in Windows the guest agent runs programs, and they cannot be talked to"
+    return Inside(facts, sampler, reach, bound_by_channel(facts), limits)
 
 
 def with_owed_ticks(inside: Inside, info: GuestInfo, hypervisor: Hypervisor, clock: Clock) -> Reach:

@@ -18,7 +18,7 @@ from harness.core.records import ClockReading, IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline, wait_for
 from harness.guest.agent_shell import AgentShell
-from harness.guest.facts import GuestFacts, gather
+from harness.guest.facts import GuestFacts, GuestOs, gather
 from harness.guest.protocol import GuestShell
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.identity import Found, identify
@@ -33,7 +33,7 @@ DEFAULT_TOLERANCE_S = {
     "sh": 0.020,
     GUEST_AGENT: 0.020,
 }
-#: Where the shell must start a process to read the clock.
+#: Where the shell must start a process to read the clock, or Windows tells that of its last tick.
 COARSE_TOLERANCE_S = 0.050
 
 
@@ -101,7 +101,7 @@ class GuestSession:
             shell,
             inside.facts,
             inside.sampler,
-            asked_s or default_tolerance(inside.sampler),
+            asked_s or default_tolerance(inside.sampler, inside.facts.os),
             with_owed_ticks(inside, login.info, login.hypervisor, deadline.clock),
             settings,
             inside.identity,
@@ -203,8 +203,10 @@ class GuestSession:
         self.shell.close()
 
 
-def default_tolerance(sampler: Sampler) -> float:
+def default_tolerance(sampler: Sampler, os: GuestOs) -> float:
     """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
+    if sampler.interpreter == GUEST_AGENT and os is GuestOs.WINDOWS:
+        return COARSE_TOLERANCE_S
     if sampler.precise or sampler.interpreter == GUEST_AGENT:
         return DEFAULT_TOLERANCE_S[sampler.interpreter]
     return COARSE_TOLERANCE_S

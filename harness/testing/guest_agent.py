@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from typing import Any
 
 from harness.core.errors import AgentSilent, HarnessError, HypervisorError, WrongState
 from harness.core.timebase import Deadline
+from harness.guest import powershell
 from harness.guest.agent_channel import EXEC, FILES, GET_TIME, OS_INFO, SET_TIME
 from harness.guest.protocol import Completed
+from harness.testing import qga_schema
 from harness.testing.guest import FakeGuest
 from harness.testing.guest_shell import InMemoryShell, InMemoryStream
+from harness.testing.windows import Windows, run_powershell
 
 COMMANDS = ("guest-info", "guest-ping", GET_TIME, SET_TIME, OS_INFO, *EXEC, *FILES)
 _RUN = re.compile(r"\{ \(\n(?P<command>.*)\n\) </dev/null; .* (?P<token>harness-\S+) end", re.S)
@@ -22,6 +26,20 @@ _STREAM = re.compile(
     r"cd (?P<room>/run/\S+) && exec 3<in >out.*?\n\( exec [^\n]*\n(?P<command>.*)\n\) & program",
     re.S,
 )
+_LINUX = {"id": "fake", "kernel-release": "6.1.0"}
+#: As qemu-ga tells it of a Windows Server 2022.
+WINDOWS_OS = {
+    "id": "mswindows",
+    "name": "Microsoft Windows",
+    "pretty-name": "Windows Server 2022 Standard",
+    "version": "Microsoft Windows Server 2022",
+    "version-id": "2022",
+    "variant": "server",
+    "variant-id": "server",
+    "kernel-release": "20348",
+    "kernel-version": "10.0",
+    "machine": "x86_64",
+}
 _FIRST_PID, _FIRST_HANDLE = 500, 1000
 
 
@@ -70,7 +88,7 @@ class FakeAgent:
                 "guest-ping": dict,
                 GET_TIME: guest.realtime_ns,
                 SET_TIME: self._set_time,
-                OS_INFO: lambda: {"id": "fake", "kernel-release": "6.1.0"},
+                OS_INFO: lambda: dict(_LINUX if guest.windows is None else WINDOWS_OS),
                 "guest-exec": self._exec,
                 "guest-exec-status": self._status,
                 "guest-file-open": self._file_open,
@@ -79,11 +97,12 @@ class FakeAgent:
                 "guest-file-read": self._file_read,
                 "guest-file-close": self._file_close,
             }
-            if command not in known:
-                message = f"The command {command} has not been found"
-                raise self._error(HypervisorError, command, message)
+            if refused := qga_schema.refusal(command, arguments or {}):
+                raise self._error(HypervisorError, command, refused[1])
             words = {key.replace("-", "_"): value for key, value in (arguments or {}).items()}
-            return known[command](**words)
+            answer = known[command](**words)
+            qga_schema.expect_answer(command, answer)
+            return answer
 
     def _error(self, kind: type[HypervisorError], command: str, message: str) -> HypervisorError:
         return kind(
@@ -103,6 +122,9 @@ class FakeAgent:
     def _set_time(self, time: int) -> dict[str, Any]:
         if not self._guest.agent_sets_time:
             raise self._refused("hwclock failed")
+        windows = self._guest.windows
+        if windows is not None and windows.refuses_step is not None:
+            raise self._refused(f"Failed to set time to guest: {windows.refuses_step}")
         self._guest.step(time - self._guest.realtime_ns())
         return {}
 
@@ -112,7 +134,9 @@ class FakeAgent:
 
     def _exec(self, path: str, arg: list[str], **_: Any) -> dict[str, int]:
         pid, script = self._number(_FIRST_PID), arg[-1]
-        if found := _STREAM.match(script.partition("\n")[2]):
+        if self._guest.windows is not None:
+            self._ended[pid] = self._run_windows(self._guest.windows, path, arg, **_)
+        elif found := _STREAM.match(script.partition("\n")[2]):
             room = self._rooms[found["room"]]
             room.program = InMemoryShell(self._guest).stream(
                 found["command"], Deadline.after(1.0, self._guest.clock)
@@ -126,6 +150,17 @@ class FakeAgent:
         else:
             self._ended[pid] = Completed(127, "", "not found")
         return {"pid": pid}
+
+    def _run_windows(
+        self, windows: Windows, path: str, arg: list[str], input_data: str = "", **_: Any
+    ) -> Completed:
+        if (path, *arg) != ("powershell.exe", *powershell.WORDS[1:]):
+            # g_spawn's words on Windows; qemu-ga hands them on.
+            raise self._refused("Failed to execute child process (No such file or directory)")
+        out, errors = io.BytesIO(), io.BytesIO()
+        said = io.BytesIO(base64.b64decode(input_data))
+        status = run_powershell(windows, said, out, errors)
+        return Completed(status, out.getvalue().decode(), errors.getvalue().decode())
 
     def _run(self, command: str) -> Completed:
         if name := _ROOM.search(command):

@@ -112,6 +112,42 @@ def test_ticks_that_are_still_owed_make_no_green_run(mixed):
     assert record.exit_code == 3
 
 
+def test_a_windows_guest_without_a_login_is_maintained_by_its_guest_agent(house):
+    """PowerShell by guest-exec; the clock as the agent tells it, to a tick of Windows."""
+    at = house("web1", access="agent")
+    told = at.guests[0].become_windows()
+    record = at.maintain(clock__tolerance_s=None, update__duration_s=0.5).record
+    guest = of(record, "web1")
+    assert record.exit_code == 0, broken(guest)
+    assert {name for name, said in verdicts(guest).items() if said == "skip"} == {"frozen"}
+    assert (guest.clock.method, guest.identity.bound_by) == ("windows", "agent-channel")
+    assert guest.clock.before.uncertainty_s >= 0.015625
+    assert windows.RESYNC in told.asked
+    assert (guest.facts["kernel"], at.connector.logins) == ("Windows 10.0.20348", [])
+
+
+def test_by_the_guest_agent_missed_ticks_are_forgotten_as_well(house):
+    """By libvirt's own call, and not by the agent's command, of which QEMU hears nothing."""
+    at = house("web1", access="agent")
+    at.guests[0].become_windows()
+    at.host.timekeeping["web1"] = CATCHUP
+    guest = of(at.maintain(clock__tolerance_s=None).record, "web1")
+    assert (guest.clock.method, guest.clock.doubt) == ("windows", None)
+    assert "set time" in [call for call, _ in at.host.calls]
+    assert "guest-set-time" not in at.guests[0].asked
+
+
+def test_a_windows_whose_agent_runs_no_program_is_told_by_what_it_is(house):
+    """guest-get-osinfo says that it is one; no program for Linux is tried."""
+    at = house("web1", access="agent")
+    at.guests[0].become_windows()
+    at.guests[0].agent_blocks = frozenset({"guest-exec", "guest-exec-status"})
+    guest = of(at.maintain(clock__tolerance_s=None).record, "web1")
+    assert guest.facts["kernel"] == "Windows 10.0.20348"
+    assert verdicts(guest)["clock"] == "pass"
+    assert guest.facts["unproven"] == UNPROVEN
+
+
 def test_no_program_for_linux_is_sent_to_it(mixed):
     """But for the first, which finds out."""
     mixed.maintain(checks__enable=ALL)

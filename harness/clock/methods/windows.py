@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.clock.agents import POWERSHELL
+from harness.clock.methods.absolute import GuestAgent
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.methods.relative import RelativeStep
 from harness.clock.target import OwedTicks, Reach
+from harness.clock.told import GUEST_AGENT
 from harness.core.errors import CommandFailed, HarnessError, ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest import windows
+from harness.guest.protocol import Language
 
 #: Starting PowerShell and w32tm in it.
 _TELL_S = 20.0
@@ -18,7 +21,7 @@ _TELL_S = 20.0
 _AGENT_S = 5.0
 #: Two at least: a clock that jumps shows only against another sample.
 _READINGS = 2
-_STEP = RelativeStep()
+_STEP, _AGENT = RelativeStep(), GuestAgent()
 _HINT_TICKS = (
     "have the guest run qemu-guest-agent, or take tickpolicy='catchup' from its RTC's <timer>, or "
     "give it Hyper-V's <stimer state='on'/>; --watch shows whether the clock stays right"
@@ -37,16 +40,21 @@ class WindowsStep(Method):
 
     def obstacle(self, reach: Reach) -> str | None:
         """See :class:`Method`."""
-        if reach.sampler.interpreter != POWERSHELL:
-            return "it is no Windows"
-        return _STEP.obstacle(reach)
+        if reach.sampler.interpreter == POWERSHELL:
+            return _STEP.obstacle(reach)
+        in_windows = reach.shell is not None and reach.shell.speaks is Language.POWERSHELL
+        if reach.sampler.interpreter == GUEST_AGENT and in_windows:
+            return _AGENT.obstacle(reach)
+        return "it is no Windows"
 
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
         """See :class:`Method`."""
         if reach.owed is not None and _forget_ticks(reach, reach.owed, change, deadline):
             # The agent's set is as exact as its way; the step is of what is left.
+            if reach.sampler.interpreter == GUEST_AGENT:
+                return
             change = replace(change, reading=reach.sampler.read(_READINGS, deadline))
-        _STEP.apply(reach, change, deadline)
+        _change(reach).apply(reach, change, deadline)
 
     def settle(self, reach: Reach, deadline: Deadline) -> bool:
         """See :class:`Method`."""
@@ -58,6 +66,11 @@ class WindowsStep(Method):
             return False
         _resync(reach, deadline)
         return True
+
+
+def _change(reach: Reach) -> Method:
+    """By the clock agent where one runs; else by QEMU's guest agent, which is all that there is."""
+    return _AGENT if reach.sampler.interpreter == GUEST_AGENT else _STEP
 
 
 def _forget_ticks(reach: Reach, owed: OwedTicks, change: Change, deadline: Deadline) -> bool:

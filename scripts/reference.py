@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from harness.cli.flags import FLAGS
 from harness.cli.main import COMMANDS
-from harness.core.config_text import _value
+from harness.core.config_text import toml_value
 from harness.core.explained import json_schema, meanings
 from harness.core.keys import environment_name, is_duration, kinds_of, scalar_keys, sections_of
 from harness.core.settings import UpdateSection
@@ -224,7 +224,7 @@ def _default(info: FieldInfo) -> str:
     value = list(default) if isinstance(default, tuple) else default
     if isinstance(value, list):
         return f"all {len(value)}, in that order"
-    return f"`{_value(value)}`"
+    return f"`{toml_value(value)}`"
 
 
 def _variables() -> str:

@@ -9,6 +9,7 @@ import click
 from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, out, print_json, say
 from harness.core.errors import UsageError
+from harness.core.extras import require
 from harness.core.paths import state_dir
 from harness.results.folder import RECORD, RunFolder, find_run
 
@@ -19,6 +20,8 @@ Examples:
   harness report                           the newest run
   harness report 3f9a2c                    by the end (or beginning) of its id
   harness report --format html --open      draw it again and show it in a browser
+  harness report --index --open            all runs as a page
+  harness report --compare 3f2a91 77c0de   two runs beside each other
   harness report --json | jq .guests
 """
 )
@@ -29,10 +32,30 @@ Examples:
     type=click.Choice(["table", "html", "junit", "json"]),
     help="table (default); html and junit write their file anew and print where it is.",
 )
+@click.option("--index", is_flag=True, help="Write a page that lists all runs.")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    shell_complete=completion.runs,
+    help="Write a page with two runs beside each other.",
+)
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser (html).")
 @json_option
-def command(run: str | None, form: str | None, show: bool, as_json: bool) -> None:
+def command(
+    run: str | None,
+    form: str | None,
+    index: bool,
+    compare: tuple[str, str] | None,
+    show: bool,
+    as_json: bool,
+) -> None:
     """Show RUN (id, part of one, or folder; default: the newest): table, page, JUnit or JSON."""
+    if index or compare:
+        if run or form or as_json or (index and compare):
+            raise UsageError("--index and --compare A B stand alone, or with --open")
+        _overview(compare, show)
+        return
     if show and form not in (None, "html"):
         raise UsageError("--open is for the page", hint="--format html --open")
     if as_json and form not in (None, "json"):
@@ -67,6 +90,20 @@ def _found(wanted: str | None) -> RunFolder:
     elif any(folder.path == dead.path for dead in dead_runs(state_dir())):
         say(f"run {folder.run_id} ended unexpectedly; finish it with: harness recover")
     return folder
+
+
+def _overview(compare: tuple[str, str] | None, show: bool) -> None:
+    require("reports", "a page of several runs")
+    from harness.results.report import overview
+
+    if compare:
+        first, second = overview.both([find_run(state_dir(), one) for one in compare])
+        page = overview.write_comparison(state_dir(), first, second)
+    else:
+        page = overview.write_index(state_dir())
+    click.echo(page)
+    if show:
+        click.launch(page.resolve().as_uri())
 
 
 def _page(folder: RunFolder, show: bool) -> None:

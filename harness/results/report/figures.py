@@ -38,12 +38,14 @@ _VARIABLES = {
     "--running": "#010109",
     "--before": "#01010a",
     "--allowed": "#01010b",
+    "--fail": "#01010c",
 }
 STRETCH_VARIABLES = {
     Stretch.PAUSING: "--pausing",
     Stretch.PAUSED: "--paused",
     Stretch.RESUMING: "--resuming",
     Stretch.STALE: "--stale",
+    Stretch.WRONG: "--fail",
     Stretch.CORRECTED: "--corrected",
     Stretch.RUNNING: "--running",
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +23,7 @@ from harness.core.timebase import NS_PER_S
 from harness.results import journal
 from harness.results.folder import RunFolder
 from harness.results.report import figures, words
+from harness.results.report.meanings import meaning
 from harness.results.report.story import Stretch, tell
 
 FILE_NAME = "report.html"
@@ -76,7 +78,7 @@ def page(
     """The page for a record and what else is known of the run."""
     lines = list(_lines(reading))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             run=record,
@@ -84,6 +86,8 @@ def page(
             legend=[(str(what), figures.STRETCH_VARIABLES[what]) for what in Stretch],
             timelines=list(_timelines(record, journal.fold(reading))),
             offsets=_offset_pictures(record.guests),
+            judged=list(dict.fromkeys(c.name for g in record.guests for c in g.checks)),
+            failed=_failed(record),
             troubled=[g for g in record.guests if g.outcome not in (Outcome.PASS, Outcome.SKIP)],
             outputs=outputs,
             kernel_logs=kernel_logs or {},
@@ -95,8 +99,9 @@ def page(
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return what renders the templates: everything from outside is escaped and made visible."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.results.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -104,14 +109,17 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         duration=words.duration,
         offset=words.offset,
         measured=words.measured,
         quantity=words.quantity,
         at_end=_at_end,
+        longest=_longest,
+        meaning=meaning,
+        anchor=_anchor,
     )
-    return environment
+    return made
 
 
 def _visible(value: Any) -> Any:
@@ -119,6 +127,21 @@ def _visible(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return words.printable(value)
     return value
+
+
+def _longest(durations_s: Iterable[float | None]) -> float | None:
+    return max((one for one in durations_s if one is not None), default=None)
+
+
+def _anchor(name: str) -> str:
+    """Return a name as part of an id, which may have no blank."""
+    return quote(name, safe="")
+
+
+def _failed(record: RunRecord) -> bool:
+    """Return True if something was not as it should be, which is more than a warning."""
+    troubled = [g for g in record.guests if g.outcome not in (Outcome.PASS, Outcome.SKIP)]
+    return bool(record.problems or troubled or any(d.problems for d in record.update_domains))
 
 
 def _at_end(guest: GuestRecord) -> Any:

@@ -18,12 +18,23 @@ def printable(text: str) -> str:
     )
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: ``812 µs``, ``3.9 ms``, ``5.012 s``; ``–`` if unknown."""
+def duration(seconds: float | None, *, like: float | None = None) -> str:
+    """Seconds as people say them: ``812 µs``, ``3.9 ms``, ``5.012 s``; ``–`` if unknown.
+
+    ``like``: in the unit of that many seconds, so that two figures can be compared at a glance.
+    """
     if seconds is None:
         return "–"
-    if abs(seconds) < 0.001:
-        return f"{seconds * 1e6:.0f} µs"
-    if abs(seconds) < 1:
-        return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds:.3f} s"
+    size = abs(seconds if like is None else like)
+    if size < 0.001:
+        said = f"{seconds * 1e6:.0f} µs"
+    elif size < 1:
+        said = f"{seconds * 1e3:.{1 if like is None or abs(seconds) >= 1e-4 else 3}f} ms"
+    else:
+        said = f"{seconds:.3f} s"
+    return minus(said)
+
+
+def minus(text: str) -> str:
+    """Return ``text`` with a real minus sign before the number that it begins with."""
+    return f"−{text[1:]}" if text.startswith("-") else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.core.records import CheckRecord, ClockReading, Outcome
 from harness.results.report.spoken import duration as duration
+from harness.results.report.spoken import minus as minus
 from harness.results.report.spoken import printable as printable
 
 #: How an outcome is coloured where there is colour.
@@ -25,20 +26,34 @@ def offset(reading: ClockReading | None, *, with_uncertainty: bool = True) -> st
     return f"{said} ± {duration(reading.uncertainty_s)}" if with_uncertainty else said
 
 
-def quantity(value: float | int | str | None, unit: str | None) -> str:
-    """A figure with its unit, as people say it: ``12.5 ms``, ``1.0 MiB``, ``0 lines``."""
+def quantity(
+    value: float | int | str | None, unit: str | None, like: float | int | str | None = None
+) -> str:
+    """A figure with its unit, as people say it: ``12.5 ms``, ``1.0 MiB``, ``0 lines``.
+
+    ``like``: another figure of the same row; the larger of the two says the unit of both.
+    """
     if value is None:
         return "–"
     if unit == "s" and not isinstance(value, str):
-        return duration(value)
+        other = 0.0 if like is None or isinstance(like, str) else float(like)
+        return duration(value, like=max(abs(value), abs(other)))
     if unit == "bytes" and not isinstance(value, str) and abs(value) >= _MIB / 10:
         return f"{value / _MIB:.1f} MiB"
-    said = value if isinstance(value, str) else f"{value:g}"
-    return printable(f"{said} {unit or ''}").rstrip()
+    said = value if isinstance(value, str) else minus(f"{value:g}")
+    return printable(f"{said} {_counted(value, unit)}").rstrip()
+
+
+def _counted(value: float | int | str, unit: str | None) -> str:
+    """Return the unit, which may be a noun in the plural: ``1 timer unit``."""
+    if unit is None or value != 1 or not unit.endswith("s") or unit == "s":
+        return unit or ""
+    return unit.removesuffix("s")
 
 
 def measured(check: CheckRecord) -> str:
     """``measured vs allowed`` of one check, with their unit."""
     if check.measured is None:
         return ""
-    return f"{quantity(check.measured, check.unit)} vs {quantity(check.allowed, check.unit)}"
+    said = quantity(check.measured, check.unit, check.allowed)
+    return f"{said} vs {quantity(check.allowed, check.unit, check.measured)}"

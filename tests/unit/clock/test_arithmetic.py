@@ -96,8 +96,8 @@ def test_the_interval_rule(offset_s, uncertainty_s, tolerance_s):
 
 def test_people_are_shown_words():
     """Negative is slow."""
-    assert describe(-5.0) == "5.000000 s slow"
-    assert describe(0.001) == "0.001000 s fast"
+    assert describe(-5.0) == "5.000 s slow"
+    assert describe(0.001) == "1.0 ms fast"
 
 
 @given(offsets_ns, st.integers(1, SECOND), st.integers(1, SECOND), st.integers(1, 3600 * SECOND))
@@ -112,3 +112,17 @@ def test_a_turnaround_longer_than_the_whole_exchange_is_not_sure_and_never_the_b
     assert abs(jumped.offset_ns - offset_ns) <= jump_ns / 2 + max(there_ns, back_ns)
     if not jumped.possible:
         assert jumped.uncertainty_ns >= (jump_ns - there_ns - back_ns) / 2
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "said"),
+    [
+        (0.0, "0 µs fast"),
+        (-0.000045, "45 µs slow"),
+        (0.0628, "62.8 ms fast"),
+        (-5.0034, "5.003 s slow"),
+        (3600.0, "3600.000 s fast"),
+    ],
+)
+def test_people_are_told_an_offset_in_the_unit_that_fits(offset_s, said):
+    assert describe(offset_s) == said

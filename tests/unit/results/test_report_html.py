@@ -10,9 +10,13 @@ from html.parser import HTMLParser
 import pytest
 
 from harness.core.records import CheckRecord, GuestRecord, Outcome
+from harness.core.settings import CHECK_NAMES
 from harness.results.journal import Reading, fold, understood
+from harness.results.report import overview
 from harness.results.report.html import page, render
+from harness.results.report.meanings import MEANINGS
 from harness.results.report.story import Stretch, tell
+from harness.results.report.words import quantity
 from harness.testing.required import required
 from harness.testing.runs import HOSTILE, a_folder, a_guest, a_journal, a_run
 
@@ -202,3 +206,123 @@ def test_the_browser_test_would_notice_an_error_and_a_request(hostile, tmp_path)
     console, asked, _ = _opened(tmp_path, bad)
     assert console
     assert asked
+
+
+def test_warnings_are_below_the_verdict_and_a_good_run_has_no_failures():
+    """PASS is not followed by what sounds like a failure."""
+    run = a_run().model_copy(update={"warnings": ("the host's clock drifts",)})
+    text = page(run, Reading())
+    assert 'id="failures"' not in text
+    assert text.index("clock drifts") > text.index("<h2>Guests</h2>")
+    bad = page(a_run(a_guest(outcome=Outcome.FAIL), outcome=Outcome.FAIL), Reading())
+    assert bad.index('id="failures"') < bad.index("<h2>Guests</h2>")
+
+
+def test_each_check_links_to_what_it_means():
+    """On the page itself, which asks for nothing else; every check has a sentence."""
+    assert set(MEANINGS) == set(CHECK_NAMES)
+    text = page(a_run(), Reading())
+    for check in a_guest().checks:
+        assert f'href="#means-{check.name}"' in text
+        assert f'<dt id="means-{check.name}">' in text
+    assert MEANINGS["same-boot"] in text
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_row_has_one_unit_and_real_minus_signs():
+    """45 µs of 10 ms is 0.045 ms of 10.0 ms."""
+    good = {"outcome": Outcome.PASS, "unit": "s"}
+    small = CheckRecord(name="clock", measured=0.000045, allowed=0.01, **good)
+    late = CheckRecord(name="lag", measured=-8.017, allowed=-8.0, **good)
+    guest = a_guest().model_copy(update={"checks": (small, late)})
+    text = page(a_run(guest), Reading())
+    assert "0.045 ms" in text
+    assert "10.0 ms" in text
+    assert "−8.017 s" in text
+    assert "-8.017" not in text
+    assert quantity(1, "timer units", None) == "1 timer unit"
+
+
+def test_a_wrong_clock_stays_wrong_to_the_last_that_is_known():
+    """And nothing is drawn beyond that: the picture goes on to the budget, the guest does not."""
+    guest = a_guest(outcome=Outcome.FAIL).model_copy(update={"stale_clock_window_s": None})
+    record = a_run(guest, outcome=Outcome.FAIL)
+    [story] = tell(record, fold(understood(a_journal(record))))
+    assert [span.what for span in story.guests[0].spans][-2:] == [Stretch.STALE, Stretch.WRONG]
+    [story] = tell(a_run(), fold(understood(a_journal(record))))
+    assert story.guests[0].spans[-1].what is Stretch.CORRECTED
+    assert story.guests[0].spans[-1].end_s < 6 < a_run().budget_s < story.end_s
+
+
+@pytest.fixture
+def several(tmp_path):
+    """A state folder with a good run, a bad one with a page, and one that cannot be read."""
+    good = a_folder(tmp_path, a_run(run_id="20260101T020000Z-aaaaaa"))
+    bad = a_guest(HOSTILE, Outcome.FAIL)
+    worse = a_run(a_guest(), bad, run_id="20260102T020000Z-bbbbbb", outcome=Outcome.FAIL,
+                  overhead_s=0.024, host=HOSTILE)  # fmt: skip
+    other = a_folder(tmp_path, worse)
+    (other.path / "report.html").write_text(render(other))
+    broken = tmp_path / "runs" / "20260103T020000Z-cccccc"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    return good, other
+
+
+def test_the_index_lists_every_run_with_its_page(several, tmp_path):
+    """Newest first; one without a page has no link, one that cannot be read says why."""
+    text = overview.write_index(tmp_path).read_text()
+    order = [text.index(sign) for sign in ("cccccc", "bbbbbb", "aaaaaa")]
+    assert order == sorted(order)
+    assert Seen(text).attributes.count(("href", "runs/20260102T020000Z-bbbbbb/report.html")) == 1
+    assert "aaaaaa/report.html" not in text
+    assert (tmp_path / "runs/20260102T020000Z-bbbbbb/report.html").exists()
+    assert "script" not in Seen(text).tags
+    (tmp_path / "empty").mkdir()
+    assert "No run yet" in overview.write_index(tmp_path / "empty").read_text()
+
+
+def test_two_runs_are_compared_figure_by_figure(several, tmp_path):
+    """The older one first, guests that only one of them had as well."""
+    first, second = overview.both(list(reversed(several)))
+    assert first.run_id.endswith("aaaaaa")
+    text = overview.write_comparison(tmp_path, first, second).read_text()
+    for wanted in ("overhead of 0", "12.0 ms", "24.0 ms", "+100 %", "changed", "not alike"):
+        assert wanted in Seen(text).text, wanted
+    assert "script" not in Seen(text).tags
+
+
+def test_every_page_fits_a_phone(several, tmp_path, hostile):
+    """At 360 px no page is wider than the screen; what is wide scrolls in a box of its own."""
+    first, second = several
+    pages = {
+        "report": hostile,
+        "index": overview.write_index(tmp_path).read_text(),
+        "compare": overview.write_comparison(tmp_path, first, second).read_text(),
+    }
+    for name, text in pages.items():
+        assert _overflow(tmp_path, name, text) <= 0, name
+    wide = '<div style="width: 500px">x</div></main>'
+    assert _overflow(tmp_path, "bad", pages["index"].replace("</main>", wide)) > 0
+
+
+def _overflow(tmp_path, name: str, text: str) -> int:
+    """Return by how many pixels the page is wider than a frame of 360 px, asked of a browser."""
+    (tmp_path / f"{name}.html").write_text(text)
+    frame = tmp_path / f"frame-{name}.html"
+    frame.write_text(
+        f'<iframe id="f" src="{name}.html" width="360" height="640" style="border: 0"></iframe>'
+        "<script>onload = () => { const d = document.getElementById('f').contentDocument"
+        ".documentElement; document.title = `over:${d.scrollWidth - d.clientWidth}:` }</script>"
+    )
+    done = _browser(
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+        frame.as_uri(),
+    )
+    found = re.search(r"over:(-?\d+):", done.stdout.partition("<iframe")[0])
+    assert found, done.stdout[:500]
+    return int(found[1])

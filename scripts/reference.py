@@ -240,7 +240,7 @@ def _variables() -> str:
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
     for name in COMMANDS:
-        command = importlib.import_module(f"harness.cli.commands.{name}").command
+        command = importlib.import_module(f"harness.cli.commands.{name.replace('-', '_')}").command
         yield from _command(command, f"harness {name}")
 
 

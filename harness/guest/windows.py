@@ -85,6 +85,13 @@ TIME_SERVICE = """
 'service=' + (Get-Service W32Time).Status
 'source=' + (@(& w32tm.exe /query /source 2>&1)[0])
 """
+#: What runs our programs, and whether a policy restricts it.
+POWERSHELL_STATE = """
+'version=' + $PSVersionTable.PSVersion
+'mode=' + $ExecutionContext.SessionState.LanguageMode
+'culture=' + (Get-Culture).Name
+'zone=' + [TimeZoneInfo]::Local.BaseUtcOffset.TotalMinutes
+"""
 
 
 def events_since(record: int) -> str:

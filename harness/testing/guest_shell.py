@@ -13,7 +13,7 @@ from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.framing import NeverBegan
 from harness.guest.protocol import Completed, Language, Way
 from harness.testing.guest import FakeGuest
-from harness.testing.windows import Windows
+from harness.testing.windows import PRIVILEGE_NOT_HELD, Windows
 
 _DISK_BLOCK_S = 0.02
 _LIFE = """=== uptime
@@ -179,7 +179,7 @@ class ClockAgent:
         elif what == "u":
             said = (guest.machine_uuid if self._is_root else None) or "none"
         elif not self._is_root:
-            said = "1"
+            said = "1" if guest.windows is None else PRIVILEGE_NOT_HELD
         elif what == "a":
             said = "ok"
         elif guest.step_refusal is not None:

@@ -26,6 +26,8 @@ from harness.guest.protocol import Completed, Language, Way
 
 UUID = "4C4C4544-0051-3610-8052-B4C04F4E3132"
 MAC = "52:54:00:AA:BB:01"
+#: What its clock agent answers to a user without the privilege.
+PRIVILEGE_NOT_HELD = "failed SeSystemtimePrivilege is not held (Win32 error 1300)"
 #: As a German Windows says it: harness goes by no word of it.
 UNKNOWN = (
     b'Der Befehl "sh" ist entweder falsch geschrieben oder\r\nkonnte nicht gefunden werden.\r\n'
@@ -79,6 +81,12 @@ class Windows:
             windows.LIFE: self._life,
             windows.RESYNC: self._resync,
             windows.TIME_SERVICE: self._time_service,
+            windows.POWERSHELL_STATE: lambda: [
+                "version=5.1.20348.2849",
+                "mode=FullLanguage",
+                "culture=de-DE",
+                "zone=60",
+            ],
         }
         if program in known:
             return known[program]()

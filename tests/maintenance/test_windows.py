@@ -162,6 +162,7 @@ def test_a_user_who_may_not_set_its_clock_is_refused_before_the_pause(mixed):
     error = mixed.maintain().error
     assert isinstance(error, PlanError)
     assert "web1" in str(error)
+    assert "Change the system time" in str(error)
     assert not [call for call in mixed.host.calls if call[0] == "pause"]
 
 

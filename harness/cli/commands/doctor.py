@@ -17,7 +17,10 @@ from harness.cli.commands.common import (
     print_json,
     say,
 )
+from harness.cli.commands.parameters import OneOf
+from harness.core.errors import UsageError
 from harness.core.paths import state_dir
+from harness.core.records import EXIT_CODES, Outcome
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
@@ -30,16 +33,24 @@ if TYPE_CHECKING:
 Examples:
   harness doctor                  this host, and the guests of harness.toml, else all that run
   harness doctor web1 web2        these guests, whatever the configuration says
+  harness doctor --prove windows win1    does harness work in this Windows? a report for its authors
   harness doctor --json | jq '.findings[] | select(.level != "ok")'
 """
 )
 @click.argument("guests", nargs=-1, metavar="[GUEST]...", shell_complete=completion.guests)
 @connection_options
+@click.option(
+    "--prove",
+    type=OneOf(("windows",), what="system"),
+    help="Do in one guest all that harness does in a Windows, and print a report to send us. Sets "
+    "its clock by 20 ms, and back.",
+)
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
+    prove: str | None,
     config_file: Path | None,
     uri: str | None,
     guests: tuple[str, ...],
@@ -54,10 +65,34 @@ def command(
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
     config = load_config(config_file, {"uri": uri}).config
+    if prove is not None:
+        ctx.exit(_prove(config, guests, silent=as_json))
     findings, code = tell_findings(config, state_dir(), guests, silent=as_json)
     if as_json:
         print_json({"findings": findings})
     ctx.exit(code)
+
+
+def _prove(config: Config, guests: tuple[str, ...], *, silent: bool) -> int:
+    """Print the report of one guest; returns the exit code. Raises UsageError, HarnessError."""
+    from harness.cli.prove_windows import header, prove_guest
+
+    if len(guests) != 1:
+        raise UsageError(
+            f"--prove takes one guest, not {len(guests)}",
+            hint="harness doctor --prove windows GUEST",
+        )
+    if not silent:
+        say(header())
+    proofs = []
+    for proof in prove_guest(config, guests[0]):
+        proofs.append(proof)
+        if not silent:
+            said = f"{proof.outcome.upper():5} {proof.name}: {proof.detail}"
+            out().print(Text(printable(said)), soft_wrap=True)
+    if silent:
+        print_json({"header": header(), "proofs": [vars(one) for one in proofs]})
+    return EXIT_CODES[Outcome.worst(one.outcome for one in proofs)]
 
 
 def tell_findings(

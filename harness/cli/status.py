@@ -185,7 +185,8 @@ def _coming(state_dir: Path, problems: list[str]) -> tuple[Coming, ...]:
         return ()
     from harness.events.document import State
     from harness.events.scheduler import scheduled
-    from harness.events.store import FILE_NAME, Store
+    from harness.events.store import Store
+    from harness.events.store_file import FILE_NAME
 
     if not (state_dir / FILE_NAME).exists():
         return ()

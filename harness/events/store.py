@@ -8,49 +8,36 @@ An object is for one thread; open one in each.
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.pool import StaticPool
 
-from harness.core.errors import EventError, InfrastructureError
+from harness.core.errors import EventError
 from harness.core.files import private_folder
 from harness.core.storage.database import (
-    BUSY_S,
-    Layout,
     bring_up_to_date,
-    explained,
-    make_engine,
 )
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.core.trust import refuse_untrusted
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
 from harness.events.schema import (
-    HEAD,
     Member,
     Sighting,
     Stored,
     events,
     members,
-    metadata,
     scopes,
     sightings,
     stored,
 )
+from harness.events.store_file import FILE_NAME, LAYOUT, engine_for, translated
 
-FILE_NAME = "events.db"
-_BEFORE_MIGRATIONS = 1
-"""``PRAGMA user_version`` of a store made before there were migrations; 0 is an empty file's."""
-_NOW = 2
-_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL")  # an incarnation must not go back
 _STAMPS = {
     State.SCHEDULED: "announced_ns",
     State.STARTED: "started_ns",
@@ -59,35 +46,15 @@ _STAMPS = {
 }
 
 
-def _adopt(connection: sa.Connection) -> str | None:
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version not in (0, _BEFORE_MIGRATIONS, _NOW):
-        raise InfrastructureError(
-            f"the store of events is of version {version}; this harness knows {_NOW}",
-            hint="update harness",
-        )
-    return "0001" if version == _BEFORE_MIGRATIONS else None
-
-
-LAYOUT = Layout("the store of events", Path(__file__).parent / "migrations", HEAD, metadata, _adopt)
-
-
 class Store:
     """A connection to the events. Raises InfrastructureError for what the disk does to it."""
 
     def __init__(self, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = folder / FILE_NAME
         self._clock = clock
-        with _translated(self.path):
+        with translated(self.path):
             refuse_untrusted(private_folder(folder))
-            _make_private(self.path)
-            self._engine = make_engine(
-                sa.URL.create("sqlite", database=str(self.path)),
-                _PRAGMAS,
-                isolation_level="AUTOCOMMIT",  # transactions are begun by ``changing`` only
-                poolclass=StaticPool,
-                connect_args={"timeout": BUSY_S, "check_same_thread": False},
-            )
+            self._engine = engine_for(self.path)
             self._db = self._engine.connect()
             # Four times a poll; by SQLAlchemy it would cost more than all the rest of an answer.
             self._driver: Any = self._db.connection.driver_connection
@@ -117,7 +84,7 @@ class Store:
     @contextmanager
     def changing(self) -> Iterator[sa.Connection]:
         """One transaction: all of it or, after an exception, nothing."""
-        with _translated(self.path):
+        with translated(self.path):
             self._db.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -128,12 +95,12 @@ class Store:
 
     def rows(self, question: sa.Select[Any], **values: str) -> Sequence[sa.RowMapping]:
         """Return the rows that answer a question."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._db.execute(question, values).mappings().all()
 
     def version(self) -> int:
         """Return a number that differs after any other connection commits. Cheap."""
-        with _translated(self.path):
+        with translated(self.path):
             return int(self._driver.execute("PRAGMA data_version").fetchone()[0])
 
     # guests
@@ -320,24 +287,3 @@ def _refuse_second_domain(event: Stored, visible: Sequence[Stored]) -> None:
                 f"{other.state} ({other.event.event_id}); update domains go one at a time",
                 hint="wait for it, or cancel it: harness events cancel",
             )
-
-
-def _make_private(path: Path) -> None:
-    """Mode 0600 from its first moment on.
-
-    A file that is there is not opened: to close it would end every lock that this process has on
-    it by SQLite (POSIX), and the next process would take the store for one that is not in use.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    path.chmod(0o600)
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    failed, hint = f"cannot use {path}", "free some space, or check its permissions"
-    try:
-        with explained(failed, hint):
-            yield
-    except (sqlite3.Error, OSError) as error:
-        raise InfrastructureError(f"{failed}: {error}", hint=hint) from error

@@ -6,17 +6,22 @@ Pure: it is given what the hypervisor said and touches nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-from harness.core.errors import HarnessError, MissingCapability, PlanError, WrongState, together
+from harness.core.errors import PlanError
 from harness.core.settings import Config, GuestSection, Scope, guest_section
-from harness.host.advice import way_on
-from harness.host.lifecycle import GuestState, Operation, allowed
+from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo
 from harness.maintenance.capacity import Room, part_sizes, refuse_too_many
+from harness.maintenance.fitness import (
+    opted_out,
+    refuse_nothing_or_twice,
+    refuse_unable,
+    refuse_unfit,
+)
 from harness.maintenance.one_address import warn_of_one_address
 from harness.maintenance.spread import far_apart
 from harness.updates.protocol import GuestUpdate, HostUpdate
@@ -106,11 +111,11 @@ def make_plan(
     WrongState if a guest is not running; MissingCapability if it runs on another accelerator than
     the one insisted on.
     """
-    _refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
+    refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
     sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
-    taking_part, left_out = _opted_out(sections, chosen, update)
-    _refuse_nothing_or_twice(taking_part)
-    _refuse_unable(taking_part, rules.accelerator, uri)
+    taking_part, left_out = opted_out(sections, chosen, update)
+    refuse_nothing_or_twice(taking_part)
+    refuse_unable(taking_part, rules.accelerator, uri)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if rules.spread is not None:
         planned = _spread(planned, rules.spread)
@@ -124,91 +129,6 @@ def make_plan(
     addresses = warn_of_one_address((guest.name, guest.section) for guest in planned)
     warnings = (*left_out, *addresses, *baskets, *others_run, *update.warnings)
     return Plan(domains, warnings)
-
-
-def _opted_out(
-    sections: Mapping[str, GuestSection], chosen: Sequence[GuestInfo], update: HostUpdate
-) -> tuple[list[GuestInfo], list[str]]:
-    """Who takes part, and why the others do not. Raises PlanError if nobody can be left out."""
-    reasons = {uuid: section.opt_out for uuid, section in sections.items()}
-    out = [guest for guest in chosen if reasons[guest.uuid] is not None]
-    if out and update.scope is Scope.HOST:
-        raise PlanError(
-            f"has opted out: {reasons[out[0].uuid]}; the update ({update.kind}) has scope host, "
-            "so nobody can be left out",
-            guest=out[0].name,
-            hint="move or shut down the guest, or ask whoever opted out",
-        )
-    warnings = [f"{guest.name} is left out: {reasons[guest.uuid]}" for guest in out]
-    return [guest for guest in chosen if reasons[guest.uuid] is None], warnings
-
-
-def _refuse_unfit(update: HostUpdate, budget_s: float, resume_reserve_s: float) -> None:
-    if not update.preserves_memory:
-        raise PlanError(
-            f"the update ({update.kind}) does not preserve guest memory; it cannot be applied "
-            "under paused guests",
-            hint="move or shut down the guests and apply it without harness; "
-            "declared by update.preserves_memory = false",
-        )
-    available_s = budget_s - resume_reserve_s
-    if update.expected_s > available_s:
-        raise PlanError(
-            f"the update ({update.kind}) is expected to take {update.expected_s:.1f} s "
-            f"({update.expected_from}); with the resume reserve of {resume_reserve_s:.1f} s "
-            f"that exceeds the budget of {budget_s:.1f} s",
-            hint="raise --budget if your guests can bear it, or say it better: update.expected_s",
-        )
-
-
-def _refuse_nothing_or_twice(chosen: Sequence[GuestInfo]) -> None:
-    if not chosen:
-        raise PlanError(
-            "no guests to maintain",
-            hint="name them: harness run GUEST..., or list them as [[guest]] in harness.toml",
-        )
-    uuids = [guest.uuid for guest in chosen]
-    for guest in chosen:
-        if uuids.count(guest.uuid) > 1:
-            raise PlanError("named more than once", guest=guest.name)
-
-
-def _refuse_unable(guests: Sequence[GuestInfo], accelerator: str, uri: str) -> None:
-    """Raise what is wrong with guests; with all of them, so that a person need not ask again."""
-    wrong: dict[str, HarnessError] = {}
-    for guest in guests:
-        try:
-            _refuse_not_running(guest, uri)
-            _refuse_other_accelerator(guest, accelerator)
-        except HarnessError as error:
-            wrong[guest.name] = error
-    if wrong:
-        raise together(wrong)
-
-
-def _refuse_not_running(guest: GuestInfo, uri: str) -> None:
-    if allowed(guest.state.state, Operation.PAUSE):
-        return
-    way = way_on(guest.state, uri, guest.name, guest.uuid)
-    if guest.state.state is GuestState.PAUSED:
-        hint = (
-            "harness never resumes what it did not pause itself: harness recover, if a run of ours "
-            f"did; else {way}"
-        )
-    else:
-        hint = f"{way}; or leave it out of this run"
-    raise WrongState(
-        f"is {guest.state}, not running", operation="preflight", guest=guest.name, hint=hint
-    )
-
-
-def _refuse_other_accelerator(guest: GuestInfo, wanted: str) -> None:
-    if wanted != "auto" and guest.accelerator != wanted:
-        raise MissingCapability(
-            wanted,
-            f"{guest.name} runs on {guest.accelerator}, not on {wanted} as configured",
-            hint='accelerator = "auto" takes what there is, and records it on every result',
-        )
 
 
 def _place(section: GuestSection, guest: GuestInfo, scope: Scope) -> PlannedGuest:

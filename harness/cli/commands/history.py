@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,9 +12,17 @@ import click
 
 from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, print_json
+from harness.cli.commands.history_tables import (
+    change,
+    draw,
+    print_bars,
+    print_csv,
+    print_runs,
+    print_table,
+    value,
+)
 from harness.core.errors import UsageError
 from harness.core.extras import require
-from harness.core.streams import forget_lost_output
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -75,9 +81,9 @@ def list_(
     if as_json:
         print_json({"runs": rows, "known": history.count()})
     elif as_csv:
-        _print_csv(rows)
+        print_csv(rows)
     else:
-        _print_runs(rows, history.count())
+        print_runs(rows, history.count())
 
 
 @command.command()
@@ -94,12 +100,12 @@ def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None
     if as_json:
         print_json({**as_data(found), "figures": figures})
     elif as_csv:
-        _print_csv(figures)
+        print_csv(figures)
     else:
         for key, value in as_data(found).items():
             click.echo(printable(f"{key:16} {value}"))
         rows = [(f["guest"] or "(run)", f["name"], f"{f['value']:.6g}") for f in figures]
-        _print_table(("guest", "figure", "value"), rows)
+        print_table(("guest", "figure", "value"), rows)
 
 
 @command.command()
@@ -122,14 +128,14 @@ def compare(history: History, first: str, second: str | None, as_json: bool, as_
     if as_json:
         print_json({"first": one.run_id, "second": two.run_id, "figures": rows})
     elif as_csv:
-        _print_csv(rows)
+        print_csv(rows)
     else:
         cells = [
-            (row["guest"] or "(run)", row["figure"], _figure(row["first"]),
-             _figure(row["second"]), _change(row["first"], row["second"]))
+            (row["guest"] or "(run)", row["figure"], value(row["first"]),
+             value(row["second"]), change(row["first"], row["second"]))
             for row in rows
         ]  # fmt: skip
-        _print_table(("guest", "figure", one.run_id, two.run_id, "change"), cells)
+        print_table(("guest", "figure", one.run_id, two.run_id, "change"), cells)
 
 
 @command.command()
@@ -162,13 +168,13 @@ def trend(
         for run, value in found
     ]
     if plot is not None:
-        _draw(plot, figure, found)
+        draw(plot, figure, found)
     if as_json:
         print_json({"figure": figure, "guest": guest, "runs": rows})
     elif as_csv:
-        _print_csv(rows)
+        print_csv(rows)
     else:
-        _print_bars(found)
+        print_bars(found)
 
 
 @command.command()
@@ -250,64 +256,3 @@ def _with_figures(history: History, found: Sequence[Run]) -> list[dict[str, Any]
         {**as_data(run), **{name: measured.get(run.run_id, {}).get(name) for name in KINDS}}
         for run in found
     ]
-
-
-def _print_runs(rows: Sequence[dict[str, Any]], known: int) -> None:
-    from harness.results.report.spoken import duration
-
-    cells = [
-        (row["run_id"], row["outcome"].upper(), row["host"], row["accelerator"],
-         str(row["guests"]), row["label"], duration(row["pause_window_s"]),
-         duration(row["overhead_s"]), duration(row["residual_s"]))
-        for row in rows
-    ]  # fmt: skip
-    headings = ("run", "", "host", "by", "guests", "label", "paused", "overhead", "residual")
-    _print_table(headings, cells)
-    if known > len(rows):
-        click.echo(f"{len(rows)} of {known} runs")
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns by hand: a library that draws tables takes longer to load than the answer."""
-    shown = [[printable(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(headings))]
-    for row in shown:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-    forget_lost_output()  # a reader of the first lines is served
-
-
-def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        forget_lost_output()
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6g}"
-
-
-def _change(first: float | None, second: float | None) -> str:
-    if first is None or second is None or first == 0:
-        return ""
-    return f"{100 * (second / first - 1):+.0f} %"
-
-
-def _print_bars(found: Sequence[tuple[Run, float]]) -> None:
-    highest = max(abs(value) for _, value in found) or 1.0
-    for run, value in found:
-        bar = "█" * round(40 * abs(value) / highest)
-        click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value:<12.6g}{bar}")
-
-
-def _draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
-    require("reports", "a plot")
-    from harness.core.files import write_atomically
-    from harness.results.history.figures import KINDS
-    from harness.results.report.figures import alone, line
-
-    unit = KINDS[figure].unit if figure in KINDS else ""
-    days = [run.started_at.timestamp() / 86400 for run, _ in found]
-    write_atomically(file, alone(line(days, [value for _, value in found], unit, "trend")))

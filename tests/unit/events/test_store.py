@@ -17,7 +17,8 @@ from harness.events.document import Event, EventType, State
 from harness.events.order import Order
 from harness.events.scheduler import schedule, scheduled
 from harness.events.schema import Member, Sighting, metadata
-from harness.events.store import LAYOUT, Store
+from harness.events.store import Store
+from harness.events.store_file import LAYOUT
 from harness.testing.clock import FakeClock
 
 SCOPE = "set:web"
@@ -187,7 +188,7 @@ def test_another_connection_sees_a_change_and_knows_that_there_was_one(store, tm
 def test_a_process_that_is_killed_leaves_all_of_a_change_or_nothing(store, tmp_path):
     """It announces and ends events as fast as it can until it is killed."""
     code = f"""
-from harness.events.store import LAYOUT, Store
+from harness.events.store import Store
 from harness.events.document import *
 from pathlib import Path
 store = Store(Path({str(tmp_path)!r}))

@@ -1,0 +1,85 @@
+"""How ``harness history`` shows what it found: columns, CSV, bars, a plot."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.core.extras import require
+from harness.core.streams import forget_lost_output
+from harness.results.report.spoken import printable
+
+if TYPE_CHECKING:
+    from harness.results.history.store import Run
+
+
+def print_runs(rows: Sequence[dict[str, Any]], known: int) -> None:
+    """Print runs with their figures, and how many there are of which these were chosen."""
+    from harness.results.report.spoken import duration
+
+    cells = [
+        (row["run_id"], row["outcome"].upper(), row["host"], row["accelerator"],
+         str(row["guests"]), row["label"], duration(row["pause_window_s"]),
+         duration(row["overhead_s"]), duration(row["residual_s"]))
+        for row in rows
+    ]  # fmt: skip
+    headings = ("run", "", "host", "by", "guests", "label", "paused", "overhead", "residual")
+    print_table(headings, cells)
+    if known > len(rows):
+        click.echo(f"{len(rows)} of {known} runs")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, by hand: a library that draws tables takes longer to load than the answer."""
+    shown = [[printable(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(headings))]
+    for row in shown:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    forget_lost_output()  # a reader of the first lines is served
+
+
+def print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    """Print CSV with a line of headings; of nothing, nothing."""
+    if rows:
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        forget_lost_output()
+
+
+def value(measured: float | None) -> str:
+    """Return a figure as it is shown; nothing was measured: a dash."""
+    return "–" if measured is None else f"{measured:.6g}"
+
+
+def change(first: float | None, second: float | None) -> str:
+    """Return by how much the second is more, in per cent of the first; "" where that is nothing."""
+    if first is None or second is None or first == 0:
+        return ""
+    return f"{100 * (second / first - 1):+.0f} %"
+
+
+def print_bars(found: Sequence[tuple[Run, float]]) -> None:
+    """Print a figure over runs as bars."""
+    highest = max(abs(value) for _, value in found) or 1.0
+    for run, value in found:
+        bar = "█" * round(40 * abs(value) / highest)
+        click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value:<12.6g}{bar}")
+
+
+def draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
+    """Write a figure over runs to ``file`` as SVG."""
+    require("reports", "a plot")
+    from harness.core.files import write_atomically
+    from harness.results.history.figures import KINDS
+    from harness.results.report.figures import alone, line
+
+    unit = KINDS[figure].unit if figure in KINDS else ""
+    days = [run.started_at.timestamp() / 86400 for run, _ in found]
+    write_atomically(file, alone(line(days, [value for _, value in found], unit, "trend")))

@@ -36,6 +36,8 @@ class Swapped:
     ram_after: Mapping[str, str] | None
     version_planned: str
     version_after: str | None
+    changes: tuple[str, ...] = ()
+    """What else is different about it, for people."""
     copied: bool = False
     """Its RAM was copied, to where it can be kept the next time."""
 

@@ -137,6 +137,8 @@ class QemuLook:
     """Why QEMU says that it cannot write its state."""
     jobs: tuple[str, ...]
     """Block jobs under way."""
+    tainted: tuple[str, ...] = ()
+    """What libvirt holds against it, in its words."""
     capable: bool = False
     """Its RAM is left out when it is saved: a replacement was not finished."""
     memory_bytes: int = 0

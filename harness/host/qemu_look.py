@@ -58,10 +58,18 @@ def look(
             same_short_name=tuple(n for n in names if n[:_SHORT] == name[:_SHORT]),
             blocked=tuple(migrate.get("blocked-reasons", ())),
             jobs=tuple(str(job.get("device", job)) for job in jobs),
+            tainted=_tainted(domain),
             capable=any(c["capability"] == CAPABILITY and c["state"] for c in capabilities),
             memory_bytes=domain.maxMemory() * 1024,
             used_bytes=_used(process),
         )
+
+
+def _tainted(domain: libvirt.virDomain) -> tuple[str, ...]:
+    """Nothing where libvirt is too old to say."""
+    with suppress(libvirt.libvirtError):
+        return tuple(domain.messages(libvirt.VIR_DOMAIN_MESSAGE_TAINTING))
+    return ()
 
 
 def backings(process: ProcessIdentity, proc: Path = PROC) -> tuple[RamBacking, ...]:

@@ -24,7 +24,7 @@ from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Observer, Phase, Step
 from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession
-from harness.maintenance.swapped import look_at_swapped
+from harness.maintenance.swapped import look_at_parkable, look_at_swapped
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
@@ -95,6 +95,8 @@ def maintain(
     tell(Phase.PREPARING, "preparing the update, taking baselines")
     tools.hypervisor.ready(len(names), before_until)
     tools.update.prepare(context, before_until)
+    uuids = [guest.info.uuid for guest in domain.guests]
+    described = look_at_parkable(uuids, tools.journal, tools.hypervisor, before_until)
     suspension = Suspension(tools.clock)
     baselines = take_baselines(mine, checks, run_dir, before_until)
     if announced := tools.notice.announce(domain):
@@ -125,7 +127,7 @@ def maintain(
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
     look_until = Deadline.after(_LOOK_S, tools.clock)
-    swapped = look_at_swapped(tools.journal, tools.hypervisor, look_until)
+    swapped = look_at_swapped(tools.journal, tools.hypervisor, look_until, described)
     guests = tuple(
         record_guest(
             mine[name],

@@ -112,7 +112,7 @@ def record_guest(
         stale_clock_window_s=after.clock.stale_clock_window_s,
         clock=_clock_record(session, before, evidence, after.clock),
         checks=verdicts,
-        facts=_facts(session),
+        facts=_facts(session) | _changes(swapped),
         identity=session.identity,
         still_paused=resume_hint is not None,
         resume_hint=resume_hint or "",
@@ -165,6 +165,12 @@ def _facts(session: GuestSession) -> dict[str, str]:
         "rtc_track": session.info.rtc_track,
         "timekeeping": timekeeping.shown(session.info.timekeeping),
     }
+
+
+def _changes(swapped: Swapped | None) -> dict[str, str]:
+    """What else is different about a guest whose QEMU was replaced."""
+    told = "; ".join(swapped.changes) if swapped is not None else ""
+    return {"qemu_changes": told} if told else {}
 
 
 def _between_events(uuid: str, window: PauseWindow, hypervisor: Hypervisor) -> float | None:

@@ -69,6 +69,19 @@ def test_all_guests_are_in_the_new_qemu_and_every_promise_is_judged(replaced):
     assert sorted(set(house.host.parking.settled)) == sorted(house.host.parking.runs_new)
 
 
+def test_what_else_is_different_afterwards_is_in_the_record(replaced):
+    """Of the guest that it is true of."""
+    house, update = replaced
+    first, *others = (guest.name for guest in house.guests)
+    look = house.host.parking.looks[first]
+    said = {"tainted": ("tainted: custom monitor control commands issued",)}
+    house.host.before["unpark new", first] = lambda: look.update(said)
+    done = maintain(house, update)
+    told = {name: of(done.record, name).facts.get("qemu_changes") for name in (first, *others)}
+    assert told[first] == "libvirt says: tainted: custom monitor control commands issued"
+    assert not any(told[name] for name in others)
+
+
 def test_a_guest_that_the_new_qemu_refuses_fails_the_run_and_runs(replaced):
     """In its old QEMU; the others are in the new one."""
     house, update = replaced

@@ -11,7 +11,7 @@ and the true offset lies within offset ± round trip / 2, however asymmetric the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.records import ClockReading, Outcome
 
@@ -81,6 +81,25 @@ def consistent(samples: Sequence[Sample]) -> bool:
         sample.host_sent_monotonic_ns for sample in samples
     )
     return lowest <= highest + FASTEST_SLEW * took_ns
+
+
+def beside(first: Sample, other: Sample) -> Sample:
+    """Return ``other``, which tells CLOCK_REALTIME only, with the clocks that ``first`` tells.
+
+    Whatever the two clocks of a guest are apart, they stay apart, unless one is set in between:
+    then ``consistent`` tells. What ``first`` does not know of its own adds to the resolution.
+    """
+    if first.guest_monotonic_ns is None:
+        return other
+    since_ns = other.guest_sent_ns - first.guest_sent_ns
+    boottime_ns = first.guest_boottime_ns
+    took_ns = first.guest_sent_ns - first.guest_received_ns
+    return replace(
+        other,
+        guest_monotonic_ns=first.guest_monotonic_ns + since_ns,
+        guest_boottime_ns=None if boottime_ns is None else boottime_ns + since_ns,
+        monotonic_resolution_ns=first.monotonic_resolution_ns + first.resolution_ns + took_ns,
+    )
 
 
 def best(samples: Sequence[Sample]) -> ClockReading:

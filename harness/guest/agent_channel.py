@@ -22,8 +22,10 @@ FILES = (
     "guest-file-write",
     "guest-file-flush",
 )
+#: No command of an agent takes longer but one that hangs: setting the time runs hwclock.
+COMMAND_S = 10.0
 GET_TIME, SET_TIME = "guest-get-time", "guest-set-time"
-OS_INFO = "guest-get-osinfo"
+OS_INFO, INTERFACES = "guest-get-osinfo", "guest-network-get-interfaces"
 
 
 class AgentChannel(Protocol):
@@ -34,7 +36,7 @@ class AgentChannel(Protocol):
         """The guest's libvirt name, for messages."""
 
     def ask(self, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None) -> Any:
-        """Return what the agent answers to one command; one command at a time.
+        """Return what the agent answers to one command, in COMMAND_S at most; one at a time.
 
         An answer that comes after the deadline is nobody's: it is never taken for another's.
         Raises HypervisorError (AgentSilent where no agent answers), DeadlineExpired.

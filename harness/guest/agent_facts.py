@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Collection
+
 from harness.core.timebase import Deadline
-from harness.guest.agent_channel import OS_INFO
+from harness.guest.agent_channel import INTERFACES, OS_INFO
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, GuestOs
 from harness.guest.protocol import Language
 
 UNKNOWN = "unknown"
+
+
+def own_address(shell: AgentShell, macs: Collection[str], deadline: Deadline) -> str | None:
+    """Return an IP address of a network device that has one of ``macs``; None: none is told.
+
+    Link-local ones are left out. Raises ShellUnreachable where no agent answers, DeadlineExpired.
+    """
+    if INTERFACES not in shell.abilities.allowed:
+        return None
+    said = shell.ask(INTERFACES, deadline)
+    for device in said if isinstance(said, list) else ():
+        if not isinstance(device, dict) or str(device.get("hardware-address")).lower() not in macs:
+            continue
+        for one in device.get("ip-addresses") or ():
+            try:
+                address = ipaddress.ip_address(str(one["ip-address"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+            if not (address.is_loopback or address.is_link_local):
+                return str(address)
+    return None
 
 
 def facts_told(shell: AgentShell, deadline: Deadline) -> GuestFacts:

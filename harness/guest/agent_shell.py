@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from harness.core.errors import (
     CommandFailed,
+    HarnessError,
     HypervisorError,
     MissingCapability,
     ProbeError,
@@ -36,8 +38,6 @@ from harness.guest.protocol import Completed, Language, Way
 #: What one command may print: libvirt gives an agent up whose answer is longer than 10 MiB, and
 #: then no program of the host can ask it.
 OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
-#: No command of an agent takes longer but one that hangs: setting the time runs hwclock.
-_COMMAND_S = 10.0
 #: Between two questions whether a program has ended: soon at first, then ever less often.
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.002, 0.1
 #: How qemu-ga calls Windows (``GuestOSInfo.id``, since 2.10).
@@ -45,10 +45,20 @@ _WINDOWS_ID = "mswindows"
 #: An agent may be started without any environment. head cuts what is too long: the last line,
 #: which nobody can know beforehand, is missing then.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
-{{ (
+{{ ( HARNESS={token}; export HARNESS
 {command}
 ) </dev/null; printf '%s%s %d\\n' {token} end $?; }} | head -c {limit}
 """
+#: Its shells have the token in their arguments, what they start in its environment. The script that
+#: looks for it has it in two pieces. No process is started for a look.
+_KILL = """for one in /proc/[0-9]*; do
+    for file in cmdline environ; do
+        while IFS= read -r line || [ -n "$line" ]; do
+            case $line in *{half}""{other}*) kill -9 "${{one#/proc/}}" ;; esac
+        done <"$one/$file"
+    done
+done 2>/dev/null"""
+_KILL_S = 1.0
 
 
 class AgentShell:
@@ -92,7 +102,7 @@ class AgentShell:
         Raises ShellUnreachable where no agent answers, or refuses, and DeadlineExpired.
         """
         try:
-            return self.channel.ask(command, deadline.sooner(_COMMAND_S), arguments or None)
+            return self.channel.ask(command, deadline, arguments or None)
         except HypervisorError as error:
             raise unreachable(self.guest, error) from error
 
@@ -104,8 +114,13 @@ class AgentShell:
         Raises MissingCapability where the agent may not run programs, and what ``ask`` does.
         """
         pid = self.start(path, arguments, deadline, given)
+        return self._await(pid, deadline)
+
+    def _await(self, pid: int, deadline: Deadline, token: str = "") -> Completed:
         wait_s = _FIRST_LOOK_S
         while (done := self.look(pid, deadline)) is None:
+            if deadline.expired and token:
+                self._kill(token)
             deadline.check("running a command by the guest agent")
             deadline.clock.sleep(min(wait_s, deadline.remaining_s()))
             wait_s = min(2 * wait_s, _LAST_LOOK_S)
@@ -142,7 +157,7 @@ class AgentShell:
     def _run_sh(self, command: str, deadline: Deadline) -> Completed:
         token = f"harness-{secrets.token_hex(12)}-"
         script = _SCRIPT.format(command=command, token=token, limit=OUTPUT_LIMIT_BYTES)
-        done = self.execute("/bin/sh", ["-c", script], deadline)
+        done = self._await(self.start("/bin/sh", ["-c", script], deadline), deadline, token)
         output, ended, rest = done.stdout.rpartition(f"{token}end ")
         status = rest.strip()
         if not (ended and status.isdigit()):
@@ -178,6 +193,12 @@ class AgentShell:
         """Return how a program has ended; None while it runs. An ended one is told of once."""
         said = self.ask("guest-exec-status", deadline, pid=pid)
         return self._ended(said) if _field(self.guest, said, "exited", bool) else None
+
+    def _kill(self, token: str) -> None:
+        """End what an abandoned command has started: nobody's connection breaks that would."""
+        script = _KILL.format(half=token[:16], other=token[16:])
+        with suppress(HarnessError):
+            self.start("/bin/sh", ["-c", script], Deadline.after(_KILL_S))
 
     def _ended(self, said: Mapping[str, Any]) -> Completed:
         """A program that a signal ended has the status that a shell would give it."""

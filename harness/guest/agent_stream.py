@@ -39,7 +39,7 @@ done
 echo 'no folder in the guest takes a named pipe' >&2; exit 1"""
 #: A program in the background is given no input by its shell: it takes ours by another number.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
-cd {room} && exec 3<in >out && cd / && rm -r {room} || exit 1
+cd {room} && exec 3<in >out && cd / && rm -r {room} && echo begun || exit 1
 ( exec <&3 3<&-
 {command}
 ) & program=$!
@@ -80,14 +80,18 @@ class AgentStream:
                     raise nonsense(shell.guest, found)
                 opened.append(found)
             script = _SCRIPT.format(room=room, command=command, longest_s=_LONGEST_S)
-            pid = shell.start("/bin/sh", ["-c", script], deadline)
+            stream = cls(
+                shell, opened[0], opened[1], shell.start("/bin/sh", ["-c", script], deadline)
+            )
+            if (said := stream.listen(deadline)[0]) != "begun":
+                raise nonsense(shell.guest, said)
         except BaseException:
             with suppress(HarnessError):
                 for handle in opened:
                     shell.ask("guest-file-close", deadline, handle=handle)
-                shell.run(f"rm -r {room}", deadline)
+                shell.run(f"rm -rf {room}", deadline)
             raise
-        return cls(shell, opened[0], opened[1], pid)
+        return stream
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
         """Send a line, wait for one line."""

@@ -32,7 +32,8 @@ class Machine:
     macs: frozenset[str] = frozenset()
     """Of its network devices, lower case."""
     ssh_address: str | None = None
-    """Its own address at which the SSH connection arrived, as sshd tells it."""
+    """Its own address at which the SSH connection arrived, as sshd tells it; where the guest agent
+    is the way in, one of a network device that has a MAC of its description."""
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Machine:

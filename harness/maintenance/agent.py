@@ -9,7 +9,7 @@ from typing import Any
 from harness.clock.agent_time import AgentTime
 from harness.core.errors import HypervisorError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.guest.agent_channel import GET_TIME, SET_TIME, AgentChannel
+from harness.guest.agent_channel import COMMAND_S, GET_TIME, SET_TIME, AgentChannel
 from harness.host.protocol import Hypervisor
 
 
@@ -23,7 +23,8 @@ class HypervisorChannel:
 
     def ask(self, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None) -> Any:
         """See :class:`AgentChannel`."""
-        return self.hypervisor.ask_agent(self.uuid, command, deadline, arguments)
+        until = deadline.sooner(COMMAND_S)
+        return self.hypervisor.ask_agent(self.uuid, command, until, arguments)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from harness.clock.sampling import Sampler
 from harness.clock.target import OwedTicks, Reach
 from harness.clock.told import ToldClock
-from harness.core.errors import PlanError
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Clock, Deadline
-from harness.guest.agent_channel import EXEC, FILES, GET_TIME, SET_TIME, AgentAbilities
-from harness.guest.agent_facts import facts_told
+from harness.guest.agent_channel import GET_TIME, SET_TIME
+from harness.guest.agent_facts import facts_told, own_address
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, GuestOs, gather
 from harness.guest.protocol import GuestShell, Language
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.timekeeping import reinjects_ticks
 from harness.maintenance.agent import ChannelClock, GuestAgentClock
+from harness.maintenance.agents_foreseen import limits_of, refusal_of
 from harness.maintenance.identity import Found, bound_by_channel, identify
 
 
@@ -79,13 +79,10 @@ def look_by_agent(
     facts = gather(shell, deadline) if may.runs else facts_told(shell, deadline)
     if not may.streams or shell.speaks is Language.POWERSHELL:
         facts = replace(facts, interpreters=())
-    if GET_TIME not in may.allowed and not facts.interpreters:
-        lacking = may.lacks((GET_TIME, *EXEC, *FILES))
-        raise PlanError(
-            f"its guest agent tells nothing of the clock: it lacks {', '.join(lacking)}",
-            guest=info.name,
-            hint="allow guest-get-time and guest-set-time in the guest (BLOCK_RPCS, ALLOW_RPCS)",
-        )
+    address = own_address(shell, info.macs, deadline)
+    facts = replace(facts, machine=replace(facts.machine, ssh_address=address))
+    if (refused := refusal_of(info.name, may, talks=bool(facts.interpreters))) is not None:
+        raise refused
     sets = SET_TIME in may.allowed
     told = ToldClock(shell.guest, clock, sets=sets, os=facts.os, clock=deadline.clock)
     sampler = Sampler.open(
@@ -114,12 +111,3 @@ def with_owed_ticks(inside: Inside, info: GuestInfo, hypervisor: Hypervisor, clo
     by_libvirt = GuestAgentClock(hypervisor, info.uuid, clock)
     agent = by_libvirt if reach.agent is not None else None
     return replace(reach, agent=agent, owed=OwedTicks(by_libvirt))
-
-
-def limits_of(may: AgentAbilities) -> str | None:
-    """Return what an agent that lacks commands cannot be asked for, naming them; None: nothing."""
-    lacking = may.lacks((*EXEC, *FILES))
-    if not lacking:
-        return None
-    what = "programs in the guest can be run, not talked to" if may.runs else "no program is run"
-    return f"its guest agent lacks {', '.join(lacking)}: {what}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
+from harness.maintenance.agents_foreseen import foresee_agents
 from harness.maintenance.named import pick, wanted
 from harness.maintenance.plan import Plan, PlanRules, make_plan
 from harness.updates.protocol import GuestUpdate, HostUpdate
@@ -36,4 +38,6 @@ def survey(
     others = [guest for guest in known if guest.uuid not in uuids]
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
-    return make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
+    plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
+    agents = foresee_agents(plan.guests, config.access, hypervisor, deadline)
+    return replace(plan, warnings=(*plan.warnings, *agents))

@@ -12,15 +12,17 @@ from typing import Any
 from harness.core.errors import AgentSilent, HarnessError, HypervisorError, WrongState
 from harness.core.timebase import Deadline
 from harness.guest import powershell
-from harness.guest.agent_channel import EXEC, FILES, GET_TIME, OS_INFO, SET_TIME
+from harness.guest.agent_channel import EXEC, FILES, GET_TIME, INTERFACES, OS_INFO, SET_TIME
 from harness.guest.protocol import Completed
 from harness.testing import qga_schema
 from harness.testing.guest import FakeGuest
 from harness.testing.guest_shell import InMemoryShell, InMemoryStream
 from harness.testing.windows import Windows, run_powershell
 
-COMMANDS = ("guest-info", "guest-ping", GET_TIME, SET_TIME, OS_INFO, *EXEC, *FILES)
-_RUN = re.compile(r"\{ \(\n(?P<command>.*)\n\) </dev/null; .* (?P<token>harness-\S+) end", re.S)
+COMMANDS = ("guest-info", "guest-ping", GET_TIME, SET_TIME, OS_INFO, INTERFACES, *EXEC, *FILES)
+_RUN = re.compile(
+    r"\{ \( [^\n]*\n(?P<command>.*)\n\) </dev/null; .* (?P<token>harness-\S+) end", re.S
+)
 _ROOM = re.compile(r"mkdir \"\$folder/(harness-[0-9a-f]+)\"")
 _STREAM = re.compile(
     r"cd (?P<room>/run/\S+) && exec 3<in >out.*?\n\( exec [^\n]*\n(?P<command>.*)\n\) & program",
@@ -88,6 +90,7 @@ class FakeAgent:
                 "guest-ping": dict,
                 GET_TIME: guest.realtime_ns,
                 SET_TIME: self._set_time,
+                INTERFACES: lambda: [{"name": "lo", "hardware-address": "00:00:00:00:00:00"}],
                 OS_INFO: lambda: dict(_LINUX if guest.windows is None else WINDOWS_OS),
                 "guest-exec": self._exec,
                 "guest-exec-status": self._status,
@@ -141,7 +144,7 @@ class FakeAgent:
             room.program = InMemoryShell(self._guest).stream(
                 found["command"], Deadline.after(1.0, self._guest.clock)
             )
-            room.answers += room.program.said()
+            room.answers += b"begun\n" + room.program.said()
             self._ended[pid] = None
         elif found := _RUN.search(script):
             done = self._run(found["command"])

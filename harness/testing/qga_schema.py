@@ -40,6 +40,12 @@ _STRUCTS: dict[str, dict[str, Any]] = {
             "variant-id",
         )
     },
+    "GuestIpAddress": {"ip-address": "str", "ip-address-type": "str", "prefix": "int"},
+    "GuestNetworkInterface": {
+        "name": "str",
+        "*hardware-address": "str",
+        "*ip-addresses": ["GuestIpAddress"],
+    },
     "nothing": {},
 }
 #: Command → its arguments, and what it returns.
@@ -49,6 +55,7 @@ COMMANDS: Mapping[str, tuple[dict[str, Any], Any]] = {
     "guest-get-time": ({}, "int"),
     "guest-set-time": ({"*time": "int"}, "nothing"),
     "guest-get-osinfo": ({}, "GuestOSInfo"),
+    "guest-network-get-interfaces": ({}, ["GuestNetworkInterface"]),
     "guest-exec": (
         {
             "path": "str",

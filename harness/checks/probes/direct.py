@@ -17,12 +17,16 @@ def direct_address(scene: Scene) -> str:
     """Return the IP address at which the guest itself answers from here.
 
     Both ends have to agree: this machine connected to it without a jump, and sshd in the guest
-    names it as its own. Raises MissingCapability with the reason.
+    names it as its own. Where the guest agent was the way in, it is an address that the guest has:
+    only a program in the guest that answers there shows that it leads to it. Raises
+    MissingCapability with the reason.
     """
     way, own = scene.remote.way, scene.facts.machine.ssh_address
     if way.access == "agent":
-        message = "the guest was reached by its guest agent, and so at no address"
-        raise MissingCapability("direct-address", message)
+        if own is None:
+            message = "the guest was reached by its agent, which tells no address of its own MACs"
+            raise MissingCapability("direct-address", message)
+        return own  # who proves by what the channel was told that it is the guest
     if way.through:
         raise _elsewhere(f"the guest is reached through {', '.join(way.through)}", way.address)
     if way.peer is None:

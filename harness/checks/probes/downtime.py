@@ -115,9 +115,12 @@ class DowntimeProbe(Probe):
         """Find a way that is answered, begin to ask. Raises MissingCapability."""
         self._clock = scene.clock
         address = direct_address(scene)
-        self._way = _icmp(address) or _udp(scene, address, deadline)
+        # By ICMP any machine answers that has the address; a login there has shown that it is ours.
+        by_login = scene.remote.way.access == "ssh"
+        self._way = (_icmp(address) if by_login else None) or _udp(scene, address, deadline)
         if self._way is None:
-            raise MissingCapability("echo", "the guest answers neither ICMP nor UDP from here")
+            asked = "neither ICMP nor UDP" if by_login else f"no UDP at {address}"
+            raise MissingCapability("echo", f"the guest answers {asked} from here")
         # It answered just now: a silence that begins at once has a beginning, too.
         self._answers_ns.append(self._clock.monotonic_ns())
         self._sent += 1

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HypervisorError
-from harness.core.timebase import Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.agent_channel import EXEC, FILES, GET_TIME
 
 
@@ -48,7 +47,7 @@ class LocalAgent:
         words = {key.replace("-", "_"): value for key, value in (arguments or {}).items()}
         known: dict[str, Callable[..., Any]] = {
             "guest-info": self._info,
-            GET_TIME: time.time_ns,
+            GET_TIME: SYSTEM_CLOCK.realtime_ns,
             "guest-exec": self._exec,
             "guest-exec-status": self._status,
             "guest-file-open": self._open,

@@ -31,8 +31,13 @@ test-maintenance: ## whole maintenances on a host in memory: no root, no guests,
 	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work
 
 REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant,mono
+# Guests are waited for more than worked on: two at a time, each in namespaces and a lab of its own.
+# A file is done by one of them; the long ones come first.
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder \
+	--tx '2*popen//python=scripts/in-namespace $(BIN)/python'
 test: setup lint coverage ## every test, on real guests too
-	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -m guest tests/contract tests/guest tests/drills
+	@$(REQUIRED) $(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) \
+		-m guest tests/drills tests/guest tests/contract
 
 coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
 	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \
@@ -83,7 +88,9 @@ map: ## write the list of modules in docs/map.md
 reference: ## write docs/reference.md and docs/harness.schema.json from the settings and commands
 	@$(BIN)/python -P -m scripts.reference
 
+# ROOM=clock.policy tries those of one module only: minutes in place of most of an hour.
 mutants: ## break the critical section, clocks' policy and checks by rote: does a test notice?
 	@mkdir -p mutants  # before Python starts: it remembers which folders of its path are none
-	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=$(CURDIR)/mutants mutmut run --max-children 2
-	@$(BIN)/mutmut results
+	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=$(CURDIR)/mutants mutmut run --max-children 2 \
+		$(if $(ROOM),'harness.$(ROOM).*')
+	@$(BIN)/mutmut results | grep -F '$(if $(ROOM),harness.$(ROOM).)' || echo "no mutant is left"

@@ -1,8 +1,8 @@
 """Real guests for the tests. The ladder, each rung one step further:
 
-``lab``       one lab for the whole session: tiny-1, tiny-2, one with a hostile name, and debian-1,
-              in update domains 0, 1, 1, 0; every test finds all running and their clocks right,
-              and leaves them so
+``lab``       one lab for the whole session, of each worker: tiny-1, tiny-2, one with a hostile
+              name, and debian-1, in update domains 0, 1, 1, 0; every test finds all running and
+              their clocks right, and leaves them so
 ``libvirt``   a connection of the driver to it
 ``session``   ``session(name)`` logs in to a guest: shell, facts and clock sampler
 ``harness``   ``harness(*arguments)`` runs the command line as a process and returns how it ended

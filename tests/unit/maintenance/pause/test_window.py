@@ -467,6 +467,7 @@ def test_a_bug_in_the_update_resumes_everybody_and_is_not_hidden(bench):
     error = bench.hold().update_error
     assert isinstance(error, UpdateFailed)
     assert "the update raised ZeroDivisionError: division by zero" in str(error)
+    assert isinstance(error.__cause__, ZeroDivisionError), "where it is, the log must tell"
     assert bench.states == {"a": RUNNING, "b": RUNNING}
 
 

@@ -19,6 +19,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.recovery.clock import LogIn
+from harness.maintenance.recovery.kept_ram import kept_ram
 from harness.maintenance.recovery.paused_guests import PausedGuest, is_ours, paused_guests
 from harness.maintenance.recovery.record import Action, RunRecovery
 from harness.maintenance.recovery.recover import assess, finish, rescue
@@ -263,5 +264,8 @@ def _look(
         looked_at.append(uri)
         paused += [guest for guest in found if guest.uuid not in told]
     return Recovery(
-        paused=tuple(paused), looked_at=tuple(looked_at), not_looked_at=tuple(not_looked_at)
+        paused=tuple(paused),
+        looked_at=tuple(looked_at),
+        not_looked_at=tuple(not_looked_at),
+        notes=kept_ram(told),
     )

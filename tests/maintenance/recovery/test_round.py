@@ -19,6 +19,7 @@ from harness.core import paths
 from harness.core.errors import GuestStranded, HypervisorError, Interrupted
 from harness.core.records import Outcome
 from harness.core.settings import Config
+from harness.host import ram_links
 from harness.host.lifecycle import GuestState
 from harness.host.lock import lock_file
 from harness.maintenance.recovery import round as recovery_round
@@ -434,3 +435,18 @@ def test_a_signal_does_not_hide_a_guest_that_is_still_paused(house, recovered):
     assert (found.signal_name, found.still_paused) == ("SIGTERM", ["web1"])
     assert code_of(found) == 4
     assert "1 guest is paused now" in summary(found)
+
+
+def test_ram_that_was_kept_and_forgotten_is_told(house, recovered, tmp_path, monkeypatch):
+    """It is memory that nobody can use, and no run says so any more."""
+    ram = tmp_path / "ram"
+    ram.mkdir()
+    keep = ram_links.keep_folder(ram, "uuid-of-nobody")
+    ram_links.make_keep(keep)
+    (keep / "ram/pc.ram").write_bytes(b"x" * (2 << 20))
+    monkeypatch.setattr("harness.maintenance.recovery.kept_ram.backing_folder", lambda: ram)
+    found = recovered(house("web1"))
+    (note,) = [one for one in found.notes if "kept" in one]
+    assert "2 MiB of RAM are kept for guest uuid-of-nobody" in note
+    assert note in list(told(found))
+    assert keep.exists()

@@ -7,6 +7,10 @@ from typing import Protocol
 
 from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S, Deadline
+from harness.guest.facts import GuestOs
+
+#: The guest agent counts microseconds in Linux. In Windows it tells the time of the last tick.
+RESOLUTION_NS = {GuestOs.LINUX: 1_000, GuestOs.WINDOWS: 15_625_000}
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,12 @@ class AgentTime:
     guest_ns: int
     received_ns: int
 
-    @property
-    def reading(self) -> ClockReading:
-        """As an offset with its uncertainty: half of the time it took."""
+    def reading_in(self, os: GuestOs) -> ClockReading:
+        """As an offset with its uncertainty: half of the time it took, and what ``os`` tells."""
         took_ns = self.received_ns - self.sent_ns
         return ClockReading(
             offset_s=(self.guest_ns - (self.sent_ns + self.received_ns) / 2) / NS_PER_S,
-            uncertainty_s=(took_ns / 2 + 1000) / NS_PER_S,  # it tells microseconds
+            uncertainty_s=(took_ns / 2 + RESOLUTION_NS[os]) / NS_PER_S,
         )
 
 

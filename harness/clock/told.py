@@ -6,13 +6,11 @@ that the same sampler asks them.
 
 from __future__ import annotations
 
-from harness.clock.agent_time import AgentClock
+from harness.clock.agent_time import RESOLUTION_NS, AgentClock
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestOs
 
-#: The guest agent counts microseconds in Linux. In Windows it tells the time of the last tick.
-_RESOLUTION_NS = {GuestOs.LINUX: 1_000, GuestOs.WINDOWS: 15_625_000}
 #: How the sampler's interpreter is called then.
 GUEST_AGENT = "guest-agent"
 
@@ -32,7 +30,7 @@ class ToldClock:
         self._guest = guest
         self._agent = agent
         self._sets = sets
-        self._resolution_ns = _RESOLUTION_NS[os]
+        self._resolution_ns = RESOLUTION_NS[os]
         self._clock = clock
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:

@@ -77,20 +77,19 @@ class AgentShell:
 
     @classmethod
     def open(cls, channel: AgentChannel, deadline: Deadline) -> AgentShell:
-        """Ask the agent what it allows.
+        """Ask the agent what it allows, and in which system it runs.
 
         Raises ShellUnreachable where no agent answers, DeadlineExpired, ProbeError.
         """
         try:
-            return cls(channel, abilities_of(channel, deadline))
+            shell = cls(channel, abilities_of(channel, deadline))
         except HypervisorError as error:
             raise unreachable(channel.guest, error) from error
+        shell._learn_language(deadline)
+        return shell
 
-    def learn_language(self, deadline: Deadline) -> None:
-        """Ask the agent which system it runs in, which decides what the shell ``speaks``.
-
-        An agent that does not tell is taken for that of a Linux. Raises as ``ask`` does.
-        """
+    def _learn_language(self, deadline: Deadline) -> None:
+        """An agent that does not tell its system is taken for that of a Linux."""
         if OS_INFO in self.abilities.allowed:
             said = self.ask(OS_INFO, deadline)
             if isinstance(said, dict) and said.get("id") == _WINDOWS_ID:

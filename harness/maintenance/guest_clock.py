@@ -132,7 +132,7 @@ def second_opinion(
     try:
         # One that is all there is has been asked already.
         if session.reach.agent is not None and session.sampler.interpreter != GUEST_AGENT:
-            agent = session.reach.agent.get(until).reading
+            agent = session.reach.agent.get(until).reading_in(session.facts.os)
     except HarnessError:
         pass  # no agent, or one that does not answer: it is an extra
     with contextlib.suppress(HarnessError):

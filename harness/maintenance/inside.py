@@ -74,7 +74,6 @@ def look_by_agent(
     Raises PlanError where the agent tells nothing of the clock, ProbeError, ShellError.
     """
     may = shell.abilities
-    shell.learn_language(deadline)
     clock = ChannelClock(shell.channel, deadline.clock)
     facts = gather(shell, deadline) if may.runs else facts_told(shell, deadline)
     if not may.streams or shell.speaks is Language.POWERSHELL:

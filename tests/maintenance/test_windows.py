@@ -169,3 +169,12 @@ def test_a_user_who_may_not_set_its_clock_is_refused_before_the_pause(mixed):
 def test_every_check_that_is_named_here_is_one():
     """Else a renamed one would never be asked."""
     assert set(ALL) <= set(get_args(CheckName))
+
+
+def test_a_second_opinion_in_windows_is_as_coarse_as_a_tick(mixed):
+    """qemu-ga tells the time of the last tick there: 12 ms apart is no disagreement."""
+    original = mixed.host.guest_time_ns
+    mixed.host.guest_time_ns = lambda uuid, deadline: original(uuid, deadline) - 12_000_000
+    record = mixed.maintain().record
+    agrees = {one.name: one.clock.guest_agent_agrees for one in record.guests}
+    assert agrees == {"web1": True, "web2": False}

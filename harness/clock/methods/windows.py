@@ -13,7 +13,7 @@ from harness.clock.told import GUEST_AGENT
 from harness.core.errors import CommandFailed, HarnessError, ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest import windows
-from harness.guest.protocol import Language
+from harness.guest.protocol import GuestShell, Language
 
 #: Starting PowerShell and w32tm in it.
 _TELL_S = 20.0
@@ -42,8 +42,7 @@ class WindowsStep(Method):
         """See :class:`Method`."""
         if reach.sampler.interpreter == POWERSHELL:
             return _STEP.obstacle(reach)
-        in_windows = reach.shell is not None and reach.shell.speaks is Language.POWERSHELL
-        if reach.sampler.interpreter == GUEST_AGENT and in_windows:
+        if reach.sampler.interpreter == GUEST_AGENT and _in_windows(reach.shell):
             return _AGENT.obstacle(reach)
         return "it is no Windows"
 
@@ -66,6 +65,10 @@ class WindowsStep(Method):
             return False
         _resync(reach, deadline)
         return True
+
+
+def _in_windows(shell: GuestShell | None) -> bool:
+    return shell is not None and shell.speaks is Language.POWERSHELL
 
 
 def _change(reach: Reach) -> Method:

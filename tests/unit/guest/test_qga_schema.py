@@ -40,9 +40,7 @@ def inside() -> FakeGuest:
 
 
 def shell(guest: FakeGuest) -> AgentShell:
-    opened = AgentShell.open(Channel(guest), soon())
-    opened.learn_language(soon())
-    return opened
+    return AgentShell.open(Channel(guest), soon())
 
 
 @pytest.mark.parametrize(

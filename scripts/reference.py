@@ -7,7 +7,6 @@ here.
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.cli.flags import FLAGS
-from harness.cli.main import COMMANDS
+from harness.cli.main import COMMANDS, cli
 from harness.core.config_text import toml_value
 from harness.core.explained import json_schema, meanings
 from harness.core.keys import environment_name, is_duration, kinds_of, scalar_keys, sections_of
@@ -239,9 +238,11 @@ def _variables() -> str:
 
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
+    context = click.Context(cli, info_name="harness")
     for name in COMMANDS:
-        command = importlib.import_module(f"harness.cli.commands.{name.replace('-', '_')}").command
-        yield from _command(command, f"harness {name}")
+        command = cli.get_command(context, name)
+        if command is not None:
+            yield from _command(command, f"harness {name}")
 
 
 def _command(command: click.Command, path: str) -> Iterator[str]:

@@ -143,7 +143,9 @@ def _anchored(config: Config, file: Path | None) -> Config:
         return section.model_copy(update=found)
 
     guests = tuple(guest.model_copy(update={"ssh": anchor(guest.ssh)}) for guest in config.guest)
-    anchored = {"ssh": anchor(config.ssh), "guest": guests, "update": anchor(config.update)}
+    anchored = {"guest": guests}
+    for name in ("ssh", "update", "notify"):
+        anchored[name] = anchor(getattr(config, name))
     return config.model_copy(update=anchored)
 
 

@@ -327,6 +327,27 @@ class EventsSection(_Section):
     """Notices are this many times shorter, for labs."""
 
 
+class NotifySection(_Section):
+    """``[notify]``: who is told how a run or a night ended, and at once of a stranded guest."""
+
+    when: Literal["always", "trouble"] = "always"
+    """``trouble``: only if the exit code is not 0."""
+    command: tuple[Name, ...] = ()
+    """An executable and its arguments; it has the notice as JSON on its standard input."""
+    mail_to: tuple[Name, ...] = ()
+    """Addresses that get a mail."""
+    mail_from: Name | None = None
+    """Sender of the mail; by default the local mail system's."""
+    sendmail: Path = Path("/usr/sbin/sendmail")
+    """The program that takes the mail: any with sendmail's ``-t -i``."""
+    webhook: Name | None = None
+    """URL that the notice is sent to as JSON."""
+    webhook_secret_file: Path | None = None
+    """File with the secret that signs it; readable for its owner only."""
+    timeout_s: Duration = 10.0
+    """For each of these ways, all tries included."""
+
+
 #: The error of two keys that are wrong together: ``resume_reserve_s`` and ``budget_s``.
 RESERVE_EATS_BUDGET = "reserve_eats_budget"
 
@@ -362,6 +383,7 @@ class Config(_Section):
     """``auto``: SSH where a login works, else the guest agent."""
     ssh: SshSection = SshSection()
     events: EventsSection = EventsSection()
+    notify: NotifySection = NotifySection()
     guest: tuple[GuestSection, ...] = ()
     availability_set: tuple[AvailabilitySetSection, ...] = ()
 

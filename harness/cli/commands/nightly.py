@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli import telling
 from harness.cli.commands.common import json_option, print_json, say, show_config_option, spoken
 from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
@@ -111,9 +112,12 @@ def command(
         from harness.results.publish import finish
 
         loaded = load_maintenance(config_file, uri, options)
+        notify = loaded.config.notify
+        telling.check(notify)
+        carry_out = partial(maintain, loaded.config, guests, config_file=loaded.file)
         night = spend(
             findings=examine(loaded.config, state_dir(), guests=guests),
-            rehearse=partial(maintain, loaded.config, guests, config_file=loaded.file),
+            rehearse=telling.at_once(carry_out, notify, say),
             finish=finish,
             repeat=repeat,
             say=say,
@@ -128,4 +132,7 @@ def command(
             print_json(night.as_data(host))
         else:
             click.echo(night.summary(host))
+    with spoken():
+        for problem in telling.of_night(night, host, notify):
+            say(f"warning: {problem}")
     ctx.exit(night.exit_code)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import api
+from harness.cli import telling
 from harness.cli.commands.common import (
     duration_option,
     err,
@@ -148,6 +149,7 @@ def maintain(
         _warn(planned.plan)
         print_plan(planned, loaded.config, as_json=as_json)
         return 0
+    telling.check(loaded.config.notify)
     finished = api.maintain(
         loaded.config,
         guests,
@@ -156,6 +158,9 @@ def maintain(
         observe=partial(_watched, loaded.config.budget_s),
     )
     _print(finished, as_json)
+    with spoken():
+        for problem in telling.of_run(finished, loaded.config.notify):
+            say(f"warning: {problem}")
     if report:
         _make_reports(finished)
     if finished.error is not None:

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.files import write_atomically
+from harness.core.files import public_folder, write_atomically
 from harness.host import ram_folder
 from harness.host.mounts import IN_MEMORY, file_system
 
@@ -51,7 +51,7 @@ class Change:
             if self.content is None:
                 self.path.unlink(missing_ok=True)
             else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                public_folder(self.path.parent)
                 write_atomically(self.path, self.content, mode=_READABLE)
         except OSError as error:
             raise InfrastructureError(f"{self.path}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from datetime import time
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 #: For other programs: what a duration with a unit looks like.
 PATTERN = rf"[0-9]+(\.[0-9]+)?\s*({'|'.join(UNITS)})"
-_PATTERN = re.compile(rf"([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*({'|'.join(UNITS)})?")
+_PATTERN = re.compile(rf"([0-9]*\.?[0-9]+(?:e-[0-9]+)?)\s*({'|'.join(UNITS)})?")
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
 #: Ten years: a point in time that far away still has a year of four digits, and can be slept for.
 LONGEST_S = 3650 * 86_400.0

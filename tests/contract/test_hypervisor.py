@@ -148,6 +148,14 @@ def test_what_a_guest_agent_tells_is_the_guests_boot_or_an_error_of_ours(subject
     assert told.sets_time in (True, False)
 
 
+def test_an_agent_that_is_asked_a_command_of_its_own_answers_it_or_is_an_error_of_ours(subject):
+    """tiny guests have no agent, nor has libvirt's test driver a way to one."""
+    with suppress(HypervisorError):
+        assert subject.hypervisor.ask_agent(subject.uuid, "guest-ping", soon(), None) == {}
+    with pytest.raises(HypervisorError):
+        subject.hypervisor.ask_agent(subject.uuid, "guest-of-no-such-name", soon(), None)
+
+
 def test_a_process_that_lives_has_not_ended(subject):
     """One of no guest has, if it is not there at all."""
     process = subject.hypervisor.process(subject.uuid, soon())

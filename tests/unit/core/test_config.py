@@ -223,3 +223,31 @@ def test_where_nothing_else_is_said_the_connection_is_libvirts_own(
     shown = {key: (value, where) for key, value, where in loaded.shown()}
     assert loaded.config.uri == uri
     assert shown["uri"] == (uri, str(file) if origin == "FILE" else origin)
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "web1", "web2"),
+    [
+        (None, None, "agent", "auto"),
+        ("ssh", None, "ssh", "ssh"),
+        (None, "agent", "agent", "agent"),
+        ("ssh", "agent", "ssh", "ssh"),
+    ],
+)
+def test_a_way_into_guests_by_flag_or_variable_goes_before_those_in_the_file(
+    toml, flag, variable, web1, web2
+):
+    """As a tolerance does; in the file a guest's own goes before that of all."""
+    file = toml('access = "auto"\n[[guest]]\nname = "web1"\naccess = "agent"\n')
+    environment = {"HARNESS_ACCESS": variable} if variable else {}
+    found = load(file, environment=environment, flags={"access": flag}, model=FULL_CONFIG).config
+    ways = [found.for_guest(name).access or found.access for name in ("web1", "web2")]
+    assert ways == [web1, web2]
+
+
+def test_a_way_into_guests_that_there_is_not_is_an_error(toml):
+    """It names where it stands, and those that there are."""
+    said = refused(toml('[[guest]]\nname = "web1"\naccess = "telnet"\n'))
+    assert "guest[web1].access" in said
+    assert "agent" in said
+    assert load(None, environment={}, flags={}, model=FULL_CONFIG).config.access == "ssh"

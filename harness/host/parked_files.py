@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError
 from harness.core.file_locks import hold
 from harness.core.timebase import Deadline
-from harness.host import copied_ram, ram_links
+from harness.host import confinement, copied_ram, ram_links
 from harness.host.parking import Parking
 from harness.host.start_commands import StartCommands
 
@@ -26,6 +26,7 @@ def make_ready(parking: Parking, highest: int) -> None:
 
     ``highest`` is the highest id that libvirt is known to have given. Raises InfrastructureError.
     """
+    confinement.admit(parking)
     if parking.copied:
         return
     keep = Path(parking.keep)

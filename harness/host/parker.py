@@ -16,9 +16,15 @@ from typing import Any, Protocol, TypeVar
 import libvirt
 import libvirt_qemu
 
-from harness.core.errors import GuestNotFound, HarnessError, HypervisorError, WrongState
+from harness.core.errors import (
+    GuestNotFound,
+    HarnessError,
+    HypervisorError,
+    InfrastructureError,
+    WrongState,
+)
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.host import copied_ram, ram_links
+from harness.host import confinement, copied_ram, ram_links
 from harness.host.connections import Link
 from harness.host.parked_files import (
     COPY,
@@ -120,6 +126,7 @@ class LibvirtParking:
                     raise WrongState("is not paused", operation="parking", guest=parking.name)
                 deadline.check("parking")  # nobody waits for us any more
                 if parking.copied:
+                    make_ready(parking, parking.highest_id)
                     copied_ram.save(parking, domain)
                     return
                 self._ask(domain, "migrate-set-capabilities", **capability(on=True))
@@ -174,6 +181,8 @@ class LibvirtParking:
             _forget_state(parking, domain)
             current = _folder(parking, domain.ID()) if domain is not None else ""
             _withdraw(parking, current)
+            with suppress(InfrastructureError):
+                confinement.dismiss(parking)
             ram_links.remove_keep(Path(parking.keep))
             shutil.rmtree(parking.files, ignore_errors=True)
 

@@ -61,6 +61,8 @@ class Parking:
     are no ``ram`` files and no ``commands``."""
     process: ProcessIdentity | None = None
     """Of one that is ``copied``: the QEMU that it was in before."""
+    trees: tuple[str, ...] = ()
+    """Folders of unpacked packages that one of its two QEMUs is taken from."""
     start_s: float = 0.0
     """For how long a start may take, where that is long; a longer one hangs."""
 

@@ -47,7 +47,7 @@ class StartCommands:
 
     def __init__(self, path: Path, folder: Path = _COMMANDS) -> None:
         self._path = path
-        self._file = folder / path.name
+        self._file = commands_file(str(path), folder)
 
     @property
     def armed(self) -> bool:
@@ -101,6 +101,11 @@ class StartCommands:
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
             os.replace(fresh, link)
+
+
+def commands_file(path: str, folder: Path = _COMMANDS) -> Path:
+    """Return the file that ``path`` of a QEMU leads to while it is told something."""
+    return folder / Path(path).name
 
 
 def path_for(uuid: str, folder: Path = _LINKS) -> Path:

@@ -41,15 +41,17 @@ def start(
     deadline: Deadline,
     *,
     new: bool,
+    start_s: float = 0.0,
 ) -> Unparked:
     """Start one QEMU with the guest's RAM, and journal how that went.
 
-    One that hangs is ended, if there is time left. Raises HarnessError if it did not start; then
+    One that hangs is ended, if there is time left: it is given ``start_s``, or else what any start
+    is given. Raises HarnessError if it did not start; then
     the guest is parked as before, as far as is known.
     """
     journal.note(entries.Unparking(parking.name, parking.uuid, by, new))
     try:
-        until = deadline.sooner(max(START_S, parking.start_s))
+        until = deadline.sooner(max(START_S, parking.start_s, start_s))
         found = hypervisor.parking.unpark(parking, until, new=new)
     except HarnessError as error:
         if isinstance(error, DeadlineExpired) and not deadline.expired:
@@ -93,6 +95,8 @@ class Return:
     known: bool = False
     """It is written that it was unparked, and by nobody that it was parked again."""
     _new: bool = False
+    _start_s: float = 0.0
+    """What a start is given that the one before did not end in."""
 
     def attempt(self, edge: PauseEdge) -> PauseEdge:
         """Have the guest have a QEMU: the old one, else the new one, in turns.
@@ -108,9 +112,17 @@ class Return:
                 return self._afloat(edge)
             self._new, new = not self._new, self._new
             found = start(
-                self.parking, self.hypervisor, self.journal, self.by, self.deadline, new=new
+                self.parking,
+                self.hypervisor,
+                self.journal,
+                self.by,
+                self.deadline,
+                new=new,
+                start_s=self._start_s,
             )
         except HarnessError as error:
+            if isinstance(error, DeadlineExpired):  # slow, perhaps: it would be ended for ever
+                self._start_s = 2 * max(START_S, self._start_s)
             raise NotYet(str(error)) from error
         seen = _life(found, self.hypervisor)
         return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)

@@ -128,6 +128,8 @@ class Parkable:
     """``old`` and ``new``: the programs that its descriptions name."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """``old`` and ``new``: what those say of themselves."""
+    trees: tuple[str, ...] = ()
+    """Folders of unpacked packages that one of its two QEMUs is taken from."""
     copied: bool = False
     """Whether its RAM goes through its state, because no file has it."""
     start_s: float = 0.0

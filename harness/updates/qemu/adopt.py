@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from xml.etree import ElementTree
@@ -39,7 +39,7 @@ from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.room import Extent, expected_s, largest, mib, room, start_s
 from harness.updates.qemu.successor import keepable, shared
-from harness.updates.qemu.update import FILES, at_once, introduce, lay_out
+from harness.updates.qemu.update import FILES, at_once, introduce, lay_out, trees_of
 from harness.updates.requirements import require_this_host
 
 _MIB = 1 << 20
@@ -168,7 +168,10 @@ class AdoptUpdate:
         patience_s = _PATIENCE * start_s(extents, self._rate)
         for name in context.guests:
             look, emulator = self._plan[name].look, self._plan[name].program.emulator
-            self._parkings[name] = parking_for(look, self._folder, patience_s)
+            self._parkings[name] = replace(
+                parking_for(look, self._folder, patience_s),
+                trees=trees_of(self._plan[name].program),
+            )
             now = _in(look.description, emulator)
             self._texts[name] = {NEW: shared(now), OLD: now}
         context.swap.prepare([self._swap_plan(name) for name in context.guests])

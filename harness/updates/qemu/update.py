@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import ClassVar, Literal
@@ -258,7 +258,7 @@ class QemuUpdate:
             raise UpdateFailed(f"its QEMU cannot be replaced: {_joined(found)}", guest=plan.name)
         for program in (plan.old, plan.new):
             introduce(program, look, hypervisor, deadline)
-        parking = parking_for(look)
+        parking = replace(parking_for(look), trees=trees_of(plan.old, plan.new))
         self._parkings[plan.name] = parking
         self._descriptions[plan.name] = {
             NEW: successor(look.description, plan.new.emulator, parking.commands),
@@ -286,6 +286,11 @@ def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline
     hypervisor.parking.probe(
         str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
     )
+
+
+def trees_of(*which: Program) -> tuple[str, ...]:
+    """Return the folders of unpacked packages that ``which`` are taken from."""
+    return tuple(dict.fromkeys(str(one.tree) for one in which if one.tree is not None))
 
 
 def parking_for(look: QemuLook) -> Parking:

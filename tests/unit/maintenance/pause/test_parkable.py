@@ -15,7 +15,11 @@ from tests.unit.maintenance.pause.test_parking import FIRST, RUNNING, parking
 
 #: No field of it is as it is by default.
 PARKED = replace(
-    parking("a", persistent=True), copied=True, start_s=7.0, process=ProcessIdentity(5, 6)
+    parking("a", persistent=True),
+    copied=True,
+    trees=("/opt/qemu",),
+    start_s=7.0,
+    process=ProcessIdentity(5, 6),
 )
 
 

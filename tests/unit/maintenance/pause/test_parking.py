@@ -194,6 +194,23 @@ def test_a_qemu_that_hangs_is_ended_and_the_old_one_takes_over(bench):
     assert window.guests["a"].resume_returned_ns is not None
 
 
+def test_a_start_that_takes_longer_than_one_may_is_given_more_the_next_time(bench, monkeypatch):
+    """A slow host is no hang: else each start would be ended, and the guest never back."""
+    monkeypatch.setattr("harness.maintenance.pause.unparking.START_S", 1.0)
+    given, unpark = [], bench.parked.unpark
+
+    def slow(parking, deadline, *, new):
+        given.append(deadline.remaining_s())
+        if given[-1] < 3.5:
+            raise DeadlineExpired("unparking", given[-1])
+        return unpark(parking, deadline, new=new)
+
+    monkeypatch.setattr(bench.parked, "unpark", slow)
+    window = bench.hold()
+    assert [round(one) for one in given] == [1, 1, 1, 2, 4]
+    assert window.guests["a"].resume_returned_ns is not None
+
+
 def test_a_guest_that_cannot_be_parked_stays_in_its_qemu_and_runs_again(bench):
     """And can be saved by anybody again: its RAM is not left out any more."""
 

@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage map reference mutants test-kvm test-vagrant test-unit test-maintenance lint \
-	bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
+	deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -51,6 +51,12 @@ test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted f
 test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=vagrant-up $(ISOLATED) $(BIN)/pytest tests/vagrant
+
+deb: ## dist/harness-kvm_VERSION_ARCH.deb: harness with all that it needs beside Debian's Python
+	@scripts/build-deb
+
+test-install: deb ## the wheel in an empty environment; the .deb installed and removed in a clean root
+	@$(AS_ROOT) HARNESS_REQUIRE=install $(BIN)/pytest tests/install
 
 REPEATS ?= 10
 # WRITE=--write puts the tables of bench-checks, bench-clocks and bench-reports into docs/.

@@ -88,6 +88,20 @@ class MaintenanceResult:
     folder: Path
     error: HarnessError | None
 
+    def __repr__(self) -> str:
+        """``<FAIL: web1: clock 5.0 s slow (allowed 0.01 s)>``: what an assertion should show."""
+        said = [
+            f"{guest.name}: {check.name}: {check.detail}"
+            for guest in self.record.guests
+            for check in guest.checks
+            if check.outcome.value in ("fail", "error")
+        ]
+        said = [*([str(self.error)] if self.error else []), *said]
+        more = [f"and {len(said) - 3} more"] if said[3:] else []
+        told = "; ".join([*said[:3], *more])
+        outcome = self.record.outcome.value.upper()
+        return f"<{outcome}{': ' if told else ''}{told}; run {self.record.run_id}>"
+
     @property
     def passed(self) -> bool:
         """Whether every promise was kept."""
@@ -152,12 +166,13 @@ def maintenance(
         budget_s: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> MaintenanceResult:
+        __tracebackhide__ = True  # of a wrong name or key the message is all there is to say
         from harness import api
-        from harness.core.errors import GuestStranded, HarnessError, Interrupted
+        from harness.core.errors import GuestStranded, HarnessError, Interrupted, UsageError
         from harness.results import publish
 
-        config = _changed(harness_config, update, budget_s, settings or {})
         try:
+            config = _changed(harness_config, update, budget_s, settings or {})
             finished = api.maintain(
                 config,
                 guests,
@@ -167,6 +182,8 @@ def maintenance(
             )
         except (HarnessError, ImportError) as error:
             _skip_if_missing(error)
+            if isinstance(error, UsageError):
+                raise error.with_traceback(None) from None
             raise
         result = MaintenanceResult(finished.record, finished.folder.path, finished.error)
         _attach(request.node, result, publish.finish(finished.folder))

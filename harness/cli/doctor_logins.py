@@ -23,7 +23,8 @@ _FIX_FAR = "raise its tolerance, or run harness nearer to the guest"
 
 def problem(name: str, error: HarnessError) -> Finding:
     """Return an error as a finding about ``name``."""
-    where = f"{error.guest}: " if error.guest else ""
+    said_already = error.guest is None or name.endswith(error.guest)
+    where = "" if said_already else f"{error.guest}: "
     return Finding(name, Level.PROBLEM, f"{where}{error.message}", error.hint or "")
 
 

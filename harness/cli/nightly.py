@@ -16,6 +16,7 @@ from harness.core.extras import require
 from harness.core.records import Outcome, RunRecord
 from harness.results.folder import RunFolder
 from harness.results.history.figures import RUN, figures_of
+from harness.results.report.spoken import counted as counted_words
 from harness.results.report.spoken import duration, printable
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Night:
         ]
         good = sum(record.outcome is Outcome.PASS for record in counted)
         guests = max(len(record.guests) for record in counted)
-        return ", ".join([f"{good}/{len(counted)} runs of {guests} guests good", *shown])
+        runs = f"{good}/{counted_words(len(counted), 'run')}"
+        return ", ".join([f"{runs} of {counted_words(guests, 'guest')} good", *shown])
 
     def as_data(self, host: str) -> dict[str, Any]:
         """For JSON."""

@@ -59,7 +59,7 @@ T = TypeVar("T")
 #: A libvirtd that is started by the first who asks may look at every QEMU before it answers.
 _CONNECT_S = 30.0
 _HINT_SILENT = (
-    "nobody refused and nobody answered; is libvirtd hung? e.g. systemctl status libvirtd"
+    "libvirtd did not refuse the connection and did not answer; look at: systemctl status libvirtd"
 )
 #: One source of addresses; an agent that does not answer must not cost more.
 _ADDRESS_SOURCE_S = 3.0

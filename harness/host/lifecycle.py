@@ -56,7 +56,8 @@ class StateReading:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.state} ({self.reason})"
+        known = self.reason not in ("", "unknown")
+        return f"{self.state} ({self.reason})" if known else str(self.state)
 
 
 def allowed(state: GuestState, operation: Operation) -> bool:

@@ -31,6 +31,7 @@ from harness.lab.network import destinations, free_subnet, host_address, network
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabGuest, LabState, lab_dir
 from harness.lab.wait_ssh import wait_for_ssh
+from harness.results.report.spoken import counted
 
 Progress = Callable[[str], None]
 
@@ -122,13 +123,14 @@ def _bring_up(
         macs = {spec.mac: guest.address for spec, guest in zip(specs, lab.guests, strict=True)}
         bridge = f"hl{lab.lab_id}"
         host.create_network(network_xml(lab.network, bridge, subnet, macs, metadata=metadata))
-        progress(f"booting {len(specs)} guests ({lab.accelerator})")
+        progress(f"booting {counted(len(specs), 'guest')} ({lab.accelerator})")
         for spec in specs:
             xml = domain_xml(spec, files[spec.name], lab.network, lab.accelerator)
             host.create_guest(xml, spec.name)
         wait_for_ssh(lab.guests, deadline, host.is_there)
     state.write_config(lab)
-    progress(f"{len(specs)} guests answer after {watch.elapsed_s():.0f} s")
+    answer = "answers" if len(specs) == 1 else "answer"
+    progress(f"{counted(len(specs), 'guest')} {answer} after {watch.elapsed_s():.0f} s")
     return lab
 
 

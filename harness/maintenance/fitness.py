@@ -14,6 +14,9 @@ from harness.host.lifecycle import GuestState, Operation, allowed
 from harness.host.protocol import GuestInfo
 from harness.updates.protocol import HostUpdate
 
+#: So many running guests are named where none was chosen.
+_LISTED = 12
+
 
 def opted_out(
     sections: Mapping[str, GuestSection], chosen: Sequence[GuestInfo], update: HostUpdate
@@ -54,12 +57,19 @@ def refuse_unfit(update: HostUpdate, budget_s: float, resume_reserve_s: float) -
         )
 
 
-def refuse_nothing_or_twice(chosen: Sequence[GuestInfo]) -> None:
-    """Raise PlanError if there is nobody to maintain, or one is named more than once."""
+def refuse_nothing_or_twice(chosen: Sequence[GuestInfo], others: Sequence[GuestInfo]) -> None:
+    """Raise PlanError where no guest is to be maintained, or one is named twice.
+
+    ``others``: the host's remaining guests; those that run are named.
+    """
     if not chosen:
+        running = [guest.name for guest in others if guest.state.state is GuestState.RUNNING]
+        more = f" and {len(running) - _LISTED} more" if running[_LISTED:] else ""
+        here = f"running here: {', '.join(running[:_LISTED])}{more}; " if running else ""
         raise PlanError(
             "no guests to maintain",
-            hint="name them: harness run GUEST..., or list them as [[guest]] in harness.toml",
+            hint=f"{here}name them: harness run GUEST..., or list them as [[guest]] in "
+            "harness.toml (harness init writes one)",
         )
     uuids = [guest.uuid for guest in chosen]
     for guest in chosen:

@@ -114,7 +114,7 @@ def make_plan(
     refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
     sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
     taking_part, left_out = opted_out(sections, chosen, update)
-    refuse_nothing_or_twice(taking_part)
+    refuse_nothing_or_twice(taking_part, others)
     refuse_unable(taking_part, rules.accelerator, uri)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if rules.spread is not None:

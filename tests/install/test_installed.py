@@ -84,6 +84,7 @@ def test_the_package_is_installed_works_and_is_removed(clean_root):
     apt = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "--yes")
     depends = inside(clean_root, "dpkg-deb", "--field", "/harness-kvm.deb", "Depends")
     names = [word.split()[0] for word in depends.split(",")]
+    inside(clean_root, *apt, "update")
     inside(clean_root, *apt, "--no-install-recommends", "install", *dict.fromkeys(names))
     before = files(clean_root)
     inside(clean_root, "dpkg", "--install", "/harness-kvm.deb")

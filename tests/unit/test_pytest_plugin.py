@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.records import Outcome
+from harness.testing.runs import a_run
+
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
@@ -103,3 +106,21 @@ def test_a_stranded_guest_a_bad_setting_and_a_guest_that_is_not_there_fail_the_t
     done = users.runpytest("--harness-config=harness.toml")
     done.assert_outcomes(failed=3)
     done.stdout.fnmatch_lines(["*STILL PAUSED: stuck*", "*clock.corect*did you mean 'correct'*"])
+
+
+def test_what_an_assertion_shows_of_a_maintenance_is_what_went_wrong(tmp_path):
+    """Not the record's 200 fields."""
+    from harness.pytest_plugin import MaintenanceResult
+
+    good = a_run()
+    assert repr(MaintenanceResult(good, tmp_path, None)) == f"<PASS; run {good.run_id}>"
+    guest = good.guests[0]
+    broken = guest.checks[0].model_copy(update={"outcome": Outcome.FAIL, "detail": "5 s too long"})
+    bad = good.model_copy(
+        update={
+            "outcome": Outcome.FAIL,
+            "guests": (guest.model_copy(update={"checks": (broken,)}),),
+        }
+    )
+    shown = repr(MaintenanceResult(bad, tmp_path, None))
+    assert shown == f"<FAIL: {guest.name}: {broken.name}: 5 s too long; run {good.run_id}>"

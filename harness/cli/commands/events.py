@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +14,11 @@ from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, out, print_json
 from harness.cli.commands.events_schedule import schedule
 from harness.cli.commands.events_serve import rehearse, serve
+from harness.core.durations import spoken
 from harness.core.errors import UsageError
 from harness.core.extras import require
 from harness.core.paths import state_dir
-from harness.core.timebase import SYSTEM_CLOCK
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
@@ -76,10 +78,13 @@ def list_(everything: bool, as_json: bool) -> None:
         )
         return
     columns = ("event", "state", "type", "guests", "update domain", "not before", "approved by")
-    _print_table(columns, [_row(one) for one in events])
+    if events:
+        _print_table(columns, [_row(one) for one in events])
+    else:
+        click.echo("no events" if everything else "no events (--all shows those that are over)")
     if later:
         rows = [
-            (f"#{s.number}", s.state, _time(s.start_ns), " ".join(s.order.words())) for s in later
+            (f"#{s.number}", s.state, _told(s.start_ns), " ".join(s.order.words())) for s in later
         ]
         _print_table(("scheduled", "state", "not before", "harness run"), rows)
 
@@ -106,7 +111,7 @@ def _row(one: Stored) -> tuple[str, ...]:
         event.event_type.value,
         ", ".join(event.resources),
         one.update_domain,
-        _time(event.not_before_ns),
+        _told(event.not_before_ns),
         one.approved_by or "–",
     )
 
@@ -115,6 +120,15 @@ def _time(at_ns: int | None) -> str:
     from harness.events.document import http_time
 
     return http_time(at_ns) if at_ns else "–"
+
+
+def _told(at_ns: int | None) -> str:
+    """A time as people read it: local, ISO 8601, and how far away it is."""
+    if not at_ns:
+        return "–"
+    left_s = (at_ns - SYSTEM_CLOCK.realtime_ns()) / NS_PER_S
+    away = f"in {spoken(left_s)}" if left_s >= 0 else f"{spoken(-left_s)} ago"
+    return f"{datetime.fromtimestamp(at_ns / NS_PER_S).astimezone():%FT%T%z} ({away})"
 
 
 def _as_data(one: Stored) -> dict[str, Any]:
@@ -127,6 +141,7 @@ def _as_data(one: Stored) -> dict[str, Any]:
         "scope": one.scope,
         "update_domain": one.update_domain,
         "not_before": _time(event.not_before_ns),
+        "not_before_ns": event.not_before_ns,
         "duration_s": event.duration_s,
         "description": event.description,
         "owner": one.owner,
@@ -169,6 +184,8 @@ def approve(event_id: str) -> None:
     with _store() as store:
         one = _find(store, event_id)
         store.approve([one.event.event_id], f"{who_am_i()['user']} at the command line")
+    guests = ", ".join(one.event.resources)
+    click.echo(printable(f"event {one.event.event_id} is approved for {guests}"))
 
 
 def _number(store: Store, text: str) -> int | None:
@@ -192,10 +209,12 @@ def cancel(event_id: str) -> None:
         if number is not None:
             if not move(store, number, "waiting", "cancelled"):
                 raise UsageError(f"{event_id} is not waiting", hint="harness events list --all")
+            click.echo(printable(f"maintenance #{number} is cancelled"))
             return
         one = _find(store, event_id)
         if not store.cancel([one.event.event_id]):
             raise UsageError(f"it is {one.state} and cannot be cancelled any more")
+    click.echo(printable(f"event {one.event.event_id} is cancelled"))
 
 
 @command.command()
@@ -228,4 +247,4 @@ def _print_change(one: Stored, as_json: bool) -> None:
     else:
         stamps = (one.announced_ns, one.approved_ns, one.started_ns, one.removed_ns)
         last_ns = max((stamp for stamp in stamps if stamp), default=None)
-        click.echo(printable("  ".join((_time(last_ns), *_row(one)))))
+        click.echo(printable("  ".join((_told(last_ns), *_row(one)))))

@@ -181,7 +181,7 @@ def _watched(budget_s: float, plan: Plan) -> Iterator[Observer]:
 
     _warn(plan)
     for dead in dead_runs(state_dir()):
-        say(f"run {dead.run_id} came to no good end; finish it with: harness recover")
+        say(f"run {dead.run_id} ended unexpectedly; finish it with: harness recover")
     with watching(plan, budget_s, err()) as observer:
         yield observer
 

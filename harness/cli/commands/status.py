@@ -21,7 +21,7 @@ from harness.cli.commands.common import (
 from harness.core.durations import spoken as in_words
 from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
-from harness.results.report.spoken import duration, printable
+from harness.results.report.spoken import counted, duration, printable
 
 if TYPE_CHECKING:
     from harness.cli.status import Status
@@ -117,7 +117,7 @@ def _lines(found: Status) -> Iterator[str]:
     for problem in found.problems:
         yield f"not looked at: {problem}"
     for past in found.past:
-        guests = f"{past.guests} guest{'' if past.guests == 1 else 's'}"
+        guests = counted(past.guests, "guest")
         ago = "" if past.finished_s_ago is None else f", {in_words(past.finished_s_ago)} ago"
         paused = f", paused {duration(past.pause_window_s)}" if past.pause_window_s else ""
         yield f"{past.outcome.upper():<5} {past.run_id}: {guests}{paused}{ago}"

@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 guest``, ``2 guests``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float | None, *, like: float | None = None) -> str:
     """Seconds as people say them: ``812 µs``, ``3.9 ms``, ``5.012 s``; ``–`` if unknown.
 

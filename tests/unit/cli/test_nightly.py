@@ -80,7 +80,7 @@ def test_a_good_night_is_one_good_line(tmp_path):
     night = look_back(night, nights=14, fail_on_regression=True)
     assert night.exit_code == 0
     assert night.summary("box") == (
-        "harness PASS on box: 2/2 runs of 1 guests good, paused 5.012 s, residual 200 µs; "
+        "harness PASS on box: 2/2 runs of 1 guest good, paused 5.012 s, residual 200 µs; "
         "0 nights to compare with"
     )
     with History.open() as known:

@@ -64,8 +64,9 @@ WHOLE = {
     ("maintenance/survey.py", "survey"),
     ("results/folder.py", "write_config"),
 }
-#: What is above, and what makes the configuration.
-ABOVE = ("api.py", "pytest_plugin.py", "cli/", "testing/", "core/config.py", "core/keys.py")
+#: What is above, and what makes the configuration and says what may be in it.
+CORE = ("config.py", "config_errors.py", "explained.py", "keys.py", "variables.py")
+ABOVE = ("api.py", "pytest_plugin.py", "cli/", "testing/", *(f"core/{name}" for name in CORE))
 
 
 def whole(source: str) -> set[str]:

@@ -19,7 +19,7 @@ from http.client import HTTPException
 from typing import IO
 
 from harness.core.errors import InfrastructureError
-from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.core.timebase import Clock, Deadline
 from harness.results.notify.notice import Notice
 
 TRIES = 3
@@ -53,7 +53,6 @@ def send(
     url: str,
     secret: bytes | None,
     deadline: Deadline,
-    clock: Clock = SYSTEM_CLOCK,
 ) -> None:
     """POST ``notice`` to ``url``; no proxy and no redirection is used.
 
@@ -61,12 +60,14 @@ def send(
     """
     body, delivery, wait_s = notice.as_json().encode(), uuid.uuid4().hex, _FIRST_WAIT_S
     for number in range(1, TRIES + 1):
-        problem, again = _post(url, body, _headers(body, delivery, secret, clock), deadline)
+        problem, again = _post(
+            url, body, _headers(body, delivery, secret, deadline.clock), deadline
+        )
         if problem is None:
             return
         if not again or number == TRIES or deadline.remaining_s() <= wait_s:
             raise InfrastructureError(f"the webhook did not take it ({number} tries): {problem}")
-        clock.sleep(wait_s)
+        deadline.clock.sleep(wait_s)
         wait_s *= 2
 
 

@@ -98,6 +98,8 @@ def test_people_are_shown_words():
     """Negative is slow."""
     assert describe(-5.0) == "5.000 s slow"
     assert describe(0.001) == "1.0 ms fast"
+    assert describe(-0.99999999) == "1.000 s slow"
+    assert describe(0.00099999999) == "1.0 ms fast"
 
 
 @given(offsets_ns, st.integers(1, SECOND), st.integers(1, SECOND), st.integers(1, 3600 * SECOND))

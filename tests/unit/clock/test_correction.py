@@ -176,7 +176,7 @@ def test_what_was_tried_before_a_refusal_is_told_in_its_order(clock):
 
     fake.answer = misses
     refused = correct(reach(fake), POLICY, later(clock)).refused
-    assert refused.endswith("tried: relative-step: 1.000000 s slow; relative-step: 2.000000 s fast")
+    assert refused.endswith("tried: relative-step: 1.000 s slow; relative-step: 2.000 s fast")
 
 
 @settings(max_examples=60)
@@ -263,9 +263,7 @@ def test_an_overshoot_that_cannot_be_slewed_back_is_not_called_not_corrected(clo
     fake.answer = lambda line: _ahead(fake, line, 0.0628)
     done = correct(reach(fake, "sh"), POLICY, later(clock))
     assert (done.method, done.verified_ns) == ("date-at-second", None)
-    assert done.refused.startswith(
-        "set by date-at-second (it was 5.000000 s slow); still not right"
-    )
+    assert done.refused.startswith("set by date-at-second (it was 5.000 s slow); still not right")
     assert "not corrected" not in done.refused
     assert fake.offset_s == pytest.approx(0.0628, abs=0.002)
 

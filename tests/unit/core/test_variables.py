@@ -15,11 +15,18 @@ ROOT = Path(__file__).parents[3]
 PLACES = ("harness", "scripts", "benchmarks", "packaging", "vm-images", "Makefile", "Vagrantfile")
 
 
+def texts(*places: str) -> list[str]:
+    """Return what is written in files, or below folders; not what Python made of it."""
+    files = [file for place in places for file in [ROOT / place, *(ROOT / place).rglob("*")]]
+    read = [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
+    return [file.read_text() for file in read]
+
+
 def named() -> set[str]:
     """Return every variable that program text names."""
-    files = [file for place in PLACES for file in [ROOT / place, *(ROOT / place).rglob("*")]]
-    texts = [file.read_text(errors="ignore") for file in files if file.is_file()]
-    return {name for text in texts for name in re.findall(r"\bHARNESS_[A-Z_]*[A-Z]\b", text)}
+    return {
+        name for text in texts(*PLACES) for name in re.findall(r"\bHARNESS_[A-Z_]*[A-Z]\b", text)
+    }
 
 
 def test_every_variable_that_is_read_or_set_anywhere_is_known():
@@ -32,11 +39,8 @@ def test_what_is_known_is_used():
     """A name that nothing reads or sets any more would be told to people for ever."""
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
     unused = {name for name in {**OTHERS, **TOLD} if not re.search(rf"\b{name}\b", tests)}
-    texts = [file.read_text() for file in (ROOT / "harness").rglob("*.py")]
-    places = [text for text in texts if "OTHERS: Mapping" not in text]
-    scripts = [f.read_text() for p in PLACES[1:] for f in [ROOT / p, *(ROOT / p).rglob("*")]
-               if f.is_file()]  # fmt: skip
-    everything = "".join([*places, *scripts])
+    places = [text for text in texts("harness") if "OTHERS: Mapping" not in text]
+    everything = "".join([*places, *texts(*PLACES[1:])])
     assert {name for name in unused if not re.search(rf"\b{name}\b", everything)} == set()
 
 

@@ -79,7 +79,7 @@ def test_a_webhook_that_is_ill_is_tried_again_with_the_same_delivery():
     """Twice 503, then taken; the receiver can tell that it is one notice."""
     clock = FakeClock()
     with listening(503, 429, 200) as there:
-        webhook.send(stranded(), there.url, None, Deadline.after(60, clock), clock)
+        webhook.send(stranded(), there.url, None, Deadline.after(60, clock))
     assert len(there.taken) == 3
     assert len({one.headers["X-Harness-Delivery"] for one in there.taken}) == 1
 
@@ -93,7 +93,7 @@ def test_a_webhook_that_refuses_is_given_up(answers, tries, said):
     clock = FakeClock()
     with listening(*answers) as there:
         with pytest.raises(InfrastructureError, match=said):
-            webhook.send(stranded(), there.url, None, Deadline.after(60, clock), clock)
+            webhook.send(stranded(), there.url, None, Deadline.after(60, clock))
     assert len(there.taken) == tries
     assert {one.path for one in there.taken} == {"/notices"}
 

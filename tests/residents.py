@@ -6,17 +6,22 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from harness.core.paths import cache_dir
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
 from harness.host.parking import QemuLook
 from harness.lab import guests as labs
+from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from tests.clocks import set_right
 
@@ -108,20 +113,30 @@ class Residents:
 
 @contextmanager
 def residents(
-    folder: Path, libvirt: LibvirtHypervisor, count: int = 2, *, resident: bool = True
+    folder: Path,
+    libvirt: LibvirtHypervisor,
+    count: int = 2,
+    *,
+    resident: bool = True,
+    specs: Sequence[GuestSpec] = (),
+    changes: Mapping[str, Callable[[Element], None]] | None = None,
 ) -> Iterator[Residents]:
     """Guests ``res-1`` … in update domain 0, planted; removed in the end.
 
-    ``resident``: their QEMU can be replaced as they are.
+    ``resident``: their QEMU can be replaced as they are. ``specs``: these guests instead.
+    ``changes``: name → what is done to a guest's description before it boots.
     """
-    with mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}):
-        specs = [
+    with (
+        mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}),
+        mock.patch.object(labs, "domain_xml", partial(_changed, changes or {})),
+    ):
+        wanted = specs or [
             GuestSpec(
                 f"res-{n + 1}", "tiny", update_domain="0", memory_mib=MEMORY_MIB, resident=resident
             )
             for n in range(count)
         ]
-        state = labs.up(specs, deadline=Deadline.after(120), progress=print)
+        state = labs.up(wanted, deadline=Deadline.after(180), progress=print)
         set_right([guest.name for guest in state.guests], state.config_file)
         there = Residents(
             folder,
@@ -136,3 +151,11 @@ def residents(
     finally:
         with mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}):
             labs.down(print)
+
+
+def _changed(changes: Mapping[str, Callable[[Element], None]], spec: GuestSpec, *rest: Any) -> str:
+    """The lab's description of a guest, with what a test wants of it."""
+    domain = ElementTree.fromstring(domain_xml(spec, *rest))
+    if change := changes.get(spec.name):
+        change(domain)
+    return ElementTree.tostring(domain, encoding="unicode")

@@ -68,4 +68,5 @@ def test_a_guest_with_private_ram_is_refused_with_what_mends_it(lab, harness, tm
         (tmp_path / name).symlink_to(lab.config_file.with_name(name))
     done = harness("plan", "tiny-1", "-c", str(config))
     assert done.code == 2
-    assert "tiny-1: its RAM is private memory of its QEMU (fix: <memoryBacking>" in done.err
+    assert "tiny-1: its RAM is private memory of its QEMU (fix: harness adopt tiny-1" in done.err
+    assert "; or <memoryBacking>" in done.err

@@ -22,6 +22,8 @@ _FILE = "memory-backend-file"
 _OLDEST_QEMU = (6, 0)
 #: From this QEMU on, an older libvirt than that cannot restore (tried with 9.0 and 11.3).
 _NEWER_QEMU, _NEEDS_LIBVIRT = 11, (12, 8)
+#: From, to: tried on real guests, and every virtio device's state was refused.
+_REFUSED = {("10.0.13", "11.1.3")}
 #: What was tried: libvirt of these, with QEMU of those.
 _TRIED_LIBVIRT, _TRIED_QEMU = ((9, 0), (11, 3)), ((7, 2), (10, 0))
 
@@ -48,7 +50,6 @@ def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:
         _process,
         _ram,
         _devices,
-        _firmware,
         _busy,
         _names,
         _confinement,
@@ -71,6 +72,17 @@ def unfit_pair(libvirt: tuple[int, int, int], version: str) -> Obstacle | None:
             f"a newer one: {_dotted(_OLDEST_QEMU)} or later",
         )
     return None
+
+
+def unfit_states(old: str, new: str) -> Obstacle | None:
+    """Return why the QEMU of version ``new`` cannot take over a guest from ``old``, if known."""
+    numbers = old.split()[0], new.split()[0]
+    if numbers not in _REFUSED:
+        return None
+    return Obstacle(
+        f"QEMU {numbers[1]} refuses the state of virtio devices of QEMU {numbers[0]}",
+        "another version of QEMU",
+    )
 
 
 def remarks(look: QemuLook, new_version: str) -> Iterator[str]:
@@ -187,7 +199,8 @@ _DEVICES = {
     "devices/memory": "a memory device (DIMM, NVDIMM, virtio-mem)",
     "devices/disk/transient": "a transient disk",
     "devices/disk[@type='vhostuser']": "a vhost-user disk",
-    "devices/tpm": "a TPM, with which this was never tried",
+    "devices/tpm/backend[@type='passthrough']": "the host's own TPM",
+    "devices/tpm/backend[@type='external']": "a TPM that libvirt does not run",
     "launchSecurity": "memory encryption (launchSecurity)",
 }
 
@@ -197,12 +210,6 @@ def _devices(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
         if domain.find(place) is not None:
             element = place.rpartition("/")[2].partition("[")[0]
             yield Obstacle(f"it has {what}", f"unplug it: <{element}> in the guest's XML")
-
-
-def _firmware(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
-    loader = domain.find("os/loader")
-    if domain.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash"):
-        yield Obstacle("it boots by UEFI, with which this was never tried", "leave it out")
 
 
 def _busy(look: QemuLook, domain: Element) -> Iterator[Obstacle]:

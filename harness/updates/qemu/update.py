@@ -40,7 +40,7 @@ from harness.updates.protocol import (
     UpdateSettings,
 )
 from harness.updates.qemu import programs
-from harness.updates.qemu.eligibility import Obstacle, obstacles, remarks, unfit_pair
+from harness.updates.qemu.eligibility import Obstacle, obstacles, remarks, unfit_pair, unfit_states
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.successor import successor
 from harness.updates.requirements import require_this_host
@@ -229,7 +229,8 @@ class QemuUpdate:
                 f"it runs in QEMU {new.version} already",
                 hint="leave it out, or rehearse with update.again = true",
             )
-        if why := unfit_pair(look.libvirt, new.version):
+        why = unfit_pair(look.libvirt, new.version) or unfit_states(look.version, new.version)
+        if why is not None:
             raise PlanError(why.reason, hint=why.fix)
         old = programs.running(own, look.version, self._settings.previous, deadline)
         return Replacement(look.name, look.uuid, old, new)

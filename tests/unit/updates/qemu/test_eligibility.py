@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from harness.testing.parking import eligible
-from harness.updates.qemu.eligibility import obstacles, remarks, unfit_pair, version_numbers
+from harness.updates.qemu.eligibility import (
+    obstacles,
+    remarks,
+    unfit_pair,
+    unfit_states,
+    version_numbers,
+)
 
 GUEST = eligible("web1", "uuid-web1")
 BACKING = GUEST.backings[0]
@@ -51,8 +57,8 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
         (described("<shmem name='x'/>"), "shared memory", "<shmem>"),
         (described("<memory model='nvdimm'/>"), "NVDIMM", "<memory>"),
         (described("<disk><transient/></disk>"), "transient disk", "<transient>"),
-        (described("<tpm model='tpm-crb'/>"), "TPM", "<tpm>"),
-        (described("<loader type='pflash'>x</loader>", "hvm</type>"), "UEFI", "leave it out"),
+        (described("<tpm><backend type='passthrough'/></tpm>"), "the host's own TPM", "<backend>"),
+        (described("<tpm><backend type='external'/></tpm>"), "libvirt does not run", "<backend>"),
         (replace(GUEST, jobs=("vda",)), "block job is under way: vda", "blockjob web1 vda --abort"),
         (replace(GUEST, blocked=("vfio",)), "cannot write its state: vfio", "unplug"),
         (replace(GUEST, capable=True), "left out when it is saved", "harness recover"),
@@ -70,6 +76,18 @@ def test_every_reason_is_told_with_what_fixes_it(look, reason, fix):
     assert reason in found.reason
     assert fix in found.fix
     assert str(found) == f"{found.reason} (fix: {found.fix})"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        described("<tpm model='tpm-crb'><backend type='emulator'/></tpm>"),
+        described("<loader type='pflash'>x</loader><nvram>y</nvram>", "hvm</type>"),
+    ],
+)
+def test_a_tpm_that_libvirt_runs_and_uefi_are_no_obstacle(look):
+    """Real guests with both are replaced in the drills."""
+    assert obstacles(look) == ()
 
 
 def test_labels_that_confine_nobody_are_no_obstacle():
@@ -100,6 +118,15 @@ def test_pairs_that_do_not_work_are_known(libvirt, version, said):
     """Of libvirt and QEMU."""
     found = unfit_pair(libvirt, version)
     assert (said in found.reason) if said else found is None
+
+
+def test_a_qemu_that_refuses_the_states_of_another_is_known():
+    """Tried on real guests; other versions are not judged by it."""
+    found = unfit_states("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)", "11.1.3 (Debian)")
+    assert found is not None
+    assert "refuses the state of virtio devices" in found.reason
+    assert unfit_states("10.0.2", "11.1.3") is None
+    assert unfit_states("11.1.3", "10.0.13") is None
 
 
 def test_what_a_person_should_know_is_said():

@@ -17,12 +17,13 @@ setup: ## install what is missing, build the guest images once
 run: setup ## a whole maintenance on three real guests, which are removed again
 	@$(ISOLATED) $(BIN)/harness lab try
 
-lint: ## ruff, mypy, and no module is missing on the map
+lint: ## ruff, mypy, spelling, and nothing is missing on the map and in the reference
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -P -m scripts.module_map --check
 	@$(BIN)/python -P -m scripts.reference --check
+	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs harness packaging scripts
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit

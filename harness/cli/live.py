@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -28,13 +28,19 @@ _STYLES = {
 }
 
 
+_BAR_CELLS = 40
+
+
 @contextmanager
-def watching(plan: Plan, budget_s: float, console: Console) -> Iterator[Observer]:
-    """An observer for one run that writes to ``console`` (stderr)."""
+def watching(plan: Plan, budget_s: float, reserve_s: float, console: Console) -> Iterator[Observer]:
+    """An observer for one run that writes to ``console`` (stderr).
+
+    ``reserve_s``: the part of the budget that is kept for resuming.
+    """
     if not console.is_terminal:
         yield _lines(console)
         return
-    view = _LiveView(plan, budget_s)
+    view = LiveView(plan, budget_s, reserve_s)
     live = Live(view, console=console, refresh_per_second=8, transient=True)
     with _whatever_happens():
         live.start()
@@ -64,43 +70,65 @@ def _lines(console: Console) -> Observer:
     return observe
 
 
-class _LiveView:
+class LiveView:
     """Redrawn by rich several times a second; a step only changes what is drawn next."""
 
-    def __init__(self, plan: Plan, budget_s: float) -> None:
-        self._budget_s = budget_s
+    def __init__(self, plan: Plan, budget_s: float, reserve_s: float) -> None:
+        self._budget_s, self._reserve_s = budget_s, reserve_s
+        self._domains = [domain.name for domain in plan.domains]
         self._rows = {
-            guest.name: (domain.name, Phase.PREPARING, "waiting")
+            guest.name: (domain.name, Phase.WAITING, "")
             for domain in plan.domains
             for guest in domain.guests
         }
+        self._now = Step(Phase.PREPARING, "starting")
+        self._running = Stopwatch()
         self._paused: Stopwatch | None = None
+        self._spinner = Spinner("dots")
 
     def observe(self, step: Step) -> None:
         """Take note of one step."""
         self._paused = Stopwatch() if step.phase is Phase.PAUSED else None
+        self._now = step
         for name in step.guests:
             self._rows[name] = (self._rows[name][0], step.phase, step.text)
 
     def __rich__(self) -> Group:
+        """Return the picture of this instant."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("update domain", "guest", "phase", ""):
             table.add_column(column)
         for name, (domain, phase, text) in self._rows.items():
             style = _STYLES.get(phase, "")
+            shown = text if phase is Phase.CHECKED else ""  # what goes on is said in the headline
             table.add_row(
-                printable(domain), Text(printable(name)), Text(phase, style), Text(printable(text))
+                printable(domain), Text(printable(name)), Text(phase, style), Text(printable(shown))
             )
-        return Group(table, self._budget_bar())
+        return Group(self._headline(), table, self._budget_bar())
 
-    def _budget_bar(self) -> Table | Text:
+    def _headline(self) -> Spinner:
+        """Return what goes on; it moves from the first second."""
+        where = ""
+        if self._now.domain in self._domains:
+            number = self._domains.index(self._now.domain) + 1
+            where = f"update domain {number} of {len(self._domains)}: "
+        said = printable(f"{where}{self._now.text}  {self._running.elapsed_s():.0f} s")
+        self._spinner.update(text=Text(said, overflow="ellipsis", no_wrap=True))
+        return self._spinner
+
+    def _budget_bar(self) -> Text:
         if self._paused is None:
             return Text("")
         elapsed_s = self._paused.elapsed_s()
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            Text("paused", "bold magenta"),
-            ProgressBar(total=self._budget_s, completed=elapsed_s, width=40),
-            Text(f"{elapsed_s:4.1f} s of {self._budget_s:g} s"),
+        per_cell_s = self._budget_s / _BAR_CELLS
+        done = min(_BAR_CELLS, int(elapsed_s / per_cell_s))
+        spare = min(_BAR_CELLS - done, max(1, round(self._reserve_s / per_cell_s)))
+        late = elapsed_s > self._budget_s - self._reserve_s
+        return Text.assemble(
+            ("paused ", "bold magenta"),
+            ("━" * done, "red" if late else "magenta"),
+            ("━" * (_BAR_CELLS - done - spare), "dim"),
+            ("┄" * spare, "yellow"),
+            f" {elapsed_s:4.1f} s of {self._budget_s:g} s, "
+            f"the last {self._reserve_s:g} s for resuming",
         )
-        return bar

@@ -28,6 +28,7 @@ from harness.maintenance.swapped import look_at_parkable, look_at_swapped
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
+from harness.results.report.words import in_short
 from harness.updates.protocol import GuestUpdate, HostUpdate, UpdateContext
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
@@ -144,7 +145,8 @@ def maintain(
         for name in names
     )
     record = record_domain(domain, window, guests, problems, tools.limits.budget_s, suspended_s)
-    tell(Phase.CHECKED, f"{record.outcome.value}")
+    for guest in guests:
+        tools.observer(Step(Phase.CHECKED, in_short(guest), domain.name, (guest.name,)))
     return DomainResult(record, guests, stranded, warnings)
 
 

@@ -155,7 +155,7 @@ def maintain(
         guests,
         config_file=loaded.file,
         not_before_ns=not_before_ns,
-        observe=partial(_watched, loaded.config.budget_s),
+        observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
     )
     _print(finished, as_json)
     with spoken():
@@ -174,7 +174,7 @@ def _warn(plan: Plan) -> None:
 
 
 @contextmanager
-def _watched(budget_s: float, plan: Plan) -> Iterator[Observer]:
+def _watched(budget_s: float, reserve_s: float, plan: Plan) -> Iterator[Observer]:
     """Say what should be known beforehand, then show each step."""
     from harness.cli.live import watching
     from harness.results.unfinished import dead_runs
@@ -182,7 +182,7 @@ def _watched(budget_s: float, plan: Plan) -> Iterator[Observer]:
     _warn(plan)
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} ended unexpectedly; finish it with: harness recover")
-    with watching(plan, budget_s, err()) as observer:
+    with watching(plan, budget_s, reserve_s, err()) as observer:
         yield observer
 
 

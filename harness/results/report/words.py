@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.records import CheckRecord, ClockReading, Outcome
+from harness.core.records import CheckRecord, ClockReading, GuestRecord, Outcome
 from harness.results.report.spoken import duration as duration
 from harness.results.report.spoken import minus as minus
 from harness.results.report.spoken import printable as printable
@@ -49,6 +49,14 @@ def _counted(value: float | int | str, unit: str | None) -> str:
     if unit is None or value != 1 or not unit.endswith("s") or unit == "s":
         return unit or ""
     return unit.removesuffix("s")
+
+
+def in_short(guest: GuestRecord) -> str:
+    """What became of a guest, in a few words: ``pass: paused 5.012 s, clock 200 µs fast``."""
+    end = guest.clock.after_correction or guest.clock.after_resume
+    parts = [f"paused {duration(guest.pause_window_s)}"] if guest.pause_window_s else []
+    parts += [f"clock {offset(end)}"] if end else []
+    return f"{guest.outcome.value}: {', '.join(parts)}" if parts else guest.outcome.value
 
 
 def measured(check: CheckRecord) -> str:

@@ -283,8 +283,10 @@ class LibvirtParking:
                 return copied_ram.berth(parking, process)
             mine = maps_files(process.pid, set(parking.ram.values()))
             return Berth.AFLOAT if mine else Berth.ADRIFT
+        saved = False
         domain = _domain(parking, link)
-        with translated("looking for", parking.name):
+        # A transient one may go at any time, with a start that fails.
+        with suppress(GuestNotFound), translated("looking for", parking.name):
             if domain is not None and domain.isActive():
                 return Berth.ADRIFT
             saved = domain is not None and domain.hasManagedSaveImage()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 from harness.core.timebase import Deadline
 from harness.host.parking import NEW, OLD, Parking
@@ -15,7 +16,7 @@ from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.swap import Swap
 from harness.results.journal import Journal, Member
 from harness.updates.protocol import SwapPlan
-from harness.updates.qemu.successor import successor
+from harness.updates.qemu.successor import NAMESPACE, successor
 from harness.updates.qemu.update import lay_out, parking_for
 from tests.drills.conftest import RUNNING, becomes
 from tests.residents import Residents
@@ -80,11 +81,19 @@ def virsh(*words: str) -> str:
     return done.stdout
 
 
+def without_monitor(description: str) -> str:
+    """As a guest is described that was never replaced."""
+    domain = ElementTree.fromstring(description)
+    for line in domain.findall(f"{{{NAMESPACE}}}commandline"):
+        domain.remove(line)
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
 @contextmanager
 def persistent() -> Iterator[None]:
-    """The guest is defined, for that long; it may be undefined meanwhile."""
+    """The guest is defined as its owner would, for that long; it may be undefined meanwhile."""
     file = state.lab_dir() / "res-1.xml"
-    file.write_text(virsh("dumpxml", "--security-info", "res-1"))
+    file.write_text(without_monitor(virsh("dumpxml", "--security-info", "res-1")))
     virsh("define", str(file))
     try:
         yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -16,9 +15,17 @@ from harness.core.errors import HarnessError, UpdateFailed
 from harness.host import parked_files
 from harness.host.lifecycle import GuestState
 from harness.host.parking import NEW, Berth
-from harness.updates.qemu.successor import NAMESPACE
 from tests.drills.conftest import RUNNING, becomes
-from tests.drills.switch import EMULATOR, Switch, persistent, restart_libvirtd, soon, virsh, wrapper
+from tests.drills.switch import (
+    EMULATOR,
+    Switch,
+    persistent,
+    restart_libvirtd,
+    soon,
+    virsh,
+    without_monitor,
+    wrapper,
+)
 
 #: The lines of the journal at which a run dies; parkable and pausing come before the pause.
 LINES = ["parkable", "pausing", "paused", "parking", "parked", "unparking", "unparked", "resuming"]
@@ -133,11 +140,3 @@ def test_a_new_qemu_that_is_not_told_of_its_ram_refuses_the_state(resident, tmp_
     finally:
         switch.resume()
     switch.assert_back()
-
-
-def without_monitor(description: str) -> str:
-    """As a guest is described that was never replaced."""
-    domain = ElementTree.fromstring(description)
-    for line in domain.findall(f"{{{NAMESPACE}}}commandline"):
-        domain.remove(line)
-    return ElementTree.tostring(domain, encoding="unicode")

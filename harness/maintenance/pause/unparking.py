@@ -128,10 +128,14 @@ class Return:
         return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)
 
     def there(self) -> bool:
-        """Whether it can be brought back, whatever libvirt says of it; False if that is unknown."""
-        with suppress(HarnessError):
+        """Whether it can be brought back, whatever libvirt says of it.
+
+        Raises NotYet where that cannot be told: what was kept for it is not given up for that.
+        """
+        try:
             return self._berth() is not Berth.LOST
-        return False
+        except HarnessError as error:
+            raise NotYet(str(error)) from error
 
     def settle(self) -> None:
         """It runs, or has ended: remove what was kept for it. Never raises."""

@@ -473,3 +473,15 @@ def test_a_guest_is_not_lost_because_files_cannot_be_looked_at(bench, monkeypatc
         with pytest.raises(InfrastructureError, match="Too many open files"):
             bench.berth()
     assert bench.berth() is Berth.PARKED
+
+
+def test_a_guest_that_goes_while_it_is_looked_for_is_where_its_files_are(bench, monkeypatch):
+    """A start that fails takes a transient guest away at any time."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.there = True
+
+    def gone(domain: Domain) -> bool:
+        raise lost(libvirt.VIR_ERR_NO_DOMAIN)
+
+    monkeypatch.setattr(Domain, "isActive", gone)
+    assert bench.berth() is Berth.PARKED

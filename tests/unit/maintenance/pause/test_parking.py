@@ -15,13 +15,14 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.signals import Interruption
-from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Berth, Parking
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause.resume import resume_all, still_paused
 from harness.maintenance.pause.swap import Swap
 from harness.maintenance.pause.terms import Limits, UpdateCalls
+from harness.maintenance.pause.unparking import Return
 from harness.maintenance.pause.window import hold_window
 from harness.results.journal import Custody, Entry, Journal, Member, ToDo, entries, fold, read
 from harness.testing.guard import FakeGuard
@@ -446,3 +447,14 @@ def test_a_guest_is_known_to_be_parkable_also_where_the_intent_to_pause_it_is_lo
         (guest,) = fold(journal.read()).guests.values()
     assert guest.held
     assert guest.parkable is not None
+
+
+def test_what_is_kept_is_not_given_up_because_nobody_says_where_the_guest_is(bench):
+    """It would be removed, and with it the guest: it is asked again."""
+    way = Return(parking("a"), bench.hypervisor, bench.journal, "run", Deadline.after(5))
+    bench.hypervisor.before["berth", "a"] = refuse()
+    with pytest.raises(NotYet, match="machine type"):
+        way.there()
+    bench.hypervisor.before.clear()
+    bench.parked.berths["a"] = Berth.LOST
+    assert not way.there()

@@ -117,6 +117,7 @@ class Host:
             after.append(("systemctl", "daemon-reload"))
         if self._mounted():
             if is_new:
+                after.append(("systemctl", "enable", self.unit.name))
                 after.append(("mount", "-o", f"remount,size={size}", str(self.folder)))
         else:
             after.append(("systemctl", "enable", "--now", self.unit.name))

@@ -79,6 +79,14 @@ def test_another_size_is_remounted(host):
     assert [one.path for one in again.files] == [host.unit]
 
 
+def test_a_folder_that_is_in_memory_already_is_so_after_the_next_boot_too(host):
+    """Somebody has mounted it by hand: guests keep their RAM, and the unit is enabled."""
+    mounted[:] = ["tmpfs"]
+    done = host.set_up("8G")
+    assert ("systemctl", "enable", host.unit.name) in done.after
+    assert not any("--now" in words for words in done.after)
+
+
 def test_ram_of_guests_is_neither_hidden_nor_taken_away(host):
     """A mount over files in use, or an unmount of them, would be the end of somebody."""
     host.set_up("8G").make()

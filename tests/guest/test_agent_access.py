@@ -59,11 +59,17 @@ class Console:
 
 @pytest.fixture
 def console(lab):
-    """A shell in debian-1; afterwards its agent runs, unblocked, and its clock is right."""
+    """A shell in debian-1; afterwards its agent goes on."""
     opened = Console(lab)
     yield opened
     opened.run("kill -CONT $(pidof qemu-ga)")
     opened.close()
+
+
+@pytest.fixture
+def right_again(lab):
+    """For a test that leaves the clock of debian-1 wrong."""
+    yield
     set_right(["debian-1"], lab.config_file)
 
 
@@ -159,7 +165,7 @@ def test_an_agent_that_hangs_before_the_pause_refuses_the_guest(harness, console
 
 @pytest.mark.parametrize("signal", ["STOP", "KILL"])
 def test_an_agent_that_is_lost_in_the_pause_leaves_the_guest_running_and_unjudged(
-    harness, console, libvirt, uuid, script, tmp_path, signal
+    harness, right_again, console, libvirt, uuid, script, tmp_path, signal
 ):
     """The console's word waits in the guest's card, and is the first that it hears afterwards."""
     ready, go = tmp_path / "paused", tmp_path / "told"

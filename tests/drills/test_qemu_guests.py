@@ -1,4 +1,4 @@
-"""QEMU is replaced under guests as people have them: UEFI, a TPM.
+"""QEMU is replaced under guests as people have them: many devices, NUMA nodes, UEFI, a TPM.
 
 Requires: the session's lab, whose RAM folder is in memory. The second QEMU is that of
 ``scripts/second-qemu``; where it is not there, guests are parked and come back in the same one.
@@ -7,30 +7,54 @@ Leaves behind: nothing.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness.lab.specs import GuestSpec
 from harness.testing.required import required
-from tests.drills.rich_guests import can_efi_with_tpm, efi_with_tpm
+from tests.drills.rich_guests import DATA, NODE_MIB, can_efi_with_tpm, efi_with_tpm, rich
 from tests.residents import Residents, residents, second_qemu
+
+CHECKS = ["same-boot", "same-process", "qemu-version", "ram-inode"]
+#: Its guests are the largest of all, and the first test waits for their boot.
+pytestmark = pytest.mark.timeout(600)
+
+#: A disk with a file system, a log that is synced, and something read from the disk again.
+_USE_DISK = """mkfs.ext4 -q /dev/vdb && mkdir -p /mnt/data && mount /dev/vdb /mnt/data
+dd if=/dev/urandom of=/mnt/data/blob bs=1M count=4 2>/dev/null
+sha256sum /mnt/data/blob >/root/data.sum"""
+_READ_DISK = """sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /root/data.sum
+date >/mnt/data/later && sync /mnt/data/later
+dmesg | grep -ciE 'i/o error|blocked for|stall|corrupt' || true"""
+#: Some have no driver in the guest; they have a state all the same.
+_SEEN = """ls /sys/devices/system/node | grep -c '^node'; cat /sys/bus/pci/devices/*/device
+ls /sys/class/net /sys/class/virtio-ports; cat /proc/partitions"""
 
 
 @pytest.fixture(scope="module")
 def there(lab, libvirt, tmp_path_factory):
-    """A guest with UEFI and a TPM."""
-    if missing := can_efi_with_tpm():
-        (pytest.fail if required("guest") else pytest.skip)(f"{missing} is not installed")
-    specs = [GuestSpec("res-efi", "tiny", "0", memory_mib=256, resident=True)]
+    """A rich guest, and one with UEFI and a TPM where this machine can."""
+    specs = [GuestSpec("res-rich", "debian", update_domain="0", resident=True)]
+    changes = {"res-rich": rich}
+    missing = can_efi_with_tpm()
+    if not missing:
+        specs.append(GuestSpec("res-efi", "tiny", "0", memory_mib=256, resident=True))
+        changes["res-efi"] = efi_with_tpm
+    elif required("guest"):
+        pytest.fail(f"{missing} is not installed")
     folder = tmp_path_factory.mktemp("rich")
-    with residents(folder, libvirt, specs=specs, changes={"res-efi": efi_with_tpm}) as found:
+    with residents(folder, libvirt, specs=specs, changes=changes) as found:
+        found.ssh("res-rich", _USE_DISK)
         yield found
+    DATA.unlink(missing_ok=True)
 
 
 def hop(there: Residents, harness, name: str, **update) -> dict:
-    """A whole maintenance of one guest; how late its timers are is a matter of this machine."""
+    """A whole maintenance of one guest; its timers and clock are judged elsewhere."""
     config = there.configured(**update)
     with open(config, "a") as file:
-        file.write('[checks]\ndisable = ["timers"]\n')
+        file.write(f"[checks]\nenable = {json.dumps(CHECKS)}\n")
     done = harness("run", name, "-c", config, "--json")
     assert done.code == 0, done.err + done.out
     return done.record
@@ -54,6 +78,28 @@ def there_and_back(there: Residents, harness, name: str) -> None:
         assert [b.identity for b in look.backings] == [b.identity for b in first.backings]
 
 
+def test_a_guest_with_many_devices_and_two_numa_nodes(there, harness):
+    """All devices are there still, the disk's content too, and nothing was said of errors."""
+    seen = there.ssh("res-rich", _SEEN)
+    assert seen.splitlines()[0] == "2"
+    assert [b.path.rsplit("/")[-1] for b in there.look("res-rich").backings] == [
+        "ram-node0",
+        "ram-node1",
+    ]
+    there_and_back(there, harness, "res-rich")
+    assert there.ssh("res-rich", _SEEN) == seen
+    assert there.ssh("res-rich", _READ_DISK).splitlines() == ["/mnt/data/blob: OK", "0"]
+
+
 def test_a_guest_with_uefi_and_a_tpm(there, harness):
     """Its variables stay its own, and so does its TPM."""
+    if "res-efi" not in there.guests:
+        pytest.skip(f"{can_efi_with_tpm()} is not installed")
     there_and_back(there, harness, "res-efi")
+
+
+def test_the_nodes_are_as_large_as_they_were_asked_for(there):
+    """So that the test of the nodes is one of two files."""
+    sizes = there.ssh("res-rich", "grep -h MemTotal /sys/devices/system/node/node*/meminfo")
+    kib = [int(line.split()[-2]) for line in sizes.splitlines()]
+    assert all(NODE_MIB * 1024 * 0.6 < one <= NODE_MIB * 1024 for one in kib)

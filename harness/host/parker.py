@@ -180,6 +180,10 @@ class LibvirtParking:
             domain = _domain(parking, link)
             _forget_state(parking, domain)
             current = _folder(parking, domain.ID()) if domain is not None else ""
+            with suppress(HarnessError, libvirt.libvirtError):
+                # Also of one that somebody has taken over: else its next save would be without RAM.
+                if domain is not None and domain.isActive():
+                    self._ask(domain, "migrate-set-capabilities", **capability(on=False))
             _withdraw(parking, current)
             with suppress(InfrastructureError):
                 confinement.dismiss(parking)

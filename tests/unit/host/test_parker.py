@@ -377,6 +377,14 @@ def test_another_that_was_faster_is_no_failure(bench):
     assert bench.berth() is Berth.AFLOAT
 
 
+def test_a_guest_that_is_let_go_can_be_saved_by_anybody(bench):
+    """Somebody has taken it over in the midst of a replacement: its RAM is in its saves again."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.start()
+    bench.subject.settle(bench.parking, soon())
+    assert bench.world.asked[-1] == ("migrate-set-capabilities", False)
+
+
 def test_a_guest_that_is_gone_has_nothing_to_be_ended(bench):
     """Nor to be settled but its files."""
     bench.world.end()

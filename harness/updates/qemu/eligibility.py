@@ -241,10 +241,16 @@ def _virsh(verb: str, domain: Element) -> str:
 
 
 def _confinement(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
+    """AppArmor's own profile of a guest, as libvirt makes it, can be given what it lacks."""
     for label in domain.iterfind("seclabel"):
-        model = label.get("model", "")
-        if label.get("type") != "none" and model in ("apparmor", "selinux"):
-            yield Obstacle(
-                f"its QEMU is confined by {model}, with which this was never tried",
-                'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot',
-            )
+        model, kind = label.get("model", ""), label.get("type")
+        own = label.findtext("label") in (None, f"libvirt-{look.uuid}")
+        if kind == "none" or model not in ("apparmor", "selinux"):
+            continue
+        if model == "apparmor" and kind == "dynamic" and own:
+            continue
+        what = " by a profile of its owner" if model == "apparmor" else ""
+        yield Obstacle(
+            f"its QEMU is confined by {model}{what}, with which this was never tried",
+            'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot',
+        )

@@ -64,8 +64,8 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
         (replace(GUEST, capable=True), "left out when it is saved", "harness recover"),
         (replace(GUEST, same_short_name=("web1-b",)), "that of web1-b", "domrename"),
         (
-            described("<x/></devices><seclabel type='dynamic' model='apparmor'/><devices>"),
-            "confined by apparmor",
+            described("<x/></devices><seclabel type='static' model='apparmor'/><devices>"),
+            "confined by apparmor by a profile of its owner",
             "security_driver",
         ),
     ],
@@ -93,7 +93,7 @@ def test_a_tpm_that_libvirt_runs_and_uefi_are_no_obstacle(look):
 def test_labels_that_confine_nobody_are_no_obstacle():
     """The ownership of files, and no label."""
     label = "<x/></devices><seclabel type='{}' model='{}'/><devices>"
-    for one in (("dynamic", "dac"), ("none", "selinux")):
+    for one in (("dynamic", "dac"), ("none", "selinux"), ("dynamic", "apparmor")):
         assert obstacles(described(label.format(*one))) == ()
 
 

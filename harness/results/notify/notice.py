@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from harness.core.records import Outcome, RunRecord
+from harness.core.pasteable import virsh
+from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.results.report.spoken import duration, printable
 
 VERSION = 1
@@ -62,6 +63,12 @@ class Notice:
         return "\n".join(printable(line) for line in lines) + "\n"
 
 
+def _way_on(guest: GuestRecord) -> str | None:
+    if not guest.still_paused:
+        return None
+    return guest.resume_hint or virsh("", "resume", guest.uuid)
+
+
 def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
     """Return what is told of a run, at once if a guest is still paused.
 
@@ -69,10 +76,9 @@ def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
     """
     stranded = [guest.name for guest in record.guests if guest.still_paused]
     guests = tuple(
-        GuestNotice(one.name, one.outcome.value, one.still_paused,
-                    (one.resume_hint or f"virsh resume {one.uuid}") if one.still_paused else None)
+        GuestNotice(one.name, one.outcome.value, one.still_paused, _way_on(one))
         for one in record.guests
-    )  # fmt: skip
+    )
     problems = [*record.problems, *(error and [error] or [])]
     for guest in record.guests:
         problems += [f"{guest.name}: {problem}" for problem in guest.problems]

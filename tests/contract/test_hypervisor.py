@@ -232,7 +232,7 @@ def test_a_daemon_that_hangs_is_given_up_at_the_deadline(tmp_path, monkeypatch):
         uri = f"qemu+unix:///system?socket={path}"
         with pytest.raises(DeadlineExpired, match=r"connecting to qemu\+unix:.* 0\.3 s") as caught:
             LibvirtHypervisor.open(uri, Deadline.after(0.3))
-        assert "libvirtd hung" in caught.value.hint
+        assert "did not answer; look at: systemctl status libvirtd" in caught.value.hint
         # Nobody waits for the whole of what a maintenance may take to prepare.
         monkeypatch.setattr("harness.host.driver._CONNECT_S", 0.2)
         with pytest.raises(DeadlineExpired, match=r" 0\.2 s"):

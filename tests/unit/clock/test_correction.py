@@ -53,11 +53,19 @@ class Chronyc:
 class QemuAgent:
     """A guest agent whose clock is the fake guest's, and whose calls take their time."""
 
-    def __init__(self, fake: FakeAgent, late_s: float = 0.2, refuses: bool = False) -> None:
+    def __init__(
+        self,
+        fake: FakeAgent,
+        late_s: float = 0.2,
+        refuses: bool = False,
+        answers_in_s: float = 0.0,
+    ) -> None:
         self.fake, self.late_s, self.refuses, self.calls = fake, late_s, refuses, 0
+        self.answers_in_s = answers_in_s
 
     def get(self, deadline):
         sent = self.fake.clock.realtime_ns()
+        self.fake.clock.advance(self.answers_in_s)
         return AgentTime(sent, self.fake.now_ns(), self.fake.clock.realtime_ns())
 
     def set(self, realtime_ns, deadline):
@@ -310,6 +318,16 @@ def test_each_failure_is_named_before_the_next_method_is_tried(clock):
     assert "EPERM" in correction.attempts[0]
     assert "ENODEV" in correction.attempts[1]
     assert abs(fake.offset_s) < 0.010, "the second attempt knows how late the first was"
+
+
+def test_the_guest_agent_is_told_the_time_ahead_by_what_its_way_costs(clock):
+    """Measured right before; a slow channel costs no second attempt."""
+    fake = FakeAgent(clock, -5.0)
+    qga = QemuAgent(fake, late_s=0.2, answers_in_s=0.4)
+    policy = CorrectionPolicy(tolerance_s=0.010, methods=("guest-agent",))
+    correction = correct(reach(fake, agent=qga), policy, later(clock))
+    assert (correction.refused, qga.calls) == (None, 1)
+    assert abs(fake.offset_s) < 0.001
 
 
 def test_the_order_of_methods_is_a_setting_and_nothing_else_is_tried(clock):

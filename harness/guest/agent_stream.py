@@ -37,14 +37,16 @@ for folder in /run /dev/shm /tmp; do
     rm -r "$folder/{name}"
 done
 echo 'no folder in the guest takes a named pipe' >&2; exit 1"""
-#: A program in the background is given no input by its shell: it takes ours by another number.
+#: A program in the background is given no input by its shell: it takes ours by another number. The
+#: nap is ended by ``$!``, since a variable may not be set yet when the program has ended, and by -9:
+#: one that was only just forked forgets any other signal as it becomes ``sleep``.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
 cd {room} && exec 3<in >out && cd / && rm -r {room} && echo begun || exit 1
 ( exec <&3 3<&-
 {command}
 ) & program=$!
 exec 3<&-
-( trap 'kill $nap; exit' TERM; sleep {longest_s} & nap=$!; wait; kill $program
+( trap 'kill -9 $!; exit' TERM; sleep {longest_s} & wait; kill $program
 ) </dev/null >/dev/null 2>&1 & watch=$!
 wait $program; status=$?; kill $watch; exit $status
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,11 +60,11 @@ class LocalAgent:
         return known[command](**words)
 
     def close(self) -> None:
-        """Close every file, which ends what reads them; kill what lives on."""
+        """Close every file, which ends what reads them; kill what lives on, and its children."""
         for handle in list(self._files):
             self._close(handle)
         for program in self.programs.values():
-            program.kill()
+            os.killpg(program.pid, signal.SIGKILL)
             program.communicate()
         self.programs.clear()
 
@@ -79,7 +80,9 @@ class LocalAgent:
         given = subprocess.PIPE if input_data else subprocess.DEVNULL
         out = subprocess.PIPE
         try:
-            program = subprocess.Popen([path, *arg], stdin=given, stdout=out, stderr=out)
+            program = subprocess.Popen(
+                [path, *arg], stdin=given, stdout=out, stderr=out, start_new_session=True
+            )
         except OSError as error:
             raise self._refused(f"Guest agent command failed, error was '{error}'") from error
         if program.stdin is not None:

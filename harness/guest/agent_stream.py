@@ -38,7 +38,7 @@ for folder in /run /dev/shm /tmp; do
 done
 echo 'no folder in the guest takes a named pipe' >&2; exit 1"""
 #: A program in the background is given no input by its shell: it takes ours by another number. The
-#: nap is ended by ``$!``, since a variable may not be set yet when the program has ended, and by -9:
+#: nap is ended by ``$!``, since a variable may not be set when the program has ended, and by -9:
 #: one that was only just forked forgets any other signal as it becomes ``sleep``.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
 cd {room} && exec 3<in >out && cd / && rm -r {room} && echo begun || exit 1

@@ -25,7 +25,8 @@ from harness.host.start_commands import StartCommands, capability
 from harness.lab.state import lab_dir
 from harness.results.journal import read
 from harness.updates.qemu.successor import successor
-from harness.updates.qemu.update import lay_out, parking_for
+from harness.updates.qemu.swapping import lay_out
+from harness.updates.qemu.update import parking_for
 
 EMULATOR = Path("/usr/bin/qemu-system-x86_64")
 _PAUSED = libvirt.VIR_DOMAIN_SAVE_PAUSED

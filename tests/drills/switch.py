@@ -17,7 +17,8 @@ from harness.maintenance.pause.swap import Swap
 from harness.results.journal import Journal, Member
 from harness.updates.protocol import SwapPlan
 from harness.updates.qemu.successor import NAMESPACE, successor
-from harness.updates.qemu.update import lay_out, parking_for
+from harness.updates.qemu.swapping import lay_out
+from harness.updates.qemu.update import parking_for
 from tests.drills.conftest import RUNNING, becomes
 from tests.residents import Residents
 

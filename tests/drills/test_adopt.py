@@ -20,7 +20,7 @@ import pytest
 from harness.host.copied_ram import MANAGED
 from harness.host.ram_folder import backing_folder, free_bytes
 from harness.updates.qemu.eligibility import obstacles
-from harness.updates.qemu.update import FILES
+from harness.updates.qemu.swapping import FILES
 from tests.drills.conftest import DEADLY, RUNNING, Maintenance, becomes
 from tests.residents import KEEP, Residents, residents
 

@@ -40,7 +40,7 @@ def program(folder: Path, version: str) -> Path:
 @pytest.fixture
 def replaced(house, tmp_path, monkeypatch):
     """A house whose guests run in the old QEMU, and an update that takes them into the new."""
-    monkeypatch.setattr("harness.updates.qemu.update.lay_out", lambda parking, texts: None)
+    monkeypatch.setattr("harness.updates.qemu.swapping.lay_out", lambda parking, texts: None)
     monkeypatch.setattr("harness.updates.qemu.update.require_this_host", lambda kind, site: None)
     house = house()
     old = program(tmp_path / "old", OLD_VERSION)

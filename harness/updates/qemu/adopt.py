@@ -39,7 +39,7 @@ from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.room import Extent, expected_s, largest, mib, room, start_s
 from harness.updates.qemu.successor import keepable, shared
-from harness.updates.qemu.update import FILES, at_once, introduce, lay_out, trees_of
+from harness.updates.qemu.swapping import FILES, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
 
 _MIB = 1 << 20
@@ -178,17 +178,7 @@ class AdoptUpdate:
 
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Adopt all at once. Raises UpdateFailed, which says of each that failed where it is."""
-        swap = context.swap
-        if swap is None:
-            raise UpdateFailed("this window offers no replacement of QEMU")
-
-        def one(name: str) -> None:
-            if self._abandoned.is_set():
-                raise UpdateFailed("the update was abandoned before it was saved", guest=name)
-            lay_out(self._parkings[name], self._texts[name])
-            swap.swap(self._parkings[name], deadline)
-
-        at_once(context.guests, one, deadline)
+        swap_all(context, self._parkings, self._texts, self._abandoned, deadline, to_be="saved")
         copied = sum(self._plan[name].extent.memory for name in context.guests)
         return Applied(0, detail=f"{mib(copied)} of RAM are in {self._folder} now")
 

@@ -8,11 +8,9 @@ guests of an update domain at once. See docs/qemu.md.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePath
 from typing import ClassVar, Literal
 from xml.etree import ElementTree
@@ -23,8 +21,6 @@ from harness.core.errors import (
     PlanError,
     UpdateFailed,
 )
-from harness.core.fanout import fan_out
-from harness.core.files import private_folder, public_folder, write_atomically
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_links, start_commands
@@ -43,10 +39,9 @@ from harness.updates.qemu import programs
 from harness.updates.qemu.eligibility import Obstacle, obstacles, remarks, unfit_pair, unfit_states
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.successor import successor
+from harness.updates.qemu.swapping import FILES, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
 
-#: Root's own, and gone with a reboot, as the RAM is.
-FILES = Path("/run/harness/parked")
 #: One guest on one core, starts of QEMU included; measured 0.6 to 1.5 s on a quiet machine.
 _GUEST_S = 3.0
 #: To bring a guest back in its old QEMU, where the update is abandoned half-way.
@@ -172,18 +167,9 @@ class QemuUpdate:
 
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Replace all at once. Raises UpdateFailed, which says of each that failed where it is."""
-        swap = context.swap
-        if swap is None:
-            raise UpdateFailed("this window offers no replacement of QEMU")
-
-        def one(name: str) -> None:
-            if self._abandoned.is_set():
-                raise UpdateFailed("the update was abandoned before it was parked", guest=name)
-            parking = self._parkings[name]
-            lay_out(parking, self._descriptions[name])
-            swap.swap(parking, deadline)
-
-        at_once(context.guests, one, deadline)
+        swap_all(
+            context, self._parkings, self._descriptions, self._abandoned, deadline, to_be="parked"
+        )
         versions = {
             self._plan[n].old.version + " → " + self._plan[n].new.version for n in context.guests
         }
@@ -267,33 +253,6 @@ class QemuUpdate:
         }
 
 
-def at_once(guests: Sequence[str], one: Callable[[str], None], deadline: Deadline) -> None:
-    """Do ``one`` to all guests. Raises UpdateFailed, which says of each that failed why."""
-    answers = fan_out(
-        {name: partial(one, name) for name in guests}, deadline, what="replacing QEMU"
-    )
-    failed = {name: a.error for name, a in answers.items() if a.error is not None}
-    if failed:
-        told = "; ".join(_told(name, error) for name, error in failed.items())
-        raise UpdateFailed(f"{len(failed)} of {len(answers)} guests: {told}")
-
-
-def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline: Deadline) -> None:
-    """Have libvirt know a QEMU before a guest is paused for it. Raises HarnessError."""
-    domain = ElementTree.fromstring(look.description)
-    kind = domain.find("os/type")
-    machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
-    programs.write_wrapper(program)
-    hypervisor.parking.probe(
-        str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
-    )
-
-
-def trees_of(*which: Program) -> tuple[str, ...]:
-    """Return the folders of unpacked packages that ``which`` are taken from."""
-    return tuple(dict.fromkeys(str(one.tree) for one in which if one.tree is not None))
-
-
 def parking_for(look: QemuLook) -> Parking:
     """Return how a guest that can be parked would be."""
     instance = PurePath(look.backings[0].path).parent
@@ -309,28 +268,6 @@ def parking_for(look: QemuLook) -> Parking:
         commands=str(start_commands.path_for(look.uuid)),
         highest_id=max(look.highest_id, look.number),
     )
-
-
-def lay_out(parking: Parking, descriptions: dict[str, str]) -> None:
-    """Make the guest's private folders, with its descriptions. Raises HarnessError."""
-    keep, files = Path(parking.keep), Path(parking.files)
-    left = parking.copied or not ram_links.held(keep, parking.ram)
-    if left:  # of a run that ended before it parked anybody
-        ram_links.remove_keep(keep)
-        shutil.rmtree(files, ignore_errors=True)
-    ram_links.make_keep(keep)
-    try:
-        public_folder(files.parent.parent, mode=0o711)  # QEMU's user passes to its commands
-        private_folder(files, new=True)
-    except OSError as error:
-        raise UpdateFailed(f"cannot make {files}: {error.strerror}") from error
-    for name, text in descriptions.items():
-        write_atomically(files / name, text)
-
-
-def _told(name: str, error: BaseException) -> str:
-    said = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-    return f"{name}: {said}"
 
 
 def _joined(found: Sequence[Obstacle]) -> str:

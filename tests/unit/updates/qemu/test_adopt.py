@@ -16,7 +16,7 @@ from harness.host.parking import NEW, OLD, ProcessIdentity
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.parking import OLD_VERSION, eligible
 from harness.updates.protocol import GuestUpdate, HostUpdate, Site, UpdateContext
-from harness.updates.qemu import adopt
+from harness.updates.qemu import adopt, swapping
 from harness.updates.qemu.adopt import AdoptSettings, AdoptUpdate
 from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.room import Extent, expected_s, largest, room, start_s
@@ -51,7 +51,7 @@ class Bench:
         self.free, self.available = 2048 * MIB, 8192 * MIB
         monkeypatch.setattr(ram_folder, "free_bytes", lambda path: self.free)
         monkeypatch.setattr(ram_folder, "available_bytes", lambda: self.available)
-        monkeypatch.setattr(adopt, "lay_out", lambda parking, texts: None)
+        monkeypatch.setattr(swapping, "lay_out", lambda parking, texts: None)
         monkeypatch.setattr(adopt, "copy_rate", lambda: 100.0 * MIB)
         monkeypatch.setattr(adopt, "require_this_host", lambda kind, site: None)
         monkeypatch.setattr(adopt, "file_system", lambda path: "tmpfs")

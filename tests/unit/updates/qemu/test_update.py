@@ -23,7 +23,8 @@ from harness.host.lifecycle import GuestState
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import GuestUpdate, HostUpdate, Site, UpdateContext
-from harness.updates.qemu.update import QemuSettings, QemuUpdate, lay_out, parking_for
+from harness.updates.qemu.swapping import lay_out
+from harness.updates.qemu.update import QemuSettings, QemuUpdate, parking_for
 
 
 def qemu(folder: Path, version: str, name: str = "qemu-system-x86_64") -> Path:
@@ -74,7 +75,7 @@ class Bench:
         self.swap = Swaps(self.host)
         self.laid_out: list[Any] = []
         monkeypatch.setattr(
-            "harness.updates.qemu.update.lay_out",
+            "harness.updates.qemu.swapping.lay_out",
             lambda parking, texts: self.laid_out.append((parking.name, texts)),
         )
 

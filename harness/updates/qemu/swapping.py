@@ -1,0 +1,96 @@
+"""How guests go on in another process: what kinds qemu and adopt have in common."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+from harness.core.errors import HarnessError, UpdateFailed
+from harness.core.fanout import fan_out
+from harness.core.files import private_folder, public_folder, write_atomically
+from harness.core.timebase import Deadline
+from harness.host import ram_links
+from harness.host.parking import Parking, QemuLook
+from harness.host.protocol import Hypervisor
+from harness.updates.protocol import UpdateContext
+from harness.updates.qemu import programs
+from harness.updates.qemu.programs import Program
+
+#: Root's own, and gone with a reboot, as the RAM is.
+FILES = Path("/run/harness/parked")
+
+
+def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline: Deadline) -> None:
+    """Have libvirt know a QEMU before a guest is paused for it. Raises HarnessError."""
+    domain = ElementTree.fromstring(look.description)
+    kind = domain.find("os/type")
+    machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
+    programs.write_wrapper(program)
+    hypervisor.parking.probe(
+        str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
+    )
+
+
+def trees_of(*which: Program) -> tuple[str, ...]:
+    """Return the folders of unpacked packages that ``which`` are taken from."""
+    return tuple(dict.fromkeys(str(one.tree) for one in which if one.tree is not None))
+
+
+def swap_all(
+    context: UpdateContext,
+    parkings: Mapping[str, Parking],
+    descriptions: Mapping[str, Mapping[str, str]],
+    abandoned: threading.Event,
+    deadline: Deadline,
+    *,
+    to_be: str,
+) -> None:
+    """Have all guests of the window go on in their next process.
+
+    ``parkings`` and ``descriptions`` are those of each guest, by name; once ``abandoned`` is set,
+    nobody more is begun with. ``to_be`` says in the message what a guest was not yet then. Raises
+    UpdateFailed, which says of each guest that failed why.
+    """
+    swap = context.swap
+    if swap is None:
+        raise UpdateFailed("this window offers no replacement of QEMU")
+
+    def one(name: str) -> None:
+        if abandoned.is_set():
+            raise UpdateFailed(f"the update was abandoned before it was {to_be}", guest=name)
+        lay_out(parkings[name], descriptions[name])
+        swap.swap(parkings[name], deadline)
+
+    answers = fan_out(
+        {name: partial(one, name) for name in context.guests}, deadline, what="replacing QEMU"
+    )
+    failed = {name: a.error for name, a in answers.items() if a.error is not None}
+    if failed:
+        told = "; ".join(_told(name, error) for name, error in failed.items())
+        raise UpdateFailed(f"{len(failed)} of {len(answers)} guests: {told}")
+
+
+def lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
+    """Make the guest's private folders, with its descriptions. Raises HarnessError."""
+    keep, files = Path(parking.keep), Path(parking.files)
+    left = parking.copied or not ram_links.held(keep, parking.ram)
+    if left:  # of a run that ended before it parked anybody
+        ram_links.remove_keep(keep)
+        shutil.rmtree(files, ignore_errors=True)
+    ram_links.make_keep(keep)
+    try:
+        public_folder(files.parent.parent, mode=0o711)  # QEMU's user passes to its commands
+        private_folder(files, new=True)
+    except OSError as error:
+        raise UpdateFailed(f"cannot make {files}: {error.strerror}") from error
+    for name, text in descriptions.items():
+        write_atomically(files / name, text)
+
+
+def _told(name: str, error: BaseException) -> str:
+    said = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+    return f"{name}: {said}"

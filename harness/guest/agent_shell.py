@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 from harness.core.errors import (
-    CommandFailed,
     HarnessError,
     HypervisorError,
     MissingCapability,
@@ -131,15 +130,8 @@ class AgentShell:
             completed = self._run_powershell(command, deadline)
         else:
             completed = self._run_sh(command, deadline)
-        if check and completed.returncode != 0:
-            said = (completed.stderr or completed.stdout).strip().splitlines()[-1:]
-            raise CommandFailed(
-                f"a command ended with status {completed.returncode}: {' '.join(said)}",
-                returncode=completed.returncode,
-                stdout=completed.stdout,
-                stderr=completed.stderr,
-                guest=self.guest,
-            )
+        if check:
+            completed.expect_success(self.guest)
         return completed
 
     def _run_powershell(self, command: str, deadline: Deadline) -> Completed:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from harness.core.errors import CommandFailed
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 
@@ -33,6 +34,18 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+    def expect_success(self, guest: str) -> None:
+        """Raise CommandFailed with the last line that was printed, unless the status is 0."""
+        if self.returncode != 0:
+            said = (self.stderr or self.stdout).strip().splitlines()[-1:]
+            raise CommandFailed(
+                f"a command ended with status {self.returncode}: {' '.join(said)}",
+                returncode=self.returncode,
+                stdout=self.stdout,
+                stderr=self.stderr,
+                guest=guest,
+            )
 
 
 @dataclass(frozen=True)

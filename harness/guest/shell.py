@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import paramiko
 
-from harness.core.errors import CommandFailed, HarnessError, ProbeError
+from harness.core.errors import HarnessError, ProbeError
 from harness.core.fanout import fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import framing, powershell
@@ -101,15 +101,8 @@ class SshShell:
                 channel.status_event.wait(deadline.sooner(_EXIT_S).remaining_s())
             finally:
                 channel.close()
-        if check and completed.returncode != 0:
-            said = (completed.stderr or completed.stdout).strip().splitlines()[-1:]
-            raise CommandFailed(
-                f"a command ended with status {completed.returncode}: {' '.join(said)}",
-                returncode=completed.returncode,
-                stdout=completed.stdout,
-                stderr=completed.stderr,
-                guest=self.guest,
-            )
+        if check:
+            completed.expect_success(self.guest)
         return completed
 
     def stream(self, command: str, deadline: Deadline) -> SshLineStream:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from harness.checks.probes.canary import pattern
 from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
-from harness.core.errors import CommandFailed, ProbeError, ShellUnreachable
+from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.framing import NeverBegan
 from harness.guest.protocol import Completed, Language, Way
@@ -50,14 +50,8 @@ class InMemoryShell:
         self._guest.asked.append(command)
         with self._guest.answering("running a command", deadline):
             done = self._answer_there(self._guest.windows, command)
-        if check and done.returncode:
-            raise CommandFailed(
-                f"status {done.returncode}: {done.stderr}",
-                returncode=done.returncode,
-                stdout=done.stdout,
-                stderr=done.stderr,
-                guest=self.guest,
-            )
+        if check:
+            done.expect_success(self.guest)
         return done
 
     def _answer_there(self, windows: Windows | None, command: str) -> Completed:

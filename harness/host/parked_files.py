@@ -59,9 +59,15 @@ def kept_again(parking: Parking) -> bool:
 
 
 def copy_managed_save(parking: Parking) -> None:
-    """Copy the state beside: a start uses the managed save up, and anybody can remove it."""
+    """Copy the state beside: a start uses the managed save up, and anybody can remove it.
+
+    It is there whole or not at all: half a state is none to come back by. Never raises.
+    """
+    copy = Path(parking.files) / COPY
+    partial = copy.with_suffix(".partial")
     with suppress(OSError):
-        shutil.copyfile(copied_ram.MANAGED / f"{parking.name}.save", Path(parking.files) / COPY)
+        shutil.copyfile(copied_ram.MANAGED / f"{parking.name}.save", partial)
+        os.rename(partial, copy)
 
 
 def has_copy(parking: Parking) -> bool:

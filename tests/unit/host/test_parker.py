@@ -431,6 +431,19 @@ def test_a_managed_save_that_somebody_removed_is_replaced_by_its_copy(tmp_path, 
         assert bench.world.mapped == {bench.world.own}
 
 
+def test_half_a_copy_of_a_managed_save_is_none(tmp_path, monkeypatch):
+    """No room for it: once the save is removed as well, nobody is started by what was written."""
+
+    def half(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench = Bench(tmp_path, monkeypatch, persistent=True)
+    monkeypatch.setattr(shutil, "copyfile", half)
+    bench.subject.park(bench.parking, soon())
+    assert not parked_files.has_copy(bench.parking)
+
+
 def test_no_old_state_meets_the_ram_of_a_guest_that_ran_since(tmp_path, monkeypatch):
     """Somebody started it by its managed save, and it was shut down: it has ended."""
     bench = Bench(tmp_path, monkeypatch, persistent=True)

@@ -81,7 +81,7 @@ class LocalAgent:
         out = subprocess.PIPE
         try:
             program = subprocess.Popen(
-                [path, *arg], stdin=given, stdout=out, stderr=out, start_new_session=True
+                [path, *arg], stdin=given, stdout=out, stderr=out, process_group=0
             )
         except OSError as error:
             raise self._refused(f"Guest agent command failed, error was '{error}'") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.extras import how_to_install
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 
 BUSY_S = 10.0
 """How long SQLite waits for a lock that another process holds."""
+_AGAIN_S = 0.01
 
 
 #: As the migration library makes it.
@@ -66,10 +69,26 @@ def make_engine(url: str | sa.URL, pragmas: Sequence[str] = (), **options: Any) 
         def prepare(connection: Any, record: Any) -> None:
             connection.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
             for pragma in pragmas:
-                connection.execute(f"PRAGMA {pragma}")
+                _set(connection, pragma)
 
         sa.event.listen(engine, "connect", prepare)
     return engine
+
+
+def _set(connection: Any, pragma: str) -> None:
+    """Set a pragma, also where others open the file at the same instant.
+
+    SQLite does not wait for them as it changes the journal mode, whatever the busy timeout.
+    """
+    deadline = Deadline.after(BUSY_S)
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or deadline.expired:
+                raise
+        SYSTEM_CLOCK.sleep(_AGAIN_S)
 
 
 @contextmanager

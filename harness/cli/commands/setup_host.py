@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from harness.cli.commands.common import json_option, out, print_json
+
+if TYPE_CHECKING:
+    from harness.host.resident_setup import Setup
 
 
 @click.command(
@@ -56,12 +62,7 @@ def command(size: str | None, undo: bool, dry_run: bool, as_json: bool) -> None:
         setup.make()
 
 
-def _tell(setup: object, dry_run: bool) -> None:
-    import shlex
-
-    from harness.host.resident_setup import Setup
-
-    assert isinstance(setup, Setup)
+def _tell(setup: Setup, dry_run: bool) -> None:
     console = out()
     would = "would " if dry_run else ""
     if setup.nothing:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import EventError, Interrupted
-from harness.core.settings import AvailabilitySetSection, Config, EventsSection, Scope
+from harness.core.settings import AvailabilitySetSection, Config, EventsSection
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
@@ -22,6 +22,7 @@ from harness.maintenance.notice import Unannounced
 from harness.maintenance.plan import PlanRules, make_plan
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
+from harness.testing.updates import Meddling
 
 GUEST = {"guest": ({"name": "web1", "availability_set": "web"}, {"name": "solo"})}
 
@@ -76,16 +77,8 @@ def make(store, clock, tmp_path):
         events = EventsSection(notice_s=notice_s)
         config = config.model_copy(update={"events": events, "availability_set": sets})
         hypervisor = FakeHypervisor(dict.fromkeys(("web1", "solo"), GuestState.RUNNING), clock)
-        update = SimpleNamespace(
-            kind="x",
-            scope=Scope.GUEST,
-            preserves_memory=True,
-            expected_s=1.0,
-            expected_from="",
-            warnings=(),
-        )
         guests = hypervisor.guests(Deadline.after(1))
-        plan = make_plan(PlanRules.of(config), guests, update)
+        plan = make_plan(PlanRules.of(config), guests, Meddling())
         known = partial(memberships, config.guest, guests)
         notice = EventNotice(store, events, sets, known, duration_s=4.2, clock=clock, **more)
         journal: Any = SimpleNamespace(note=lambda *_, **__: None)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from harness.core.errors import EventError
-from harness.core.settings import Config, EventsSection, GuestSection, Scope
+from harness.core.settings import Config, EventsSection, GuestSection
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.events.announcer import EventNotice
 from harness.events.cache import Desk
@@ -30,6 +30,7 @@ from harness.host.lifecycle import GuestState
 from harness.maintenance.plan import PlanRules, make_plan
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor
+from harness.testing.updates import Meddling
 
 #: Two sets and a guest of its own, in three update domains.
 PLACES = {"a0": ("A", "0"), "a1": ("A", "1"), "b0": ("B", "0"), "b2": ("B", "2"), "c": (None, "0")}
@@ -65,16 +66,8 @@ class Events(RuleBasedStateMachine):
         )
         config = Config(guest=guests, events=EventsSection(notice_s=900.0, time_scale=10.0))
         hypervisor = FakeHypervisor(dict.fromkeys(PLACES, GuestState.RUNNING), self.clock)
-        update = SimpleNamespace(
-            kind="x",
-            scope=Scope.GUEST,
-            preserves_memory=True,
-            expected_s=1.0,
-            expected_from="",
-            warnings=(),
-        )
         found = hypervisor.guests(Deadline.after(1))
-        self.plan = make_plan(PlanRules.of(config), found, update)
+        self.plan = make_plan(PlanRules.of(config), found, Meddling())
         self.store = Store(self.path, self.clock)
         known = partial(memberships, config.guest, found)
         self.notice = EventNotice(

@@ -58,6 +58,8 @@ class Status:
     dead: tuple[RunNow, ...]
     unreadable: tuple[str, ...]
     """Dead runs of which no journal can be read, by id."""
+    reached: bool
+    """Whether libvirt has told which guests are paused."""
     paused: tuple[str, ...]
     """Guests that libvirt says are paused and that no run here holds."""
     coming: tuple[Coming, ...]
@@ -82,6 +84,7 @@ class Status:
         """For JSON: paused_s and left_s say the same as people read."""
         return {
             "uri": self.uri,
+            "reached": self.reached,
             "holder": asdict(self.holder) if self.holder else None,
             "running": [self._run(one) for one in self.going_on],
             "dead": [*(self._run(one) for one in self.dead)],
@@ -132,7 +135,8 @@ def take_status(config: Config, state_dir: Path, runs: int, backend: Backend) ->
         going_on,
         dead,
         unreadable,
-        paused,
+        paused is not None,
+        paused or (),
         _coming(state_dir, problems),
         tuple(_past(state_dir, runs, going_on)),
         tuple(problems),
@@ -168,13 +172,14 @@ def _dead(searched: Sequence[Searched]) -> tuple[tuple[RunNow, ...], tuple[str, 
 
 def _paused(
     config: Config, backend: Backend, held: set[str], problems: list[str]
-) -> tuple[str, ...]:
+) -> tuple[str, ...] | None:
+    """Return the paused guests that no run holds; None if libvirt does not tell."""
     try:
         with backend.connect(config) as hypervisor:
             guests = hypervisor.guests(Deadline.after(_LOOK_S))
     except HarnessError as error:
         problems.append(str(error))
-        return ()
+        return None
     stopped = [one for one in guests if one.state.state is GuestState.PAUSED]
     return tuple(one.name for one in stopped if one.uuid not in held)
 

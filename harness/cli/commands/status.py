@@ -97,8 +97,7 @@ def lines_of(found: Status) -> Iterator[str]:
 
 
 def _lines(found: Status) -> Iterator[str]:
-    free = f"{found.uri} is free"
-    yield f"{found.uri}: {found.holder.describe(found.now_ns)}" if found.holder else free
+    yield _first_line(found)
     for run in found.going_on:
         yield f"run {run.folder.run_id} goes on: {_of_run(found, run)}"
         yield from _held(found, run)
@@ -123,6 +122,14 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"{past.outcome.upper():<5} {past.run_id}: {guests}{paused}{ago}"
     if not found.past:
         yield "no run yet"
+
+
+def _first_line(found: Status) -> str:
+    if found.holder is not None:
+        return f"{found.uri}: {found.holder.describe(found.now_ns)}"
+    if not found.reached:
+        return f"{found.uri}: libvirt was not reached; no run holds this host"
+    return f"{found.uri} is free"
 
 
 def _of_run(found: Status, run: RunNow) -> str:

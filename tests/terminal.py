@@ -1,0 +1,96 @@
+"""A program on a terminal of its own: what it shows, and what a person types there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.core.polling import readable
+from harness.core.timebase import Deadline
+
+CTRL_C = b"\x03"
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_PATIENCE_S = 30.0
+
+
+class Terminal:
+    """What a program has shown so far; ``text`` is without what moves the cursor and colours."""
+
+    def __init__(self, ours: int, process: subprocess.Popen[bytes]) -> None:
+        self._ours = ours
+        self._seen = b""
+        self.process = process
+
+    @property
+    def raw(self) -> str:
+        """Everything shown, escapes too."""
+        return self._seen.decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """Everything shown, as plain text."""
+        return _ESCAPES.sub("", self.raw)
+
+    def until(self, wanted: str, times: int = 1) -> str:
+        """Read until ``wanted`` was shown so often; return all that is shown by then."""
+        deadline = Deadline.after(_PATIENCE_S)
+        while self.text.count(wanted) < times:
+            assert readable([self._ours], deadline), f"{wanted!r} is not in {self.text!r}"
+            assert self._read(), f"ended without {wanted!r}: {self.text!r}"
+        return self.text
+
+    def type(self, keys: bytes) -> None:
+        """Type on the keyboard; Ctrl-C is a signal as on any terminal."""
+        os.write(self._ours, keys)
+
+    def end(self) -> int:
+        """Read to the end; return the exit code."""
+        deadline = Deadline.after(_PATIENCE_S)
+        while readable([self._ours], deadline) and self._read():
+            pass
+        return self.process.wait(_PATIENCE_S)
+
+    def _read(self) -> bool:
+        try:
+            found = os.read(self._ours, 65536)
+        except OSError:  # EIO: no program has it open any more
+            return False
+        self._seen += found
+        return bool(found)
+
+
+@contextmanager
+def on_a_terminal(
+    words: Sequence[str], cwd: Path, environment: Mapping[str, str], columns: int = 100
+) -> Iterator[Terminal]:
+    """Start ``words`` as the foreground of a new terminal; it does not outlive the block."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    # The shell's part: a session whose controlling terminal this is, so that Ctrl-C is a signal.
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    start = f"{take}; os.execvp(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", start, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=cwd,
+        env={**environment, "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)

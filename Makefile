@@ -75,7 +75,7 @@ bench-checks: setup ## what all checks on together add to a maintenance
 bench-clocks: setup ## how right clocks get, how fast, and what others make of them
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.clocks $(WRITE)
 
-bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/performance.md
+bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/explanation/performance.md
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS)
 
 bench-events: setup ## what telling guests costs: load, approval to pause
@@ -95,7 +95,7 @@ soak: setup ## kill N maintenances at random instants (SEED=, MINUTES=); strand 
 map: ## write the list of modules in docs/map.md
 	@$(BIN)/python -P -m scripts.module_map
 
-reference: ## write docs/reference.md and docs/harness.schema.json from the settings and commands
+reference: ## write docs/reference/settings.md and its JSON schema from the settings and commands
 	@$(BIN)/python -P -m scripts.reference
 
 # ROOM=clock.policy tries those of one module only: minutes in place of most of an hour.

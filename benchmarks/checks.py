@@ -4,7 +4,7 @@
 
 Boots a Debian guest and a tiny one, and maintains each several times in turn, with every check
 and with only those that need no probe. Prints the medians, their difference and what is allowed;
-``--write`` puts them into docs/checks.md.
+``--write`` puts them into docs/reference/checks.md.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def main() -> None:
     text = summary(samples)
     print(text)
     if "--write" in sys.argv:
-        document.write(document.DOCS / "checks.md", "figures", text)
+        document.write(document.DOCS / "reference" / "checks.md", "figures", text)
 
 
 if __name__ == "__main__":

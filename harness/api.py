@@ -4,7 +4,7 @@ Nothing here prints, and nothing ends the process. Durations are float seconds (
 time integer nanoseconds since 1970 (``_ns``), offsets guest − host in seconds: negative is slow.
 Outcomes are values; exceptions are leaves of :class:`harness.core.errors.HarnessError`, whose
 ``exit_code`` is that of the command line. One call at a time in one process; any thread, but only
-the main thread's calls notice signals. ``docs/api.md`` has examples.
+the main thread's calls notice signals. ``docs/reference/api.md`` has examples.
 """
 
 from __future__ import annotations

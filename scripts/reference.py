@@ -1,4 +1,4 @@
-"""Write docs/reference.md and docs/harness.schema.json: every setting, variable and command.
+"""Write docs/reference/settings.md and harness.schema.json: each setting, variable and command.
 
 ``make reference`` runs this; ``make lint`` sees that nothing is missing or old. Names, units,
 defaults and limits are read off the settings and the commands; only the introductions are written
@@ -26,8 +26,8 @@ from harness.core.settings import UpdateSection
 from harness.core.variables import OTHERS, TOLD
 from harness.updates.registry import FULL_CONFIG
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGE, SCHEMA = DOCS / "reference.md", DOCS / "harness.schema.json"
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "reference"
+PAGE, SCHEMA = DOCS / "settings.md", DOCS / "harness.schema.json"
 
 _HEAD = """\
 # Reference
@@ -230,7 +230,10 @@ def _variables() -> str:
     lines = ["## Variables\n", "Each setting with a variable is above; lists have none. Others:\n"]
     lines += ["| variable | means |", "|---|---|"]
     lines += [_row(f"`{name}`", said) for name, said in OTHERS.items()]
-    lines += ["", "Told to updates and own checks ([updates](updates.md), [checks](checks.md)):\n"]
+    lines += [
+        "",
+        "Told to updates and own checks ([updates](../how-to/updates.md), [checks](checks.md)):\n",
+    ]
     lines += ["| variable | means |", "|---|---|"]
     lines += [_row(f"`{name}`", said) for name, said in TOLD.items()]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """What emulation did, told from a promise that was broken.
 
 QEMU's emulated SVM takes the whole box with it now and then, or resets a guest in it, or lets one
-stand still for seconds (docs/lab-box.md). Then the test is done again, in another box if it has to
-be, at most ``MOST`` times a session, and the summary says so.
+stand still for seconds (docs/how-to/lab-box.md). Then the test is done again, in another box if it
+has to be, at most ``MOST`` times a session, and the summary says so.
 
 Only silence counts. A box that answers has an answer to give, and a test that fails on it has
 failed. A guest has ended if libvirt has it no more after a test that ends none. It stood still if

@@ -5,8 +5,9 @@
 Boots Debian guests with the guest agent; for 1, 2, 4 and 8 of them lets each contender carry out
 the same maintenance, A B C A B C …, and reads the guests' clocks afterwards over connections of its
 own. Then the floor, a plain ``date -s``, and how the overhead grows with a guest's memory. Keeps
-everything in ``benchmarks/results/`` and writes ``docs/performance.md`` from it. What was measured
-so far is on disk after every number of guests, and is not measured again if it is given:
+everything in ``benchmarks/results/`` and writes ``docs/explanation/performance.md`` from it. What
+was measured so far is on disk after every number of guests, and is not measured again if it is
+given:
 
     scripts/in-namespace .venv/bin/python -P -m benchmarks.compare 10 benchmarks/results/FILE.json
 """

@@ -1,4 +1,4 @@
-"""``docs/performance.md`` from one result; never edited by hand."""
+"""``docs/explanation/performance.md`` from one result; never edited by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.qemu.page import kept
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "performance.md"
 FIGURES = {
     "overhead_ms": "overhead",
     "downtime_ms": "downtime seen from outside",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PICTURE = Path(__file__).parents[2] / "docs" / "performance.svg"
+PICTURE = Path(__file__).parents[2] / "docs" / "explanation" / "performance.svg"
 
 
 def draw(samples: Sequence[dict[str, Any]]) -> None:

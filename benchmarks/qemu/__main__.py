@@ -6,7 +6,8 @@ For each size of memory: one resident guest, two fifths of its memory in use, wh
 by harness, by libvirt's bare calls with nothing around them, by ``virsh save`` and ``restore``, by
 libvirt-guests, and beside it QEMU without libvirt: by hand, and by ``cpr-transfer`` where the
 second QEMU is there. A B C C B A …, because others may use the machine. Keeps everything in
-``benchmarks/results/`` and writes a part of ``docs/performance.md`` and a picture from it.
+``benchmarks/results/`` and writes a part of ``docs/explanation/performance.md`` and a picture from
+it.
 """
 
 from __future__ import annotations

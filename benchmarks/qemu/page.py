@@ -1,4 +1,4 @@
-"""The part of docs/performance.md about kind qemu, and its picture: all from the measurements."""
+"""The part about kind qemu in docs/explanation/performance.md, and its picture: as measured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks import document
 from benchmarks.qemu.steps import STEPS
 
-PAGE = document.DOCS / "performance.md"
-PICTURE = document.DOCS / "performance-qemu.svg"
+PAGE = document.DOCS / "explanation" / "performance.md"
+PICTURE = document.DOCS / "explanation" / "performance-qemu.svg"
 PART = "qemu"
 OURS, BARE = "harness", "libvirt, bare"
 #: In the order of the table; those without libvirt come last.

@@ -8,7 +8,7 @@ from harness.core.config_text import toml_value
 from harness.maintenance.find_login import FoundLogin
 
 _HEAD = """\
-# Written by `harness init`. Every key, its unit and its default: docs/reference.md.
+# Written by `harness init`. Every key, its unit and its default: docs/reference/settings.md.
 # What is in force, and where it came from: harness run --show-config
 """
 _COMMON = """
@@ -21,7 +21,7 @@ _COMMON = """
 # tolerance_s = "10ms"
 
 # What is done to the host while its guests are paused; without it, a stand-in that changes nothing
-# of yours. Other kinds: docs/updates.md.
+# of yours. Other kinds: docs/how-to/updates.md.
 # [update]
 # kind = "command"
 # command = ["./apply-patch.sh", "--now"]
@@ -48,7 +48,7 @@ def _guest(one: FoundLogin) -> Iterator[str]:
         origin = _plain(one.address_from)
         yield f"address = {toml_value(one.address)}  # from: {origin}; without it, looked up anew"
     if one.access == "agent":
-        yield 'access = "agent"  # no login by SSH was found; see docs/agent.md'
+        yield 'access = "agent"  # no login by SSH was found; see docs/how-to/agent.md'
     if one.user:
         yield f"ssh.user = {toml_value(one.user)}"
     if one.sudo:

@@ -66,7 +66,7 @@ def how_to_add(address: str, bridges: Iterable[str] = ()) -> str:
     """
     known = [command("ip", "address", "add", f"{address}/32", "dev", one) for one in bridges]
     add = known or [f"ip address add {address}/32 dev BRIDGE, with the bridge of your guests"]
-    return f"{'; '.join(add)} (until its network restarts; for good: docs/events.md)"
+    return f"{'; '.join(add)} (until its network restarts; for good: docs/how-to/events.md)"
 
 
 def bridges_of(taps: Iterable[str], sys: Path = Path("/sys")) -> list[str]:

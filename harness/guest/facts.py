@@ -114,7 +114,8 @@ def _windows(guest: str, pairs: list[tuple[str, str]], errors: str) -> GuestFact
         raise ProbeError(
             f"does not tell its boot, version and user by PowerShell: {said[:200]!r}",
             guest=guest,
-            hint="harness needs Windows PowerShell 5.1 in full language mode; see docs/windows.md",
+            hint="harness needs Windows PowerShell 5.1 in full language mode: "
+            "docs/how-to/windows.md",
         ) from error
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 #: What records and people are told of every Windows guest, until somebody has shown otherwise.
 UNPROVEN = "not run on Windows: harness was only tested against what stands in for it"
-HINT_UNPROVEN = "show us what it does: harness doctor --prove windows GUEST; see docs/windows.md"
+HINT_UNPROVEN = (
+    "show us what it does: harness doctor --prove windows GUEST; see docs/how-to/windows.md"
+)
 
 #: Windows has no boot id. It is made of the first process of the boot that stays (wininit): when it
 #: was created is written down once and does not move with the clock, as ``LastBootUpTime`` does.

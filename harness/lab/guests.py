@@ -161,7 +161,7 @@ def _may_carry_metadata(taken: Sequence[ipaddress.IPv4Network], progress: Progre
     where = f"is on {', '.join(carriers)} already" if carriers else "leads elsewhere here"
     progress(
         f"{METADATA_IP} {where}, so the lab leaves it alone; its guests cannot be told of a pause "
-        "(run --notify) unless that address is freed before: see docs/events.md"
+        "(run --notify) unless that address is freed before: see docs/how-to/events.md"
     )
     return False
 

@@ -24,7 +24,7 @@ from harness.maintenance.plan import PlannedGuest
 
 HINT_ALLOW = (
     "allow them in the guest, e.g. BLOCK_RPCS or ALLOW_RPCS in /etc/sysconfig/qemu-ga; "
-    "see docs/agent.md"
+    "see docs/how-to/agent.md"
 )
 
 

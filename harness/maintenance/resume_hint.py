@@ -37,7 +37,7 @@ def what_helps(member: Member, uri: str, reading: StateReading, beside: Beside) 
     """
     if reading.state is GuestState.GONE and beside.lives:
         if beside.monitor is None:
-            return "QEMU's monitor can resume it, see docs/recover.md; do not start it again"
+            return "QEMU's monitor can resume it, see docs/how-to/recover.md; do not start it again"
         socket = command("socat", "-", f"UNIX-CONNECT:{beside.monitor}")
         return f"printf '{_CONT}' | {socket}"
     if reading.state is GuestState.PAUSED and beside.restored:

@@ -25,7 +25,7 @@ from harness.maintenance.identity import Found, identify
 from harness.maintenance.inside import look_by_agent, look_by_ssh, with_owed_ticks
 from harness.maintenance.login import Login
 
-#: Allowed |offset| where the configuration names none; see docs/clocks.md.
+#: Allowed |offset| where the configuration names none; see docs/explanation/clocks.md.
 DEFAULT_TOLERANCE_S = {
     "python3": 0.010,
     "perl": 0.010,

@@ -101,7 +101,7 @@ def test_a_lab_comes_up_beside_a_bridge_that_carries_the_metadata_address(own_st
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "lab-1\n" in done.stdout
     assert "169.254.169.254 is on br9 already" in done.stderr
-    assert "docs/events.md" in done.stderr
+    assert "docs/how-to/events.md" in done.stderr
     assert "inet 169.254.169.254/32" in done.stdout
 
 

@@ -102,7 +102,7 @@ def test_the_package_is_installed_works_and_is_removed(clean_root):
         "usr/lib/systemd/system/harness-nightly.timer",
         "usr/lib/systemd/system/harness-nightly.service",
         "usr/lib/systemd/system/harness-events.service",
-        "usr/share/doc/harness-kvm/history.md",
+        "usr/share/doc/harness-kvm/docs/how-to/nightly.md",
     ):
         assert (clean_root / file).stat().st_size > 0, file
     inside(clean_root, "bash", "-n", "/usr/share/bash-completion/completions/harness")

@@ -21,7 +21,8 @@ from tests.kvm.test_maintenance import checks
 
 #: The lab in the box.
 LAB = "/root/.local/state/harness/lab"
-#: QEMU is a process of another machine, and only SSH knows the guest's address (docs/checks.md).
+#: QEMU is a process of another machine, and only SSH knows the guest's address
+#: (docs/reference/checks.md).
 NOT_SEEN_FROM_HERE = {"downtime", "ram", "same-process", "vcpus"}
 
 

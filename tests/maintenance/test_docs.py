@@ -22,7 +22,7 @@ def example(page: str, after: str) -> CodeType:
 def test_the_example_without_guests_runs(tmp_path, monkeypatch):
     """A user may copy it: ``folder`` is the only name that it does not bring."""
     monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
-    exec(example("reports.md", "## Without guests"), {"folder": tmp_path})
+    exec(example("how-to/reports.md", "## Without guests"), {"folder": tmp_path})
 
 
 def test_the_example_for_programs_runs(house, tmp_path, monkeypatch, capsys):
@@ -34,7 +34,7 @@ def test_the_example_for_programs_runs(house, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(api.Backend, "real", lambda: there)
     monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    exec(example("api.md", "# For programs"), {})
+    exec(example("reference/api.md", "# For programs"), {})
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said] == ["web1", "web1"]
     assert "paused for 0.2" in said[0]

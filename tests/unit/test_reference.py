@@ -108,7 +108,7 @@ def test_examples_in_the_documentation_are_taken():
     """Every block of TOML that is a configuration; experiments have a file of their own."""
     validator = jsonschema.Draft202012Validator(SCHEMA)
     blocks = 0
-    for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for block in re.findall(r"```toml\n(.*?)```", file.read_text(), re.DOTALL):
             if "[grid]" in block:
                 continue

@@ -1,6 +1,7 @@
 """Who may import whom: the rooms of harness/, floor by floor, downwards only.
 
-As drawn in docs/design.md. Every import counts, wherever it stands, as in ``test_walls``.
+As drawn in docs/explanation/design.md. Every import counts, wherever it stands, as in
+``test_walls``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from harness.cli.commands.common import (
 def command() -> None:
     """The settings of harness.toml: a JSON schema for editors, what is in force.
 
-    docs/reference.md has every key, with its flag, its variable and its default.
+    docs/reference/settings.md has every key, with its flag, its variable and its default.
     """
 
 

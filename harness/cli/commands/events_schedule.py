@@ -71,7 +71,7 @@ def schedule(
     if not is_served(state_dir()):
         say(
             f"warning: no server is running for {state_dir()}, and only a server carries this "
-            "out: harness events serve, or its systemd unit (docs/events.md)"
+            "out: harness events serve, or its systemd unit (docs/how-to/events.md)"
         )
 
 

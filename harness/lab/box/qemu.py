@@ -15,8 +15,8 @@ _CPU = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
     "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt,-la57"),
 }
-#: How many CPUs a box gets unless somebody says. With two of them QEMU's emulated SVM loses
-#: guests and whole boxes now and then (docs/lab-box.md); with one it has not, and is as quick.
+#: How many CPUs a box gets by default. With two of them QEMU's emulated SVM loses guests and whole
+#: boxes now and then (docs/how-to/lab-box.md); with one it has not, and is as quick.
 CPUS = {"kvm": 2, "tcg": 1}
 
 

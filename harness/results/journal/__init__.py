@@ -2,7 +2,7 @@
 
 :mod:`entries` says what an entry is, :mod:`parse` reads them, :mod:`file` writes the file and
 :mod:`custody` folds them into what follows: who is held, and what is left to do.
-docs/journal.md documents every entry.
+docs/reference/journal.md documents every entry.
 """
 
 from harness.results.journal import entries

@@ -102,7 +102,7 @@ class Paused:
 class Parkable:
     """The next window may park this guest, and how it is brought back then.
 
-    On disk before the guest is paused. See docs/qemu.md for what parking is.
+    On disk before the guest is paused. See docs/how-to/qemu.md for what parking is.
     """
 
     event: ClassVar[str] = "parkable"

@@ -1,4 +1,4 @@
-"""What each check means, in a sentence, for the page of a run; docs/checks.md says how."""
+"""What each check means, in a sentence, for a run's page; docs/reference/checks.md says how."""
 
 from __future__ import annotations
 

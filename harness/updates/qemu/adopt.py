@@ -2,7 +2,7 @@
 
 A guest whose RAM is private memory of its QEMU is saved and restored once, in the same QEMU, with
 its RAM in libvirt's memory backing folder from then on: it is copied this once, and never again.
-The way back is the same as that of kind ``qemu``. See docs/qemu.md.
+The way back is the same as that of kind ``qemu``. See docs/how-to/qemu.md.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class AdoptUpdate:
             raise PlanError(
                 f"{len(refusals)} of {len(guests)} guests cannot be adopted: "
                 + "; ".join(refusals),
-                hint="docs/qemu.md says which guests can be; leave the others out",
+                hint="docs/how-to/qemu.md says which guests can be; leave the others out",
             )
         if not self._rate:
             self._rate = copy_rate()

@@ -2,7 +2,7 @@
 
 The program was replaced before (by apt, or kind ``packages``); this replaces the processes. Each
 guest is parked and unparked by the window's :class:`~harness.updates.protocol.GuestSwap`, all
-guests of an update domain at once. See docs/qemu.md.
+guests of an update domain at once. See docs/how-to/qemu.md.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class QemuUpdate:
             raise PlanError(
                 f"the QEMU of {len({name for name, _ in refusals})} of {len(guests)} guests cannot "
                 f"be replaced: {told}",
-                hint="docs/qemu.md says which guests can be; leave the others out",
+                hint="docs/how-to/qemu.md says which guests can be; leave the others out",
             )
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:

@@ -170,7 +170,7 @@ def test_a_windows_that_does_not_tell_is_refused_with_its_words(said):
     with pytest.raises(ProbeError) as refused:
         gather(Says(said, "first\nAccess is denied.\n", 1), soon())
     assert "Access is denied." in str(refused.value)
-    assert "docs/windows.md" in str(refused.value)
+    assert "docs/how-to/windows.md" in str(refused.value)
 
 
 @pytest.mark.parametrize("said", ["", "no number", "-1", "1041; exit", "٣", "9" * 30])

@@ -17,7 +17,7 @@ from harness.results.journal.entries import VERSION, Entry, Paused, Pausing, Rec
 from harness.results.journal.parse import _READERS, KINDS, parse, understood, written
 
 HERE = Path(__file__).parent
-PAGE = Path(__file__).parents[3] / "docs" / "journal.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "journal.md"
 INTENT = {"event": "pausing", "guests": [{"name": "a", "uuid": "u"}]}
 
 
@@ -131,7 +131,7 @@ def test_no_journal_whatever_raises(told):
 
 
 def test_the_page_documents_every_entry_and_every_field():
-    """And none that there is not: ``docs/journal.md`` and the types are equal."""
+    """And none that there is not: ``docs/reference/journal.md`` and the types are equal."""
     page = PAGE.read_text()
     documented = {}
     for event, body in re.findall(r"^### `([^`]+)`\n(.*?)(?=^#|\Z)", page, re.M | re.S):

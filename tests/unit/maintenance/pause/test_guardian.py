@@ -420,7 +420,7 @@ def test_what_the_process_does_from_its_arguments_to_its_end(tmp_path, monkeypat
 
 
 def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch):
-    """A real process: what it holds in memory is stated in docs/reliability.md."""
+    """A real process: what it holds in memory is stated in docs/explanation/reliability.md."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for _ in range(2):  # the first may compile what it loads, which takes 7 MiB
         with GuardianProcess("test:///default", tmp_path) as guard:

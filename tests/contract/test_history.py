@@ -236,8 +236,24 @@ def test_the_command_line_lists_shows_compares_and_draws(url, tmp_path, capsys, 
     picture = tmp_path / "trend.svg"
     assert "█" in _said(capsys, "trend", "overhead_s", "--plot", str(picture))[1]
     assert picture.read_text().startswith("<svg")
+    assert "Overhead of the pause window" in picture.read_text()
     assert _said(capsys, "trend", "nosuch")[0] == 2
     assert _said(capsys, "list", "--since", "yesterday-ish")[0] == 2
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".svgz", ""])
+def test_a_plot_of_an_unknown_format_is_refused_with_the_list(url, tmp_path, capsys, monkeypatch,
+                                                              ending):  # fmt: skip
+    """Before anything is looked at; it was SVG whatever the file was called."""
+    monkeypatch.setenv("HARNESS_HISTORY_URL", url)
+    file = tmp_path / f"trend{ending}"
+    code = run_command_line(["history", "trend", "overhead_s", "--plot", str(file)])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "--plot" in said
+    assert f"'{file.name}'" in said
+    assert ".svg, .png, .pdf" in said
+    assert not file.exists()
 
 
 def test_a_regression_fails_the_command_only_where_asked(url, tmp_path, capsys, monkeypatch):

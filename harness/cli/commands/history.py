@@ -21,6 +21,7 @@ from harness.cli.commands.history_tables import (
     print_table,
     value,
 )
+from harness.cli.commands.parameters import PlotFile
 from harness.core.errors import UsageError
 from harness.core.extras import require
 from harness.results.report.spoken import printable
@@ -141,7 +142,7 @@ def compare(history: History, first: str, second: str | None, as_json: bool, as_
 @command.command()
 @click.argument("figure", shell_complete=completion.figures)
 @click.option("--guest", default="", help="One guest's own; default: the run's worst.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: FILE.svg.")
+@click.option("--plot", type=PlotFile(), help="Draw it: a FILE that ends in .svg, .png or .pdf.")
 @_since_option
 @json_option
 @_csv_option
@@ -168,7 +169,7 @@ def trend(
         for run, value in found
     ]
     if plot is not None:
-        draw(plot, figure, found)
+        draw(plot, figure, guest, found)
     if as_json:
         print_json({"figure": figure, "guest": guest, "runs": rows})
     elif as_csv:

@@ -73,13 +73,21 @@ def print_bars(found: Sequence[tuple[Run, float]]) -> None:
         click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value:<12.6g}{bar}")
 
 
-def draw(file: Path, figure: str, found: Sequence[tuple[Run, float]]) -> None:
-    """Write a figure over runs to ``file`` as SVG."""
+def draw(file: Path, figure: str, guest: str, found: Sequence[tuple[Run, float]]) -> None:
+    """Write a figure over runs to ``file``, as its ending says."""
     require("reports", "a plot")
-    from harness.core.files import write_atomically
+    from harness.core.records import Outcome
     from harness.results.history.figures import KINDS
-    from harness.results.report.figures import alone, line
+    from harness.results.report.plots import Point, Said, over_time, write
 
-    unit = KINDS[figure].unit if figure in KINDS else ""
+    kind = KINDS.get(figure)
+    title = kind.title if kind else figure
+    said = Said(
+        f"{title}, {guest}" if guest else title,
+        kind.unit if kind else "",
+        [run.host for run, _ in found],
+        len(found),
+    )
     days = [run.started_at.timestamp() / 86400 for run, _ in found]
-    write_atomically(file, alone(line(days, [value for _, value in found], unit, "trend")))
+    points = [Point(value, Outcome(run.outcome)) for run, value in found]
+    write(file, over_time(days, points, said))

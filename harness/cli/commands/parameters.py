@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,3 +93,22 @@ class OneOf(click.ParamType[str]):
     ) -> list[CompletionItem]:
         """Return the words that begin so."""
         return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
+
+
+class PlotFile(click.Path):
+    """A file for a picture; its ending says in which format."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the file. Raises BadParameter for an ending that is no format of a picture."""
+        from harness.results.report.plots import ENDINGS
+
+        file = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if file.suffix.lower() not in ENDINGS:
+            ends = f"ends in {file.suffix}" if file.suffix else "has no ending"
+            self.fail(f"{file.name!r} {ends}: expected {', '.join(ENDINGS)}", param, ctx)
+        return file

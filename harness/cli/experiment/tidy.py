@@ -6,22 +6,50 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.experiment.conduct import Done, Experiment
 from harness.core.errors import MissingCapability, UsageError
 from harness.core.extras import how_to_install, require
 from harness.core.files import write_atomically
-from harness.core.records import GuestRecord, RunRecord
+from harness.core.records import GuestRecord, Outcome, RunRecord
+
+if TYPE_CHECKING:
+    from harness.results.report.plots import Point
 
 Row = dict[str, Any]
-#: A picture each: file name, how runs are grouped, the variable, its unit, rows of a guest or run.
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A picture: how runs are grouped, and which variable (in seconds) is shown."""
+
+    name: str
+    title: str
+    by: str
+    variable: str
+    once_a_run: bool = False
+    """Whether it is one of an update domain, not of a guest."""
+
+
 _QUESTIONS = (
-    ("residual-by-method", "method", "residual_s", "|offset| in the end, seconds", False),
-    ("overhead-by-guests", "guests", "overhead_s", "overhead of a pause window, seconds", True),
-    ("stale-by-method", "method", "stale_clock_window_s", "resume to right clock, seconds", False),
-    ("residual-by-pause", "pause", "residual_s", "|offset| in the end, seconds", False),
+    _Question("residual-by-method", "Clock offset in the end, by method", "method", "residual_s"),
+    _Question(
+        "overhead-by-guests",
+        "Overhead of the pause window, by guests",
+        "guests",
+        "overhead_s",
+        True,
+    ),
+    _Question(
+        "stale-by-method",
+        "Resume to corrected clock, by method",
+        "method",
+        "stale_clock_window_s",
+    ),
+    _Question("residual-by-pause", "Clock offset in the end, by pause", "pause", "residual_s"),
 )
 
 
@@ -46,6 +74,7 @@ def _of_run(done: Done, record: RunRecord) -> Iterable[Row]:
             "repeat": done.cell.repeat,
             "run_id": record.run_id,
             "started_at": record.started_at.isoformat(),
+            "host": record.host.hostname,
             **{key: _plain(value) for key, value in done.cell.settings.items()},
             "guests": len(record.guests),
             "guest": guest.name,
@@ -125,31 +154,38 @@ def _unicode(value: Any) -> Any:
 
 
 def _pictures(folder: Path, found: Sequence[Row]) -> list[Path]:
+    """Draw each question that has more than one answer: one group alone compares nothing."""
     require("reports", "a picture of the results")
-    from harness.results.report.figures import alone, dots
+    from harness.results.report.plots import Said, by_group, write
 
     files = []
-    for name, by, variable, unit, once_a_run in _QUESTIONS:
-        groups = _grouped(found, by, variable, once_a_run)
-        if groups:
-            file = folder / f"{name}.svg"
-            write_atomically(file, alone(dots(groups, unit, name)))
-            files.append(file)
+    hosts = [row["host"] for row in found]
+    for asked in _QUESTIONS:
+        file = folder / f"{asked.name}.svg"
+        groups = _grouped(found, asked)
+        if len(groups) < 2:
+            file.unlink(missing_ok=True)
+            continue
+        said = Said(asked.title, "s", hosts, len({row["run_id"] for row in found}))
+        write(file, by_group(groups, said))
+        files.append(file)
     return files
 
 
-def _grouped(
-    found: Sequence[Row], by: str, variable: str, once_a_run: bool
-) -> list[tuple[str, list[float]]]:
-    groups: dict[Any, list[float]] = {}
+def _grouped(found: Sequence[Row], asked: _Question) -> list[tuple[str, list[Point]]]:
+    from harness.results.report.plots import Point
+
+    groups: dict[Any, list[Point]] = {}
     seen: set[tuple[str, Any]] = set()
     for row in found:
         unit = (row["run_id"], row["update_domain"])
-        if row[variable] is None or (once_a_run and unit in seen):
+        if row[asked.variable] is None or (asked.once_a_run and unit in seen):
             continue
         seen.add(unit)
-        groups.setdefault(_group(row, by), []).append(row[variable])
-    return [(f"{_GROUP_WORDS[by]} {key}", groups[key]) for key in sorted(groups)]
+        outcome = row["run_outcome"] if asked.once_a_run else row["outcome"]
+        point = Point(row[asked.variable], Outcome(outcome))
+        groups.setdefault(_group(row, asked.by), []).append(point)
+    return [(f"{_GROUP_WORDS[asked.by]} {key}", groups[key]) for key in sorted(groups)]
 
 
 _GROUP_WORDS: Mapping[str, str] = {"method": "method", "guests": "guests:", "pause": "pause, s:"}

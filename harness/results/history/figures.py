@@ -20,17 +20,29 @@ class Kind:
     unit: str
     matters: float
     """A change smaller than this (in the figure's unit) is never called a regression."""
+    title: str
     meaning: str
 
 
 #: The figures that a regression is looked for in.
 KINDS = {
-    "pause_window_s": Kind("s", 0.1, "longest pause of an update domain"),
-    "overhead_s": Kind("s", 0.01, "of that, what the harness itself cost; the worst domain"),
-    "stale_clock_window_s": Kind("s", 0.1, "resume to corrected clock; the worst guest"),
-    "residual_s": Kind("s", 0.002, "|offset| in the end; the worst guest"),
-    "uncertainty_s": Kind("s", 0.002, "uncertainty of that offset; the worst guest"),
-    "duration_s": Kind("s", 2.0, "the whole run"),
+    "pause_window_s": Kind("s", 0.1, "Pause window", "longest pause of an update domain"),
+    "overhead_s": Kind(
+        "s",
+        0.01,
+        "Overhead of the pause window",
+        "of that, what the harness itself cost; the worst domain",
+    ),
+    "stale_clock_window_s": Kind(
+        "s", 0.1, "Resume to corrected clock", "resume to corrected clock; the worst guest"
+    ),
+    "residual_s": Kind(
+        "s", 0.002, "Clock offset in the end", "|offset| in the end; the worst guest"
+    ),
+    "uncertainty_s": Kind(
+        "s", 0.002, "Uncertainty of the clock offset", "uncertainty of that offset; the worst guest"
+    ),
+    "duration_s": Kind("s", 2.0, "Duration of the run", "the whole run"),
 }
 
 

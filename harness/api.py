@@ -93,7 +93,10 @@ class Planned:
     plan: Plan
     """Update domains in the order in which they would be done, and warnings."""
     update: HostUpdate
-    """The update that would be applied, with its scope and expected duration."""
+    """The update that would be applied, with its scope and expected duration; several are one."""
+    later: tuple[Planned, ...] = ()
+    """The windows after this one, where the updates take several; each is planned anew when the
+    one before it is over."""
 
 
 @contextmanager
@@ -171,20 +174,53 @@ def plan(
 
     backend = backend or Backend.real()
     state_dir = state_dir or paths.state_dir()
-    with _surveyed(config, guests, state_dir, backend) as (planned, _):
+    first, *others = _windows(config, state_dir)
+    with _surveyed(first, guests, state_dir, backend) as (planned, _):
         found = planned.plan
         far = foresee_clocks(found.guests, state_dir, config.clock.tolerance_s)
-        return replace(planned, plan=replace(found, warnings=(*found.warnings, *far)))
+        return replace(
+            planned,
+            plan=replace(found, warnings=(*found.warnings, *far)),
+            later=_foreseen(first, others, guests, state_dir, backend),
+        )
+
+
+def _windows(config: Config, state_dir: Path) -> list[Config]:
+    """Return a configuration for each window that the updates take."""
+    from harness.updates.configured import windows
+
+    return [config.only(window) for window in windows(config.updates, config.uri, state_dir)]
+
+
+def _foreseen(
+    first: Config,
+    others: Sequence[Config],
+    guests: Sequence[str],
+    state_dir: Path,
+    backend: Backend,
+) -> tuple[Planned, ...]:
+    """Plan the windows after the first, as far as can be told before that one."""
+    found = []
+    follows = tuple(one.kind for one in first.updates)
+    for window in others:
+        with _surveyed(window, guests, state_dir, backend, follows) as (planned, _):
+            found.append(planned)
+        follows += tuple(one.kind for one in window.updates)
+    return tuple(found)
 
 
 @contextmanager
 def _surveyed(
-    config: Config, guests: Sequence[str], state_dir: Path, backend: Backend
+    config: Config,
+    guests: Sequence[str],
+    state_dir: Path,
+    backend: Backend,
+    follows: tuple[str, ...] = (),
 ) -> Iterator[tuple[Planned, Hypervisor]]:
     from harness.maintenance.survey import survey
     from harness.updates.configured import make_update
 
-    update = make_update(config.update, config.uri, state_dir)
+    update = make_update(config.updates, config.uri, state_dir, follows)
     with backend.connect(config) as hypervisor:
         found = survey(config, guests, hypervisor, update, backend.clock)
         yield Planned(found, update), hypervisor
@@ -199,9 +235,13 @@ def maintain(
     not_before_ns: int = 0,
     label: str = "run",
     observe: Callable[[Plan], AbstractContextManager[Observer]] = _unobserved,
+    between: Callable[[Finished], object] = lambda finished: None,
     backend: Backend | None = None,
 ) -> Finished:
     """Carry out one maintenance: pause, update the host, resume, correct clocks, check.
+
+    Several updates may take several windows: each is a run of its own, planned when the one before
+    it has passed. After one that has not, the others are left alone.
 
     Args:
         config: As ``load_config(...).config``.
@@ -212,22 +252,58 @@ def maintain(
         not_before_ns: Earliest pause, nanoseconds since 1970; counts only with a notice.
         label: How the run came about, for the history.
         observe: Called with the plan before anything is touched; its context manager gives an
-            observer, called with a step each, never while guests are paused.
+            observer, called with a step each, never while guests are paused; for each window.
+        between: Called with each window's run that passed, before the next window is planned.
         backend: None: libvirt and SSH.
 
     Returns:
         The record (``run.json``), the run folder, and the HarnessError that ended the run early,
         None if none did; GuestStranded there means that a guest is still paused. A broken promise
-        is an outcome in the record, no error.
+        is an outcome in the record, no error. Of several windows, those of the last one that was
+        held; ``follows`` in its record names the run before.
 
     Raises:
-        HarnessError: What fails before there is a run; no guest was paused.
+        HarnessError: What fails before there is a run; no guest was paused. Of a window after the
+            first: ``between`` was called with those before it, whose updates stay.
     """
-    from harness.events.announcement import announcement
-    from harness.maintenance.run import run
-
     backend = backend or Backend.real()
     state_dir = state_dir or paths.state_dir()
+    first, *others = _windows(config, state_dir)
+    _foreseen(first, others, guests, state_dir, backend)  # refused before anything is changed
+    hold = partial(
+        _maintain,
+        guests=guests,
+        state_dir=state_dir,
+        config_file=config_file,
+        not_before_ns=not_before_ns,
+        label=label,
+        observe=observe,
+        backend=backend,
+    )
+    finished = hold(first)
+    for window in others:
+        if finished.record.exit_code != 0:
+            break
+        between(finished)
+        finished = hold(window, follows=finished.record.run_id)
+    return finished
+
+
+def _maintain(
+    config: Config,
+    *,
+    guests: Sequence[str],
+    state_dir: Path,
+    config_file: Path | None,
+    not_before_ns: int,
+    label: str,
+    observe: Callable[[Plan], AbstractContextManager[Observer]],
+    backend: Backend,
+    follows: str | None = None,
+) -> Finished:
+    """Hold one window."""
+    from harness.events.announcement import announcement
+    from harness.maintenance.run import run
 
     def carried_out(stack: ExitStack) -> Finished:
         surveyed = _surveyed(config, guests, state_dir, backend)
@@ -251,6 +327,7 @@ def maintain(
             observer=observer,
             notice=stack.enter_context(told),
             label=label,
+            follows=follows,
             clock=backend.clock,
             guardian=backend.guardian,
         )

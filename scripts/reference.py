@@ -21,7 +21,14 @@ from harness.cli.flags import FLAGS
 from harness.cli.main import COMMANDS, cli
 from harness.core.config_text import toml_value
 from harness.core.explained import json_schema, meanings
-from harness.core.keys import environment_name, is_duration, kinds_of, scalar_keys, sections_of
+from harness.core.keys import (
+    environment_name,
+    is_duration,
+    kinds_of,
+    scalar_keys,
+    sections_of,
+    written,
+)
 from harness.core.settings import UpdateSection
 from harness.core.variables import OTHERS, TOLD
 from harness.updates.registry import FULL_CONFIG
@@ -49,6 +56,11 @@ is a JSON schema: `harness config schema`, also [harness.schema.json](harness.sc
 **Durations** are a number of seconds, or text with a unit: `"5ms"`, `"30s"`, `"15m"`, `"2h"`,
 `"1d"`. In a flag or a variable a bare number is seconds, except where a person would mean minutes:
 `--notify`, `--in`, `--for` and `--since` want a unit.
+
+**Several updates**: `[[update]]`, once for each, in the order in which they are applied. `--kind`
+and `HARNESS_UPDATE_KIND` choose the one of that kind, or replace them all where none is; any other
+flag or variable of `[update]` is refused beside several. See
+[updates.md](../how-to/updates.md#several-updates).
 
 **Guests** are named by libvirt name or UUID. `'web*'` stands for those that are up, `--all` for all
 that are up, `--except GUEST` leaves some out.
@@ -113,7 +125,7 @@ def _settings() -> Iterator[str]:
             yield from _table(heading, section, "update.", shared=own)
         else:
             yield f"### {heading}\n\nIt has no keys of its own.\n"
-    for name, info in FULL_CONFIG.model_fields.items():
+    for name, info in written(FULL_CONFIG).items():
         for section in sections_of(info.annotation) if name != "update" else ():
             yield from _section(name, info, section)
 

@@ -110,7 +110,7 @@ def _guests(
     if not running:
         detail = f"none runs on {hypervisor.uri} that was asked for, so no login was tried"
         yield Finding("guests", Level.WARNING, detail, "start one; harness lab up makes some")
-    resident = config.update.kind in ("qemu", "adopt")
+    resident = any(one.kind in ("qemu", "adopt") for one in config.updates)
     if resident:
         yield from examine_setup()
     yield from examine_qemu(running, hypervisor, deadline, wanted=resident)
@@ -157,7 +157,7 @@ def _update_kinds(config: Config, uri: str) -> Finding:
     refused = {kind: error for kind, error in asked.items() if error is not None}
     can = ", ".join(kind for kind in asked if kind not in refused)
     cannot = "".join(f"; not {kind}: {error.message}" for kind, error in refused.items())
-    own = refused.get(config.update.kind)
+    own = next((refused[one.kind] for one in config.updates if one.kind in refused), None)
     hints = dict.fromkeys(error.hint for error in refused.values() if error.hint)
     return Finding(
         "update kinds",

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from harness.core.config_errors import NAMED, explain
 from harness.core.errors import ConfigError
-from harness.core.keys import FLAG, KIND, VARIABLE, settled, update_fields
+from harness.core.keys import FLAG, FURTHER, KIND, UPDATE, VARIABLE, update_fields
 from harness.core.settings import Config, GuestSection
+from harness.core.several import apart, listed
 from harness.core.trust import refuse_untrusted
 from harness.core.variables import from_environment, refuse_unknown
 
@@ -43,11 +44,17 @@ class Loaded:
 
         A key of a kind of update that is not in force has its default.
         """
-        tree = json.loads(self.config.model_dump_json(exclude={*NAMED}))
-        idle = {name: info.default for name, info in update_fields(type(self.config)).items()}
-        tree["update"] = {**json.loads(json.dumps(idle)), **tree["update"]}
+        tree = json.loads(self.config.model_dump_json(exclude={*NAMED, FURTHER}))
+        if self.config.further_updates:
+            del tree[UPDATE]
+        else:
+            idle = {name: info.default for name, info in update_fields(type(self.config)).items()}
+            tree[UPDATE] = {**json.loads(json.dumps(idle)), **tree[UPDATE]}
         for key, value in _flatten(tree):
             yield key, value, self.origins.get(key, "default")
+        for number, one in enumerate(self.config.updates if UPDATE not in tree else (), 1):
+            for key, value in _flatten(json.loads(one.model_dump_json(exclude_unset=True))):
+                yield f"{UPDATE}[{number}].{key}", value, self.origins[FURTHER]
         for what in NAMED:
             for entry in getattr(self.config, what):
                 shown = json.loads(entry.model_dump_json(exclude={"name"}, exclude_unset=True))
@@ -86,7 +93,7 @@ def load(
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
         ranks.update(dict.fromkeys(layer, rank))
-    values = settled(values, origins, ranks, model)
+    values = apart(values, origins, ranks, model)
     raw = _unflatten(values)
     try:
         # Through JSON, because strict JSON takes "a/b" for a Path and an array for a tuple,
@@ -123,10 +130,11 @@ def overlaid(config: Config, changes: Mapping[str, Any], model: type[Config]) ->
 
     ``model`` is as for :func:`load`. Raises ConfigError.
     """
-    values = {**dict(_flatten(json.loads(config.model_dump_json()))), **changes}
-    origins = dict.fromkeys(changes, "settings")
+    written = dict(_flatten(json.loads(config.model_dump_json())))
+    values = {**listed(config, written), **changes}
+    origins = dict.fromkeys(values, "settings")
     ranks = {**dict.fromkeys(values, 0), KIND: 1}
-    raw = _unflatten(settled(values, origins, ranks, model))
+    raw = _unflatten(apart(values, origins, ranks, model))
     try:
         return model.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
@@ -143,7 +151,8 @@ def _anchored(config: Config, file: Path | None) -> Config:
         return section.model_copy(update=found)
 
     guests = tuple(guest.model_copy(update={"ssh": anchor(guest.ssh)}) for guest in config.guest)
-    anchored = {"guest": guests}
+    anchored: dict[str, Any] = {"guest": guests}
+    anchored[FURTHER] = tuple(anchor(one) for one in config.further_updates)
     for name in ("ssh", "update", "notify"):
         anchored[name] = anchor(getattr(config, name))
     return config.model_copy(update=anchored)

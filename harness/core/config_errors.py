@@ -17,13 +17,15 @@ from pydantic_core import ErrorDetails
 
 from harness.core.errors import ConfigError
 from harness.core.keys import (
-    KIND,
+    FURTHER,
+    UPDATE,
     VARIABLE,
     fields_of,
     kinds_of,
     sections_of,
     typed,
     unknown_kind,
+    written,
 )
 from harness.core.nearest import nearest
 from harness.core.settings import RESERVE_EATS_BUDGET, Config
@@ -77,13 +79,15 @@ def explain(
     first = error.errors()[0]
     if first["type"] == RESERVE_EATS_BUDGET:
         return _too_little(first["msg"], origins)
+    at, inside = _within_update(first["loc"])
     if first["type"] == "union_tag_invalid":
-        kind = raw["update"]["kind"]
+        kind = _kind(raw, at)
         if isinstance(kind, str):
-            return unknown_kind(kind, kinds_of(model), *typed(origins.get(KIND), KIND))
-        first |= {"loc": ("update", "kind"), "type": "string_type", "input": kind}
-    elif first["loc"][:1] == ("update",) and len(first["loc"]) > 1:
-        first["loc"] = ("update", *first["loc"][2:])  # without the name of the kind
+            said_there = typed(_origin((*at, "kind"), origins), _spoken((*at, "kind"), raw))
+            return unknown_kind(kind, kinds_of(model), *said_there)
+        first |= {"loc": (*at, "kind"), "type": "string_type", "input": kind}
+    elif at and inside:
+        first["loc"] = (*at, *inside[1:])  # without the name of the kind
     location = first["loc"]
     file, key = typed(_origin(location, origins), _spoken(location, raw))
     if first["type"] == "extra_forbidden":
@@ -91,6 +95,21 @@ def explain(
         return ConfigError("unknown key", file=file, key=key, hint=hint)
     message, advice = said(first)
     return ConfigError(message, file=file, key=key, hint=advice)
+
+
+def _within_update(
+    location: tuple[int | str, ...],
+) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
+    """Return where the update is that an error is in, and where it is therein."""
+    depth = {UPDATE: 1, FURTHER: 2}.get(str(location[0]), 0) if location else 0
+    return location[:depth], location[depth:]
+
+
+def _kind(raw: Mapping[str, Any], at: Sequence[int | str]) -> Any:
+    entry: Any = raw
+    for part in at:
+        entry = entry[part]
+    return entry["kind"]
 
 
 def said(details: ErrorDetails) -> tuple[str, str | None]:
@@ -146,6 +165,10 @@ def _origin(location: Sequence[int | str], origins: Mapping[str, str]) -> str:
 def _spoken(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
     """``("guest", 1, "addres")`` → ``guest[web2].addres``."""
     words = ""
+    if location[:1] == (FURTHER,) and len(location) > 1 and isinstance(location[1], int):
+        location = (UPDATE, location[1] + 1, *location[2:])
+    elif location[:1] == (UPDATE,) and raw.get(FURTHER):
+        location = (UPDATE, 0, *location[1:])
     for index, part in enumerate(location):
         if isinstance(part, int) and index == 1 and location[0] in NAMED:
             entry = raw[str(location[0])][part]
@@ -159,7 +182,7 @@ def _spoken(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
 
 
 def _valid_keys(location: tuple[int | str, ...], model: type[Config]) -> list[str]:
-    fields: Mapping[str, FieldInfo] = model.model_fields
+    fields: Mapping[str, FieldInfo] = model.model_fields if location[1:] else written(model)
     for part in location[:-1]:
         if isinstance(part, int):
             continue

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.core.config import Loaded
-from harness.core.keys import kinds_of
+from harness.core.keys import FURTHER, UPDATE, kinds_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_ENTRY = re.compile(r"(guest|availability_set)\[(.*)\]\.([^\]]+)", re.DOTALL)
+_ENTRY = re.compile(r"(update|guest|availability_set)\[(.*)\]\.([^\]]+)", re.DOTALL)
 
 
 def as_toml(loaded: Loaded) -> str:
@@ -42,9 +42,12 @@ def _not_in_force(loaded: Loaded) -> set[str]:
 
 
 def _entries(loaded: Loaded) -> Iterator[str]:
-    for table in ("guest", "availability_set"):
-        origin = loaded.origins.get(table, "default")
-        for entry in getattr(loaded.config, table):
+    several = loaded.config.updates if loaded.config.further_updates else ()
+    tables = {UPDATE: several, "guest": loaded.config.guest}
+    tables["availability_set"] = loaded.config.availability_set
+    for table, entries in tables.items():
+        origin = loaded.origins.get(FURTHER if table == UPDATE else table, "default")
+        for entry in entries:
             yield ""
             yield f"[[{table}]]"
             shown = json.loads(entry.model_dump_json(exclude_unset=True))

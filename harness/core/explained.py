@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.core.durations import PATTERN
-from harness.core.keys import is_duration
+from harness.core.keys import FURTHER, UPDATE, is_duration
 from harness.core.settings import Config
 
 #: Of the JSON schema of ``harness.toml``.
@@ -70,9 +70,11 @@ def json_schema(model: type[Config]) -> dict[str, Any]:
     for name, definition in {model.__name__: schema, **schema["$defs"]}.items():
         if name in sections:
             _explain(definition, sections[name])
-    update = schema["properties"]["update"]
-    update["anyOf"] = update.pop("oneOf")  # a table that names no kind fits more than one
+    update = schema["properties"][UPDATE]
+    one = {"anyOf": update.pop("oneOf")}  # a table that names no kind fits more than one
     update.pop("discriminator", None)
+    update["anyOf"] = [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]
+    del schema["properties"][FURTHER]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,

@@ -16,15 +16,21 @@ from harness.core.errors import ConfigError
 from harness.core.nearest import nearest
 from harness.core.settings import Config, Seconds, UpdateSection
 
+UPDATE = "update"
 KIND = "update.kind"
+#: Where the updates after the first are kept; no key that a person writes.
+FURTHER = "further_updates"
 #: Where a value came from, if a person typed it: the origins of flags and of variables begin so.
 FLAG, VARIABLE = "flag ", "environment "
 
 
 def sections_of(annotation: Any) -> tuple[type[BaseModel], ...]:
     """Return the section that a field is, or those of which it is one; else nothing."""
-    options = get_args(annotation) or (annotation,)
-    return tuple(one for one in options if isinstance(one, type) and issubclass(one, BaseModel))
+    options = get_args(annotation)
+    if options:
+        return tuple(section for one in options for section in sections_of(one))
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return (annotation,) if is_section else ()
 
 
 def fields_of(sections: Iterable[type[BaseModel]]) -> dict[str, FieldInfo]:
@@ -62,7 +68,12 @@ def list_keys(model: type[Config]) -> Iterator[str]:
 
 def settings(model: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
     """Yield ``(dotted key, field)`` of every setting; a list of sections is one."""
-    return _settings(model.model_fields, "")
+    return _settings(written(model), "")
+
+
+def written(model: type[Config]) -> dict[str, FieldInfo]:
+    """Return the fields of ``model`` that are keys of ``harness.toml``."""
+    return {name: info for name, info in model.model_fields.items() if name != FURTHER}
 
 
 def _settings(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

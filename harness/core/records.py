@@ -216,6 +216,18 @@ class NoticeRecord(Record):
     """Who knew what when."""
 
 
+class PartRecord(Record):
+    """One of several updates of a pause window."""
+
+    kind: str
+    command: tuple[str, ...] = ()
+    progress: str = "waiting"
+    """``waiting`` (not begun), ``begun`` (and not done), ``applied``, ``rolled back``."""
+    duration_s: float | None = None
+    returncode: int | None = None
+    detail: str = ""
+
+
 class UpdateDomainRecord(Record):
     """One update domain's part in the run."""
 
@@ -235,6 +247,8 @@ class UpdateDomainRecord(Record):
     at again; no part of ``pause_window_s``, which is of CLOCK_MONOTONIC."""
     update_returncode: int | None = None
     update_detail: str = ""
+    updates: tuple[PartRecord, ...] = ()
+    """Each update of the window, in order, where there are several."""
     """What the update says that it did; empty if it was not applied."""
     notice: NoticeRecord | None = None
     """None: the guests were not told."""
@@ -279,6 +293,10 @@ class RunRecord(Record):
     update_domains: tuple[UpdateDomainRecord, ...] = ()
     guests: tuple[GuestRecord, ...] = ()
     harness_version: str = ""
+    updates: tuple[UpdateRecord, ...] = ()
+    """Every update of the run, in order; ``update`` is what they are together."""
+    follows: str | None = None
+    """The run of the window before, where the updates of a configuration take several."""
     label: str = "run"
     """How it came about: ``run``, ``nightly``, ``warm-up``, ``experiment``, ``pytest``."""
     tolerance_s: float | None = None

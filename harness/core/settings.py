@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -377,6 +377,7 @@ class Config(_Section):
     mend_timeout_s: Duration = 60.0
     """For everything after the pause: clocks and checks."""
     update: SerializeAsAny[UpdateSection] = UpdateSection()
+    further_updates: tuple[SerializeAsAny[UpdateSection], ...] = ()
     clock: ClockSection = ClockSection()
     checks: ChecksSection = ChecksSection()
     access: Access = "ssh"
@@ -410,6 +411,16 @@ class Config(_Section):
                 {"reserve": f"{self.resume_reserve_s:g}", "budget": f"{self.budget_s:g}"},
             )
         return self
+
+    @property
+    def updates(self) -> tuple[UpdateSection, ...]:
+        """Every ``[[update]]``, in the order in which they are applied."""
+        return (self.update, *self.further_updates)
+
+    def only(self, updates: tuple[UpdateSection, ...]) -> Self:
+        """Return this configuration with these updates."""
+        changed = {"update": updates[0], "further_updates": updates[1:]}
+        return self.model_copy(update=changed)
 
     def for_guest(self, name: str, uuid: str = "") -> GuestSection:
         """The guest's own section, found by name or UUID, or the defaults."""

@@ -29,7 +29,7 @@ from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, 
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
 from harness.results.report.words import in_short
-from harness.updates.protocol import GuestUpdate, HostUpdate, UpdateContext
+from harness.updates.protocol import GuestUpdate, HostUpdate, SeveralUpdates, UpdateContext
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
@@ -144,7 +144,9 @@ def maintain(
         )
         for name in names
     )
-    record = record_domain(domain, window, guests, problems, tools.limits.budget_s, suspended_s)
+    parts = tools.update.parts if isinstance(tools.update, SeveralUpdates) else ()
+    budget_s = tools.limits.budget_s
+    record = record_domain(domain, window, guests, problems, budget_s, suspended_s, parts)
     for guest in guests:
         tools.observer(Step(Phase.CHECKED, in_short(guest), domain.name, (guest.name,)))
     return DomainResult(record, guests, stranded, warnings)

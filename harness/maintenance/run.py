@@ -69,6 +69,7 @@ def run(
     observer: Observer = silent,
     notice: Notice | None = None,
     label: str = "run",
+    follows: str | None = None,
     clock: Clock = SYSTEM_CLOCK,
     guardian: Guarding = GuardianProcess,
 ) -> Finished:
@@ -76,7 +77,8 @@ def run(
 
     ``config`` is kept in the run folder for whoever has to finish the run; its parts are handed
     out here. ``notice`` tells the guests beforehand; None: nobody is told. ``label``: how the run
-    came about, for the history. ``guardian`` starts the second process.
+    came about, for the history; ``follows``: the run of the window before, of the same
+    configuration. ``guardian`` starts the second process.
 
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
@@ -93,6 +95,7 @@ def run(
         update,
         config.budget_s,
         config.clock.tolerance_s,
+        follows,
     )
     logins = [
         Login(guest.info, guest.section, config.ssh, hypervisor, connector, config.access)

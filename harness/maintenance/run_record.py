@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -20,7 +21,7 @@ from harness.host.clock_sync import synchronised
 from harness.maintenance.domain import DomainResult
 from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import HostUpdate, Part, SeveralUpdates
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class RunHead:
     update: HostUpdate
     budget_s: float
     tolerance_s: float | None
+    follows: str | None = None
+    """The run of the window before."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,9 @@ def record_run(
     outcomes = [one.record.outcome for one in result.domains]
     outcome = Outcome.worst([*outcomes, Outcome.ERROR] if error else outcomes)
     domains = tuple(_with_notice(one.record, notice) for one in result.domains)
-    durations = [domain.update_s for domain in domains if domain.update_s is not None]
-    codes = [d.update_returncode for d in domains if d.update_returncode is not None]
+    scope = head.update.scope.value
+    ends = [(one.update_returncode, one.update_s) for one in domains]
+    update = _update(head.update, scope, ends)
     return RunRecord(
         run_id=head.run_id,
         started_at=head.started_at,
@@ -95,13 +99,9 @@ def record_run(
         exit_code=error.exit_code if error else EXIT_CODES[outcome],
         budget_s=head.budget_s,
         host=head.host,
-        update=UpdateRecord(
-            kind=head.update.kind,
-            command=head.update.command,
-            returncode=max(codes, default=None),
-            duration_s=sum(durations) if durations else None,
-            scope=head.update.scope.value,
-        ),
+        update=update,
+        updates=_updates(head.update, scope, domains) or (update,),
+        follows=head.follows,
         update_domains=domains,
         guests=(
             *(guest for one in result.domains for guest in one.guests),
@@ -117,6 +117,35 @@ def record_run(
             *_doubts_about_the_host(),
         ),
         problems=tuple(problems),
+    )
+
+
+def _update(
+    update: HostUpdate | Part, scope: str, ends: Iterable[tuple[int | None, float | None]]
+) -> UpdateRecord:
+    """``ends``: the status and the duration (seconds) in each update domain."""
+    ends = list(ends)
+    codes = [code for code, _ in ends if code is not None]
+    durations = [took_s for _, took_s in ends if took_s is not None]
+    return UpdateRecord(
+        kind=update.kind,
+        command=update.command,
+        returncode=max(codes, default=None),
+        duration_s=sum(durations) if durations else None,
+        scope=scope,
+    )
+
+
+def _updates(
+    update: HostUpdate, scope: str, domains: Sequence[UpdateDomainRecord]
+) -> tuple[UpdateRecord, ...]:
+    """Each of several updates; nothing where there is one."""
+    if not isinstance(update, SeveralUpdates):
+        return ()
+    ends = [[(one.returncode, one.duration_s) for one in domain.updates] for domain in domains]
+    return tuple(
+        _update(part, scope, [of_domain[number] for of_domain in ends if of_domain])
+        for number, part in enumerate(update.parts)
     )
 
 

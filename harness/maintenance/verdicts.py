@@ -11,6 +11,7 @@ from harness.core.records import (
     ClockRecord,
     GuestRecord,
     Outcome,
+    PartRecord,
     UpdateDomainRecord,
 )
 from harness.core.timebase import NS_PER_S, utc_now
@@ -26,6 +27,7 @@ from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder
+from harness.updates.protocol import Part
 
 
 def evidence_of(
@@ -191,8 +193,11 @@ def record_domain(
     problems: tuple[str, ...],
     budget_s: float,
     suspended_s: float = 0.0,
+    parts: Sequence[Part] = (),
 ) -> UpdateDomainRecord:
     """Return one update domain's record; ``problems`` are those of the update.
+
+    ``parts``: each update of the window, where there are several.
 
     The pause window of the domain is judged against the budget as each guest's own is. A host that
     was itself suspended for ``suspended_s`` leaves nothing to be judged: its guests stood still for
@@ -226,7 +231,19 @@ def record_domain(
         host_suspended_s=suspended_s,
         update_returncode=window.applied.returncode if window.applied else None,
         update_detail=window.applied.detail if window.applied else "",
+        updates=tuple(_part(one) for one in parts),
         problems=problems,
+    )
+
+
+def _part(part: Part) -> PartRecord:
+    return PartRecord(
+        kind=part.kind,
+        command=part.command,
+        progress=part.progress.value,
+        duration_s=part.duration_s,
+        returncode=part.returncode,
+        detail=part.detail,
     )
 
 

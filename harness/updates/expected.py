@@ -39,14 +39,18 @@ def learn(state_dir: Path, section: UpdateSection) -> ExpectedDuration | None:
 def _durations(folder: RunFolder, wanted: dict[str, object]) -> Iterator[float]:
     """Of the update domains of one run, if it was the same update."""
     try:
-        if _what_it_does(folder.config().update) != wanted:
+        did = [_what_it_does(one) for one in folder.config().updates]
+        if wanted not in did:
             return
         record = folder.record()  # large, so only where it counts
     except UsageError:
         return  # of another version of harness, or damaged: it teaches nothing
     for domain in record.update_domains:
-        if domain.update_returncode == 0 and domain.update_s is not None:
-            yield domain.update_s
+        if domain.update_returncode != 0:
+            continue
+        parts = [one.duration_s for one in domain.updates] or [domain.update_s]
+        found = (took for what, took in zip(did, parts, strict=False) if what == wanted)
+        yield from (took for took in found if took is not None)
 
 
 def _what_it_does(section: UpdateSection) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -42,6 +43,9 @@ class Site:
     state_dir: Path | None = None
     """Where a kind may keep what it needs at plan time already."""
     earlier: ExpectedDuration | None = None
+    follows: tuple[str, ...] = ()
+    """The kinds whose windows come before this one's and have not been held yet: what they will
+    have changed by then is not judged."""
 
 
 THIS_HOST = Site()
@@ -146,6 +150,36 @@ class Applied:
     returncode: int | None = None
     output: Path | None = None
     detail: str = ""
+
+
+class Progress(StrEnum):
+    """How far one of several updates of a window got."""
+
+    WAITING = "waiting"  # not begun
+    BEGUN = "begun"  # and has not succeeded
+    APPLIED = "applied"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several updates of a window, and what became of it."""
+
+    kind: str
+    command: tuple[str, ...] = ()
+    progress: Progress = Progress.WAITING
+    duration_s: float | None = None
+    returncode: int | None = None
+    detail: str = ""
+
+
+@runtime_checkable
+class SeveralUpdates(Protocol):
+    """What several updates of one window offer beside :class:`HostUpdate`."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Each of them in order, and what became of it in the last window."""
 
 
 class HostUpdate(Protocol):

@@ -60,7 +60,12 @@ def whole_config(kinds: Iterable[Kind[Any]]) -> type[Config]:
     """
     sections = tuple(kind.settings for kind in kinds)
     one_of: Any = Annotated[Union[sections], Field(discriminator="kind")]  # noqa: UP007  a tuple
-    model: type[Config] = create_model("Config", __base__=Config, update=(one_of, sections[0]()))
+    model: type[Config] = create_model(
+        "Config",
+        __base__=Config,
+        update=(one_of, sections[0]()),
+        further_updates=(tuple[one_of, ...], ()),
+    )
     return model
 
 

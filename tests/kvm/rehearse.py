@@ -24,7 +24,7 @@ def rehearse(config: Path, run_dir: Path) -> str:
     context = UpdateContext("rehearsal", run_dir, config.stem, (), state_dir(), 30.0)
     try:
         loaded = load(config, environment={}, flags={}, model=FULL_CONFIG).config
-        update: HostUpdate = make_update(loaded.update, loaded.uri, state_dir())
+        update: HostUpdate = make_update(loaded.updates, loaded.uri, state_dir())
         update.check()
     except UsageError as error:
         return f"refused: {error}"

@@ -12,7 +12,7 @@ import pytest
 from harness.core.config import load
 from harness.core.records import GuestRecord, RunRecord
 from harness.core.settings import Config
-from harness.core.timebase import SYSTEM_CLOCK
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.maintenance.pause.guard import GuardianProcess
 from harness.maintenance.progress import Step
 from harness.maintenance.run import Finished, run
@@ -22,7 +22,10 @@ from harness.testing.connector import FakeConnector
 from harness.testing.guard import FakeGuard, guardian_thread
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
+from harness.testing.parking import NEW_VERSION, OLD_VERSION
 from harness.updates.configured import make_update
+from harness.updates.protocol import Site
+from harness.updates.qemu.update import QemuSettings, QemuUpdate
 from harness.updates.registry import FULL_CONFIG
 
 #: Checks that need nothing but clocks, boot ids, kernel logs and processes: they take no time.
@@ -63,7 +66,7 @@ class House:
     ) -> Finished:
         """A whole maintenance of all guests, or of ``names``."""
         config = self.config(**changes)
-        update = update or make_update(config.update, config.uri, self.state_dir)
+        update = update or make_update(config.updates, config.uri, self.state_dir)
         names = names or tuple(guest.name for guest in self.guests)
         plan = survey(config, names, self.host, update)
         return run(
@@ -122,3 +125,27 @@ def house(tmp_path, monkeypatch):
         return House(tmp_path / "state", guests, FakeHost(*guests), connector, settings=flags)
 
     return build
+
+
+def program(folder: Path, version: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / "qemu-system-x86_64"
+    file.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version}'\n")
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture
+def replaced(house, tmp_path, monkeypatch):
+    """A house whose guests run in the old QEMU, and an update that takes them into the new."""
+    monkeypatch.setattr("harness.updates.qemu.swapping.lay_out", lambda parking, texts: None)
+    monkeypatch.setattr("harness.updates.qemu.update.require_this_host", lambda kind, site: None)
+    house = house()
+    old = program(tmp_path / "old", OLD_VERSION)
+    for guest in house.guests:
+        uuid = f"uuid-{guest.name}"
+        text = house.host.parking.look(uuid, Deadline.after(5)).description
+        text = text.replace("/usr/bin/qemu-system-x86_64", str(old))
+        house.host.parking.looks[guest.name] = {"description": text}
+    settings = QemuSettings(emulator=program(tmp_path / "new", NEW_VERSION), expected_s=0.2)
+    return house, QemuUpdate(settings, Site(), cores=2)

@@ -290,3 +290,41 @@ def test_an_observer_that_raises_changes_nothing(house, monkeypatch):
 
     at.steps = Steps()
     assert at.maintain().record.exit_code == 0
+
+
+SEVERAL = CONFIG.replace(
+    "[update]\n",
+    '[[update]]\nkind = "command"\ncommand = ["/bin/true"]\nexpected_s = 0.1\n[[update]]\n',
+)
+
+
+def test_two_windows_are_two_runs_and_one_record_for_programs(process, tmp_path):
+    """The plan has both; what a program reads is one object, which names the run before it."""
+    (tmp_path / "house.toml").write_text(SEVERAL)
+    shown = process("fine", "--dry-run").stdout.decode()
+    assert "window 1 of 2: command" in shown
+    assert "window 2 of 2: stand-in" in shown
+    plan = json.loads(process("fine", "--dry-run", "--json").stdout)
+    assert plan["updates"] == [{"kind": "command", "command": ["/bin/true"]}]
+    assert [one["update"]["kind"] for one in plan["later"]] == ["stand-in"]
+    done = process("fine", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    second = json.loads(done.stdout)
+    first = tmp_path / "state/runs" / second["follows"] / "run.json"
+    assert [json.loads(first.read_text())["update"]["kind"], second["update"]["kind"]] == [
+        "command",
+        "stand-in",
+    ]
+    told = process("fine").stdout.decode()
+    runs = [one.parent.name for one in tmp_path.glob("state/runs/*/run.json")]
+    assert len([run for run in runs if run in told]) == 2, told
+
+
+def test_a_flag_for_one_update_is_refused_beside_several(process, tmp_path):
+    """Nothing is paused; ``--kind`` chooses one."""
+    (tmp_path / "house.toml").write_text(SEVERAL)
+    done = process("fine", "--duration", "1")
+    assert done.returncode == 2
+    assert "--duration: is for one update, but 2 are configured" in done.stderr.decode()
+    assert process("fine", "--kind", "stand-in", "--duration", "0.1").returncode == 0
+    assert record_in(tmp_path).update.kind == "stand-in"

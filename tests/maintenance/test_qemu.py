@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,38 +18,14 @@ from harness.host.parking import Berth
 from harness.maintenance.recovery.record import Action
 from harness.results.journal import FILE_NAME
 from harness.results.unfinished import dead_runs
-from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
+from harness.testing.parking import eligible
 from harness.updates.protocol import Site
-from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from harness.updates.qemu.update import QemuUpdate
 from tests.maintenance.conftest import House, of
 from tests.maintenance.recovery.test_recover import Killed, finish
 from tests.maintenance.updates import raising
 
 CHECKS = ["pause-window", "same-boot", "same-process", "qemu-version", "ram-inode"]
-
-
-def program(folder: Path, version: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    file = folder / "qemu-system-x86_64"
-    file.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version}'\n")
-    file.chmod(0o755)
-    return file
-
-
-@pytest.fixture
-def replaced(house, tmp_path, monkeypatch):
-    """A house whose guests run in the old QEMU, and an update that takes them into the new."""
-    monkeypatch.setattr("harness.updates.qemu.swapping.lay_out", lambda parking, texts: None)
-    monkeypatch.setattr("harness.updates.qemu.update.require_this_host", lambda kind, site: None)
-    house = house()
-    old = program(tmp_path / "old", OLD_VERSION)
-    for guest in house.guests:
-        uuid = f"uuid-{guest.name}"
-        text = house.host.parking.look(uuid, Deadline.after(5)).description
-        text = text.replace("/usr/bin/qemu-system-x86_64", str(old))
-        house.host.parking.looks[guest.name] = {"description": text}
-    settings = QemuSettings(emulator=program(tmp_path / "new", NEW_VERSION), expected_s=0.2)
-    return house, QemuUpdate(settings, Site(), cores=2)
 
 
 def maintain(house: House, update: QemuUpdate, **changes):

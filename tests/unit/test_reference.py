@@ -65,6 +65,8 @@ GOOD = [
     '[[availability_set]]\nname = "web"\ndays = ["sat"]\nhours = "22:00-04:00"',
     '[[checks.own]]\nname = "a"\ncommand = ["/bin/true"]\ntimeout_s = "3s"',
     '[events]\nnotice_s = "15m"\nport = 0',
+    "[[update]]\nduration_s = 1",
+    '[[update]]\nduration_s = 1\n[[update]]\nkind = "sysctl"\nsysctl = ["a=1"]',
 ]
 BAD = [
     "bugdet_s = 3",
@@ -76,6 +78,8 @@ BAD = [
     '[update]\nkind = "comand"',
     '[update]\nsysctl = ["a=1"]',
     '[update]\nkind = "command"\ncommand = "./x.sh"',
+    "update = []",
+    '[[update]]\n[[update]]\nsysctl = ["a=1"]',
     "[[guest]]\naddress = 'x'",
     "[ssh]\nport = 70000",
     '[[availability_set]]\nname = "web"\ndays = ["saturday"]',

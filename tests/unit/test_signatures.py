@@ -65,7 +65,7 @@ WHOLE = {
     ("results/folder.py", "write_config"),
 }
 #: What is above, and what makes the configuration and says what may be in it.
-CORE = ("config.py", "config_errors.py", "explained.py", "keys.py", "variables.py")
+CORE = ("config.py", "config_errors.py", "explained.py", "keys.py", "several.py", "variables.py")
 ABOVE = ("api.py", "pytest_plugin.py", "cli/", "testing/", *(f"core/{name}" for name in CORE))
 
 

@@ -114,7 +114,13 @@ def command(
         loaded = load_maintenance(config_file, uri, options)
         notify = loaded.config.notify
         telling.check(notify)
-        carry_out = partial(maintain, loaded.config, guests, config_file=loaded.file)
+        carry_out = partial(
+            maintain,
+            loaded.config,
+            guests,
+            config_file=loaded.file,
+            between=lambda finished: finish(finished.folder),
+        )
         night = spend(
             findings=examine(loaded.config, state_dir(), guests=guests),
             rehearse=telling.at_once(carry_out, notify, say),

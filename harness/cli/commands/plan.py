@@ -14,7 +14,7 @@ from harness.cli.commands.maintenance_options import load_maintenance, maintenan
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import HostUpdate, SeveralUpdates
 
 
 @click.command(
@@ -45,17 +45,26 @@ def command(
         return
     config = loaded.config
     planned = api.plan(config, guests)
-    for warning in planned.plan.warnings:
-        say(f"warning: {warning}")
+    for window in (planned, *planned.later):
+        for warning in window.plan.warnings:
+            say(f"warning: {warning}")
     print_plan(planned, config, as_json=as_json)
 
 
 def print_plan(planned: api.Planned, config: Config, *, as_json: bool) -> None:
     """The plan on stdout, as a table or as JSON."""
-    plan, update = planned.plan, planned.update
     if as_json:
-        print_json(_as_data(plan, config, update))
+        later = [_as_data(one.plan, config, one.update) for one in planned.later]
+        print_json({**_as_data(planned.plan, config, planned.update), "later": later})
         return
+    windows = (planned, *planned.later)
+    for number, window in enumerate(windows, 1):
+        if planned.later:
+            out().print(f"window {number} of {len(windows)}: {window.update.kind}")
+        _print_window(window.plan, window.update, config)
+
+
+def _print_window(plan: Plan, update: HostUpdate, config: Config) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -83,6 +92,7 @@ def print_plan(planned: api.Planned, config: Config, *, as_json: bool) -> None:
 
 
 def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:
+    parts = update.parts if isinstance(update, SeveralUpdates) else (update,)
     return {
         "update": {
             "kind": update.kind,
@@ -91,6 +101,7 @@ def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:
             "expected_s": update.expected_s,
             "expected_from": update.expected_from,
         },
+        "updates": [{"kind": one.kind, "command": list(one.command)} for one in parts],
         "budget_s": config.budget_s,
         "resume_reserve_s": config.resume_reserve_s,
         "update_domains": [

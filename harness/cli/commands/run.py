@@ -33,7 +33,7 @@ from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
 from harness.core.errors import GuestStranded
 from harness.core.paths import state_dir
-from harness.core.settings import DEFAULT_METHODS
+from harness.core.settings import DEFAULT_METHODS, NotifySection
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
@@ -146,7 +146,8 @@ def maintain(
         from harness.cli.commands.plan import print_plan
 
         planned = api.plan(loaded.config, guests)
-        _warn(planned.plan)
+        for window in (planned, *planned.later):
+            _warn(window.plan)
         print_plan(planned, loaded.config, as_json=as_json)
         return 0
     telling.check(loaded.config.notify)
@@ -156,16 +157,24 @@ def maintain(
         config_file=loaded.file,
         not_before_ns=not_before_ns,
         observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
+        between=partial(_over, notify=loaded.config.notify, show=not as_json, report=report),
     )
     _print(finished, as_json)
-    with spoken():
-        for problem in telling.of_run(finished, loaded.config.notify):
-            say(f"warning: {problem}")
-    if report:
-        _make_reports(finished)
+    _over(finished, notify=loaded.config.notify, show=False, report=report)
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code
+
+
+def _over(finished: Finished, *, notify: NotifySection, show: bool, report: bool) -> None:
+    """Tell of a run that is over, and make its reports; on stdout only if ``show``."""
+    if show:
+        _print(finished, as_json=False)
+    with spoken():
+        for problem in telling.of_run(finished, notify):
+            say(f"warning: {problem}")
+    if report:
+        _make_reports(finished)
 
 
 def _warn(plan: Plan) -> None:

@@ -57,12 +57,15 @@ def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS
     return Program(wrappers / key / name, binary, version, tree)
 
 
-def running(own: Path, version: str, previous: Path | None, deadline: Deadline) -> Program:
+def running(
+    own: Path, version: str, previous: Path | None, deadline: Deadline, *, stays: bool = True
+) -> Program:
     """Return the QEMU that a guest runs in, to start it again: installed, or in a folder.
 
-    ``own`` is what the guest's description names. Raises PlanError if it is in neither.
+    ``own`` is what the guest's description names; ``stays``: what is installed there is not
+    replaced before it is needed. Raises PlanError if it is in neither.
     """
-    candidates = [partial(installed, own, deadline)]
+    candidates = [partial(installed, own, deadline)] if stays else []
     if previous is not None:
         candidates.append(partial(in_tree, previous, own.name, deadline))
     for candidate in candidates:

@@ -210,7 +210,7 @@ class QemuUpdate:
         """Raises PlanError or UpdateFailed."""
         own = Path(ElementTree.fromstring(look.description).findtext("devices/emulator", ""))
         new = self._new(own, deadline)
-        if look.version == new.version and not self._settings.again:
+        if look.version == new.version and not self._settings.again and not self._ahead:
             raise PlanError(
                 f"it runs in QEMU {new.version} already",
                 hint="leave it out, or rehearse with update.again = true",
@@ -218,7 +218,9 @@ class QemuUpdate:
         why = unfit_pair(look.libvirt, new.version) or unfit_states(look.version, new.version)
         if why is not None:
             raise PlanError(why.reason, hint=why.fix)
-        old = programs.running(own, look.version, self._settings.previous, deadline)
+        stays = not (self._ahead and "packages" in self._site.follows)
+        previous = self._settings.previous
+        old = programs.running(own, look.version, previous, deadline, stays=stays)
         return Replacement(look.name, look.uuid, old, new)
 
     def _swap_plan(self, name: str) -> SwapPlan:
@@ -234,8 +236,14 @@ class QemuUpdate:
             return programs.in_tree(self._settings.tree, own.name, deadline)
         return programs.installed(self._settings.emulator or own, deadline)
 
+    @property
+    def _ahead(self) -> bool:
+        """Whether a window comes before this one that may install the QEMU to go on in."""
+        return bool(self._site.follows) and self._settings.tree is None
+
     def _remark(self, look: QemuLook, plan: Replacement) -> None:
-        self._remarks.append(f"{look.name}: QEMU {plan.old.version} → {plan.new.version}")
+        new = "what is installed when its window comes" if self._ahead else plan.new.version
+        self._remarks.append(f"{look.name}: QEMU {plan.old.version} → {new}")
         self._remarks += [f"{look.name}: {said}" for said in remarks(look, plan.new.version)]
 
     def _prepare(self, plan: Replacement, hypervisor: Hypervisor, deadline: Deadline) -> None:

@@ -6,7 +6,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test coverage map reference mutants test-kvm test-vagrant test-unit test-maintenance lint \
+.PHONY: help setup run test coverage docs map reference mutants test-kvm test-vagrant test-unit test-maintenance lint \
 	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -17,13 +17,16 @@ setup: ## install what is missing, build the guest images once
 run: setup ## a whole maintenance on three real guests, which are removed again
 	@$(ISOLATED) $(BIN)/harness lab try
 
-lint: ## ruff, mypy, spelling, and nothing is missing on the map and in the reference
+lint: docs ## ruff, mypy, spelling, prose, links; nothing is missing on the map and in the reference
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -P -m scripts.module_map --check
 	@$(BIN)/python -P -m scripts.reference --check
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs harness packaging scripts
+
+docs: ## the documentation as a site with search, in site/; a broken link or anchor is a failure
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # `harness plan` should not have to load what only a run need
     from harness.maintenance.host_keys import GuestKeys
     from harness.maintenance.recovery.clock import LogIn
     from harness.maintenance.recovery.round import Recovery, RunSettings
-    from harness.maintenance.run import Finished, Guarding
+    from harness.maintenance.run import Finished, Guarding, Part
     from harness.results.folder import RunFolder
 
 __all__ = [
@@ -234,6 +234,7 @@ def maintain(
     config_file: Path | None = None,
     not_before_ns: int = 0,
     label: str = "run",
+    part: Part | None = None,
     observe: Callable[[Plan], AbstractContextManager[Observer]] = _unobserved,
     between: Callable[[Finished], object] = lambda finished: None,
     backend: Backend | None = None,
@@ -251,6 +252,7 @@ def maintain(
         config_file: For the process that tells guests beforehand, where one is configured.
         not_before_ns: Earliest pause, nanoseconds since 1970; counts only with a notice.
         label: How the run came about, for the history.
+        part: The rollout that it is a part of, which is told of each run before it begins.
         observe: Called with the plan before anything is touched; its context manager gives an
             observer, called with a step each, never while guests are paused; for each window.
         between: Called with each window's run that passed, before the next window is planned.
@@ -280,12 +282,17 @@ def maintain(
         observe=observe,
         backend=backend,
     )
-    finished = hold(first)
-    for window in others:
+
+    def with_left(left: int) -> Part | None:
+        return replace(part, left=left) if part is not None else None
+
+    finished = hold(first, part=with_left(len(others)))
+    for number, window in enumerate(others, 1):
         if finished.record.exit_code != 0:
             break
         between(finished)
-        finished = hold(window, follows=finished.record.run_id)
+        left = with_left(len(others) - number)
+        finished = hold(window, follows=finished.record.run_id, part=left)
     return finished
 
 
@@ -300,6 +307,7 @@ def _maintain(
     observe: Callable[[Plan], AbstractContextManager[Observer]],
     backend: Backend,
     follows: str | None = None,
+    part: Part | None = None,
 ) -> Finished:
     """Hold one window."""
     from harness.events.announcement import announcement
@@ -328,6 +336,7 @@ def _maintain(
             notice=stack.enter_context(told),
             label=label,
             follows=follows,
+            part=part,
             clock=backend.clock,
             guardian=backend.guardian,
         )

@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md and harness.schema.json: each setting, variable and command.
+"""Write docs/reference/settings.md and the JSON schemas: each setting, variable and command.
 
 ``make reference`` runs this; ``make lint`` sees that nothing is missing or old. Names, units,
 defaults and limits are read off the settings and the commands; only the introductions are written
@@ -31,10 +31,12 @@ from harness.core.keys import (
 )
 from harness.core.settings import UpdateSection
 from harness.core.variables import OTHERS, TOLD
+from harness.results.answer import schema_of_answer, schema_of_run
 from harness.updates.registry import FULL_CONFIG
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "reference"
 PAGE, SCHEMA = DOCS / "settings.md", DOCS / "harness.schema.json"
+RUN, ROLLOUT = DOCS / "run.schema.json", DOCS / "rollout.schema.json"
 
 _HEAD = """\
 # Reference
@@ -51,7 +53,9 @@ The file is the one that `-c FILE` or `HARNESS_CONFIG` names, else the first of 
 `/etc/harness/harness.toml`, and that of a lab that is up (`harness lab up`).
 
 An unknown key, and an unknown variable that begins with `HARNESS_`, is an error. For editors there
-is a JSON schema: `harness config schema`, also [harness.schema.json](harness.schema.json).
+is a JSON schema: `harness config schema`, also [harness.schema.json](harness.schema.json); for
+programs that read what harness writes, those of [run.json](run.schema.json) and of
+[`--rollout --json`](rollout.schema.json).
 
 **Durations** are a number of seconds, or text with a unit: `"5ms"`, `"30s"`, `"15m"`, `"2h"`,
 `"1d"`. In a flag or a variable a bare number is seconds, except where a person would mean minutes:
@@ -103,10 +107,13 @@ _EXIT_CODES = """\
 | 2 | usage or configuration |
 | 3 | could not judge |
 | 4 | a guest is still paused |
+| 5 | with `--rollout`, else 3: not now (window, lease, lock of the host); nothing was paused |
+| 6 | with `--rollout`, else 2: not needed, it is so already |
 | 130 | interrupted; everything was resumed |
 
 With `--json` an error is on stdout as `{"error": {"type", "message", "hint", "guest", "where",
-"exit_code"}}`; `where` is the flag, the variable, or the file and key.
+"exit_code"}}`; `where` is the flag, the variable, or the file and key. With `--rollout` every
+outcome of `run` and `plan` is one document: [rollout](rollout.md).
 """
 
 
@@ -284,8 +291,12 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
 
 def files() -> Mapping[Path, str]:
     """Return what each generated file should hold."""
-    schema = json.dumps(json_schema(FULL_CONFIG), indent=2, ensure_ascii=False) + "\n"
-    return {PAGE: page(), SCHEMA: schema}
+    schemas = {SCHEMA: json_schema(FULL_CONFIG), RUN: schema_of_run(), ROLLOUT: schema_of_answer()}
+    texts = {
+        file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for file, schema in schemas.items()
+    }
+    return {PAGE: page(), **texts}
 
 
 def main() -> int:

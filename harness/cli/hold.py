@@ -97,7 +97,7 @@ def main(order: str, config_file: str | None = None) -> None:
         asked = Order.read(order)
         settings = {**asked.settings, "update.kind": "hold"}
         loaded = load_config(Path(config_file) if config_file else None, settings)
-        return maintain(loaded, asked.guests, dry_run=False, as_json=False)
+        return maintain(loaded, asked.guests, as_json=False)
 
     os._exit(exit_code(held))  # as the command line ends: a thread may still be inside libvirt
 

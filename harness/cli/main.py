@@ -1,7 +1,7 @@
 """The command line; the only place that turns outcomes and errors into exit codes.
 
 0 pass · 1 a promise was broken · 2 usage or configuration · 3 could not judge · 4 a guest is
-still paused · 130 interrupted, everything resumed.
+still paused · with --rollout: 5 not now, 6 not needed · 130 interrupted, everything resumed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.cli.commands.refusals import Spoken, in_our_words, json_was_asked_for, print_error
-from harness.core.errors import GuestStranded, HarnessError, InternalError, UsageError
+from harness.cli.commands.refusals import (
+    Spoken,
+    exit_code_of,
+    in_our_words,
+    note_what_was_asked_for,
+    print_error,
+    tell_error,
+)
+from harness.core.errors import HarnessError, InternalError, Interrupted, UsageError
 from harness.core.process_state import settle_process
 from harness.core.streams import lost_output
 
@@ -61,7 +68,8 @@ Examples:
 
 \b
 Exit codes: 0 pass, 1 a promise was broken, 2 usage or configuration,
-  3 could not judge, 4 a guest is still paused, 130 interrupted (all resumed).
+  3 could not judge, 4 a guest is still paused, 130 interrupted (all resumed);
+  with --rollout also 5 not now, 6 not needed.
 """
 
 
@@ -145,6 +153,7 @@ def _say_lost(lost: OSError) -> int:
 def run_command_line(arguments: list[str] | None) -> int:
     """Carry out one command line (None: this process's own); its exit code."""
     Spoken.wanted = Spoken.said = False
+    Spoken.rollout = None
     given = sys.argv[1:] if arguments is None else arguments
     action = partial(cli.main, arguments, prog_name="harness", standalone_mode=False)
     return exit_code(action, given)
@@ -164,7 +173,7 @@ def exit_code(action: Callable[[], object], arguments: list[str] | None = None) 
         if not error.message or type(error).__name__ == "NoArgsIsHelpError":  # its help, all of it
             error.show()
             return error.exit_code
-        Spoken.wanted = Spoken.wanted or json_was_asked_for(error, arguments or [])
+        note_what_was_asked_for(error, arguments or [])
         return _say(in_our_words(error))
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -172,6 +181,8 @@ def exit_code(action: Callable[[], object], arguments: list[str] | None = None) 
         return error.code if error.code == 0 else _say_bug(error)  # 0: a completion, all printed
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)  # what commands do to guests, they end by themselves
+        if Spoken.rollout is not None:
+            print_error(Interrupted("SIGINT", said="this command has paused no guest"))
         return 130
     except BaseException as error:  # noqa: BLE001  a SystemExit of click's or rich's too
         return _say_bug(error)
@@ -190,13 +201,9 @@ def _debugging() -> bool:
 
 def _say(error: HarnessError) -> int:
     """One or two lines with a hint; with -vv the traceback too."""
-    from harness.results.report.words import printable
-
     if _debugging():
         traceback.print_exception(error)
-    loud = isinstance(error, GuestStranded)
     with suppress(OSError, ValueError):  # the terminal may be gone; the exit code says it too
-        click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
-        click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
+        tell_error(error)
         print_error(error)
-    return error.exit_code
+    return exit_code_of(error)

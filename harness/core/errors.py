@@ -6,6 +6,7 @@
     ├─ UsageError                                        exit 2
     │   ├─ ConfigError(file, key)
     │   ├─ PlanError
+    │   │   └─ NotNeeded                                 a ConfigError too; 6 under a rollout
     │   ├─ WrongGuest
     │   └─ SeveralRefused(by_guest)
     ├─ MissingCapability(name)                           exit 3
@@ -27,7 +28,10 @@
     │   ├─ ProbeError
     │   ├─ JournalError
     │   ├─ GuardianLost
-    │   ├─ HostBusy
+    │   ├─ NotNow                                        5 under a rollout
+    │   │   ├─ HostBusy
+    │   │   └─ WindowClosed                              an EventError too
+    │   ├─ RunDied
     │   ├─ LabError
     │   ├─ EventError
     │   ├─ UpdateFailed(returncode)
@@ -48,6 +52,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
+
+#: Exit codes that a rollout has beside those of the errors.
+NOT_NOW, NOT_NEEDED = 5, 6
 
 
 class HarnessError(Exception):
@@ -98,6 +105,10 @@ class ConfigError(UsageError):
 
 class PlanError(UsageError):
     """The maintenance cannot be done safely as asked."""
+
+
+class NotNeeded(ConfigError, PlanError):
+    """There is nothing to do: what was asked for is so already."""
 
 
 class WrongGuest(UsageError):
@@ -215,8 +226,16 @@ class GuardianLost(InfrastructureError):
     """The second process, which resumes guests if the first cannot, is not there."""
 
 
-class HostBusy(InfrastructureError):
+class NotNow(InfrastructureError):
+    """It may be done at another time: the same command may succeed then."""
+
+
+class HostBusy(NotNow):
     """Somebody else holds the lock of this host."""
+
+
+class RunDied(InfrastructureError):
+    """The process of a run died before its end; guests may be paused until it is recovered."""
 
 
 class LabError(InfrastructureError):
@@ -225,6 +244,10 @@ class LabError(InfrastructureError):
 
 class EventError(InfrastructureError):
     """A Scheduled Event is not there, was cancelled, or may not do what was asked of it."""
+
+
+class WindowClosed(EventError, NotNow):
+    """The maintenance window of an availability set is closed."""
 
 
 class UpdateFailed(InfrastructureError):
@@ -306,6 +329,20 @@ def guests_of(error: HarnessError | None) -> Mapping[str, HarnessError]:
     if isinstance(error, (SeveralRefused, SeveralFailed)):
         return error.by_guest
     return {error.guest: error} if error is not None and error.guest else {}
+
+
+def rollout_exit_code(error: HarnessError) -> int:
+    """Return the exit code of an error under a rollout, before which no guest was paused.
+
+    There 5 means "not now" and 6 "not needed", which are 3 and 2 elsewhere. Of several guests all
+    must be refused for that reason.
+    """
+    each = tuple(guests_of(error).values()) or (error,)
+    if all(isinstance(one, NotNow) for one in each):
+        return NOT_NOW
+    if all(isinstance(one, NotNeeded) for one in each):
+        return NOT_NEEDED
+    return error.exit_code
 
 
 def _each(by_guest: Mapping[str, HarnessError]) -> str:

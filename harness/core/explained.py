@@ -66,10 +66,7 @@ def json_schema(model: type[Config]) -> dict[str, Any]:
     ``model`` is the configuration with all kinds of update.
     """
     schema = model.model_json_schema(mode="validation")
-    sections = {section.__name__: section for section in _sections(model)}
-    for name, definition in {model.__name__: schema, **schema["$defs"]}.items():
-        if name in sections:
-            _explain(definition, sections[name])
+    explain_models(schema, model)
     update = schema["properties"][UPDATE]
     one = {"anyOf": update.pop("oneOf")}  # a table that names no kind fits more than one
     update.pop("discriminator", None)
@@ -81,6 +78,14 @@ def json_schema(model: type[Config]) -> dict[str, Any]:
         **schema,
         "title": "harness.toml",
     }
+
+
+def explain_models(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Give each field of a schema, and of those in it, its meaning; ``schema`` is changed."""
+    sections = {section.__name__: section for section in _sections(model)}
+    for name, definition in {model.__name__: schema, **schema.get("$defs", {})}.items():
+        if name in sections:
+            _explain(definition, sections[name])
 
 
 def _sections(model: type[BaseModel]) -> set[type[BaseModel]]:
@@ -109,7 +114,7 @@ def _explain(definition: dict[str, Any], section: type[BaseModel]) -> None:
         if is_duration(info.annotation) or any(is_duration(one) for one in info.metadata):
             _with_units(shape)
     kind = section.model_fields.get("kind")
-    if kind is not None and kind.default != "stand-in":
+    if kind is not None and not kind.is_required() and kind.default != "stand-in":
         definition["required"] = [*definition.get("required", []), "kind"]
 
 

@@ -299,6 +299,8 @@ class RunRecord(Record):
     """The run of the window before, where the updates of a configuration take several."""
     label: str = "run"
     """How it came about: ``run``, ``nightly``, ``warm-up``, ``experiment``, ``pytest``."""
+    rollout: str | None = None
+    """The rollout that it was this host's part of."""
     tolerance_s: float | None = None
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

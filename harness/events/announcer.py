@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.core.durations import scaled
-from harness.core.errors import EventError, HarnessError
+from harness.core.errors import EventError, HarnessError, WindowClosed
 from harness.core.records import NoticeRecord, PollRecord
 from harness.core.settings import AvailabilitySetSection, EventsSection, set_section
 from harness.core.signals import Interruption
@@ -103,7 +103,7 @@ class EventNotice:
         )
 
     def announce(self, domain: UpdateDomain) -> str:
-        """Publish the domain's events. Raises EventError outside a set's maintenance window."""
+        """Publish the domain's events. Raises WindowClosed outside a set's window."""
         now_ns = self._clock.realtime_ns()
         earliest_ns = max(now_ns + round(self.notice_s * NS_PER_S), self._not_before_ns)
         not_before_ns = -(-earliest_ns // NS_PER_S) * NS_PER_S  # as guests can read it
@@ -122,7 +122,7 @@ class EventNotice:
             section = set_section(self._sets, name)
             if not windows.is_open(section, at):
                 opens = windows.next_opening(section, at)
-                raise EventError(
+                raise WindowClosed(
                     f"availability set {name} may not be paused at {at:%Y-%m-%d %H:%M:%S} UTC; "
                     f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}",
                     hint="harness events schedule --at that time",

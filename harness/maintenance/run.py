@@ -50,6 +50,17 @@ _LOOK_S = 20.0
 
 
 @dataclass(frozen=True)
+class Part:
+    """This host's part of a rollout, as one of its runs knows it."""
+
+    rollout: str
+    begin: Callable[[str, int], object]
+    """Called with the run's id and ``left`` before the run begins; raises HarnessError."""
+    left: int = 0
+    """So many windows are to follow this run's."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """A run that is over: its record, its folder, and the error that ended it, if one did."""
 
@@ -70,6 +81,7 @@ def run(
     notice: Notice | None = None,
     label: str = "run",
     follows: str | None = None,
+    part: Part | None = None,
     clock: Clock = SYSTEM_CLOCK,
     guardian: Guarding = GuardianProcess,
 ) -> Finished:
@@ -78,12 +90,15 @@ def run(
     ``config`` is kept in the run folder for whoever has to finish the run; its parts are handed
     out here. ``notice`` tells the guests beforehand; None: nobody is told. ``label``: how the run
     came about, for the history; ``follows``: the run of the window before, of the same
-    configuration. ``guardian`` starts the second process.
+    configuration. ``part``: of which rollout it is a part; None: of none. ``guardian`` starts the
+    second process.
 
     Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
     """
     run_id = new_run_id(clock)
+    if part is not None:
+        part.begin(run_id, part.left)
     head = RunHead(
         run_id,
         label,
@@ -96,6 +111,7 @@ def run(
         config.budget_s,
         config.clock.tolerance_s,
         follows,
+        part.rollout if part is not None else None,
     )
     logins = [
         Login(guest.info, guest.section, config.ssh, hypervisor, connector, config.access)

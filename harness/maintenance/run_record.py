@@ -39,6 +39,8 @@ class RunHead:
     tolerance_s: float | None
     follows: str | None = None
     """The run of the window before."""
+    rollout: str | None = None
+    """The rollout that it is this host's part of."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def record_run(
         ),
         harness_version=__version__,
         label=head.label,
+        rollout=head.rollout,
         tolerance_s=head.tolerance_s,
         warnings=(
             *head.plan.warnings,

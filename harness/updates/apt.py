@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.core.errors import ConfigError, PlanError, UpdateFailed
+from harness.core.errors import ConfigError, NotNeeded, PlanError, UpdateFailed
 from harness.core.files import private_folder
 from harness.core.settings import Name
 from harness.core.timebase import Deadline
@@ -198,7 +198,7 @@ class AptTransaction:
     def _judge(self, deadline: Deadline) -> None:
         if not self.changes:
             hint = "reinstall = true does it again"
-            raise ConfigError("nothing would change; it is installed", key=_KEY, hint=hint)
+            raise NotNeeded("nothing would change; it is installed", key=_KEY, hint=hint)
         self._refuse(deadline)
         for change in self.changes:
             if change.package in self._settings.hold:

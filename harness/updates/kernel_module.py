@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.errors import ConfigError, NotNeeded, UpdateFailed
 from harness.core.settings import Name
 from harness.core.timebase import Deadline
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
@@ -95,7 +95,8 @@ class KernelModuleUpdate:
     def _check_load(self) -> None:
         if self._home.exists():
             message = "is loaded already" if self._is_loaded() else _BUILTIN
-            raise ConfigError(
+            refused = ConfigError if self._wanted else NotNeeded
+            raise refused(
                 f"{self._module} {message}",
                 key="update.module",
                 hint='action = "parameter" changes a loaded one',

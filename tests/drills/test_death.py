@@ -230,3 +230,37 @@ def test_a_terminal_that_is_closed(lab, libvirt, tmp_path, output):
     assert record.exit_code == 130
     end = record.guests[0].clock.after_correction
     assert abs(end.offset_s) + end.uncertainty_s <= 0.050
+
+
+def test_a_detached_run_outlives_the_terminal_and_is_found_again(lab, libvirt, tmp_path):
+    """The terminal dies in the pause: the run passes, and the same command tells its record."""
+    guest = lab.guests[0]
+    same = [sys.executable, "-m", "harness", "run", guest.name, "--duration", "4"]
+    same += ["--no-report", "--rollout", "night 1", "--detach", "--json"]
+    there = {
+        "env": {**os.environ, "HARNESS_STATE_DIR": str(tmp_path), "HARNESS_URI": lab.uri},
+        "cwd": lab.config_file.parent,
+    }
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        same,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        **there,
+    )
+    os.close(theirs)
+    becomes(libvirt, guest.uuid, PAUSED, within_s=60)
+    os.close(ours)
+    assert process.wait(timeout=10) == -signal.SIGHUP
+    assert state_of(libvirt, guest.uuid) is PAUSED
+    found = subprocess.run(same, capture_output=True, text=True, timeout=90, **there)
+    answer = json.loads(found.stdout)
+    assert (found.returncode, answer["outcome"]) == (0, "pass"), (answer, found.stderr)
+    assert len(list(tmp_path.glob("runs/*"))) == 1
+    again = subprocess.run(same, capture_output=True, text=True, timeout=30, **there)
+    told = json.loads(again.stdout)
+    assert (told["already"], told["record"]) == (True, answer["record"])
+    assert state_of(libvirt, guest.uuid) is RUNNING

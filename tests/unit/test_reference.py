@@ -49,6 +49,15 @@ def test_a_flag_that_is_named_is_one_and_sets_that_key():
     assert set(FLAGS) - known == set()
 
 
+def test_plan_takes_what_run_takes():
+    """A program has one list of options for both."""
+    taken = [
+        {opt for one in command.params if not getattr(one, "hidden", False) for opt in one.opts}
+        for command in (plan.command, run.command)
+    ]
+    assert taken[0] == taken[1]
+
+
 def test_every_field_says_what_it_means():
     """Of every kind of update too."""
     for kind in KINDS.values():

@@ -13,7 +13,7 @@ from harness.cli.commands.common import (
     json_option,
     load_config,
 )
-from harness.cli.commands.run import maintain
+from harness.cli.commands.run import maintain, show_plan
 
 
 @click.command(
@@ -77,4 +77,7 @@ def command(
     }
     flags = {key: value for key, value in settings.items() if value is not None}
     loaded = load_config(config_file, flags)
-    ctx.exit(maintain(loaded, guests, dry_run=dry_run, as_json=as_json, report=not no_report))
+    if dry_run:
+        show_plan(loaded, guests, as_json=as_json)
+    else:
+        ctx.exit(maintain(loaded, guests, as_json=as_json, report=not no_report))

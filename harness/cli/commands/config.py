@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from harness.cli.commands.common import (
 
 @click.group()
 def command() -> None:
-    """The settings of harness.toml: a JSON schema for editors, what is in force.
+    """The settings of harness.toml: what is in force; JSON schemas, of what harness prints too.
 
     docs/reference/settings.md has every key, with its flag, its variable and its default.
     """
@@ -31,12 +32,40 @@ Example:
   #:schema ./harness.schema.json
 """
 )
-def schema() -> None:
-    """Print the JSON schema of harness.toml, by which editors complete and check it."""
+@click.argument(
+    "what",
+    type=click.Choice(["harness.toml", "run.json", "rollout"]),
+    default="harness.toml",
+    metavar="[harness.toml|run.json|rollout]",
+)
+def schema(what: str) -> None:
+    """Print the JSON schema of harness.toml, by which editors complete and check it.
+
+    Or of run.json, the record of a run; or of what run and plan print with --rollout and --json.
+    """
+    print_json(_SCHEMAS[what]())
+
+
+def _of_settings() -> dict[str, Any]:
     from harness.core.explained import json_schema
     from harness.updates.registry import FULL_CONFIG
 
-    print_json(json_schema(FULL_CONFIG))
+    return json_schema(FULL_CONFIG)
+
+
+def _of_run() -> dict[str, Any]:
+    from harness.results.answer import schema_of_run
+
+    return schema_of_run()
+
+
+def _of_rollout() -> dict[str, Any]:
+    from harness.results.answer import schema_of_answer
+
+    return schema_of_answer()
+
+
+_SCHEMAS = {"harness.toml": _of_settings, "run.json": _of_run, "rollout": _of_rollout}
 
 
 @command.command(epilog="Example: harness config show -c /etc/harness/harness.toml")

@@ -219,7 +219,7 @@ def try_(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     _bring_up(**options)
     try:
         config_file: Path | None = state.lab_config_file()
-        code = maintain(load_config(config_file, {}), (), dry_run=False, as_json=as_json)
+        code = maintain(load_config(config_file, {}), (), as_json=as_json)
     except BaseException:
         with suppress(HarnessError):  # the first error is the one to tell
             guests.down(say)

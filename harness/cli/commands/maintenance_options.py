@@ -11,8 +11,9 @@ import click
 from harness.cli.commands.common import F, connection_options, duration_option, load_config, words
 from harness.cli.commands.guest_arguments import guest_arguments
 from harness.cli.commands.parameters import OneOf
+from harness.cli.commands.refusals import want_rollout
 from harness.core.config import Loaded
-from harness.core.settings import Access, Scope
+from harness.core.settings import DEFAULT_METHODS, Access, Scope
 from harness.updates.registry import KINDS
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -53,6 +54,52 @@ _NOTICE = (
     ),
     click.option("--time-scale", type=float, help="Notices are this many times shorter."),
 )
+
+
+#: What `run` has beside these; `plan` takes all of them too, so that a program has one list.
+_RUN = (
+    click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them."),
+    click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back."),
+    click.option(
+        "--restore-offset",
+        is_flag=True,
+        help="Put clocks back to the offset they had before, not to the host's clock.",
+    ),
+    click.option(
+        "--method",
+        "methods",
+        multiple=True,
+        type=OneOf(DEFAULT_METHODS, what="method"),
+        help="Correct clocks only by this; repeatable.",
+    ),
+    duration_option("--watch", "watch_s", "Watch each clock for this long after its correction."),
+    click.option(
+        "--no-report",
+        is_flag=True,
+        envvar="HARNESS_NO_REPORT",
+        help="Make no report.html and no entry in the history; both can be made later.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused."),
+    click.option(
+        "--rollout",
+        metavar="ID",
+        is_eager=True,
+        callback=want_rollout,
+        help="Do it once under this ID: the same command again waits for it, or finds it done.",
+    ),
+    click.option(
+        "--detach",
+        is_flag=True,
+        help="With --rollout: the run goes on when this command, or its terminal, is gone.",
+    ),
+)
+
+
+def run_options(function: F) -> F:
+    """Lay the options that only ``run`` means something by on a command, and those of a notice."""
+    for option in reversed(_RUN):
+        function = option(function)
+    return notice_options(function)
 
 
 def notice_options(function: F) -> F:

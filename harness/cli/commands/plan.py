@@ -10,10 +10,17 @@ import click
 from harness import api
 from harness.cli.commands.common import json_option, out, print_json, say, show_config_option
 from harness.cli.commands.common import show_config as print_config
-from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
+from harness.cli.commands.maintenance_options import (
+    load_maintenance,
+    maintenance_options,
+    run_options,
+)
+from harness.cli.commands.refusals import Spoken
+from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
+from harness.results.rollout import RolloutFolder
 from harness.updates.protocol import HostUpdate, SeveralUpdates
 
 
@@ -25,6 +32,7 @@ Examples:
 """
 )
 @maintenance_options
+@run_options
 @show_config_option
 @json_option
 def command(
@@ -37,8 +45,11 @@ def command(
 ) -> None:
     """Show the update domains and their order; nothing is touched.
 
-    What cannot be done safely is refused here already, with the reason.
+    It takes every option of run, and what cannot be done safely is refused here already, with the
+    reason.
     """
+    if options["rollout"] is not None:
+        RolloutFolder(state_dir(), options["rollout"])  # refuses what cannot be an ID
     loaded = load_maintenance(config_file, uri, options)
     if show_config:
         print_config(loaded, as_json)
@@ -55,7 +66,7 @@ def print_plan(planned: api.Planned, config: Config, *, as_json: bool) -> None:
     """The plan on stdout, as a table or as JSON."""
     if as_json:
         later = [_as_data(one.plan, config, one.update) for one in planned.later]
-        print_json({**_as_data(planned.plan, config, planned.update), "later": later})
+        print_json(_envelope({**_as_data(planned.plan, config, planned.update), "later": later}))
         return
     windows = (planned, *planned.later)
     for number, window in enumerate(windows, 1):
@@ -89,6 +100,16 @@ def _print_window(plan: Plan, update: HostUpdate, config: Config) -> None:
         f"{config.resume_reserve_s:g} s are kept for resuming",
         soft_wrap=True,
     )
+
+
+def _envelope(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan as it is, or under a rollout in the document that every command prints."""
+    if Spoken.rollout is None:
+        return plan
+    from harness.results.answer import Answer, Ending
+
+    answer = Answer(rollout=Spoken.rollout, outcome=Ending.PASS, exit_code=0, plan=plan)
+    return answer.model_dump(mode="json")
 
 
 def _as_data(plan: Plan, config: Config, update: HostUpdate) -> dict[str, Any]:

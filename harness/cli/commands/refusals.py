@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from harness.core.errors import ConfigError, HarnessError, UsageError
+from harness.core.errors import (
+    ConfigError,
+    GuestStranded,
+    HarnessError,
+    UsageError,
+    rollout_exit_code,
+)
+
+_ROLLOUT = "--rollout"
 
 
 class Spoken:
@@ -17,6 +26,8 @@ class Spoken:
     """``--json`` was given."""
     said = False
     """A document is on stdout: a second one beside it would make both useless."""
+    rollout: str | None = None
+    """The ID that was given with ``--rollout``."""
 
 
 def want_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -25,11 +36,36 @@ def want_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
-def json_was_asked_for(error: click.ClickException, arguments: list[str]) -> bool:
+def want_rollout(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Take note of ``--rollout`` (a callback of the option)."""
+    Spoken.rollout = value if value is not None else Spoken.rollout
+    return value
+
+
+def note_what_was_asked_for(error: click.ClickException, arguments: list[str]) -> None:
+    """Take note of ``--json`` and ``--rollout`` where a command's arguments could not be read."""
+    Spoken.wanted = Spoken.wanted or _json_was_asked_for(error, arguments)
+    if Spoken.rollout is None and _has(error, _ROLLOUT):
+        Spoken.rollout = next(_rollouts(arguments), None)
+
+
+def _rollouts(arguments: list[str]) -> Iterator[str]:
+    for number, word in enumerate(arguments):
+        if word == _ROLLOUT:
+            yield from arguments[number + 1 : number + 2]
+        elif word.startswith(f"{_ROLLOUT}="):
+            yield word.partition("=")[2]
+
+
+def _has(error: click.ClickException, option: str) -> bool:
+    context = getattr(error, "ctx", None)
+    command = getattr(error, "cmd", None) or getattr(context, "command", None)
+    return command is not None and any(option in one.opts for one in command.params)
+
+
+def _json_was_asked_for(error: click.ClickException, arguments: list[str]) -> bool:
     """Return True if the command whose arguments could not be read has ``--json`` among them."""
-    command = getattr(error, "cmd", None)
-    has = command is not None and any("--json" in one.opts for one in command.params)
-    return has and "--json" in arguments
+    return _has(error, "--json") and "--json" in arguments
 
 
 def in_our_words(error: click.ClickException) -> HarnessError:
@@ -72,8 +108,28 @@ def as_data(error: HarnessError) -> dict[str, Any]:
     }
 
 
+def exit_code_of(error: HarnessError) -> int:
+    """Return the exit code of an error that ends the command; no guest was paused by a rollout."""
+    return error.exit_code if Spoken.rollout is None else rollout_exit_code(error)
+
+
+def tell_error(error: HarnessError) -> None:
+    """Say on stderr what went wrong, in one line with its hint."""
+    from harness.results.report.words import printable
+
+    loud = isinstance(error, GuestStranded)
+    click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
+    click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
+
+
 def print_error(error: HarnessError) -> None:
     """Print the error on stdout as JSON, where JSON was asked for and none is there yet."""
-    if Spoken.wanted and not Spoken.said:
-        Spoken.said = True
+    if not Spoken.wanted or Spoken.said:
+        return
+    Spoken.said = True
+    if Spoken.rollout is None:
         click.echo(json.dumps(as_data(error), indent=2, default=str))
+        return
+    from harness.results.answer import Answer
+
+    click.echo(Answer.refusal(Spoken.rollout, error).model_dump_json(indent=2))

@@ -13,7 +13,6 @@ import click
 from harness import api
 from harness.cli import telling
 from harness.cli.commands.common import (
-    duration_option,
     err,
     json_option,
     load_config,
@@ -25,21 +24,21 @@ from harness.cli.commands.common import (
 )
 from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import (
-    load_maintenance,
     maintenance_options,
-    notice_options,
+    maintenance_settings,
+    run_options,
 )
-from harness.cli.commands.parameters import OneOf
 from harness.core.config import Loaded
-from harness.core.errors import GuestStranded
+from harness.core.errors import ConfigError, GuestStranded
 from harness.core.paths import state_dir
-from harness.core.settings import DEFAULT_METHODS, NotifySection
+from harness.core.settings import NotifySection
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
-    from harness.maintenance.run import Finished
+    from harness.maintenance.run import Finished, Part
+    from harness.results.rollout import Asked
 
 
 @click.command(
@@ -49,34 +48,13 @@ Examples:
   harness run --dry-run                    plan only, touch nothing
   harness run web1 --budget 10 --json      for programs; run.json on stdout
   harness run --notify 15m                 guests are told, and may approve it earlier
+  harness run --rollout kernel-11 --detach --json      once, for a fleet
 """
 )
 @maintenance_options
-@notice_options
+@run_options
 @click.option("--not-before", type=int, hidden=True, help="Earliest pause, ns since 1970.")
 @click.option("--scheduled", type=int, hidden=True, help="Carry out this scheduled maintenance.")
-@click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them.")
-@click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back.")
-@click.option(
-    "--restore-offset",
-    is_flag=True,
-    help="Put clocks back to the offset they had before, not to the host's clock.",
-)
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    type=OneOf(DEFAULT_METHODS, what="method"),
-    help="Correct clocks only by this; repeatable.",
-)
-@duration_option("--watch", "watch_s", "Watch each clock for this long after its correction.")
-@click.option(
-    "--no-report",
-    is_flag=True,
-    envvar="HARNESS_NO_REPORT",
-    help="Make no report.html and no entry in the history; both can be made later.",
-)
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused.")
 @show_config_option
 @json_option
 @click.pass_context
@@ -92,6 +70,8 @@ def command(
     not_before: int | None,
     scheduled: int | None,
     no_report: bool,
+    rollout: str | None,
+    detach: bool,
     **options: Any,
 ) -> None:
     """Pause guests, apply an update to the host, resume them, correct their clocks, check.
@@ -100,76 +80,119 @@ def command(
     up; without any, the guests of the configuration. Update domains
     are done one at a time; after one that is not healthy the others are left alone.
     """
+    if detach and rollout is None:
+        raise ConfigError("needs an ID to find the run by", key="--detach", hint="--rollout ID")
     if scheduled is not None:
-        loaded, guests, not_before = _as_scheduled(config_file, scheduled)
+        settings, guests, not_before = _as_scheduled(scheduled)
     else:
-        loaded = load_maintenance(config_file, uri, options)
+        settings = maintenance_settings(uri, options)
+    loaded = load_config(config_file, settings)
     if show_config:
         print_config(loaded, as_json)
-        return
-    ctx.exit(
-        maintain(
-            loaded,
-            guests,
-            dry_run=dry_run,
-            as_json=as_json,
-            not_before_ns=not_before or 0,
-            report=not no_report,
-        )
-    )
+    elif dry_run:
+        show_plan(loaded, guests, as_json=as_json)
+    elif rollout is not None:
+        asked = _asked(guests, settings, config_file, not_before)
+        ctx.exit(_rolled_out(rollout, asked, loaded, as_json, report=not no_report, detach=detach))
+    else:
+        begin_ns, report = not_before or 0, not no_report
+        ctx.exit(maintain(loaded, guests, as_json=as_json, not_before_ns=begin_ns, report=report))
 
 
-def _as_scheduled(
-    config_file: Path | None, number: int
-) -> tuple[Loaded, tuple[str, ...], int | None]:
-    """What was scheduled under ``number``: configuration, guests, earliest pause (ns)."""
+def _as_scheduled(number: int) -> tuple[dict[str, Any], tuple[str, ...], int]:
+    """What was scheduled under ``number``: settings, guests, earliest pause (ns)."""
     from harness.events.scheduler import find_scheduled
     from harness.events.store import Store
 
     with Store(state_dir()) as store:
         one = find_scheduled(store, number)
-    settings = {**one.order.settings, "events.notice_s": one.notice_s}
-    return load_config(config_file, settings), one.order.guests, one.start_ns
+    return {**one.order.settings, "events.notice_s": one.notice_s}, one.order.guests, one.start_ns
+
+
+def _asked(
+    guests: tuple[str, ...],
+    settings: dict[str, Any],
+    config_file: Path | None,
+    not_before_ns: int | None,
+) -> Asked:
+    from harness.results.rollout import Asked
+
+    file = config_file.absolute() if config_file else None
+    return Asked(
+        guests=guests, settings=settings, config_file=file, not_before_ns=not_before_ns or 0
+    )
+
+
+def _rolled_out(
+    rollout: str, asked: Asked, loaded: Loaded, as_json: bool, *, report: bool, detach: bool
+) -> int:
+    from harness.cli.rollout import begin_or_find, tell
+    from harness.results.rollout import RolloutFolder
+
+    folder = RolloutFolder(state_dir(), rollout)
+    answer = begin_or_find(folder, asked, loaded, report=report, detach=detach)
+    return tell(answer, folder, as_json=as_json)
+
+
+def show_plan(loaded: Loaded, guests: tuple[str, ...], *, as_json: bool) -> None:
+    """Print the plan of a maintenance, with its warnings; nothing is touched."""
+    from harness.cli.commands.plan import print_plan
+
+    planned = api.plan(loaded.config, guests)
+    for window in (planned, *planned.later):
+        _warn(window.plan)
+    print_plan(planned, loaded.config, as_json=as_json)
 
 
 def maintain(
     loaded: Loaded,
     guests: tuple[str, ...],
     *,
-    dry_run: bool,
     as_json: bool,
     not_before_ns: int = 0,
     report: bool = True,
 ) -> int:
     """Plan and carry out one maintenance; print it; return the exit code."""
-    if dry_run:
-        from harness.cli.commands.plan import print_plan
-
-        planned = api.plan(loaded.config, guests)
-        for window in (planned, *planned.later):
-            _warn(window.plan)
-        print_plan(planned, loaded.config, as_json=as_json)
-        return 0
-    telling.check(loaded.config.notify)
-    finished = api.maintain(
-        loaded.config,
-        guests,
-        config_file=loaded.file,
-        not_before_ns=not_before_ns,
-        observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
-        between=partial(_over, notify=loaded.config.notify, show=not as_json, report=report),
+    finished = carry_out(
+        loaded, guests, not_before_ns=not_before_ns, show=not as_json, report=report
     )
-    _print(finished, as_json)
-    _over(finished, notify=loaded.config.notify, show=False, report=report)
+    print_finished(finished, as_json)
+    conclude(finished, notify=loaded.config.notify, show=False, report=report)
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code
 
 
-def _over(finished: Finished, *, notify: NotifySection, show: bool, report: bool) -> None:
-    """Tell of a run that is over, and make its reports; on stdout only if ``show``."""
+def carry_out(
+    loaded: Loaded,
+    guests: tuple[str, ...],
+    *,
+    not_before_ns: int = 0,
+    part: Part | None = None,
+    show: bool,
+    report: bool,
+) -> Finished:
+    """Plan and carry out one maintenance, watched; return its last run, not told of yet.
+
+    ``show``: print the runs of earlier windows; ``report``: make reports of those.
+    """
+    notify = loaded.config.notify
+    telling.check(notify)
+    return api.maintain(
+        loaded.config,
+        guests,
+        config_file=loaded.file,
+        not_before_ns=not_before_ns,
+        part=part,
+        observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
+        between=partial(conclude, notify=notify, show=show, report=report),
+    )
+
+
+def conclude(finished: Finished, *, notify: NotifySection, show: bool, report: bool) -> None:
+    """Tell of a run that is over, and make its reports; print it if ``show``. Never raises."""
     if show:
-        _print(finished, as_json=False)
+        print_finished(finished, as_json=False)
     with spoken():
         for problem in telling.of_run(finished, notify):
             say(f"warning: {problem}")
@@ -195,7 +218,8 @@ def _watched(budget_s: float, reserve_s: float, plan: Plan) -> Iterator[Observer
         yield observer
 
 
-def _print(finished: Finished, as_json: bool) -> None:
+def print_finished(finished: Finished, as_json: bool) -> None:
+    """Print what a run found: a table, or its record as JSON. Never raises."""
     from harness.results.report.table import print_run
 
     with spoken():

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from pydantic import Field
 
-from harness.core.errors import ConfigError, HarnessError, PlanError, UpdateFailed
+from harness.core.errors import ConfigError, HarnessError, NotNeeded, PlanError, UpdateFailed
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_folder, ram_links, start_commands
@@ -131,14 +131,17 @@ class AdoptUpdate:
         self._hypervisor = hypervisor
         self._plan, self._remarks = {}, []
         refusals: list[str] = []
+        needless = 0
         for guest in guests:
             try:
                 self._plan[guest.name] = self._adoption(guest.uuid, deadline)
             except HarnessError as error:
+                needless += isinstance(error, NotNeeded)
                 hint = f" (fix: {error.hint})" if error.hint else ""
                 refusals.append(f"{guest.name}: {error.message}{hint}")
         if refusals:
-            raise PlanError(
+            refused = NotNeeded if needless == len(refusals) else PlanError
+            raise refused(
                 f"{len(refusals)} of {len(guests)} guests cannot be adopted: "
                 + "; ".join(refusals),
                 hint="docs/how-to/qemu.md says which guests can be; leave the others out",
@@ -212,7 +215,7 @@ class AdoptUpdate:
         if others := [one for one in found if not one.adoptable]:
             raise PlanError("; ".join(map(str, others)))
         if not found:
-            raise PlanError(
+            raise NotNeeded(
                 "its QEMU can be replaced already", hint="nothing is to be done; leave it out"
             )
         domain = ElementTree.fromstring(look.description)

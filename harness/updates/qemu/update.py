@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 from harness.core.errors import (
     ConfigError,
     HarnessError,
+    NotNeeded,
     PlanError,
     UpdateFailed,
 )
@@ -133,6 +134,7 @@ class QemuUpdate:
         self._hypervisor = hypervisor
         self._plan, self._remarks = {}, []
         refusals: list[tuple[str, str]] = []
+        needless: set[str] = set()
         for guest in guests:
             try:
                 look = hypervisor.parking.look(guest.uuid, deadline)
@@ -143,13 +145,16 @@ class QemuUpdate:
             try:
                 self._plan[guest.name] = self._replacement(look, deadline)
             except HarnessError as error:
+                if isinstance(error, NotNeeded) and not found:
+                    needless.add(guest.name)
                 found.append(str(Obstacle(error.message, error.hint or "see the message")))
             refusals += [(guest.name, why) for why in found]
             if not found:
                 self._remark(look, self._plan[guest.name])
         if refusals:
+            refused = NotNeeded if needless == {name for name, _ in refusals} else PlanError
             told = "; ".join(f"{name}: {why}" for name, why in refusals)
-            raise PlanError(
+            raise refused(
                 f"the QEMU of {len({name for name, _ in refusals})} of {len(guests)} guests cannot "
                 f"be replaced: {told}",
                 hint="docs/how-to/qemu.md says which guests can be; leave the others out",
@@ -211,7 +216,7 @@ class QemuUpdate:
         own = Path(ElementTree.fromstring(look.description).findtext("devices/emulator", ""))
         new = self._new(own, deadline)
         if look.version == new.version and not self._settings.again and not self._ahead:
-            raise PlanError(
+            raise NotNeeded(
                 f"it runs in QEMU {new.version} already",
                 hint="leave it out, or rehearse with update.again = true",
             )

@@ -143,6 +143,8 @@ class QemuLook:
     """What libvirt holds against it, in its words."""
     capable: bool = False
     """Its RAM is left out when it is saved: a replacement was not finished."""
+    without_rules: tuple[str, ...] = ()
+    """What of AppArmor's would keep libvirt from bringing it back, once it is parked."""
     memory_bytes: int = 0
     """How much RAM it has."""
     used_bytes: int = 0

@@ -17,11 +17,14 @@ from harness.host.mounts import file_system
 from harness.host.parking import ProcessIdentity, QemuLook, RamBacking
 from harness.host.qemu_memory import maps_files, resident
 from harness.host.ram_links import identity
+from harness.host.resident_setup import Host
 from harness.host.start_commands import CAPABILITY
 from harness.host.translate import translated
 
 #: So much of a guest's name is in the names of libvirt's folders (virDomainDefGetShortName).
 _SHORT = 20
+#: Of its seclabel; libvirt writes it so.
+_CONFINED = "model='apparmor'"
 _LIVE = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
 
 
@@ -44,10 +47,11 @@ def look(
         migrate = ask(domain, "query-migrate")
         jobs = ask(domain, "query-block-jobs")
         capabilities = ask(domain, "query-migrate-capabilities")
+        description = domain.XMLDesc(_LIVE)
         return QemuLook(
             name=name,
             uuid=domain.UUIDString(),
-            description=domain.XMLDesc(_LIVE),
+            description=description,
             persistent=bool(domain.isPersistent()),
             number=domain.ID(),
             highest_id=highest,
@@ -60,6 +64,7 @@ def look(
             jobs=tuple(str(job.get("device", job)) for job in jobs),
             tainted=_tainted(domain),
             capable=any(c["capability"] == CAPABILITY and c["state"] for c in capabilities),
+            without_rules=tuple(Host.this().without_rules()) if _CONFINED in description else (),
             memory_bytes=domain.maxMemory() * 1024,
             used_bytes=_used(process),
         )

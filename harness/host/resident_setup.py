@@ -23,6 +23,8 @@ from harness.host.mounts import IN_MEMORY, file_system
 
 UNITS = Path("/etc/systemd/system")
 APPARMOR = Path("/etc/apparmor.d")
+#: What the kernel confines by now, a line each: ``libvirtd (enforce)``.
+LOADED = Path("/sys/kernel/security/apparmor/profiles")
 SIZE = re.compile(r"[1-9][0-9]*[kmgKMG]?|[1-9][0-9]?%")
 BEGIN, END = "# harness setup-host: begin", "# harness setup-host: end"
 #: Profile that confines → what is added to it.
@@ -88,6 +90,7 @@ class Host:
     """Of the guests' RAM."""
     units: Path = UNITS
     apparmor: Path = APPARMOR
+    loaded: Path = LOADED
 
     @classmethod
     def this(cls) -> Host:
@@ -145,6 +148,10 @@ class Host:
         if not self._mounted():
             found = file_system(self.folder)
             yield f"{self.folder} is " + (f"on {found}, not in memory" if found else "not there")
+        yield from self.without_rules()
+
+    def without_rules(self) -> Iterator[str]:
+        """Say which profile of AppArmor's would keep libvirt from bringing back a parked guest."""
         for profile in self._profiles():
             local = self.apparmor / "local" / profile
             if self._rules(profile, _read(local) or "", wanted=True) is not None:
@@ -160,21 +167,35 @@ class Host:
                 hint="shut them down first",
             )
 
-    def _profiles(self) -> list[str]:
+    def _installed(self) -> list[str]:
         return [name for name in _PROFILES if (self.apparmor / name).exists()]
+
+    def _profiles(self) -> list[str]:
+        """Those that confine something; one that is switched off is neither changed nor loaded."""
+        names = self._installed()
+        try:
+            lines = self.loaded.read_text().splitlines()
+        except PermissionError:  # nobody but root may know: any may be
+            return names
+        except OSError:
+            return []
+        # Called after the program's path, or by its last part.
+        loaded = {line.rpartition(" (")[0].rpartition("/")[2] for line in lines}
+        return [name for name in names if name.rpartition(".")[2] in loaded]
 
     def _with_rules(
         self, files: list[Change], after: list[tuple[str, ...]], *, wanted: bool
     ) -> Setup:
+        loaded = self._profiles()
         changed = []
-        for profile in self._profiles():
+        for profile in loaded if wanted else self._installed():
             local = self.apparmor / "local" / profile
             before = _read(local) or ""
             content = self._rules(profile, before, wanted=wanted)
             if content is not None:
                 shown = _block(self._text(_PROFILES[profile])) if wanted else ""
                 files.append(Change(local, content, shown))
-                changed.append(str(self.apparmor / profile))
+                changed += [str(self.apparmor / profile)] if profile in loaded else []
         if changed:
             after.append(("apparmor_parser", "--replace", *changed))
         return Setup(tuple(files), (), tuple(after))

@@ -248,6 +248,11 @@ def _confinement(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
         if kind == "none" or model not in ("apparmor", "selinux"):
             continue
         if model == "apparmor" and kind == "dynamic" and own:
+            for lack in look.without_rules:
+                yield Obstacle(
+                    f"{lack}, and libvirt could not bring it back",
+                    "harness setup-host --resident SIZE, of the RAM of all such guests",
+                )
             continue
         what = " by a profile of its owner" if model == "apparmor" else ""
         yield Obstacle(

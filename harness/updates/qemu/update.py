@@ -45,8 +45,9 @@ from harness.updates.requirements import require_this_host
 
 #: One guest on one core, starts of QEMU included; measured 0.6 to 1.5 s on a quiet machine.
 _GUEST_S = 3.0
-#: To bring a guest back in its old QEMU, where the update is abandoned half-way.
-_RESERVE_S, _RESERVE_GUEST_S = 2.0, 2.0
+#: To bring guests back in their old QEMU, where the update is abandoned half-way: beside these
+#: seconds, that share of what it is expected to take.
+_RESERVE_S, _RESERVE_SHARE = 2.0, 2 / 3
 
 
 class QemuSettings(UpdateSettings):
@@ -110,9 +111,9 @@ class QemuUpdate:
 
     def needs(self, guests: int) -> Needs:
         """See :class:`harness.updates.protocol.GuestUpdate`."""
-        share = guests / self._cores
-        expected_s = self._settings.expected_s or max(_GUEST_S, _GUEST_S * share)
-        return Needs(expected_s, _RESERVE_S + max(_RESERVE_GUEST_S, _RESERVE_GUEST_S * share))
+        usual_s = _GUEST_S * max(1.0, guests / self._cores)
+        expected_s = self._settings.expected_s or usual_s
+        return Needs(expected_s, _RESERVE_S + _RESERVE_SHARE * max(usual_s, expected_s))
 
     def check(self) -> None:
         """Raise UsageError or MissingCapability where this host cannot be changed from here."""
@@ -258,7 +259,11 @@ class QemuUpdate:
             raise UpdateFailed(f"its QEMU cannot be replaced: {_joined(found)}", guest=plan.name)
         for program in (plan.old, plan.new):
             introduce(program, look, hypervisor, deadline)
-        parking = replace(parking_for(look), trees=trees_of(plan.old, plan.new))
+        parking = replace(
+            parking_for(look),
+            trees=trees_of(plan.old, plan.new),
+            start_s=self._settings.expected_s or 0.0,
+        )
         self._parkings[plan.name] = parking
         self._descriptions[plan.name] = {
             NEW: successor(look.description, plan.new.emulator, parking.commands),

@@ -17,6 +17,7 @@ from harness.host.parking import ProcessIdentity
 from harness.host.qemu_look import backings, look
 from harness.host.qemu_memory import maps_files
 from harness.host.ram_links import identity
+from harness.host.resident_setup import Host
 
 ANSWERS = {
     "query-version": {
@@ -91,6 +92,26 @@ def test_libvirt_and_qemu_are_asked_once_each():
     assert seen.persistent
     assert "<domain" in seen.description
     assert seen.libvirt[0] >= 9
+
+
+def test_what_apparmor_lacks_is_asked_for_a_guest_that_it_confines(tmp_path, monkeypatch):
+    """And for no other."""
+    host = Host(tmp_path, tmp_path, tmp_path, tmp_path / "loaded")
+    (tmp_path / "usr.sbin.libvirtd").touch()
+    host.loaded.write_text("libvirtd (enforce)\n")
+    monkeypatch.setattr(Host, "this", lambda: host)
+    connection = libvirt.open("test:///default")
+    plain = (
+        "<domain type='test'><name>{}</name><memory>9</memory><os><type>hvm</type></os>{}</domain>"
+    )
+    label = "<seclabel type='static' model='apparmor'><label>libvirt-x</label></seclabel>"
+    found = [
+        look(connection.createXML(plain.format(*one)), connection, None, lambda _, c: ANSWERS[c])
+        for one in (("web1", ""), ("web2", label))
+    ]
+    connection.close()
+    assert found[0].without_rules == ()
+    assert "usr.sbin.libvirtd has not the rules" in found[1].without_rules[0]
 
 
 def test_a_driver_that_is_not_qemu_cannot_be_looked_at():

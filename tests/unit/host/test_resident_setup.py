@@ -17,14 +17,18 @@ from harness.host import resident_setup
 from harness.host.resident_setup import Host
 
 OWNERS = "  /srv/guests/** rwk,\n"
+HELPER = "usr.lib.libvirt.virt-aa-helper"
 
 
 @pytest.fixture
 def host(tmp_path, monkeypatch) -> Host:
     """A host with AppArmor, the owner's own additions, and RAM on a disk."""
-    found = Host(tmp_path / "qemu/ram", tmp_path / "units", tmp_path / "apparmor.d")
+    found = Host(
+        tmp_path / "qemu/ram", tmp_path / "units", tmp_path / "apparmor.d", tmp_path / "loaded"
+    )
+    found.loaded.write_text("virt-aa-helper (enforce)\n/usr/sbin/libvirtd (enforce)\n")
     (found.apparmor / "local").mkdir(parents=True)
-    for profile in ("usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"):
+    for profile in ("usr.sbin.libvirtd", HELPER):
         (found.apparmor / profile).touch()
     local(found).write_text(OWNERS)
     monkeypatch.setattr(resident_setup, "file_system", lambda path: mounted[0])
@@ -41,6 +45,10 @@ ran: list[tuple[str, ...]] = []
 
 def local(host: Host) -> Path:
     return host.apparmor / "local/usr.sbin.libvirtd"
+
+
+def helpers(host: Host) -> Path:
+    return host.apparmor / "local" / HELPER
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -68,6 +76,21 @@ def test_what_is_missing_is_set_up_once_and_undone(host, tmp_path):
     assert ran[0] == ("systemctl", "disable", "--now", host.unit.name)
     assert {**before, "apparmor.d/local/usr.lib.libvirt.virt-aa-helper": ""} == files(tmp_path)
     assert host.undo().nothing
+
+
+def test_a_profile_that_is_switched_off_stays_so(host):
+    """Loading it would confine a libvirtd whose owner has decided otherwise."""
+    host.loaded.write_text("virt-aa-helper (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\n")
+    assert len(list(host.missing())) == 2
+    done = host.set_up("8G")
+    assert [one.path for one in done.files] == [host.unit, helpers(host)]
+    assert done.after[-1] == ("apparmor_parser", "--replace", f"{host.apparmor}/{HELPER}")
+    host.loaded.unlink()
+    assert not host.set_up("8G").files[1:]
+    done.make()
+    undone = host.undo()
+    assert [one.path for one in undone.files] == [host.unit, helpers(host)]
+    assert undone.after == (("systemctl", "daemon-reload"),)
 
 
 def test_another_size_is_remounted(host):

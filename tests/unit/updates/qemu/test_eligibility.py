@@ -97,6 +97,15 @@ def test_labels_that_confine_nobody_are_no_obstacle():
         assert obstacles(described(label.format(*one))) == ()
 
 
+def test_under_apparmor_without_its_rules_nobody_is_parked():
+    """Neither its new QEMU nor its old one could be started by the state that it leaves."""
+    confined = described("<x/></devices><seclabel type='dynamic' model='apparmor'/><devices>")
+    lack = "AppArmor: /etc/x has not the rules of harness"
+    (found,) = obstacles(replace(confined, without_rules=(lack,)))
+    assert found.reason.startswith(lack)
+    assert "harness setup-host --resident" in found.fix
+
+
 def test_every_piece_of_ram_is_judged():
     """Of two NUMA nodes one is private."""
     private = replace(BACKING, kind="memory-backend-ram", path="")

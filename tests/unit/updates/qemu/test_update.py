@@ -226,6 +226,17 @@ def test_what_guests_take_grows_with_them_and_shrinks_with_cores(bench):
     assert bench.update.needs(8).reserve_s == 10.0
     own = QemuUpdate(QemuSettings(expected_s=7.0), cores=2)
     assert (own.needs(1).expected_s, own.expected_from) == (7.0, "update.expected_s")
+    slow, hasty = (QemuUpdate(QemuSettings(expected_s=one), cores=2) for one in (90.0, 1.0))
+    assert slow.needs(1).reserve_s == pytest.approx(62.0)
+    assert hasty.needs(1).reserve_s == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 0.0), ({"expected_s": 90.0}, 90.0)])
+def test_a_start_may_take_as_long_as_its_owner_expects(tmp_path, monkeypatch, given, expected):
+    """On a host that is slow; else what no start has ever taken is a hang."""
+    bench = Bench(tmp_path, monkeypatch, **given)
+    bench.prepare()
+    assert {plan.parking.start_s for plan in bench.swap.prepared} == {expected}
 
 
 def test_settings_that_make_no_sense_are_refused(tmp_path):

@@ -5,7 +5,7 @@
 Two Debian guests, one with an RTC that goes on through a pause and one with an RTC that does not,
 are paused again and again: by each interpreter, with each time daemon, from each wrong clock.
 After every correction the clock is read once more by another program over another channel.
-``--write`` puts the table into docs/explanation/clocks.md.
+``--write`` puts the table into docs/reference/clocks.md.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def main() -> None:
     """Exit 1 if a case was not passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pauses", default="1,5,20", help="seconds, with commas")
-    parser.add_argument("--write", action="store_true", help="into docs/explanation/clocks.md")
+    parser.add_argument("--write", action="store_true", help="into docs/reference/clocks.md")
     options = parser.parse_args()
     pauses_s = [float(word) for word in options.pauses.split(",")]
     say = partial(print, flush=True)
@@ -277,7 +277,7 @@ def main() -> None:
     )
     print(text)
     if options.write:
-        document.write(document.DOCS / "explanation" / "clocks.md", "matrix", text)
+        document.write(document.DOCS / "reference" / "clocks.md", "matrix", text)
     sys.exit(0 if passed == len(results) else 1)
 
 

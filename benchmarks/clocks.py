@@ -3,7 +3,7 @@
     make bench-clocks
     scripts/in-namespace .venv/bin/python -P -m benchmarks.clocks [--write]
 
-``--write`` puts the tables into docs/explanation/clocks.md.
+``--write`` puts the tables into docs/reference/clocks.md.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def main() -> None:
     """Boot, measure, take down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guests", type=int, default=EIGHT, help="Debian guests to boot (8)")
-    parser.add_argument("--write", action="store_true", help="into docs/explanation/clocks.md")
+    parser.add_argument("--write", action="store_true", help="into docs/reference/clocks.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
         os.environ["HARNESS_STATE_DIR"] = folder
@@ -285,7 +285,7 @@ def main() -> None:
     )
     print(f"{said}\n\n{text}")
     if options.write:
-        document.write(document.DOCS / "explanation" / "clocks.md", "figures", f"{said}\n\n{text}")
+        document.write(document.DOCS / "reference" / "clocks.md", "figures", f"{said}\n\n{text}")
 
 
 if __name__ == "__main__":

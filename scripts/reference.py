@@ -251,7 +251,7 @@ def _variables() -> str:
     lines += [_row(f"`{name}`", said) for name, said in OTHERS.items()]
     lines += [
         "",
-        "Told to updates and own checks ([updates](../how-to/updates.md), [checks](checks.md)):\n",
+        "Told to updates and own checks ([updates](updates.md), [checks](checks.md)):\n",
     ]
     lines += ["| variable | means |", "|---|---|"]
     lines += [_row(f"`{name}`", said) for name, said in TOLD.items()]

@@ -43,7 +43,7 @@ OTHERS: Mapping[str, str] = {
 TOLD: Mapping[str, str] = {
     "HARNESS_RUN_ID": "Id of the run.",
     "HARNESS_RUN_DIR": "Folder of the run.",
-    "HARNESS_GUESTS": "Names of the guests that are paused, separated by spaces.",
+    "HARNESS_GUESTS": "Names of the guests that are paused together, a JSON array.",
     "HARNESS_UPDATE_DOMAIN": "Name of the update domain.",
     "HARNESS_UPDATE_ID": "Id of this update, unique on this host.",
     "HARNESS_DEADLINE_S": "Seconds that are left.",

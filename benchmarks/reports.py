@@ -4,7 +4,7 @@
 
 Each figure is that of a process of its own, as a person would start it, five times: a report of 100
 guests with full journals, and a list from a history of 10,000 runs. CPU time is printed too: on a
-busy machine it is what can be compared. ``--write`` puts the table into docs/how-to/reports.md.
+busy machine it is what can be compared. ``--write`` puts the table into docs/reference/reports.md.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def main() -> None:
     )
     print(text)
     if "--write" in sys.argv:
-        document.write(document.DOCS / "how-to" / "reports.md", "figures", text)
+        document.write(document.DOCS / "reference" / "reports.md", "figures", text)
 
 
 def _shown(values: list[float], unit: str) -> str:

@@ -5,9 +5,12 @@ Requires: the session's lab, and its libvirtd. Leaves behind: nothing.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,19 @@ from harness.core.timebase import Deadline
 from harness.host.provision import Provisioner
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
+from tests.shown import ROOT, blocks, commands, lines
+
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-maintenance.md"
+
+
+def shown_by(page: Path) -> Iterator[tuple[list[str], int]]:
+    """Yield each harness command of a page's blocks, and the exit code that its comment names."""
+    for _, block in blocks(page):
+        for _, line in lines(block):
+            code = re.search(r"# exit code (\d+)", line)
+            for words in commands(line):
+                if words[0] == "harness":
+                    yield list(words[1:]), int(code[1]) if code else 0
 
 
 def traces() -> dict[str, object]:
@@ -40,19 +56,31 @@ def own_state(lab, tmp_path, monkeypatch):
 
 
 def test_up_status_ssh_down_leave_no_trace(own_state, harness):
-    """The life of a lab at the command line; `down` may be repeated."""
+    """What the tutorial shows, each command with the exit code that it says; and what it does not.
+
+    The life of a lab at the command line; `down` may be repeated.
+    """
     before = traces()
     assert harness("lab", "status").code == 3
-    up = harness("lab", "up", "-n", "1", "--image", "tiny", "--json")
-    assert up.code == 0, up.err
-    assert [(g["name"], g["state"]) for g in up.record["guests"]] == [("lab-1", "running")]
-    assert harness("lab", "up", "-n", "1", "--image", "tiny").code == 2
+    told = list(shown_by(TUTORIAL))
+    (*used, down), codes = [words for words, _ in told], [code for _, code in told]
+    assert used[0][:2] == ["lab", "up"]
+    assert down == ["lab", "down"]
+    assert codes.count(1) == 2
+    for words, code in told[:-1]:
+        done = harness(*words)
+        assert done.code == code, (words, done.out, done.err)
+    assert harness(*used[0]).code == 2
     assert harness("lab", "ssh", "lab-1", "hostname").out == "lab-1\n"
-    assert harness("lab", "ssh", "lab-2", "hostname").code == 2
-    assert "lab-1" in harness("plan").out
+    assert harness("lab", "ssh", "lab-9", "hostname").code == 2
+    names = json.loads(harness("lab", "status", "--json").out)["guests"]
+    assert [(guest["name"], guest["state"]) for guest in names] == [
+        ("lab-1", "running"),
+        ("lab-2", "running"),
+    ]
     assert traces() != before
-    assert harness("lab", "down").code == 0
-    assert harness("lab", "down").code == 0
+    assert harness(*down).code == 0
+    assert harness(*down).code == 0
     assert traces() == before
 
 

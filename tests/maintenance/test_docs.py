@@ -22,7 +22,7 @@ def example(page: str, after: str) -> CodeType:
 def test_the_example_without_guests_runs(tmp_path, monkeypatch):
     """A user may copy it: ``folder`` is the only name that it does not bring."""
     monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
-    exec(example("how-to/reports.md", "## Without guests"), {"folder": tmp_path})
+    exec(example("how-to/pytest.md", "## Without guests"), {"folder": tmp_path})
 
 
 def test_the_example_for_programs_runs(house, tmp_path, monkeypatch, capsys):

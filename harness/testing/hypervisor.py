@@ -31,7 +31,8 @@ _SOME_PROCESS = ProcessIdentity(1, 1)
 class FakeHypervisor:
     """Guests by name; a guest's uuid is ``uuid-NAME``.
 
-    ``before[("pause", name)]`` is called before that operation and may raise, wait or meddle;
+    ``before[("pause", name)]`` is called before that operation and may raise, wait or meddle
+    (``("guests", "")`` before all are listed);
     ``calls`` lists ``(operation, name)`` in the order in which they took effect.
     """
 
@@ -87,6 +88,7 @@ class FakeHypervisor:
         )
 
     def guests(self, deadline: Deadline) -> list[GuestInfo]:
+        self.before.get(("guests", ""), lambda: None)()
         return [self._info(name) for name in sorted(self.states)]
 
     def _info(self, name: str) -> GuestInfo:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.probes.group import GuestProbes
 from harness.core.errors import ShellUnreachable
 from harness.core.records import Outcome
 from harness.results.journal import Member
@@ -277,13 +276,14 @@ def test_a_kernel_log_that_was_cleared_in_the_pause_is_no_pass(house):
     assert verdicts(record) == {"kernel-log": "fail"}
 
 
-def test_a_users_own_check_that_could_not_tell_is_not_left_out(house, monkeypatch):
-    """Its probe hung: asked for, and not judged."""
-    monkeypatch.setattr(GuestProbes, "stop", lambda self, deadline: self.silence())
-    own = [{"name": "db", "command": ["/bin/true"]}]
+def test_a_users_own_check_that_could_not_tell_is_not_left_out(house, tmp_path):
+    """It hung after the pause: asked for, and not judged."""
+    hung = executable(tmp_path / "hung", '[ "$HARNESS_STAGE" != after ] || exec sleep 60')
+    own = [{"name": "db", "command": [hung], "timeout_s": 0.5}]
     at = house("web1", checks__own=own, checks__enable=["same-boot"])
-    said = verdicts(of(at.maintain().record, "web1"))
-    assert said == {"same-boot": "pass", "own:db": "error"}
+    guest = of(at.maintain().record, "web1")
+    assert verdicts(guest) == {"same-boot": "pass", "own:db": "error"}
+    assert "after: did not end within 0.5 s" in broken(guest)["own:db"]
 
 
 def test_a_users_own_check_decides_as_well(house, tmp_path):

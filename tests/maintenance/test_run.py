@@ -17,13 +17,12 @@ from harness.core.errors import (
     ShellUnreachable,
     UpdateFailed,
 )
-from harness.core.records import ClockReading, NoticeRecord, Outcome
+from harness.core.records import NoticeRecord, Outcome
 from harness.core.settings import Scope
 from harness.host.lock import host_lock
 from harness.maintenance.notice import Unannounced
 from harness.maintenance.progress import Phase, Step
 from harness.maintenance.run import run
-from harness.maintenance.session import GuestSession
 from harness.maintenance.survey import survey
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
@@ -31,21 +30,23 @@ from tests.maintenance.conftest import events, of, verdicts
 from tests.maintenance.updates import Hooked, hanging, raising
 
 
-def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(house, monkeypatch):
-    """--restore-offset: the target is a reading too, so the verdict is no surer than both."""
-    asked: list[ClockReading | None] = []
-    really = GuestSession.policy
+def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(house):
+    """--restore-offset: the target is a reading too, so the verdict is no surer than both.
 
-    def policy(session, before=None):
-        unsure = before and before.model_copy(update={"uncertainty_s": 0.004})
-        asked.append(unsure)
-        return really(session, unsure)
+    Before the pause the guest was far away, and in the pause it came near.
+    """
+    at = house("web1")
+    at.guests[0].way_s = 0.004
 
-    monkeypatch.setattr(GuestSession, "policy", policy)
-    guest = of(house("web1").maintain(clock__restore_offset=True).record, "web1")
-    assert any(asked)
+    def near() -> None:
+        at.guests[0].way_s = 0.0
+
+    record = at.maintain(update=Hooked(near), clock__restore_offset=True).record
+    guest = of(record, "web1")
+    doubts = [one.uncertainty_s for one in (guest.clock.before, guest.clock.after_correction)]
+    assert doubts[0] > 0.0039 > doubts[1]
     found = {check.name: check for check in guest.checks}["clock"]
-    assert f"± {4 + 1000 * guest.clock.after_correction.uncertainty_s:.2f} ms" in found.detail
+    assert f"± {1000 * sum(doubts):.2f} ms" in found.detail
 
 
 def test_connections_are_there_before_the_first_pause(house, monkeypatch):

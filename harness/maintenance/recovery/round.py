@@ -101,6 +101,8 @@ class _Round:
                 self.links[uri] = self.stack.enter_context(connect())
             except HarnessError as error:
                 self.links[uri] = error
+            except Exception as error:  # noqa: BLE001  a bug of one libvirt's is no other's
+                self.links[uri] = InternalError(error)
         found = self.links[uri]
         if isinstance(found, HarnessError):
             raise found
@@ -260,6 +262,9 @@ def _look(
             found = paused_guests(link, searched, trusted, until)
         except HarnessError as error:
             not_looked_at.append((uri, error))
+            continue
+        except Exception as error:  # noqa: BLE001  what was done is told all the same
+            not_looked_at.append((uri, InternalError(error)))
             continue
         looked_at.append(uri)
         paused += [guest for guest in found if guest.uuid not in told]

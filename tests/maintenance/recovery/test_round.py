@@ -23,8 +23,7 @@ from harness.host import ram_links
 from harness.host.lifecycle import GuestState
 from harness.host.lock import lock_file
 from harness.maintenance.recovery import round as recovery_round
-from harness.maintenance.recovery.record import Action, RunRecovery
-from harness.maintenance.recovery.recover import rescue
+from harness.maintenance.recovery.record import Action
 from harness.maintenance.recovery.round import Recovery
 from harness.results.folder import CONFIG, RECORD, RunFolder
 from harness.results.journal import FILE_NAME, Journal
@@ -142,27 +141,42 @@ def test_no_odd_line_ends_a_recovery(house, recovered, line, where):
     assert code_of(again) in (0, 3)
 
 
-def test_one_run_that_cannot_be_finished_keeps_no_guest_of_another_paused(
-    house, recovered, monkeypatch
-):
-    """Also where what goes wrong is a bug."""
+def test_one_run_that_cannot_be_finished_keeps_no_guest_of_another_paused(house):
+    """Also where what goes wrong is a bug: here of what opens the libvirt that the run was of."""
     at = house("web1")
     folder = killed(at)
     twin = folder.path.with_name("9" + folder.run_id[1:])
     shutil.copytree(folder.path, twin)
+    elsewhere = json.loads((twin / CONFIG).read_text()) | {"uri": "test:///elsewhere"}
+    (twin / CONFIG).write_text(json.dumps(elsewhere))
 
-    def buggy(folder: RunFolder, *rest) -> RunRecovery:
-        if folder.path == twin:
-            raise ZeroDivisionError("a bug")
-        return rescue(folder, *rest)
+    def connect(config: Config):
+        if config.uri == "test:///elsewhere":
+            bug()
+        return nullcontext(at.host)
 
-    monkeypatch.setattr(recovery_round, "rescue", buggy)
-    found = recovered(at)
+    found = api.recover(at.state_dir, backend=api.Backend(connect, at.connector))
     assert at.running == ["web1"]
     errors = {run.folder.run_id: str(run.error) for run in found.runs}
     assert "ZeroDivisionError" in errors[twin.name]
     assert errors[folder.run_id] == "None"
+    assert [uri for uri, _ in found.not_looked_at] == ["test:///elsewhere"]
     assert code_of(found) == 3
+
+
+def test_a_bug_in_the_last_look_takes_nothing_from_what_was_done(house, recovered):
+    """The guests were resumed and their clocks corrected: that is told, and the bug beside it."""
+    at = house()
+    killed(at)
+    at.host.before["guests", ""] = bug
+    found = recovered(at)
+    assert names(found) == BOTH_RESUMED
+    assert ["ZeroDivisionError: a bug" in str(error) for _, error in found.not_looked_at] == [True]
+    assert code_of(found) == 3
+
+
+def bug() -> None:
+    raise ZeroDivisionError("a bug")
 
 
 def test_all_guests_are_resumed_before_the_first_clock_is_corrected(house, recovered):

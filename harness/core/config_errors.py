@@ -6,7 +6,6 @@ message begins with that, says what is wrong and what is allowed, and hints at t
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from harness.core.keys import (
     unknown_kind,
     written,
 )
-from harness.core.nearest import nearest
+from harness.core.nearest import did_you_mean, nearest
 from harness.core.settings import RESERVE_EATS_BUDGET, Config
 
 #: Lists of sections that have names: ``[[guest]]``.
@@ -121,8 +120,7 @@ def said(details: ErrorDetails) -> tuple[str, str | None]:
     message, hint = in_our_words(limits), None
     if kind in ("literal_error", "enum") and isinstance(given, str):
         allowed = limits["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        near = difflib.get_close_matches(given, allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else None
+        hint = did_you_mean(given, allowed)
     elif kind == "tuple_type" and isinstance(given, str):
         hint = f"write {_as_list(given)}"
     elif kind == "float_type" and isinstance(given, str):

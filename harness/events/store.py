@@ -235,7 +235,7 @@ class Store:
 
     def find(self, event_id: str) -> Stored:
         """One event. Raises EventError."""
-        found = self.rows(sa.select(events).where(events.c.event_id == event_id.upper()))
+        found = self.rows(_ONE, wanted=event_id.upper())
         if not found:
             raise EventError(f"no event {event_id}", hint="harness events list")
         return stored(found[0])
@@ -277,6 +277,7 @@ def _snapshot() -> sa.Select[Any]:
 
 
 _SNAPSHOT = _snapshot()
+_ONE = sa.select(events).where(events.c.event_id == sa.bindparam("wanted"))
 
 
 def _refuse_second_domain(event: Stored, visible: Sequence[Stored]) -> None:

@@ -8,7 +8,6 @@ the caller knows whether repeating is safe.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +26,7 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.fanout import fan_out
+from harness.core.nearest import nearest
 from harness.core.process_stat import has_ended
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
 from harness.host import facts, guest_agent
@@ -132,8 +132,7 @@ class LibvirtHypervisor:
                 if getattr(info, key) == name_or_uuid:
                     return info
         names = [info.name for info in known]
-        near = difflib.get_close_matches(name_or_uuid, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"guests of {self.uri}: {', '.join(names)}"
+        hint = nearest(name_or_uuid, names, f"guests of {self.uri}")
         raise GuestNotFound(
             "no such guest",
             operation="looking up",

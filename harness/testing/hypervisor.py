@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import AgentSilent, GuestNotFound, HypervisorError, WrongState
+from harness.core.nearest import did_you_mean
 from harness.core.records import HostRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import ENDED, GuestState, StateReading
@@ -106,8 +106,7 @@ class FakeHypervisor:
     def find(self, name_or_uuid: str, deadline: Deadline) -> GuestInfo:
         name = name_or_uuid.removeprefix("uuid-")
         if name not in self.states:
-            near = difflib.get_close_matches(name, self.states, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else None
+            hint = did_you_mean(name, self.states)
             raise GuestNotFound("no such guest", operation="looking up", guest=name, hint=hint)
         return self._info(name)
 

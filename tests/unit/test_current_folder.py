@@ -41,7 +41,9 @@ def spoken(text: str) -> list[str]:
 
 def built(text: str) -> list[str]:
     """The lists with ``sys.executable`` in ``text`` that do not go on with -P or -I."""
-    found = []
+    found: list[str] = []
+    if "executable" not in text:  # to read every file takes time
+        return found
     for node in ast.walk(ast.parse(text)):
         parts = getattr(node, "elts", None) or getattr(node, "args", None)
         if not isinstance(parts, list) or not parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from harness.cli.commands.history_tables import (
 from harness.cli.commands.parameters import PlotFile
 from harness.core.errors import UsageError
 from harness.core.extras import require
+from harness.core.nearest import did_you_mean
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ def trend(
 
     found = history.trend(figure, guest, since=_moment(since))
     if not found:
-        near = difflib.get_close_matches(figure, KINDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "harness history show"
+        hint = did_you_mean(figure, KINDS) or "harness history show"
         raise UsageError(f"no run has a figure {figure!r}", hint=hint)
     rows: list[dict[str, Any]] = [
         {"run_id": run.run_id, "started_at": run.started_at.isoformat(), "value": value}

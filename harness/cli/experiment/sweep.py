@@ -16,7 +16,6 @@ An axis is ``guests``, or any setting of ``harness.toml`` by its dotted name.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import random
@@ -33,6 +32,7 @@ from harness.core.config import overlaid
 from harness.core.durations import parse
 from harness.core.errors import ConfigError
 from harness.core.keys import list_keys, scalar_keys
+from harness.core.nearest import did_you_mean
 from harness.core.settings import Config
 from harness.core.trust import refuse_untrusted
 from harness.updates.registry import FULL_CONFIG
@@ -139,9 +139,8 @@ def _check(file: Path, key: str, values: Any) -> None:
     known = [name for name, _ in scalar_keys(FULL_CONFIG)]
     lists = [GUESTS, *list_keys(FULL_CONFIG)]
     if key not in (*lists, *known):
-        near = difflib.get_close_matches(key, (*lists, *known), n=1)
         usual = f"axes: {GUESTS}, or a setting of harness.toml such as update.duration_s"
-        hint = f"did you mean {near[0]!r}?" if near else usual
+        hint = did_you_mean(key, (*lists, *known)) or usual
         raise ConfigError("unknown axis", file=file, key=f"grid.{key}", hint=hint)
     if not isinstance(values, list) or not values:
         raise ConfigError("an axis is a list of values", file=file, key=f"grid.{key}")

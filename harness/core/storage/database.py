@@ -28,6 +28,8 @@ _VERSION = sa.Table(
     sa.Column("version_num", sa.String(32), nullable=False),
     sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
+#: As text: to put it together takes more than to ask it.
+_ASK_VERSION = f"SELECT version_num FROM {_VERSION.name}"
 
 
 def _not_older(connection: sa.Connection) -> str | None:
@@ -129,7 +131,7 @@ def bring_up_to_date(connection: sa.Connection, layout: Layout) -> None:
     adopted, version = layout.adopt(connection), None
     there = set(sa.inspect(connection).get_table_names())
     if _VERSION.name in there:
-        version = connection.execute(sa.select(_VERSION.c.version_num)).scalar()
+        version = connection.exec_driver_sql(_ASK_VERSION).scalar()
         if version == layout.head:
             return
     elif there.isdisjoint(layout.metadata.tables):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ ROOT = Path(__file__).parents[3]
 PLACES = ("harness", "scripts", "benchmarks", "packaging", "vm-images", "Makefile", "Vagrantfile")
 
 
-def texts(*places: str) -> list[str]:
+@cache
+def texts(*places: str) -> tuple[str, ...]:
     """Return what is written in files, or below folders; not what Python made of it."""
     files = [file for place in places for file in [ROOT / place, *(ROOT / place).rglob("*")]]
     read = [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
-    return [file.read_text() for file in read]
+    return tuple(file.read_text() for file in read)
 
 
 def named() -> set[str]:
@@ -31,8 +33,9 @@ def named() -> set[str]:
 
 def test_every_variable_that_is_read_or_set_anywhere_is_known():
     """One that is not would be refused by every command below a script that sets it."""
-    assert named() >= {"HARNESS_STATE_DIR", "HARNESS_RUN_ID", "HARNESS_NAMESPACE"}
-    assert named() - set(known_variables(FULL_CONFIG)) == set()
+    found = named()
+    assert found >= {"HARNESS_STATE_DIR", "HARNESS_RUN_ID", "HARNESS_NAMESPACE"}
+    assert found - set(known_variables(FULL_CONFIG)) == set()
 
 
 def test_what_is_known_is_used():

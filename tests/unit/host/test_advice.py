@@ -126,10 +126,12 @@ def _literals(tree: ast.AST) -> Iterator[str]:
 def test_no_message_spells_a_command_of_virsh_out_by_itself():
     """It would lack the connection and the quotes."""
     package = Path(__file__).parents[3] / "harness"
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
     spelt = [
         f"{path.relative_to(package)}: {text!r}"
-        for path in package.rglob("*.py")
-        for text in _literals(ast.parse(path.read_text(encoding="utf-8")))
+        for path, source in sources.items()
+        if "virsh" in source  # to read all of harness takes time
+        for text in _literals(ast.parse(source))
         if re.search(r"\bvirsh [a-z]", text)
     ]
     assert spelt == []

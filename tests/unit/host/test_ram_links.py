@@ -165,10 +165,10 @@ def test_what_cannot_be_looked_at_is_not_called_gone(ram, kept, monkeypatch):
     """RAM that is not held is given up; a full table of files is no reason for that."""
     keep, identity = kept
 
-    def no(folder):
+    def no(*arguments, **options):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(ram_links, "_opened", no)
+    monkeypatch.setattr(os, "open", no)
     with pytest.raises(InfrastructureError, match="Too many open files"):
         ram_links.held(keep, identity)
     with pytest.raises(InfrastructureError, match="Too many open files"):

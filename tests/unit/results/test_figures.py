@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -29,10 +31,12 @@ def picture(folder) -> str:
 
 def test_a_matplotlibrc_of_the_current_folder_changes_nothing(tmp_path):
     """Root would run LaTeX for whoever laid it there."""
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    (theirs / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nlines.linewidth: 9\n")
-    assert picture(theirs) == picture(tmp_path)
+    mine = io.StringIO()
+    with redirect_stdout(mine):
+        exec(PICTURE, {})
+    assert mine.getvalue().startswith("<svg")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nlines.linewidth: 9\n")
+    assert picture(tmp_path) == mine.getvalue()
 
 
 def drawn(tmp_path, points: list[Point], unit: str = "s", name: str = "x.svg"):

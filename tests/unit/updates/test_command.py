@@ -274,16 +274,15 @@ def test_a_command_abandoned_before_it_starts_is_not_started(context, script, tm
 def test_a_command_abandoned_while_it_starts_is_ended(context, script, monkeypatch):
     """abandon may come when the process exists but is not known yet; it is ended all the same."""
     update = command(script("exec sleep 60"))
-    start = update._runner._start
+    really_open = os.pidfd_open
 
-    def slow_start(*arguments):
-        started = start(*arguments)
-        update._runner._running = None  # what another thread sees until the assignment
+    def abandoned_meanwhile(pid):
+        monkeypatch.undo()
+        assert not gone(pid)
         update.abandon()
-        update._runner._running = started
-        return started
+        return really_open(pid)
 
-    monkeypatch.setattr(update._runner, "_start", slow_start)
+    monkeypatch.setattr(os, "pidfd_open", abandoned_meanwhile)
     with pytest.raises(UpdateFailed, match="died of signal 15"):
         update.apply(context, patience())
 
@@ -308,13 +307,14 @@ def test_what_cannot_be_ended_is_named_and_nothing_is_rolled_back(context, scrip
     update = command(script("sleep 60 & exit 1"), rollback=("false",))
     with pytest.raises(UpdateFailed, match="status 1"):
         update.apply(context, patience())
-    kin = update._runner._running._family
-    really_signal = kin._signal
-    monkeypatch.setattr(kin, "_signal", lambda number, peers: None)
-    (pid,) = kin.pids()
+    (pid,) = update._runner._running.survivors(Deadline.after(0))
+    refused = []
+    monkeypatch.setattr(os, "kill", lambda *signalled: refused.append(signalled))
     with pytest.raises(UpdateFailed, match=f"nothing was rolled back: {pid}"):
         update.rollback(context, patience())
-    really_signal(signal.SIGKILL, frozenset())
+    monkeypatch.undo()
+    assert {signalled for signalled, _ in refused} == {pid}
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_flood_of_output_neither_blocks_the_update_nor_fills_the_disk(

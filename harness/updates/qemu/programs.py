@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,37 @@ def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS
     return Program(wrappers / key / name, binary, version, tree)
 
 
+def named(emulator: Path, deadline: Deadline) -> Program:
+    """Return the QEMU that a guest's description names. Raises UpdateFailed.
+
+    It is installed, or in the folder that a script of ours starts it from.
+    """
+    tree = _tree_of(emulator)
+    if tree is None:
+        return installed(emulator, deadline)
+    return in_tree(tree, emulator.name, deadline)
+
+
+def usual(emulator: Path) -> Path:
+    """Return what a guest goes on in unless somebody says otherwise: what its description names.
+
+    One that came back in a QEMU of a folder goes on in the installed one.
+    """
+    found = shutil.which(emulator.name) if _tree_of(emulator) is not None else None
+    return Path(found) if found is not None else emulator
+
+
+def _tree_of(emulator: Path) -> Path | None:
+    """The folder of unpacked packages that a script of ours starts its QEMU from."""
+    if emulator.parent.parent != WRAPPERS:
+        return None
+    try:
+        words = shlex.split(emulator.read_text().splitlines()[-1])
+        return Path(words[words.index("exec") + 1]).parents[2]
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def running(
     own: Path, version: str, previous: Path | None, deadline: Deadline, *, stays: bool = True
 ) -> Program:
@@ -65,7 +97,8 @@ def running(
     ``own`` is what the guest's description names; ``stays``: what is installed there is not
     replaced before it is needed. Raises PlanError if it is in neither.
     """
-    candidates = [partial(installed, own, deadline)] if stays else []
+    stays = stays or _tree_of(own) is not None
+    candidates = [partial(named, own, deadline)] if stays else []
     if previous is not None:
         candidates.append(partial(in_tree, previous, own.name, deadline))
     for candidate in candidates:

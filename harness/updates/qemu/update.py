@@ -240,7 +240,7 @@ class QemuUpdate:
     def _new(self, own: Path, deadline: Deadline) -> Program:
         if self._settings.tree is not None:
             return programs.in_tree(self._settings.tree, own.name, deadline)
-        return programs.installed(self._settings.emulator or own, deadline)
+        return programs.installed(self._settings.emulator or programs.usual(own), deadline)
 
     @property
     def _ahead(self) -> bool:

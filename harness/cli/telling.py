@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.core.errors import GuestStranded
+from harness.core.errors import GuestStranded, HarnessError
 from harness.core.settings import NotifySection
 
 if TYPE_CHECKING:
     from harness.cli.nightly import Night
+    from harness.maintenance.recovery.record import RunRecovery
     from harness.maintenance.run import Finished
 
 
@@ -34,7 +36,47 @@ def of_run(finished: Finished, settings: NotifySection) -> list[str]:
     from harness.results.notify.tell import tell
 
     error = str(finished.error) if finished.error is not None else None
-    return tell(of_run(finished.record, finished.folder.path, error), settings)
+    warnings = tell(of_run(finished.record, finished.folder.path, error), settings)
+    paused = [guest.name for guest in finished.record.guests if guest.still_paused]
+    if paused and not warnings:  # its guardian, and recover, need not
+        from harness.results.notify.dead_run import note_told
+
+        note_told(finished.folder, paused)
+    return warnings
+
+
+def of_recovery(runs: Sequence[RunRecovery]) -> list[str]:
+    """Tell of guests that dead runs left paused, by each run's own settings, once.
+
+    Returns what did not work, in words.
+    """
+    warnings = []
+    for run in runs:
+        if run.paused:
+            try:
+                warnings += _of_dead(run)
+            except HarnessError as error:
+                warnings.append(f"nobody was told of run {run.folder.run_id}: {error}")
+    return warnings
+
+
+def _of_dead(run: RunRecovery) -> list[str]:
+    from harness.core.pasteable import virsh
+    from harness.maintenance.recovery.record import HELD
+    from harness.results.notify.dead_run import settings_of, tell_once
+    from harness.results.notify.notice import of_dead_run
+
+    settings = settings_of(run.folder)
+    if not configured(settings):
+        return []
+    paused = [guest for guest in run.guests if guest.paused or guest.action in HELD]
+    held = [
+        (one.member.name, one.resume_hint or virsh("", "resume", one.member.name, one.member.uuid))
+        for one in paused
+    ]
+    why = ["the run is gone, and harness recover could not resume these guests"]
+    why += [f"{one.member.name}: {one.why}" for one in paused]
+    return tell_once(of_dead_run(platform.node(), held, run.folder.path, why), run.folder, settings)
 
 
 def at_once(

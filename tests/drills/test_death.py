@@ -15,11 +15,14 @@ import subprocess
 import sys
 import termios
 import xml.etree.ElementTree as ET
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from harness.core.records import RunRecord
-from harness.core.timebase import Deadline, Stopwatch
+from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.lab import state
 from harness.results.unfinished import dead_runs
 from tests.drills.conftest import PAUSED, RUNNING, becomes, state_of
 
@@ -68,6 +71,41 @@ def test_sigkill_of_its_process_group_is_answered_by_the_guardian(maintenance, l
     assert 0 < run.record.guests[0].pause_window_s < 5
     clock = run.record.guests[0].clock.after_correction
     assert abs(clock.offset_s) + clock.uncertainty_s <= 0.050
+
+
+def test_people_are_told_of_a_guest_that_its_guardian_cannot_resume(
+    maintenance, libvirt, lab, tmp_path
+):
+    """The run is killed while libvirtd does not answer; the guest runs when that answers again."""
+    guest, told = lab.guests[0], tmp_path / "told"
+    script = tmp_path / "tell"
+    script.write_text(f"#!/bin/sh\ncat >{told}.new && mv {told}.new {told}\n")
+    script.chmod(0o755)
+    config = tmp_path / "told.toml"
+    text = lab.config_file.read_text()
+    config.write_text(f'resume_patience_s = 1.0\n{text}\n[notify]\ncommand = ["{script}"]\n')
+    run = maintenance(guest.name, "--update", "sleep 20", config=config)
+    run.until("paused")
+    libvirtd = state.load().daemons[-1].pid
+    os.kill(libvirtd, signal.SIGSTOP)
+    try:
+        run.kill()
+        wait_for(partial(_exists, told), what="a notice", deadline=Deadline.after(30))
+    finally:
+        os.kill(libvirtd, signal.SIGCONT)
+    becomes(libvirt, guest.uuid, RUNNING, within_s=20.0)
+    run.ended()
+    notice = json.loads(told.read_text())
+    assert (notice["event"], notice["run_id"]) == ("guests stranded", run.folder.name)
+    [paused] = notice["guests"]
+    assert (paused["name"], paused["still_paused"]) == (guest.name, True)
+    assert paused["resume_hint"].endswith(f"resume {guest.name}")
+    assert run.recover()[0] == 0
+
+
+def _exists(file: Path) -> None:
+    if not file.exists():
+        raise NotYet(f"no {file}")
 
 
 def test_a_dead_guardian_before_the_pause_means_no_pause(maintenance, libvirt, lab):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
+from harness import api
+from harness.cli import telling
 from harness.testing.listener import listening
+from tests.maintenance.recovery.test_recover import REFUSED, killed
 from tests.maintenance.test_output import process as process
+from tests.maintenance.updates import raising
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,23 @@ def test_what_cannot_be_told_is_refused_before_the_run(process, tmp_path):
     assert done.returncode == 2
     assert b"notify.command: ./gone: no such program" in done.stderr
     assert not list(tmp_path.glob("state/runs/*"))
+
+
+def test_recover_tells_of_a_guest_that_it_cannot_resume_once(house, monkeypatch):
+    """By the dead run's own settings; when it is run again there is nothing new to tell."""
+    monkeypatch.setattr("harness.core.paths.known_state_dirs", lambda: ())
+    at = house("web1")
+    at.host.before["resume", "web1"] = raising(REFUSED)
+    with listening() as there:
+        killed(at, notify__webhook=there.url)
+        at.host.before["resume", "web1"] = raising(REFUSED)
+        backend = api.Backend(lambda config: nullcontext(at.host), at.connector)
+        for _ in range(2):
+            found = api.recover(at.state_dir, backend=backend)
+            assert found.still_paused == ["web1"]
+            assert telling.of_recovery(found.runs) == []
+    [one] = there.taken
+    told = json.loads(one.body)
+    assert (told["event"], told["exit_code"]) == ("guests stranded", 4)
+    assert [guest["name"] for guest in told["guests"]] == ["web1"]
+    assert "harness recover could not resume" in told["problems"][0]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import api
+from harness.cli import telling
 from harness.cli.commands.common import (
     connection_options,
     json_option,
@@ -64,6 +65,17 @@ def command(
     no run here holds. Exit code 4: a guest of a run is still paused.
     """
     found = api.recover(config_file=config_file, uri=uri, dry_run=dry_run)
+    _say(found, as_json)
+    if not dry_run:
+        with spoken():
+            for problem in telling.of_recovery(found.runs):
+                say(f"warning: {problem}")
+        if found.signal_name is None:
+            _redraw_all(found, page=not no_report)
+    ctx.exit(_exit_code(found))
+
+
+def _say(found: Recovery, as_json: bool) -> None:
     with spoken():
         for one in found.runs:
             if one.error is not None:
@@ -76,12 +88,13 @@ def command(
             say(line)
         if not as_json:
             click.echo(printable(summary(found)))
-    if not dry_run and found.signal_name is None:
-        with spoken():
-            for one in found.runs:
-                if one.error is None:
-                    _redraw(one.folder, page=not no_report)
-    ctx.exit(_exit_code(found))
+
+
+def _redraw_all(found: Recovery, *, page: bool) -> None:
+    with spoken():
+        for one in found.runs:
+            if one.error is None:
+                _redraw(one.folder, page=page)
 
 
 def _exit_code(found: Recovery) -> int:

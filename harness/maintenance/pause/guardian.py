@@ -7,7 +7,8 @@ is armed it resumes every guest that the journal says this run holds, and no oth
 - the socket to the run ends: the run has died, of whatever; or
 - the limit is reached: half-way from when the run itself should resume to the end of the budget.
 
-It ends the update's processes too: nobody else is there to do it.
+It ends the update's processes too: nobody else is there to do it. Of guests that it cannot resume
+it has people told by a process of its own, and goes on trying.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import TakenOver
 from harness.core.fanout import hire
 from harness.core.polling import readable
 from harness.core.process_state import settle_process
@@ -32,10 +34,12 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.parking import Parking
 from harness.host.process_family import Family
 from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.alarm import Alarm, tell_by_process
 from harness.maintenance.pause.ending import Ending
 from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.scribe import Scribe
+from harness.maintenance.pause.takeover import NOT_OURS
 from harness.results.journal import Journal, Line, Member, Reading, entries, fold
 
 #: It goes on for so long after the run's own patience is over.
@@ -52,8 +56,11 @@ _AGAIN_S = 0.05
 _RESERVED = 4
 _FLUSH_S = 2.0
 _ENDING_S = 4.0
+#: Until the process that tells people is started.
+_ALARM_S = 4.0
 #: As hard to kill for memory as an ordinary service may be.
 _OOM_SCORE = "-900"
+_NOT_PAUSED_BY_US = (TakenOver, *NOT_OURS)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -65,6 +72,7 @@ class _Armed:
     since_ns: int
     until: Deadline
     ending: Ending
+    alarm: Alarm
 
 
 class Guardian:
@@ -81,12 +89,17 @@ class Guardian:
         journal: Journal,
         run: socket.socket,
         clock: Clock = SYSTEM_CLOCK,
+        tell_people: Callable[[], None] = lambda: None,
     ) -> None:
-        """Have everything at hand that serving the run takes."""
+        """Have everything at hand that serving the run takes.
+
+        ``tell_people`` of guests that could not be resumed; it may raise anything, or hang.
+        """
         self._hypervisor = hypervisor
         self._scribe = Scribe(journal)
         self._run = run
         self._clock = clock
+        self._tell_people = tell_people
         self._armed: _Armed | None = None
         self._buffer = bytearray(_PACKET_BYTES)
         self._reserve = [os.open(os.devnull, os.O_RDONLY) for _ in range(_RESERVED)]
@@ -138,7 +151,9 @@ class Guardian:
             self._disarm()
             self._say({"to": "disarm"})
 
-    def _arm(self, until_ns: int, mark: str, guests: list[dict[str, str]]) -> dict[str, str]:
+    def _arm(
+        self, until_ns: int, mark: str, guests: list[dict[str, str]], patience_s: float
+    ) -> dict[str, str]:
         """Have ready what a rescue takes, and look at every guest once by it."""
         now_ns = self._clock.monotonic_ns()
         limit = Deadline(until_ns, (until_ns - now_ns) / 1e9, self._clock)
@@ -152,12 +167,13 @@ class Guardian:
                 return {"error": "no threads are to be had (limit of tasks, or of memory)"}
             said = fold(self._scribe.read()).parkable
             ending = Ending(partial(self._end_update, mark))
+            alarm = Alarm(self._sound, patience_s)
             spare(_MEMORY_BYTES + _MEMORY_A_GUEST_BYTES * len(members))
         except Exception as error:  # noqa: BLE001  whatever it is, nothing is paused
             return {"error": str(error) or type(error).__name__}
         self._disarm()
         parkings = {uuid: parking_of(one) for uuid, one in said.items()}
-        self._armed = _Armed(members, parkings, now_ns, limit, ending)
+        self._armed = _Armed(members, parkings, now_ns, limit, ending, alarm)
         return {}
 
     def _end_update(self, mark: str) -> None:
@@ -174,6 +190,22 @@ class Guardian:
         armed, self._armed = self._armed, None
         if armed is not None:
             armed.ending.free(0)
+            armed.alarm.end(stranded=False)
+
+    def _sound(self, over: bool) -> bool:
+        """Have people told; not while the run lives and goes on trying: it tells them itself."""
+        if not over and not self._run_is_gone():
+            return False
+        self._tell_people()
+        return True
+
+    def _run_is_gone(self) -> bool:
+        try:
+            return not self._run.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
 
     def _say(self, message: dict[str, str]) -> None:
         with suppress(OSError):  # it has died; the next packet tells
@@ -191,10 +223,13 @@ class Guardian:
         if armed is None:
             return
         armed.ending.ask()
+        armed.alarm.begin()
         patience = Deadline.after(PATIENCE_S, self._clock)
-        while not self._resume(self._held(armed), armed, patience):
+        while (stranded := self._resume(self._held(armed), armed, patience)) is None:
             self._clock.sleep(_AGAIN_S)
+        armed.alarm.end(stranded=bool(stranded))
         armed.ending.free(_ENDING_S)
+        armed.alarm.wait(_ALARM_S)
         try:
             self._scribe.note(entries.Rescue(why))
             self._scribe.flush(_FLUSH_S)
@@ -213,10 +248,12 @@ class Guardian:
             return armed.members
         return tuple(member for member in armed.members if member.uuid in left)
 
-    def _resume(self, members: Sequence[Member], armed: _Armed, patience: Deadline) -> bool:
-        """Return True when there is nothing left to try."""
+    def _resume(
+        self, members: Sequence[Member], armed: _Armed, patience: Deadline
+    ) -> Collection[str] | None:
+        """Return the guests that are still paused by us; None if it is to be tried again."""
         try:
-            resume_all(
+            answers = resume_all(
                 members,
                 self._hypervisor,
                 self._scribe,
@@ -225,10 +262,11 @@ class Guardian:
                 deadline=patience,
                 parkings=armed.parkings,
             )
+            failed = {name: one.error for name, one in answers.items() if one.error is not None}
+            return [n for n, error in failed.items() if not isinstance(error, _NOT_PAUSED_BY_US)]
         except BaseException as error:  # noqa: BLE001  no memory, a bug: guests are paused
             self._complain(error)
-            return patience.expired
-        return True
+            return [member.name for member in members] if patience.expired else None
 
 
 def _outlive() -> None:
@@ -248,7 +286,9 @@ def main(uri: str, folder: str, descriptor: str) -> None:
     # The journal is not closed: a write that hangs would hold that up.
     journal = Journal(Path(folder), Path(folder).name, joining=True)
     with socket.socket(fileno=int(descriptor)) as run:
-        Guardian(LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S)), journal, run).keep()
+        hypervisor = LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S))
+        tell = partial(tell_by_process, uri, folder)
+        Guardian(hypervisor, journal, run, tell_people=tell).keep()
     os._exit(0)  # a call that hangs in a thread must not keep us
 
 

@@ -74,7 +74,7 @@ def hold_window(
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
     journal.intend(entries.Pausing(tuple(members), _lives(members, hypervisor, limits.clock)))
-    _arm(guard, limits.guardian_s, update.mark, members, journal)
+    _arm(guard, limits, update.mark, members, journal)
     armed_ns = limits.clock.monotonic_ns()
     update_until = limits.update_deadline()
     pauses: dict[str, Answer[Call]] = {}
@@ -186,16 +186,16 @@ def _lives(
 
 
 def _arm(
-    guard: Guard, limit_s: float, mark: str, members: Sequence[Member], journal: Journal
+    guard: Guard, limits: Limits, mark: str, members: Sequence[Member], journal: Journal
 ) -> None:
     """The run itself resumes at budget − reserve; its guardian comes in half-way to the budget."""
     try:
-        guard.arm(limit_s, mark, members)
+        guard.arm(limits.guardian_s, mark, members, limits.resume_patience_s)
     except GuardianLost:
         for member in members:
             journal.note(entries.Refused(member.name, member.uuid, "no guardian"))
         raise
-    journal.note(entries.Armed(limit_s))
+    journal.note(entries.Armed(limits.guardian_s))
 
 
 def _pause_all(

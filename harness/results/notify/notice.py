@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from harness.core.errors import GuestStranded
 from harness.core.pasteable import virsh
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.results.report.spoken import duration, printable
@@ -92,6 +93,34 @@ def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
         str(folder),
         guests,
         tuple(dict.fromkeys(problems)),
+    )
+
+
+def of_dead_run(
+    host: str, held: Sequence[tuple[str, str]], folder: Path, why: Sequence[str]
+) -> Notice:
+    """Return what is told of a run that died while it held guests.
+
+    Args:
+        host: This machine's name.
+        held: The guests' names, each with a command that resumes it.
+        folder: The run's.
+        why: What is known of why they are paused.
+    """
+    names = [name for name, _ in held]
+    return Notice(
+        GUESTS_STRANDED,
+        host,
+        printable(f"STILL PAUSED on {host}: {', '.join(names)}"),
+        Outcome.ERROR.value,
+        GuestStranded.exit_code,
+        folder.name,
+        str(folder),
+        tuple(
+            GuestNotice(name, Outcome.ERROR.value, still_paused=True, resume_hint=hint)
+            for name, hint in held
+        ),
+        tuple(why),
     )
 
 

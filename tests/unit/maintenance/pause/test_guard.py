@@ -53,12 +53,13 @@ def test_it_is_told_when_to_come_and_for_whom(tmp_path):
         assert run._socket.type == socket.SOCK_SEQPACKET, (
             "a message is a packet, or two run together"
         )
-        run.arm(29.5, "run/0/apply", MEMBERS)
+        run.arm(29.5, "run/0/apply", MEMBERS, 45.0)
         run.disarm()
     guard.thread.join(10)
     guests = [{"name": "a", "uuid": "uuid-a"}, {"name": "b", "uuid": "uuid-b"}]
+    order = {"until_ns": until_ns, "mark": "run/0/apply", "guests": guests, "patience_s": 45.0}
     assert guard.heard == [
-        {"arm": {"until_ns": until_ns, "mark": "run/0/apply", "guests": guests}},
+        {"arm": order},
         {"disarm": {}},
     ]
     assert guard.waited == [2.0]

@@ -35,14 +35,17 @@ RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
 class Bench:
     """A guardian in a thread, and the run's end of its socket."""
 
-    def __init__(self, folder, *names: str) -> None:
+    def __init__(self, folder, *names: str, tell=None) -> None:
         self.folder = folder
         self.hypervisor = FakeHypervisor(dict.fromkeys(names, RUNNING))
         self.run_journal = Journal(folder, "run")
         self.members = [Member(name, f"uuid-{name}") for name in names]
         self.run, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.journal = Journal(folder, "run", joining=True)
-        watch = Guardian(self.hypervisor, self.journal, self.theirs)
+        self.told = threading.Event()
+        watch = Guardian(
+            self.hypervisor, self.journal, self.theirs, tell_people=tell or self.told.set
+        )
         self.thread = threading.Thread(target=watch.keep, daemon=True)
         self.thread.start()
 
@@ -64,12 +67,11 @@ class Bench:
         self.run.send(json.dumps(request).encode())
         return json.loads(self.run.recv(65536))
 
-    def arm(self, limit_s: float = 60, *, names="ab") -> dict:
+    def arm(self, limit_s: float = 60, *, names="ab", patience_s: float = 60.0) -> dict:
         guests = [member for member in self.members if member.name in names]
         until_ns = SYSTEM_CLOCK.monotonic_ns() + round(limit_s * NS_PER_S)
-        return self.ask(
-            {"arm": {"until_ns": until_ns, "mark": "run/0/apply", "guests": as_data(guests)}}
-        )
+        request = {"until_ns": until_ns, "mark": "run/0/apply", "guests": as_data(guests)}
+        return self.ask({"arm": {**request, "patience_s": patience_s}})
 
     def die(self) -> None:
         """What the kernel does to the socket of a process that was killed."""
@@ -180,6 +182,81 @@ def test_it_goes_on_trying_while_libvirtd_is_away(bench):
     bench.hypervisor.before["resume", "a"] = lost
     bench.die()
     assert bench.hypervisor.states["a"] is RUNNING
+
+
+def _refuses(bench, until: threading.Event):
+    """A libvirtd that resumes nobody before that."""
+
+    def lost():
+        if not until.is_set():
+            raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = lost
+
+
+def test_people_are_told_of_a_guest_that_does_not_run_in_time_and_it_goes_on_trying(bench):
+    """Nothing told anybody: a run that has died cannot."""
+    bench.arm(names="a", patience_s=0.1)
+    bench.pause("a")
+    _refuses(bench, bench.told)
+    bench.die()
+    assert bench.told.is_set()
+    assert bench.hypervisor.states["a"] is RUNNING
+
+
+def test_people_are_told_at_the_end_of_its_patience_too(bench, monkeypatch):
+    """Whatever went wrong with telling them before, and though the run lives, stopped."""
+    monkeypatch.setattr(guardian, "PATIENCE_S", 0.3)
+    bench.arm(0.1, names="a", patience_s=0.1)
+    bench.pause("a")
+    _refuses(bench, threading.Event())
+    bench.run.settimeout(10)
+    assert json.loads(bench.run.recv(65536)) == {"to": "rescued"}
+    assert bench.told.wait(10)
+
+
+def test_a_run_that_lives_and_goes_on_trying_tells_people_itself(bench):
+    """They would be told twice."""
+    bench.arm(0.1, names="a", patience_s=0.05)
+    bench.pause("a")
+    tried = iter(range(8))
+
+    def lost():
+        if next(tried, None) is not None:
+            raise ConnectionLost("gone", operation="resuming")
+
+    bench.hypervisor.before["resume", "a"] = lost
+    bench.run.settimeout(10)
+    assert json.loads(bench.run.recv(65536)) == {"to": "rescued"}
+    bench.die()
+    assert not bench.told.is_set()
+
+
+def test_nobody_is_told_of_guests_that_run(bench):
+    bench.arm(names="a")
+    bench.pause("a")
+    bench.die()
+    assert bench.hypervisor.states["a"] is RUNNING
+    assert not bench.told.is_set()
+
+
+def test_telling_that_hangs_keeps_no_guest_from_its_resume(tmp_path, monkeypatch):
+    """A disk that does not answer: only the thread that tells waits for it."""
+    monkeypatch.setattr(resume, "_SETTLED_S", 0.05)
+    monkeypatch.setattr(guardian, "_ALARM_S", 0.1)
+    hangs, entered = threading.Event(), threading.Event()
+
+    def tell() -> None:
+        entered.set()
+        hangs.wait(30)
+
+    with closing(Bench(tmp_path, "a", tell=tell)) as bench:
+        bench.arm(names="a", patience_s=0.05)
+        bench.pause("a")
+        _refuses(bench, entered)
+        bench.die()
+        assert bench.hypervisor.states["a"] is RUNNING
+        hangs.set()
 
 
 def test_what_was_resumed_before_it_was_armed_takes_nobody_over(bench):
@@ -406,6 +483,7 @@ def test_what_the_process_does_from_its_arguments_to_its_end(tmp_path, monkeypat
         process.start()
         until_ns = SYSTEM_CLOCK.monotonic_ns() + 60 * NS_PER_S
         request = {"until_ns": until_ns, "mark": "m", "guests": as_data([guest])}
+        request["patience_s"] = 60.0
         run.settimeout(10)
         run.send(json.dumps({"arm": request}).encode())
         assert json.loads(run.recv(1000)) == {"to": "arm"}

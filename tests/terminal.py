@@ -40,12 +40,17 @@ class Terminal:
         """Everything shown, as plain text."""
         return _ESCAPES.sub("", self.raw)
 
+    @property
+    def screen(self) -> str:
+        """What a person sees now: lines that were drawn over or erased are gone."""
+        return "\n".join(_shown(self.raw)).rstrip()
+
     def until(self, wanted: str, times: int = 1) -> str:
         """Read until ``wanted`` was shown so often; return all that is shown by then."""
         deadline = Deadline.after(_PATIENCE_S)
         while self.text.count(wanted) < times:
-            assert readable([self._ours], deadline), f"{wanted!r} is not in {self.text!r}"
-            assert self._read(), f"ended without {wanted!r}: {self.text!r}"
+            assert readable([self._ours], deadline), f"{wanted!r} is not in {self.text[-2000:]!r}"
+            assert self._read(), f"ended without {wanted!r}: {self.text[-2000:]!r}"
         return self.text
 
     def type(self, keys: bytes) -> None:
@@ -66,6 +71,29 @@ class Terminal:
             return False
         self._seen += found
         return bool(found)
+
+
+def _shown(raw: str) -> list[str]:
+    """Return the lines of a terminal that is high enough; of escapes what rich's views use."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", raw):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+        elif part.startswith("\x1b"):
+            count = int(part[2:-1]) if part[2:-1].isdigit() else 1
+            if part.endswith("A"):
+                row = max(0, row - count)
+            elif part.endswith("K"):
+                lines[row] = ""
+        else:
+            lines += [""] * (row + 1 - len(lines))
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + part + line[column + len(part) :]
+            column += len(part)
+        lines += [""] * (row + 1 - len(lines))
+    return lines
 
 
 @contextmanager

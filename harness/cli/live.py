@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +16,7 @@ from rich.text import Text
 
 from harness.core.timebase import Stopwatch, utc_now
 from harness.maintenance.plan import Plan
-from harness.maintenance.progress import Observer, Phase, Step
+from harness.maintenance.progress import Meanwhile, Observer, Phase, Step
 from harness.results.report.words import printable
 
 _STYLES = {
@@ -29,6 +31,8 @@ _STYLES = {
 
 
 _BAR_CELLS = 40
+#: Of the update's output, so much of its end is looked at.
+_TAIL_BYTES = 4096
 
 
 @contextmanager
@@ -70,6 +74,19 @@ def _lines(console: Console) -> Observer:
     return observe
 
 
+def _last_line(file: Path) -> str:
+    """Return the last line of a file that says anything; "" if there is none."""
+    try:
+        with open(file, "rb") as source:
+            source.seek(max(0, source.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            tail = source.read()
+    except OSError:
+        return ""
+    # A progress bar begins its line again and again.
+    lines = tail.decode(errors="replace").replace("\r", "\n").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 class LiveView:
     """Redrawn by rich several times a second; a step only changes what is drawn next."""
 
@@ -84,11 +101,13 @@ class LiveView:
         self._now = Step(Phase.PREPARING, "starting")
         self._running = Stopwatch()
         self._paused: Stopwatch | None = None
+        self._meanwhile: Meanwhile | None = None
         self._spinner = Spinner("dots")
 
     def observe(self, step: Step) -> None:
         """Take note of one step."""
         self._paused = Stopwatch() if step.phase is Phase.PAUSED else None
+        self._meanwhile = step.meanwhile or self._meanwhile
         self._now = step
         for name in step.guests:
             self._rows[name] = (self._rows[name][0], step.phase, step.text)
@@ -104,7 +123,7 @@ class LiveView:
             table.add_row(
                 printable(domain), Text(printable(name)), Text(phase, style), Text(printable(shown))
             )
-        return Group(self._headline(), table, self._budget_bar())
+        return Group(self._headline(), table, *self._pause())
 
     def _headline(self) -> Spinner:
         """Return what goes on; it moves from the first second."""
@@ -112,14 +131,27 @@ class LiveView:
         if self._now.domain in self._domains:
             number = self._domains.index(self._now.domain) + 1
             where = f"update domain {number} of {len(self._domains)}: "
-        said = printable(f"{where}{self._now.text}  {self._running.elapsed_s():.0f} s")
+        said = printable(f"{where}{self._what()}  {self._running.elapsed_s():.0f} s")
         self._spinner.update(text=Text(said, overflow="ellipsis", no_wrap=True))
         return self._spinner
 
-    def _budget_bar(self) -> Text:
+    def _what(self) -> str:
+        signal_name = self._meanwhile.interrupted_by() if self._meanwhile is not None else None
+        if signal_name is None:
+            return self._now.text
+        if self._paused is not None:
+            return f"{signal_name}: giving the update up, resuming guests"
+        return f"{signal_name}: {self._now.text}"
+
+    def _pause(self) -> Iterator[Text]:
+        """Yield how much of the budget is used, and the last line of the update's output."""
         if self._paused is None:
-            return Text("")
-        elapsed_s = self._paused.elapsed_s()
+            return
+        yield self._budget_bar(self._paused.elapsed_s())
+        if self._meanwhile is not None and (said := _last_line(self._meanwhile.output)):
+            yield Text(printable(said), "dim", overflow="ellipsis", no_wrap=True)
+
+    def _budget_bar(self, elapsed_s: float) -> Text:
         per_cell_s = self._budget_s / _BAR_CELLS
         done = min(_BAR_CELLS, int(elapsed_s / per_cell_s))
         spare = min(_BAR_CELLS - done, max(1, round(self._reserve_s / per_cell_s)))

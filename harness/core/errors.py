@@ -357,7 +357,8 @@ class Interrupted(HarnessError):
 
     exit_code = 130
 
-    def __init__(self, signal_name: str, said: str = "every guest was resumed") -> None:
+    def __init__(self, signal_name: str, said: str) -> None:
+        """``said``: what was done then, and what was looked at."""
         super().__init__(f"interrupted by {signal_name}; {said}")
         self.signal_name = signal_name
 

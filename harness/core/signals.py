@@ -62,7 +62,7 @@ class Interruption:
     def check(self) -> None:
         """Raise Interrupted if we were asked to stop. Only for where nothing is paused."""
         if self.signal_name is not None:
-            raise Interrupted(self.signal_name)
+            raise Interrupted(self.signal_name, "before the next pause")
 
     def pause(self, seconds: float) -> None:
         """Wait ``seconds``, or until we are asked to stop."""

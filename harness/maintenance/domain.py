@@ -21,7 +21,7 @@ from harness.maintenance.pause.resume import still_paused
 from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
 from harness.maintenance.pause.window import hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
-from harness.maintenance.progress import Observer, Phase, Step
+from harness.maintenance.progress import Meanwhile, Observer, Phase, Step
 from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession
 from harness.maintenance.swapped import look_at_parkable, look_at_swapped
@@ -110,7 +110,15 @@ def maintain(
     if warnings:
         tell(Phase.PREPARING, "; ".join(warnings))
     tools.journal.note(entries.UpdateDomainBegun(domain.name))
-    tell(Phase.PAUSED, f"paused; applying the update ({tools.update.kind})")
+    tools.observer(
+        Step(
+            Phase.PAUSED,
+            f"paused; applying the update ({tools.update.kind})",
+            domain.name,
+            names,
+            Meanwhile(context.output("update"), lambda: tools.interruption.signal_name),
+        )
+    )
     window = _hold(domain, context, tools, mine)
     settled = None
     if window.update_error is not None and window.none_resumed:  # still paused: nobody is told yet

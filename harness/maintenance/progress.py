@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class Phase(StrEnum):
@@ -27,6 +28,16 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class Meanwhile:
+    """What can be looked at at any time of a pause window, in which no step is told."""
+
+    output: Path
+    """What the update's programs print, once there is a file of that name."""
+    interrupted_by: Callable[[], str | None]
+    """Returns the signal that has asked the run to stop."""
+
+
+@dataclass(frozen=True)
 class Step:
     """One thing that happened; ``guests`` are those it concerns, in plan order."""
 
@@ -34,6 +45,8 @@ class Step:
     text: str
     domain: str | None = None
     guests: tuple[str, ...] = ()
+    meanwhile: Meanwhile | None = None
+    """Of the last step before a pause window."""
 
 
 Observer = Callable[[Step], None]

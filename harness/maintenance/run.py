@@ -177,7 +177,7 @@ def _carry_out(
 
     No Exception comes out of here, and no SystemExit: a bug is recorded all the same.
     """
-    result = RunResult()
+    result = RunResult(planned=tuple(guest.name for guest in head.plan.guests))
     try:
         with ExitStack() as stack:
             sessions = log_in(tools, stack)

@@ -21,6 +21,7 @@ from harness.host.clock_sync import synchronised
 from harness.maintenance.domain import DomainResult
 from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan
+from harness.results.report.spoken import counted
 from harness.updates.protocol import HostUpdate, Part, SeveralUpdates
 
 
@@ -56,6 +57,8 @@ class RunResult:
     """What was found at login that a person should know."""
     interrupted_by: str | None = None
     """The signal that asked it to end."""
+    planned: tuple[str, ...] = ()
+    """The guests of the plan, by name."""
 
     def then(self, domain: DomainResult) -> RunResult:
         """Return this with one update domain more."""
@@ -75,8 +78,17 @@ class RunResult:
             guests = [guest for one in self.domains for guest in one.guests]
             return GuestStranded(stranded, [guest.resume_hint for guest in guests])
         if self.interrupted_by is not None:
-            return Interrupted(self.interrupted_by)
+            return Interrupted(self.interrupted_by, self._guests_then())
         return self.error
+
+    def _guests_then(self) -> str:
+        """Say what became of the guests of a run that was interrupted: none of them is paused."""
+        ours = {g.name for one in self.domains for g in one.guests if g.pause_window_s is not None}
+        if not ours:
+            return "no guest was paused"
+        left = [name for name in self.planned if name not in ours]
+        alone = f"; not begun: {', '.join(left)}" if left else ""
+        return f"{counted(len(ours), 'guest')} resumed, 0 paused (checked){alone}"
 
 
 def record_run(

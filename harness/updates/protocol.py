@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
+from harness.core.file_names import file_name
 from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
 from harness.host.parking import Parking
@@ -141,6 +142,10 @@ class UpdateContext:
     def mark(self, stage: str) -> str:
         """What the processes of one stage (``apply``, ``verify``, ``rollback``) carry."""
         return f"{self.run_id}/{self.update_domain}/{stage}"
+
+    def output(self, stage: str) -> Path:
+        """Return the file for what the programs of one stage print; ``update`` when applied."""
+        return self.run_dir / f"{stage}-{file_name(self.update_domain)}.log"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.core.errors import UpdateFailed, UpdateOverran
-from harness.core.file_names import file_name
 from harness.core.timebase import Deadline
 from harness.host.child_process import StatusLost, UpdateProcess
 from harness.updates.protocol import UpdateContext
@@ -48,7 +47,7 @@ class Runner:
         """
         if stage == "update":
             self.check_abandoned(f"{command[0]} was started")
-        output = context.run_dir / f"{stage}-{file_name(context.update_domain)}.log"
+        output = context.output(stage)
         try:
             returncode = self._returncode(stage, command, context, deadline, output, extra or {})
         except StatusLost as error:

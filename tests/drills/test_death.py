@@ -81,7 +81,7 @@ def test_people_are_told_of_a_guest_that_its_guardian_cannot_resume(
     script = tmp_path / "tell"
     script.write_text(f"#!/bin/sh\ncat >{told}.new && mv {told}.new {told}\n")
     script.chmod(0o755)
-    config = tmp_path / "told.toml"
+    config = lab.config_file.with_name("told.toml")  # its paths are relative to that folder
     text = lab.config_file.read_text()
     config.write_text(f'resume_patience_s = 1.0\n{text}\n[notify]\ncommand = ["{script}"]\n')
     run = maintenance(guest.name, "--update", "sleep 20", config=config)
@@ -101,6 +101,7 @@ def test_people_are_told_of_a_guest_that_its_guardian_cannot_resume(
     assert (paused["name"], paused["still_paused"]) == (guest.name, True)
     assert paused["resume_hint"].endswith(f"resume {guest.name}")
     assert run.recover()[0] == 0
+    config.unlink()
 
 
 def _exists(file: Path) -> None:

@@ -56,7 +56,7 @@ def apply_update(
 
 def _why_abandoned(interruption: Interruption, guard: Guard, deadline: Deadline) -> HarnessError:
     if interruption.signal_name is not None:
-        return Interrupted(interruption.signal_name)
+        return Interrupted(interruption.signal_name, "the update was given up")
     if guard.lost:
         return GuardianLost("the guardian died, so the update was abandoned")
     return UpdateOverran(

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.cli.live import LiveView
 from harness.core.records import Outcome
 from harness.maintenance.plan import Plan, PlannedGuest, UpdateDomain
-from harness.maintenance.progress import Phase, Step
+from harness.maintenance.progress import Meanwhile, Phase, Step
 from harness.results.report.words import in_short
 from harness.testing.runs import a_guest
 
@@ -57,6 +57,25 @@ def test_the_bar_marks_what_is_kept_for_resuming():
     assert "0.0 s of 30 s, the last 2 s for resuming" in text
     assert text.count("┄") == 3
     assert "━" not in seen(Step(Phase.CORRECTING, "correcting", "0", ("web1",)))
+
+
+def test_the_last_line_of_the_updates_output_is_seen_while_guests_are_paused(tmp_path):
+    """Of a progress bar the newest state; with what would move the cursor made visible."""
+    output = tmp_path / "update-0.log"
+    paused = Step(Phase.PAUSED, "paused", "0", ("web1",), Meanwhile(output, lambda: None))
+    assert "42" not in seen(paused)
+    output.write_bytes(b"x" * 9999 + b"\nfirst\n10 %\r42 % \x1b[2J\xff\n\n  \n")
+    assert seen(paused).splitlines()[-1].strip() == "42 % \\x1b[2J\ufffd"
+    assert "42" not in seen(paused, Step(Phase.CORRECTING, "correcting", "0", ("web1",)))
+
+
+def test_it_says_that_it_was_asked_to_stop_and_what_it_does_about_it(tmp_path):
+    """While guests are paused no step is told."""
+    meanwhile = Meanwhile(tmp_path / "none", lambda: "SIGINT")
+    paused = Step(Phase.PAUSED, "paused", "0", ("web1",), meanwhile)
+    assert "1 of 2: SIGINT: giving the update up, resuming guests" in seen(paused)
+    after = Step(Phase.CORRECTING, "resumed; correcting clocks", "0", ("web1",))
+    assert "1 of 2: SIGINT: resumed; correcting clocks" in seen(paused, after)
 
 
 def test_a_guest_that_is_done_shows_its_result():

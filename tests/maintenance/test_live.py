@@ -1,0 +1,75 @@
+"""What a person sees of a run on a terminal, and what Ctrl-C does: a real process on a real pty."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from tests.maintenance.test_output import CONFIG, DRIVER, record_in
+from tests.terminal import CTRL_C, on_a_terminal
+
+#: It prints its steps, the last of them with control characters, and goes on for long.
+UPDATE = """#!/bin/sh
+echo unpacking
+printf 'setting up 1 %%\\rsetting up \\033[31m42 %%\\n\\n'
+exec sleep 60
+"""
+DOMAINS = """
+[[guest]]
+name = "web1"
+update_domain = "a"
+[[guest]]
+name = "web2"
+update_domain = "b"
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`harness run` on a terminal, of two guests in update domains a and b."""
+    update = tmp_path / "update"
+    update.write_text(UPDATE)
+    update.chmod(0o755)
+    config = CONFIG.replace(
+        'kind = "stand-in"\nduration_s = 0.3',
+        f'kind = "command"\nscope = "guest"\ncommand = ["{update}"]',
+    )
+    config = config.replace("budget_s = 3.0", "budget_s = 30.0")
+    (tmp_path / "house.toml").write_text(config + DOMAINS)
+    environment = {
+        **os.environ,
+        "HARNESS_LOCK_DIR": str(tmp_path),
+        "HARNESS_STATE_DIR": str(tmp_path / "state"),
+    }
+    words = [sys.executable, "-P", "-c", DRIVER, "fine"]
+    command = [*words, "run", "web1", "web2", "--no-report", "-c", "house.toml"]
+
+    @contextmanager
+    def started():
+        with on_a_terminal(command, tmp_path, environment) as terminal:
+            yield terminal
+
+    return started
+
+
+def test_the_update_is_seen_at_work_and_ctrl_c_ends_all_of_it_cleanly(run, tmp_path):
+    """Its last line while guests are paused; then who was resumed, who was not begun, exit 130."""
+    with run() as terminal:
+        terminal.until("setting up \\x1b[31m42 %")
+        assert "update domain 1 of 2: paused; applying the update" in terminal.screen
+        assert "unpacking" not in terminal.text.splitlines()[-1]
+        terminal.type(CTRL_C)
+        terminal.until("update domain 1 of 2: SIGINT: ")
+        assert terminal.end() == 130
+    said = "harness: interrupted by SIGINT; 1 guest resumed, 0 paused (checked); not begun: web2"
+    assert said in terminal.screen
+    # Nothing of the view is left, and the cursor is there again.
+    for gone in ("phase", "left alone", "setting up", "^C", "Traceback"):
+        assert gone not in terminal.screen
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
+    record = record_in(tmp_path)
+    assert record.exit_code == 130
+    assert record.guests[0].clock.after_correction is not None

@@ -66,7 +66,7 @@ class Stop:
 
     def check(self):
         if self.asked.is_set():
-            raise Interrupted("SIGINT")
+            raise Interrupted("SIGINT", "no guest was paused")
 
     def pause(self, seconds):
         self.asked.wait(seconds)

@@ -103,7 +103,9 @@ def test_each_cell_is_run_with_its_settings(file, tmp_path):
     assert all((link / "run.json").exists() for link in links)
 
 
-@pytest.mark.parametrize("error", [Interrupted("SIGINT"), GuestStranded(["a"]), PlanError("no")])
+@pytest.mark.parametrize(
+    "error", [Interrupted("SIGINT", "no guest was paused"), GuestStranded(["a"]), PlanError("no")]
+)
 def test_an_interrupted_experiment_goes_on_where_it_was(file, tmp_path, error):
     """No cell is done twice, none is left out, the order stays."""
     first = Box(tmp_path, stop_after=5, error=error)

@@ -73,6 +73,10 @@ class Terminal:
         return bool(found)
 
 
+def _without_a_size(environment: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if key not in ("COLUMNS", "LINES")}
+
+
 def _shown(raw: str) -> list[str]:
     """Return the lines of a terminal that is high enough; of escapes what rich's views use."""
     lines, row, column = [""], 0, 0
@@ -112,7 +116,7 @@ def on_a_terminal(
         stdout=theirs,
         stderr=theirs,
         cwd=cwd,
-        env={**environment, "TERM": "xterm"},
+        env={**_without_a_size(environment), "TERM": "xterm"},
         start_new_session=True,
     )
     os.close(theirs)

@@ -62,7 +62,7 @@ def test_the_update_is_seen_at_work_and_ctrl_c_ends_all_of_it_cleanly(run, tmp_p
         assert "update domain 1 of 2: paused; applying the update" in terminal.screen
         assert "unpacking" not in terminal.text.splitlines()[-1]
         terminal.type(CTRL_C)
-        terminal.until("update domain 1 of 2: SIGINT: ")
+        terminal.until(" of 2: SIGINT: ")
         assert terminal.end() == 130
     said = "harness: interrupted by SIGINT; 1 guest resumed, 0 paused (checked); not begun: web2"
     assert said in terminal.screen

@@ -26,6 +26,7 @@ _FLOORS = [
     "checks",
     "maintenance",
     "events",
+    "api",
     "cli",
     "testing",
 ]

@@ -57,7 +57,7 @@ def test_a_clock_beside_a_deadline_would_be_noticed():
     assert not both("def f(a: Deadline): ...\ndef g(b: Clock) -> Deadline: ...")
 
 
-#: Who takes the whole configuration, of what is below api.py: those that make or keep it, and the
+#: Who takes the whole configuration, of what is below api/: those that make or keep it, and the
 #: ways into a room, which hand out its parts. All others take the section or the numbers they need.
 WHOLE = {
     ("events/announcement.py", "announcement"),
@@ -68,7 +68,7 @@ WHOLE = {
 }
 #: What is above, and what makes the configuration and says what may be in it.
 CORE = ("config.py", "config_errors.py", "explained.py", "keys.py", "several.py", "variables.py")
-ABOVE = ("api.py", "pytest_plugin.py", "cli/", "testing/", *(f"core/{name}" for name in CORE))
+ABOVE = ("api/", "pytest_plugin.py", "cli/", "testing/", *(f"core/{name}" for name in CORE))
 
 
 def whole(source: str) -> set[str]:

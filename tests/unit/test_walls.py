@@ -104,7 +104,7 @@ WALLS = {
         but=("harness.maintenance.recovery",),
         breach="from harness.maintenance.recovery.recover import rescue",
     ),
-    "the lab is known to api.py and to its own commands": Wall(
+    "the lab is known to api/ and to its own commands": Wall(
         banned=("harness.lab",),
         but=(
             "harness.api",
@@ -114,7 +114,7 @@ WALLS = {
         ),
         breach="from harness.lab.state import lab_config_file",
     ),
-    "how a guest's shell is opened is handed down from api.py": Wall(
+    "how a guest's shell is opened is handed down from api/": Wall(
         banned=("harness.guest.shell", "harness.guest.connector", "harness.guest.access"),
         but=("harness.api", "harness.guest", "harness.testing"),
         breach="from harness.guest.shell import SshShell",

@@ -102,12 +102,20 @@ class Residents:
             assert not look.capable
             assert look.backings[0].links == 1
 
-    def configured(self, **update: str | bool) -> str:
-        """A configuration file with these guests, and ``[update]`` of kind qemu."""
-        said = {"kind": "qemu", **update}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
+    def configured(
+        self, before: Mapping[str, str | list[str]] | None = None, **update: str | bool
+    ) -> str:
+        """A configuration file with these guests, and an update of kind qemu.
+
+        ``before``: another update, which comes before that.
+        """
+        text = self.config.read_text()
+        for one in (before, {"kind": "qemu", **update}):
+            if one is not None:
+                lines = [f"{key} = {json.dumps(value)}" for key, value in one.items()]
+                text += "\n[[update]]\n" + "\n".join(lines) + "\n"
         file = self.config.with_name("qemu.toml")
-        file.write_text(self.config.read_text() + "\n[update]\n" + "\n".join(lines) + "\n")
+        file.write_text(text)
         return str(file)
 
 

@@ -8,9 +8,15 @@ Leaves behind: nothing.
 from __future__ import annotations
 
 import subprocess
+from itertools import accumulate
+from pathlib import Path
 
 import pytest
 
+from harness.core.paths import state_dir
+from harness.results.folder import RunFolder
+from harness.results.journal import FILE_NAME, entries, read
+from tests.drills.switch import EMULATOR, wrapper
 from tests.residents import Residents, residents, second_qemu
 
 
@@ -21,11 +27,43 @@ def there(lab, libvirt, tmp_path_factory):
         yield found
 
 
-def hop(there: Residents, harness, **update) -> dict:
-    """A whole maintenance of both at once; its record."""
-    done = harness("run", "-c", there.configured(**update), "--json")
+def hop(there: Residents, harness, *options: str, before=None, **update) -> dict:
+    """A whole maintenance of both at once, by default; its record."""
+    done = harness("run", "-c", there.configured(before, **update), *options, "--json")
     assert done.code == 0, done.err + done.out
     return done.record
+
+
+BACK = {"emulator": str(EMULATOR), "again": True}
+
+
+def most_at_once(record: dict) -> int:
+    """How many guests were paused at the same time, by the journal's own stamps."""
+    folder = RunFolder(state_dir() / "runs" / record["run_id"])
+    changes: list[tuple[int, int]] = []
+    for line in read(folder.path / FILE_NAME).lines:
+        if isinstance(line.entry, entries.Paused):
+            changes.append((line.entry.began_ns or 0, 1))  # when that was asked for
+        elif isinstance(line.entry, entries.Resumed):
+            changes.append((line.boottime_ns, -1))  # when it ran
+    assert sum(change for _, change in changes) == 0
+    return max(accumulate(change for _, change in sorted(changes)))
+
+
+@pytest.fixture
+def told(tmp_path):
+    """An update of kind command, and what it was asked to do by then."""
+    file, script = tmp_path / "told", tmp_path / "tell.sh"
+    script.write_text(f'#!/bin/sh\necho "$1" >> {file}\n')
+    script.chmod(0o755)
+    stages = {"command": "apply", "verify": "verify", "rollback": "rollback"}
+    update: dict[str, str | list[str]] = {
+        "kind": "command",
+        "scope": "guest",
+        "expected_s": "200ms",
+        **{key: [str(script), stage] for key, stage in stages.items()},
+    }
+    return update, lambda: file.read_text().split()
 
 
 def test_guests_go_on_in_another_qemu_and_back(there, harness):
@@ -35,8 +73,11 @@ def test_guests_go_on_in_another_qemu_and_back(there, harness):
     record = hop(there, harness, **other)
     verdicts = {c["name"]: c["outcome"] for g in record["guests"] for c in g["checks"]}
     assert verdicts["ram-inode"] == verdicts["qemu-version"] == verdicts["same-process"] == "pass"
+    assert most_at_once(record) == 2
     second = {name: there.look(name) for name in there.guests}
-    hop(there, harness, emulator="/usr/bin/qemu-system-x86_64", again=True)
+    back = hop(there, harness, "--at-most", "1", **BACK)
+    assert [len(domain["guests"]) for domain in back["update_domains"]] == [1, 1]
+    assert most_at_once(back) == 1
     for name, before in first.items():
         after = there.look(name)
         assert len({before.process, second[name].process, after.process}) == 3
@@ -47,8 +88,11 @@ def test_guests_go_on_in_another_qemu_and_back(there, harness):
     there.assert_tidy()
 
 
-def test_a_replaced_guest_can_be_saved_and_restored_by_anybody(there, harness, tmp_path):
-    """All of its RAM is written out again, and read in by a QEMU that is told nothing."""
+def test_a_replaced_guest_can_be_saved_and_restored_by_anybody(there, harness, tmp_path, told):
+    """All of its RAM is written out again, and read in by a QEMU that is told nothing.
+
+    On the way back a command is applied in the same pause, before QEMU is replaced.
+    """
     hop(there, harness, **second_qemu())
     image = "/var/lib/libvirt/images/stranger.save"
     for words in (["save", "res-1", image], ["restore", image]):
@@ -56,8 +100,31 @@ def test_a_replaced_guest_can_be_saved_and_restored_by_anybody(there, harness, t
         assert done.returncode == 0, done.stderr
     there.assert_same("res-1")
     there.assert_tidy()
-    hop(there, harness, emulator="/usr/bin/qemu-system-x86_64", again=True)
+    update, asked = told
+    record = hop(there, harness, before=update, **BACK)
+    assert asked() == ["apply", "verify"]
+    (domain,) = record["update_domains"]
+    assert [(one["kind"], one["progress"]) for one in domain["updates"]] == [
+        ("command", "applied"),
+        ("qemu", "applied"),
+    ]
     there.assert_same("res-1")
+
+
+def test_a_command_is_rolled_back_when_the_new_qemu_does_not_start(there, harness, told):
+    """It runs under nobody then; the guests are in their old QEMU, which was done in the window."""
+    update, asked = told
+    broken = wrapper(Path("/var/lib/libvirt/images"), "echo cannot run here >&2; exit 1")
+    config = there.configured(update, emulator=str(broken), again=True)
+    done = harness("run", "-c", config, "--json")
+    assert done.code == 3, done.err + done.out
+    assert asked() == ["apply", "rollback"]
+    (domain,) = done.record["update_domains"]
+    assert [one["progress"] for one in domain["updates"]] == ["rolled back", "rolled back"]
+    assert domain["problems"][0].count("it is in its old QEMU again") == 2, domain["problems"]
+    for name in there.guests:
+        there.assert_same(name)
+    there.assert_tidy()
 
 
 def test_a_guest_with_private_ram_is_refused_with_what_mends_it(lab, harness, tmp_path):

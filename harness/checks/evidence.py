@@ -83,6 +83,8 @@ class Evidence:
     watch_asked: bool = False
     swapped: Swapped | None = None
     """None: its QEMU was to stay."""
+    events: tuple[str, ...] | None = None
+    """The kinds of libvirt's lifecycle events since the pause began; None: some may be missing."""
     testimony: Testimony = field(default_factory=dict)
     kernel_log_has_gap: bool = False
     """Lines since the marker are lost: the log has wrapped, was cleared, or is another boot's."""

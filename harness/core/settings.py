@@ -53,6 +53,7 @@ CheckName = Literal[
     "vcpus",
     "same-boot",
     "same-process",
+    "libvirt-events",
     "qemu-version",
     "ram-inode",
     "ram",

@@ -100,6 +100,12 @@ class Connections:
         for link in links:
             self._give_back(link)
 
+    @property
+    def listening(self) -> bool:
+        """Whether the connection that listens for events is alive, as far as is known."""
+        with self._listening_lock:
+            return self._listening is not None and self._listening.alive
+
     def close(self) -> None:
         """Close all that nobody uses; what is in use is closed when it is given back."""
         with self._lock:

@@ -311,6 +311,10 @@ class LibvirtHypervisor:
         """Events of one guest since the connection was opened."""
         return self._events.of(uuid)
 
+    def missed_events(self, since_ns: int) -> bool:
+        """See :class:`harness.host.protocol.Hypervisor`."""
+        return not self._connections.listening or self._events.listening_since_ns > since_ns
+
     @property
     def _is_local(self) -> bool:
         parts = urlsplit(self.uri)

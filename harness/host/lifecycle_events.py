@@ -78,15 +78,19 @@ class EventLog:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
+        self.listening_since_ns = 0
+        """CLOCK_MONOTONIC when the connection that listens now began to."""
 
     def listen(self, connection: libvirt.virConnect) -> int:
         """Register on a connection; returns libvirt's callback id."""
         with translated("registering for events"):
-            return int(
+            callback = int(
                 connection.domainEventRegisterAny(
                     None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._received, None
                 )
             )
+        self.listening_since_ns = self._clock.monotonic_ns()
+        return callback
 
     def of(self, uuid: str) -> tuple[LifecycleEvent, ...]:
         """The events of one guest, oldest first."""

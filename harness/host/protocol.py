@@ -216,5 +216,8 @@ class Hypervisor(Protocol):
     def events(self, uuid: str) -> Sequence[LifecycleEvent]:
         """Events of one guest seen since the connection was opened, oldest first."""
 
+    def missed_events(self, since_ns: int) -> bool:
+        """Return True if events since then (CLOCK_MONOTONIC) may be missing in ``events``."""
+
     def close(self) -> None:
         """Let go of the connection and of the event loop's thread. Idempotent."""

@@ -14,14 +14,15 @@ from harness.core.records import (
     PartRecord,
     UpdateDomainRecord,
 )
-from harness.core.timebase import NS_PER_S, utc_now
+from harness.core.timebase import utc_now
 from harness.guest import windows
 from harness.guest.facts import GuestOs
 from harness.host import timekeeping
 from harness.host.clock_sync import synchronised
-from harness.host.protocol import EventKind, Hypervisor
+from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath
 from harness.maintenance.before_pause import Baseline
+from harness.maintenance.events_told import LATE_S, between_events, events_told
 from harness.maintenance.guest_clock import ClockOutcome, second_opinion_fields
 from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.plan import UpdateDomain
@@ -37,6 +38,7 @@ def evidence_of(
     after: Aftermath,
     budget_s: float,
     swapped: Swapped | None = None,
+    events: tuple[str, ...] | None = None,
 ) -> Evidence:
     """Everything that the checks of one guest judge by."""
     clock, log = after.clock, after.kernel_log
@@ -64,6 +66,7 @@ def evidence_of(
         testimony=_testimony(session, after),
         kernel_log_has_gap=log.has_gap if log else False,
         swapped=swapped,
+        events=events,
         own_asked=session.probes.own_names if session.probes else (),
         may_catch_up=session.facts.os is GuestOs.WINDOWS
         and timekeeping.reinjects_ticks(session.info.timekeeping),
@@ -97,7 +100,9 @@ def record_guest(
     ``paused_since``: it ran, and is paused again.
     """
     pause = window.guests[session.name]
-    evidence = evidence_of(session, before, pause, after, budget_s, swapped)
+    ran = pause.resume_returned_ns is not None
+    told = events_told(session.info.uuid, window.t0_ns, hypervisor, LATE_S if ran else 0.0)
+    evidence = evidence_of(session, before, pause, after, budget_s, swapped, told)
     verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     if paused_since:
@@ -110,7 +115,7 @@ def record_guest(
         accelerator=session.info.accelerator,
         clocksource=session.facts.clocksource,
         pause_window_s=pause.outer_s,
-        pause_inner_s=_between_events(session.info.uuid, window, hypervisor),
+        pause_inner_s=between_events(session.info.uuid, window.t0_ns, hypervisor),
         stale_clock_window_s=after.clock.stale_clock_window_s,
         clock=_clock_record(session, before, evidence, after.clock),
         checks=verdicts,
@@ -173,17 +178,6 @@ def _changes(swapped: Swapped | None) -> dict[str, str]:
     """What else is different about a guest whose QEMU was replaced."""
     told = "; ".join(swapped.changes) if swapped is not None else ""
     return {"qemu_changes": told} if told else {}
-
-
-def _between_events(uuid: str, window: PauseWindow, hypervisor: Hypervisor) -> float | None:
-    """Return the inner bound of the pause: SUSPENDED → RESUMED as libvirt told us of them."""
-    stamps = [(one.kind, one.at_ns) for one in hypervisor.events(uuid) if one.at_ns >= window.t0_ns]
-    # A QEMU that takes a guest over tells once more that it is suspended.
-    suspended = next((at_ns for kind, at_ns in stamps if kind is EventKind.SUSPENDED), None)
-    resumed = next((at for kind, at in reversed(stamps) if kind is EventKind.RESUMED), None)
-    if suspended is None or resumed is None:
-        return None
-    return (resumed - suspended) / NS_PER_S
 
 
 def record_domain(

@@ -75,6 +75,7 @@ GOOD = Evidence(
     watch=WatchRecord(outcome=Outcome.PASS, duration_s=60.0, readings=60, worst_offset_s=0.0002),
     watch_asked=True,
     testimony=TESTIMONY,
+    events=("suspended", "resumed"),
 )
 
 #: What is left of it when nothing could be measured.
@@ -92,6 +93,7 @@ NOTHING = replace(
     new_kernel_lines=None,
     stall_lines=None,
     watch=None,
+    events=None,
     testimony=dict.fromkeys(TESTIMONY, Missing("it fell silent", known_before=False)),
 )
 

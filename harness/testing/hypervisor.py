@@ -57,6 +57,8 @@ class FakeHypervisor:
         self.hides_processes = False
         """QEMU's processes cannot be looked at any more."""
         self._events: dict[str, list[LifecycleEvent]] = defaultdict(list)
+        self.listening_since_ns = 0
+        """CLOCK_MONOTONIC since when events are listened for."""
         self.parking = FakeParking(self)
 
     def enter(self, operation: str, uuid: str) -> str:
@@ -182,6 +184,10 @@ class FakeHypervisor:
 
     def events(self, uuid: str) -> list[LifecycleEvent]:
         return list(self._events[uuid.removeprefix("uuid-")])
+
+    def missed_events(self, since_ns: int) -> bool:
+        """See :class:`harness.host.protocol.Hypervisor`."""
+        return self.listening_since_ns > since_ns
 
     def close(self) -> None:
         pass

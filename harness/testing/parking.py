@@ -126,6 +126,7 @@ class FakeParking:
         if berth is not Berth.AFLOAT:
             self._host.processes[name] = ProcessIdentity(next(self._pids), 1)
             self._host.become(name, GuestState.PAUSED, EventKind.STARTED)
+            self._host.become(name, GuestState.PAUSED, EventKind.SUSPENDED)
             self.berths[name] = Berth.AFLOAT
             (self.runs_new.add if new else self.runs_new.discard)(name)
         self.capable.discard(name)

@@ -185,6 +185,8 @@ def test_pause_and_resume_are_seen_as_events_in_order(subject):
         return events
 
     events = wait_for(both, what="events", deadline=soon(), interval_s=0.01)
+    assert not hypervisor.missed_events(began_ns)
+    assert hypervisor.missed_events(-1), "nobody listened then"
     assert [event.kind for event in events[:2]] == [EventKind.SUSPENDED, EventKind.RESUMED]
     assert began_ns <= events[0].at_ns <= events[1].at_ns <= SYSTEM_CLOCK.monotonic_ns()
 

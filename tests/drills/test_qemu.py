@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import HarnessError, UpdateFailed
+from harness.core.timebase import SYSTEM_CLOCK
 from harness.host import parked_files
 from harness.host.lifecycle import GuestState
 from harness.host.parking import NEW, Berth
@@ -107,10 +108,13 @@ def test_a_qemu_that_got_other_ram_never_runs(resident, tmp_path, monkeypatch):
 def test_libvirtd_is_killed_while_the_guest_is_parked(resident, tmp_path, lab):
     """Its count of instances starts again; the guest comes back by the one that is started anew."""
     switch = Switch(resident, tmp_path)
+    began_ns = SYSTEM_CLOCK.monotonic_ns()
     switch.pause()
     switch.libvirt.parking.park(switch.parking, soon())
+    assert not switch.libvirt.missed_events(began_ns)
     restart_libvirtd()
     assert switch.libvirt.parking.berth(switch.parking, soon()) is Berth.PARKED
+    assert switch.libvirt.missed_events(began_ns)
     switch.resume()
     switch.assert_back()
 

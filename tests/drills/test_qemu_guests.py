@@ -16,7 +16,7 @@ from harness.testing.required import required
 from tests.drills.rich_guests import DATA, NODE_MIB, can_efi_with_tpm, efi_with_tpm, rich
 from tests.residents import Residents, residents, second_qemu
 
-CHECKS = ["same-boot", "same-process", "qemu-version", "ram-inode"]
+CHECKS = ["same-boot", "same-process", "libvirt-events", "qemu-version", "ram-inode"]
 #: Its guests are the largest of all, and the first test waits for their boot.
 pytestmark = pytest.mark.timeout(600)
 

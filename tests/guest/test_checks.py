@@ -38,6 +38,7 @@ from harness.guest.kernel_log import look_again, mark
 from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
+from harness.maintenance.events_told import events_told
 from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
@@ -79,6 +80,7 @@ class Pause:
         """Pause, ``paused``, resume, ``after``; the verdicts by name. Mends the clock."""
         clock_before = self.guest.sampler.read(4, Deadline.after(20))
         self.group.pausing()
+        began_ns = SYSTEM_CLOCK.monotonic_ns()
         outer = Stopwatch()
         self.libvirt.pause(self.uuid, Deadline.after(20))
         self.group.paused()
@@ -105,6 +107,7 @@ class Pause:
             paused_at_most_s=at_most_s,
             clock_before=clock_before,
             clock_after_resume=clock_after,
+            events=events_told(self.uuid, began_ns, self.libvirt, 5.0),
         )
         return {name: CHECKS[name](evidence) for name in self.checks}
 
@@ -253,7 +256,7 @@ def test_a_pause_longer_than_its_budget_is_not_within_it(harness):
 
 def test_a_guest_that_runs_during_its_pause_is_neither_frozen_nor_silent(pause_of, libvirt):
     """Somebody resumes it for a second, and pauses it again."""
-    pause = pause_of("debian-1", "vcpus", "downtime", "frozen", "lag")
+    pause = pause_of("debian-1", "vcpus", "downtime", "frozen", "lag", "libvirt-events")
 
     def wake():
         libvirt.resume(pause.uuid, Deadline.after(10))
@@ -263,6 +266,7 @@ def test_a_guest_that_runs_during_its_pause_is_neither_frozen_nor_silent(pause_o
     verdicts = pause.through(paused=wake)
     assert {v.outcome for v in verdicts.values()} == {"fail"}, verdicts
     assert "answered while it was paused" in verdicts["downtime"].detail
+    assert verdicts["libvirt-events"].measured == "suspended, resumed, suspended, resumed"
 
 
 def test_a_guest_that_stays_silent_after_its_pause_was_down_for_longer(pause_of):

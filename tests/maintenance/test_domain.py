@@ -19,8 +19,9 @@ from harness.core.errors import (
 )
 from harness.core.records import Outcome
 from harness.core.settings import Scope
-from harness.core.timebase import Deadline, NotYet, Stopwatch, wait_for
+from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, Stopwatch, wait_for
 from harness.host.lifecycle import GuestState
+from harness.host.protocol import EventKind
 from harness.maintenance.progress import Phase, Step
 from harness.results.unfinished import dead_runs
 from harness.testing.hypervisor import pause_failure
@@ -357,3 +358,33 @@ def test_libvirt_that_breaks_while_a_guest_is_being_paused_may_have_paused_it(ho
     record = at.maintain(update=Hooked()).record
     assert at.running == ["web1"]
     assert record.exit_code == 3
+
+
+EVENTS = {"checks__enable": ["libvirt-events"]}
+
+
+def test_a_guest_that_is_woken_in_its_pause_is_told_of_by_libvirt(house):
+    """It was paused again before the resume, so it is ours; its events are two too many."""
+    at = house("web1")
+
+    def wake() -> None:
+        at.host.become("web1", GuestState.RUNNING, EventKind.RESUMED)
+        at.host.become("web1", GuestState.PAUSED, EventKind.SUSPENDED)
+
+    (check,) = of(at.maintain(update=Hooked(wake), **EVENTS).record, "web1").checks
+    assert (check.outcome, check.allowed) == (Outcome.FAIL, "suspended, resumed")
+    assert str(check.measured).startswith("suspended, resumed, suspended")
+
+
+def test_events_that_may_be_missing_are_not_judged(house):
+    """libvirtd was restarted by the update: nobody listened for a moment."""
+    at = house("web1")
+
+    def restart() -> None:
+        at.host.listening_since_ns = SYSTEM_CLOCK.monotonic_ns()
+
+    (check,) = of(at.maintain(update=Hooked(restart), **EVENTS).record, "web1").checks
+    assert (check.outcome, "may be missing" in check.detail) == (Outcome.SKIP, True)
+    at.host.listening_since_ns = 0
+    (check,) = of(at.maintain(**EVENTS).record, "web1").checks
+    assert (check.outcome, check.measured) == (Outcome.PASS, "suspended, resumed")

@@ -25,7 +25,8 @@ from tests.maintenance.conftest import House, of
 from tests.maintenance.recovery.test_recover import Killed, finish
 from tests.maintenance.updates import raising
 
-CHECKS = ["pause-window", "same-boot", "same-process", "qemu-version", "ram-inode"]
+CHECKS = ["pause-window", "same-boot", "same-process", "libvirt-events", "qemu-version"]
+CHECKS += ["ram-inode"]
 
 
 def maintain(house: House, update: QemuUpdate, **changes):

@@ -17,6 +17,7 @@ MEANINGS: Mapping[CheckName, str] = {
     "vcpus": "The guest's virtual CPUs used no CPU time while it was paused.",
     "same-boot": "The guest was not rebooted.",
     "same-process": "The guest runs in the QEMU process that it should run in.",
+    "libvirt-events": "libvirt told of what the run did to the guest, and of nothing else.",
     "qemu-version": "The guest runs in the QEMU that was planned (kind qemu).",
     "ram-inode": "The guest has the very RAM files that it had before (kind qemu).",
     "ram": "The guest's memory stayed resident: not swapped, not read again.",

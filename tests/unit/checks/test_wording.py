@@ -84,6 +84,13 @@ def _swapped(process: ProcessIdentity | None = SWAPPED.process, **changes: Any) 
     return replace(GOOD, after=after, swapped=replace(SWAPPED, **changes))
 
 
+SWAPPED_EVENTS = ("suspended", "stopped", "started", "suspended", "resumed")
+
+
+def _events(*kinds: str) -> Evidence:
+    return replace(GOOD, events=kinds)
+
+
 HIDDEN = replace(LOOK, processes={(400, 9): "sh"})
 
 #: Check → what happened → the evidence of it.
@@ -171,6 +178,18 @@ CASES: dict[str, dict[str, Evidence]] = {
         "the planned other": _swapped(),
         "another than planned": _swapped(ProcessIdentity(4713, 300)),
         "the old one, where another was planned": _swapped(SEEN.process),
+    },
+    "libvirt-events": {
+        "ran meanwhile": _events("suspended", "resumed", "suspended", "resumed"),
+        "paused again": _events("suspended", "resumed", "suspended"),
+        "not paused": _events("resumed"),
+        "none": _events(),
+        "another QEMU": replace(_swapped(), events=SWAPPED_EVENTS),
+        "another QEMU, twice": replace(
+            _swapped(), events=(*SWAPPED_EVENTS[:3], *SWAPPED_EVENTS[1:])
+        ),
+        "the old QEMU": replace(_swapped(), events=("suspended", "resumed")),
+        "another QEMU, not planned": _events(*SWAPPED_EVENTS),
     },
     "qemu-version": {
         "as planned": _swapped(),

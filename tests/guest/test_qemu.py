@@ -16,6 +16,7 @@ import pytest
 from harness.core.paths import state_dir
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, entries, read
+from harness.updates.qemu.tried import release, works
 from tests.drills.switch import EMULATOR, wrapper
 from tests.residents import Residents, residents, second_qemu
 
@@ -86,6 +87,9 @@ def test_guests_go_on_in_another_qemu_and_back(there, harness):
         assert ("tree" not in other) or second[name].version != before.version
         assert after.backings[0].identity == before.backings[0].identity
         there.assert_same(name)
+        pair = [release(look.version) for look in (before, second[name])]
+        for way in (pair, pair[::-1]):
+            assert works(after.libvirt[:2], *way), "to be recorded: harness/updates/qemu/tried.toml"
     there.assert_tidy()
 
 

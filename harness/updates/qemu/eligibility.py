@@ -11,7 +11,9 @@ from xml.etree.ElementTree import Element
 from harness.core.pasteable import command, virsh
 from harness.host.mounts import IN_MEMORY
 from harness.host.parking import QemuLook, RamBacking
+from harness.updates.qemu import tried
 from harness.updates.qemu.successor import owners_arguments
+from harness.updates.qemu.tried import release
 
 BACKING_XML = (
     "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking> in the guest's "
@@ -22,10 +24,6 @@ _FILE = "memory-backend-file"
 _OLDEST_QEMU = (6, 0)
 #: From this QEMU on, an older libvirt than that cannot restore (tried with 9.0 and 11.3).
 _NEWER_QEMU, _NEEDS_LIBVIRT = 11, (12, 8)
-#: From, to: tried on real guests, and every virtio device's state was refused.
-_REFUSED = {("10.0.13", "11.1.3")}
-#: What was tried: libvirt of these, with QEMU of those.
-_TRIED_LIBVIRT, _TRIED_QEMU = ((9, 0), (11, 3)), ((7, 2), (10, 0))
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:
 
 def unfit_pair(libvirt: tuple[int, int, int], version: str) -> Obstacle | None:
     """Return why this libvirt cannot start a guest in a QEMU of ``version``, if it cannot."""
-    major, minor = version_numbers(version)
+    major, minor = release(version)
     if major >= _NEWER_QEMU and libvirt[:2] < _NEEDS_LIBVIRT:
         ours, needed = _dotted(libvirt[:2]), _dotted(_NEEDS_LIBVIRT)
         return Obstacle(
@@ -76,11 +74,10 @@ def unfit_pair(libvirt: tuple[int, int, int], version: str) -> Obstacle | None:
 
 def unfit_states(old: str, new: str) -> Obstacle | None:
     """Return why the QEMU of version ``new`` cannot take over a guest from ``old``, if known."""
-    numbers = old.split()[0], new.split()[0]
-    if numbers not in _REFUSED:
+    if not tried.refuses(old, new):
         return None
     return Obstacle(
-        f"QEMU {numbers[1]} refuses the state of virtio devices of QEMU {numbers[0]}",
+        f"QEMU {new.split()[0]} refuses the state of virtio devices of QEMU {old.split()[0]}",
         "another version of QEMU",
     )
 
@@ -97,19 +94,12 @@ def remarks(look: QemuLook, new_version: str) -> Iterator[str]:
     if owners_arguments(look.description):
         yield "its own arguments for QEMU (qemu:commandline) are kept as they are"
     yield "until its next cold boot libvirt calls it tainted (custom-argv, custom-monitor)"
-    qemu = version_numbers(new_version)
-    tried = (
-        _TRIED_LIBVIRT[0] <= look.libvirt[:2] <= _TRIED_LIBVIRT[1]
-        and _TRIED_QEMU[0] <= qemu <= _TRIED_QEMU[1]
-    )
-    if not tried:
-        yield f"libvirt {_dotted(look.libvirt[:2])} with QEMU {_dotted(qemu)} was never tried"
-
-
-def version_numbers(version: str) -> tuple[int, int]:
-    """``10.0.2 (Debian …)`` → (10, 0)."""
-    major, minor = version.split()[0].split(".")[:2]
-    return int(major), int(minor)
+    old, new = release(look.version), release(new_version)
+    if not tried.works(look.libvirt[:2], old, new):
+        yield (
+            f"libvirt {_dotted(look.libvirt[:2])} with QEMU {_dotted(old)} → {_dotted(new)} was "
+            "never tried"
+        )
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

@@ -12,7 +12,6 @@ from harness.updates.qemu.eligibility import (
     remarks,
     unfit_pair,
     unfit_states,
-    version_numbers,
 )
 
 GUEST = eligible("web1", "uuid-web1")
@@ -149,8 +148,6 @@ def test_what_a_person_should_know_is_said():
     assert "never tried" not in said
     assert "never tried" in " ".join(remarks(look, "10.2.0"))
     assert "never tried" in " ".join(remarks(replace(look, libvirt=(12, 0, 0)), "10.0.2"))
-
-
-def test_versions_are_compared_as_numbers():
-    """10 is more than 7."""
-    assert version_numbers("10.0.2 (Debian 1:10.0.2)") > version_numbers("7.2.22")
+    newer = replace(look, libvirt=(12, 9, 0), version="11.1.3 (Debian)")
+    assert "never tried" not in " ".join(remarks(newer, "11.1.3"))
+    assert "QEMU 11.1 → 10.0 was never tried" in " ".join(remarks(newer, "10.0.13"))

@@ -24,6 +24,7 @@ lint: docs ## ruff, mypy, spelling, prose, links; nothing is missing on the map 
 	@$(BIN)/python -P -m scripts.module_map --check
 	@$(BIN)/python -P -m scripts.reference --check
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs harness packaging scripts
+	@$(BIN)/python -P -m scripts.prose
 
 docs: ## the documentation as a site with search, in site/; a broken link or anchor is a failure
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -16,15 +16,18 @@ from pathlib import Path
 from proselint import checks as kept
 from proselint.config import DEFAULT
 from proselint.registry import CheckRegistry
-from proselint.registry.checks import Check, types
+from proselint.registry.checks import Check, CheckFlags, types
 from proselint.tools import LintFile
 
 ROOT = Path(__file__).resolve().parent.parent
+#: A docstring and a message are in quotes.
+_QUOTED = CheckFlags(allow_quotes=True)
 _INSTEAD = "Say '{}', not '{}'."
 #: The project's vocabulary: one word, one meaning, and no word that a reader has to translate.
 VOCABULARY = (
     Check(
         path="harness.pronouns",
+        flags=_QUOTED,
         message="'{}' names nobody: say which guest, process, user or program.",
         check_type=types.ExistenceSimple(
             r"\b(?:nobody|somebody|anybody|everybody|whoever|whom|whose\s+are|of\s+ours|of\s+whom)\b"
@@ -32,6 +35,7 @@ VOCABULARY = (
     ),
     Check(
         path="harness.archaic",
+        flags=_QUOTED,
         message=_INSTEAD,
         check_type=types.PreferredForms(
             {
@@ -52,6 +56,7 @@ VOCABULARY = (
     ),
     Check(
         path="harness.said",
+        flags=_QUOTED,
         message=_INSTEAD,
         check_type=types.PreferredForms(
             {r"(?:is|are|was|were)\s+(?:said|told)": "harness reports, prints, warns"}
@@ -59,6 +64,7 @@ VOCABULARY = (
     ),
     Check(
         path="harness.words",
+        flags=_QUOTED,
         message=_INSTEAD,
         check_type=types.PreferredForms(
             {
@@ -72,16 +78,19 @@ VOCABULARY = (
     ),
     Check(
         path="harness.chains",
+        flags=_QUOTED,
         message="A chain of dashes: make it two sentences.",
         check_type=types.ExistenceSimple(r"\s[—–]\s[^.|\n]{1,200}\s[—–]\s"),
     ),
 )
-#: Of proselint's own: typography is for typesetters, and "very" for essays.
+#: Of proselint's own: typography is for typesetters, "very" for essays, and what repeats a word is
+#: nearly always a table, or a heading and the sentence below it.
 _CHECKS = {
     "weasel_words.very": False,
     "redundancy.misc.after_the_deadline": False,
     **DEFAULT["checks"],
     "typography": False,
+    "lexical_illusions": False,
     "harness": True,
 }
 _LINES = {"max_errors": 1000, "checks": {"harness": True}}
@@ -93,6 +102,9 @@ _CODE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+#: Code in an f-string.
+_FIELD = re.compile(r"\{[^{}\n]*\}")
+
 
 def blank(text: str) -> str:
     """Return as many characters that are no words, with the lines where they were."""
@@ -101,7 +113,11 @@ def blank(text: str) -> str:
 
 def prose_of_page(text: str) -> str:
     """Return Markdown with its code, comments and addresses blanked."""
-    return _CODE.sub(lambda code: blank(code[0]), text)
+    return _CODE.sub(_blanked, text)
+
+
+def _blanked(code: re.Match[str]) -> str:
+    return blank(code[0])
 
 
 def prose_of_module(text: str) -> str:
@@ -113,7 +129,7 @@ def prose_of_module(text: str) -> str:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in (tokenize.STRING, tokenize.COMMENT) or " " not in token.string:
             continue
-        (row, column), kept = token.start, _CODE.sub(lambda code: blank(code[0]), token.string)
+        (row, column), kept = token.start, prose_of_page(_FIELD.sub(_blanked, token.string))
         for offset, line in enumerate(kept.split("\n")):
             start = 0 if offset else column
             lines[row - 1 + offset][start : start + len(line)] = line

@@ -49,7 +49,7 @@ Written by `make bench-compare`; do not edit. Newest result: `benchmarks/results
 {facts[repeats]} repeats each, in turn (A B C A B C …), on {facts[cores]} cores ({facts[cpu]}),
 kernel {facts[kernel]}, libvirt {facts[libvirt]}, QEMU under {facts[accelerator]}, {facts[at]}.
 Guests: Debian 12, one vCPU, 512 MiB, guest agent running. The update is `sleep 0.5`. *Unwatched* is
-harness with the checks that need nobody to watch in the guest or from outside: clock, lag, frozen,
+harness with the checks that need no probe in the guest or outside: clock, lag, frozen,
 same boot, kernel log. The others watch nothing. What watches (a program in each guest with timers,
 a disk writer, a TCP session, a canary; probes from outside) is work for emulated guests, and eight
 of them have two cores.
@@ -253,7 +253,7 @@ def _left(samples: Sequence[Sample], count: int) -> str:
     watched = all_checks - unwatched
     return (
         f"So of {all_checks:.0f} ms with {_guests(count)} and all checks, {floor:.0f} ms are the\n"
-        f"floor, {unwatched - floor:.0f} ms what harness adds with nobody watching (its own code: "
+        f"floor, {unwatched - floor:.0f} ms what harness adds without probes (its own code: "
         f"{own:.0f} ms,\npartly while libvirt is busy), and {watched:.0f} ms the work of those who "
         "watch: in guests that\nshare the cores with the calls that pause and resume them, and of "
         "their threads in harness."

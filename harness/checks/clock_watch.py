@@ -1,4 +1,4 @@
-"""Promise: the clock stays right; nobody undoes the correction, and it never runs backwards."""
+"""Promise: the clock stays right; the correction is not undone, and it never runs backwards."""
 
 from __future__ import annotations
 

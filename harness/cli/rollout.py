@@ -1,4 +1,4 @@
-"""``harness run --rollout``: one ID is one run, however often and by whom the command is given.
+"""``harness run --rollout``: one ID is one run, however often the command is given.
 
 What is detached is carried out by a process in a session of its own; the command waits for it as
 any later one does, so that a lost terminal costs nothing but the waiting.

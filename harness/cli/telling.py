@@ -1,4 +1,4 @@
-"""When people are told: at the end of a run or a night, and at once of a stranded guest."""
+"""When people are notified: at the end of a run or a night, and at once of a stranded guest."""
 
 from __future__ import annotations
 

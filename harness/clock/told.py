@@ -1,4 +1,4 @@
-"""A guest's clock as its guest agent tells it, where no clock agent of ours can run.
+"""A guest's clock as its guest agent tells it, where no clock agent can run.
 
 ``guest-get-time`` and ``guest-set-time`` answer the questions of :mod:`harness.clock.agents`, so
 that the same sampler asks them.

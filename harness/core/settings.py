@@ -316,20 +316,20 @@ def set_section(sections: Iterable[AvailabilitySetSection], name: str) -> Availa
 
 
 class EventsSection(_Section):
-    """``[events]``: how guests are told beforehand (Scheduled Events)."""
+    """``[events]``: how guests are notified beforehand (Scheduled Events)."""
 
     address: Name = "169.254.169.254"
     """Where guests are answered."""
     port: Annotated[int, Field(ge=0, le=65535)] = 80
     """Port there."""
     notice_s: DurationOrZero | None = None
-    """From the announcement to the pause, unless it is approved earlier; None: nobody is told."""
+    """From the announcement to the pause, unless approved earlier; None: guests get no notice."""
     time_scale: Positive = 1.0
     """Notices are this many times shorter, for labs."""
 
 
 class NotifySection(_Section):
-    """``[notify]``: who is told how a run or a night ended, and at once of a stranded guest."""
+    """``[notify]``: who is notified how a run or a night ended, and at once of a stranded guest."""
 
     when: Literal["always", "trouble"] = "always"
     """``trouble``: only if the exit code is not 0."""
@@ -366,7 +366,7 @@ class Config(_Section):
     """Part of the budget that is kept for resuming: the update is abandoned before it."""
     resume_patience_s: Duration = 60.0
     """How long a guest is tried to be resumed before it is called stranded; far beyond any
-    budget, because giving up early would help nobody. Its guardian goes on after that."""
+    budget, because giving up early would help no guest. Its guardian goes on after that."""
     soak_s: DurationOrZero = 0.0
     """How long to wait between update domains."""
     spread: Annotated[int, Field(ge=1)] | None = None

@@ -1,4 +1,4 @@
-"""How the guests of one maintenance are told of it, where they are to be told."""
+"""How the guests of one maintenance are notified, where they are to be."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def announcement(
     config_file: Path | None = None,
     not_before_ns: int = 0,
 ) -> Iterator[Notice | None]:
-    """How guests are told, with a server that answers them; None if they are not to be told.
+    """How guests are notified, with a server that answers them; None if they are not to be.
 
     ``config_file`` is for the server, ``not_before_ns`` the earliest pause in ns since 1970.
     """

@@ -1,4 +1,4 @@
-"""What guests are told, byte for byte: events → the document of each api-version.
+"""What guests read, byte for byte: events → the document of each api-version.
 
 Pure. The contract: exactly the keys of the version asked for, one EventId for life, RFC 1123
 times, the same bytes for the same incarnation. Other dialects of the same events are in

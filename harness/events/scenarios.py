@@ -1,4 +1,4 @@
-"""Scenarios played to guests without pausing anybody, so that clients can be tested."""
+"""Scenarios played to guests without pausing a guest, so that clients can be tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server for whoever needs one: the one that is there, or one that ends after us."""
+"""A server for a run that needs one: the one that is there, or one that ends after the run."""
 
 from __future__ import annotations
 

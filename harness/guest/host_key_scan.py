@@ -1,4 +1,4 @@
-"""Which host keys a guest shows before anybody logs in, and what is known of them."""
+"""Which host keys a guest shows before a login, and what is known of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's own clock, which guests are measured against: is anybody keeping it right?"""
+"""The host's own clock, which guests are measured against: is it synchronised?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a guest that is parked: its RAM, its state, and what the next QEMU is told."""
+"""What is kept of a parked guest: its RAM, its state, and the commands for the next QEMU."""
 
 from __future__ import annotations
 

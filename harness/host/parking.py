@@ -1,4 +1,4 @@
-"""What is said of a guest that is parked: its QEMU has ended, its RAM stays in place. Pure.
+"""What describes a parked guest: its QEMU has ended, its RAM stays in place. Pure.
 
 *Park*: QEMU's process is ended by libvirt's own save, which writes the devices' state (half a MiB)
 to a file, while the RAM stays where it is, in named files in memory. *Unpark*: libvirt's own

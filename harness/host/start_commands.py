@@ -1,4 +1,4 @@
-"""What a QEMU is told by a file as it starts: that its RAM is there already.
+"""What a QEMU reads from a file as it starts: that its RAM is there already.
 
 libvirt has no word for the migration capability ``x-ignore-shared``, so the QEMU that is to take
 over a guest gets a monitor that reads a file: ``-chardev pipe,path=P`` opens ``P.in`` and

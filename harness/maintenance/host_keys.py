@@ -1,4 +1,4 @@
-"""The host keys of guests, shown before anybody is logged in to, and trusted by a person."""
+"""The host keys of guests, shown before a login, and trusted by a person."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def look_at_keys(
     guests: Iterable[GuestSection],
     ssh: SshSection,
 ) -> tuple[GuestKeys, ...]:
-    """Ask all these guests at once for their host keys; nobody is logged in to who is not known.
+    """Ask all these guests at once for their host keys; no login to a guest with an unknown key.
 
     ``guests`` are the sections of the configuration. Returns one answer a guest, in order; nothing
     is raised for a guest.

@@ -1,4 +1,4 @@
-"""How guests learn of their pause: what a run asks of it, and the run that tells nobody."""
+"""How guests learn of their pause: what a run asks of it, and the run that gives no notice."""
 
 from __future__ import annotations
 

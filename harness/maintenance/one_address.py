@@ -1,4 +1,4 @@
-"""Guests that are configured with one address: seen at plan time, before anybody logs in. Pure."""
+"""Guests that are configured with one address: seen at plan time, before a login. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells whoever is watching: one small event a step, to one observer.
+"""What a run tells its observer: one small event a step, to one observer.
 
 The observer is a function (live table, plain lines, nothing). It is never called between the
 first pause and the last resume, so a slow terminal costs the guests nothing.

@@ -284,7 +284,7 @@ def _of_the_dead(attempt: Attempt, record: RunRecord) -> Answer | None:
 
 
 def _as_it_is_now(answer: Answer, record: RunRecord | None) -> Answer:
-    """Return the answer with the record of today: nobody is said to be paused who is not."""
+    """Return the answer with the record of today: no guest is reported as paused that is not."""
     if record is None or not record.guests:
         return answer.model_copy(update={"record": record})
     relieved = not any(guest.still_paused for guest in record.guests)

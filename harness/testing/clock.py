@@ -1,4 +1,4 @@
-"""A clock that only moves when it is told to, or when somebody sleeps."""
+"""A clock that only moves when a test moves it, or when code sleeps."""
 
 from __future__ import annotations
 

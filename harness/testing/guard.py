@@ -1,4 +1,4 @@
-"""Guardians in memory: one that says what it was told, and the real loop in a thread."""
+"""Guardians in memory: one that repeats its orders, and the real loop in a thread."""
 
 from __future__ import annotations
 

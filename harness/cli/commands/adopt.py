@@ -1,4 +1,4 @@
-"""``harness adopt``: guests are made such that their QEMU can be replaced, without a boot."""
+"""``harness adopt``: make guests eligible for a replacement of their QEMU, without a boot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``harness clock``: measure or correct clocks without pausing anybody."""
+"""``harness clock``: measure or correct clocks without pausing guests."""
 
 from __future__ import annotations
 

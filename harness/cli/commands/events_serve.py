@@ -201,7 +201,7 @@ Examples:
     "--guest",
     required=True,
     shell_complete=completion.guests,
-    help="The guest that is told, with its availability set where the scenario hits all of it.",
+    help="The guest that is notified, with its availability set where the scenario hits all of it.",
 )
 @click.option(
     "--time-scale",
@@ -230,7 +230,7 @@ def rehearse(
     uri: str | None,
     **options: Any,
 ) -> None:
-    """Play a scenario to guests, so that their clients can be tested; nobody is paused.
+    """Play a scenario to guests, so that their clients can be tested; no guest is paused.
 
     SCENARIO: live-migration, host-maintenance, cancelled, hardware-failure or short-notice.
     """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Real guests to try it on; nobody else's guests are touched."""
+    """Real guests to try it on; other guests of this host are never touched."""
     require("lab", "harness lab")
 
 

@@ -25,7 +25,7 @@ Examples:
 
 @click.group("box", epilog=_EXAMPLES)
 def command() -> None:
-    """A KVM host of our own, in a virtual machine; reached over SSH, reaches nobody."""
+    """A KVM host in a virtual machine, to rehearse on; reached over SSH, without a network."""
 
 
 @command.command(epilog="Example: harness lab box up && harness lab box ssh harness lab try -n 2")

@@ -30,7 +30,7 @@ Examples:
     "--format",
     "form",
     type=click.Choice(["table", "html", "junit", "json"]),
-    help="table (default); html and junit write their file anew and print where it is.",
+    help="table (default); html and junit write their file again and print where it is.",
 )
 @click.option("--index", is_flag=True, help="Write a page that lists all runs.")
 @click.option(

@@ -47,7 +47,7 @@ Examples:
   harness run web1 web2 --update "./apply-patch.sh --now"
   harness run --dry-run                    plan only, touch nothing
   harness run web1 --budget 10 --json      for programs; run.json on stdout
-  harness run --notify 15m                 guests are told, and may approve it earlier
+  harness run --notify 15m                 guests are notified, and may approve it earlier
   harness run --rollout kernel-11 --detach --json      once, for a fleet
 """
 )

@@ -1,4 +1,4 @@
-"""What a pause window is held under: its limits, the update, and what is told at its edges."""
+"""What a pause window is held under: its limits, the update, and the observers of its edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RAM that was kept for a guest whose QEMU was to be replaced, and that nobody needs any more."""
+"""RAM that was kept for a guest whose QEMU was to be replaced, and that is no longer needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.host.ram_links import KEEP, forgotten
 
 
 def kept_ram(besides: Collection[str], folder: Path | None = None) -> tuple[str, ...]:
-    """Say what is kept on this host, in words; it is memory that nobody else can use.
+    """Say what is kept on this host, in words; it is memory that no other program can use.
 
     ``besides`` are guests (UUIDs) that are known to need it: they are parked. ``folder`` is
     libvirt's memory backing folder, by default as it is configured.

@@ -1,1 +1,1 @@
-"""People and programs are told how a run or a night ended: a command, a mail, a webhook."""
+"""Notify people and programs how a run or a night ended: a command, a mail, a webhook."""

@@ -1,4 +1,4 @@
-"""What is told: one notice, as JSON for programs and as text for people. Pure."""
+"""The content of a notification: one notice, as JSON for programs and as text for people. Pure."""
 
 from __future__ import annotations
 

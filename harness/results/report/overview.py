@@ -1,4 +1,4 @@
-"""Pages about more than one run: all of them, and two beside each other."""
+"""Pages about several runs: a list of all, and two beside each other."""
 
 from __future__ import annotations
 

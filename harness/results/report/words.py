@@ -1,4 +1,4 @@
-"""How figures and verdicts are said to people."""
+"""How figures and verdicts are worded for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kind ``adopt``: running guests are made such that their QEMU can be replaced, without a boot.
+"""Kind ``adopt``: make running guests eligible for a replacement of their QEMU, without a boot.
 
 A guest whose RAM is private memory of its QEMU is saved and restored once, in the same QEMU, with
 its RAM in libvirt's memory backing folder from then on: it is copied this once, and never again.
@@ -57,7 +57,7 @@ class AdoptSettings(UpdateSettings):
     rate_mib_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     """How fast RAM is copied; None: measured when it is planned."""
     definition: bool = True
-    """Also what the guest is booted by is changed, so that it stays such that it can be kept."""
+    """Also change the guest's definition, so that it stays eligible after its next boot."""
     previous: Path | None = None
     """A folder of unpacked packages with the QEMU that guests run in, where apt has replaced it."""
 
@@ -194,7 +194,9 @@ class AdoptUpdate:
         for name in context.guests:
             uuid = self._plan[name].look.uuid
             found = obstacles(hypervisor.parking.look(uuid, deadline))
-            wrong += [f"{name} is not such that its QEMU can be replaced: {one}" for one in found]
+            wrong += [
+                f"{name} is not eligible for a replacement of its QEMU: {one}" for one in found
+            ]
             if not found and self._settings.definition:
                 _define(uuid, hypervisor, deadline)
         if wrong:
@@ -204,7 +206,7 @@ class AdoptUpdate:
         """Nothing is left to undo: a guest that was saved is back in memory of its own."""
 
     def abandon(self) -> None:
-        """Save nobody more; who is saved is brought back by the resume."""
+        """Save no further guest; the resume brings back those that are saved."""
         self._abandoned.set()
 
     def _adoption(self, uuid: str, deadline: Deadline) -> Adoption:
@@ -295,7 +297,7 @@ def _in(description: str, emulator: Path) -> str:
 
 
 def _define(uuid: str, hypervisor: Hypervisor, deadline: Deadline) -> None:
-    """Have a persistent guest booted such that it can be kept. Raises UpdateFailed."""
+    """Have a persistent guest booted with its RAM in shared files. Raises UpdateFailed."""
     try:
         definition = hypervisor.parking.definition(uuid, deadline)
         if definition is not None:

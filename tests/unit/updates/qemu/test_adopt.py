@@ -151,7 +151,9 @@ def test_each_guest_is_restored_by_its_own_description(bench):
 def test_a_guest_that_is_not_such_afterwards_is_a_failure(bench):
     """Whatever libvirt made of its description."""
     bench.examine()
-    with pytest.raises(UpdateFailed, match="a is not such that its QEMU can be replaced: its RAM"):
+    with pytest.raises(
+        UpdateFailed, match="a is not eligible for a replacement of its QEMU: its RAM"
+    ):
         bench.update.verify(bench.context("a"), soon())
 
 

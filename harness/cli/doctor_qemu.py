@@ -9,6 +9,7 @@ from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
 from harness.core.timebase import Deadline
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.ram_folder import backing_folder
 from harness.host.ram_links import KEEP, forgotten
 from harness.host.resident_setup import Host
 from harness.updates.qemu.eligibility import obstacles
@@ -37,7 +38,7 @@ def examine_qemu(
     ``wanted``: the configuration asks for it; else a guest that cannot be is no problem.
     """
     bad = Level.PROBLEM if wanted else Level.OK
-    folders: set[Path] = set()
+    folders = {backing_folder()}  # a guest that has ended names none
     for guest in guests:
         name = f"QEMU of {guest.name}"
         try:

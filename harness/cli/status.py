@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from harness.core.errors import HarnessError
 from harness.core.extras import missing
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
-from harness.host.lifecycle import GuestState
+from harness.host.advice import way_on
+from harness.host.lifecycle import STARTING, GuestState
 from harness.host.lock import Holder, holder, noted_state_dirs
+from harness.host.protocol import GuestInfo
 from harness.results.folder import all_runs
 from harness.results.in_progress import RunNow, look, runs_in_progress
 from harness.results.unfinished import Searched, search
@@ -62,6 +64,9 @@ class Status:
     """Whether libvirt has told which guests are paused."""
     paused: tuple[str, ...]
     """Guests that libvirt says are paused and that no run here holds."""
+    starting: Mapping[str, str]
+    """Of those, and of those that a dead run holds, the guests whose start libvirt may have given
+    up, and what helps."""
     coming: tuple[Coming, ...]
     past: tuple[PastRun, ...]
     problems: tuple[str, ...]
@@ -90,6 +95,7 @@ class Status:
             "dead": [*(self._run(one) for one in self.dead)],
             "unreadable": list(self.unreadable),
             "paused_by_others": list(self.paused),
+            "starting": dict(self.starting),
             "scheduled": [asdict(one) for one in self.coming],
             "runs": [asdict(one) for one in self.past],
             "problems": list(self.problems),
@@ -126,7 +132,7 @@ def take_status(config: Config, state_dir: Path, runs: int, backend: Backend) ->
     going_on = tuple(run for place in places for run in runs_in_progress(place))
     dead, unreadable = _dead(searched)
     held = {guest.uuid for run in (*going_on, *dead) for guest in run.held}
-    paused = _paused(config, backend, held, problems)
+    stopped = _paused(config, backend, problems)
     return Status(
         config.uri,
         SYSTEM_CLOCK.realtime_ns(),
@@ -135,8 +141,9 @@ def take_status(config: Config, state_dir: Path, runs: int, backend: Backend) ->
         going_on,
         dead,
         unreadable,
-        paused is not None,
-        paused or (),
+        stopped is not None,
+        tuple(one.name for one in stopped or () if one.uuid not in held),
+        _starting(config.uri, stopped or (), {one.uuid for run in going_on for one in run.held}),
         _coming(state_dir, problems),
         tuple(_past(state_dir, runs, going_on)),
         tuple(problems),
@@ -170,18 +177,24 @@ def _dead(searched: Sequence[Searched]) -> tuple[tuple[RunNow, ...], tuple[str, 
     return tuple(found), tuple(unreadable)
 
 
-def _paused(
-    config: Config, backend: Backend, held: set[str], problems: list[str]
-) -> tuple[str, ...] | None:
-    """Return the paused guests that no run holds; None if libvirt does not tell."""
+def _paused(config: Config, backend: Backend, problems: list[str]) -> list[GuestInfo] | None:
+    """Return the paused guests; None if libvirt does not tell."""
     try:
         with backend.connect(config) as hypervisor:
             guests = hypervisor.guests(Deadline.after(_LOOK_S))
     except HarnessError as error:
         problems.append(str(error))
         return None
-    stopped = [one for one in guests if one.state.state is GuestState.PAUSED]
-    return tuple(one.name for one in stopped if one.uuid not in held)
+    return [one for one in guests if one.state.state is GuestState.PAUSED]
+
+
+def _starting(uri: str, paused: Sequence[GuestInfo], ours: Collection[str]) -> dict[str, str]:
+    """What helps guests that libvirt says it is starting, unless a run that lives sees to them."""
+    return {
+        one.name: way_on(one.state, uri, one.name, one.uuid)
+        for one in paused
+        if one.state.reason == STARTING and one.uuid not in ours
+    }
 
 
 def _coming(state_dir: Path, problems: list[str]) -> tuple[Coming, ...]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.core.pasteable import virsh
-from harness.host.lifecycle import SAVED, GuestState, StateReading
+from harness.core.pasteable import command, virsh
+from harness.host.lifecycle import SAVED, STARTING, GuestState, StateReading
+from harness.host.qemu_process import state_folder
 
 #: Reasons for a pause by which libvirt is at work on the guest, and lets it go on by itself.
-_AT_WORK = frozenset(
-    {"dump", "migration", "postcopy", "save", "shutting down", "snapshot", "starting up"}
-)
+_AT_WORK = frozenset({"dump", "migration", "postcopy", "save", "shutting down", "snapshot"})
 _Say = Callable[[str], str]
 
 
@@ -25,6 +24,8 @@ def way_on(reading: StateReading, uri: str, guest: str, uuid: str = "") -> str:
         return virsh(uri, verb, guest, uuid)
 
     state, reason = reading.state, reading.reason
+    if state is GuestState.PAUSED and reason == STARTING:
+        return _of_starting(uri, guest)
     if state is GuestState.PAUSED:
         return _of_paused(reason, say("resume"), say)
     if state is GuestState.SUSPENDED:
@@ -53,3 +54,11 @@ def _of_paused(reason: str, resume: str, say: _Say) -> str:
     if reason in _AT_WORK:
         return f"libvirt is at work on it ({reason}), see {say('domjobinfo')}; it goes on by itself"
     return resume
+
+
+def _of_starting(uri: str, guest: str) -> str:
+    status = command("rm", str(state_folder(uri) / f"{guest}.xml"))
+    return (
+        "libvirt is starting its QEMU; if that does not end within a minute, libvirt was killed at "
+        f"it and never goes on: {status}; systemctl restart libvirtd; harness recover"
+    )

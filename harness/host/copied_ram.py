@@ -16,6 +16,7 @@ import libvirt
 from harness.core.errors import InfrastructureError
 from harness.host.parking import NEW, Berth, Parking, ProcessIdentity
 from harness.host.qemu_process import was_restored
+from harness.host.start_commands import description
 
 #: Where libvirt looks for managed saves.
 MANAGED = Path("/var/lib/libvirt/qemu/save")
@@ -29,7 +30,7 @@ def save(parking: Parking, domain: libvirt.virDomain) -> None:
 
     It is in its QEMU still if libvirt refuses.
     """
-    new_xml = (Path(parking.files) / NEW).read_text()
+    new_xml = description(parking, NEW)
     if not parking.persistent:
         domain.saveFlags(parking.state, new_xml, _PAUSED)
         return

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ from harness.core.errors import (
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host import confinement, copied_ram, ram_links
 from harness.host.connections import Link
+from harness.host.given_up_start import await_qemu
 from harness.host.parked_files import (
     COPY,
     copy_managed_save,
@@ -47,7 +49,7 @@ from harness.host.parking import (
 )
 from harness.host.qemu_look import look
 from harness.host.qemu_memory import maps_files
-from harness.host.start_commands import StartCommands, capability
+from harness.host.start_commands import StartCommands, capability, description
 from harness.host.translate import translated
 
 T = TypeVar("T")
@@ -262,6 +264,12 @@ class LibvirtParking:
         return self._process(parking.uuid)
 
     def _end_start(self, parking: Parking, link: Link, deadline: Deadline) -> None:
+        await_qemu(
+            parking.name,
+            partial(_domain, parking, link),
+            lambda: self._process(parking.uuid) is not None,
+            deadline,
+        )
         domain = _domain(parking, link)
         if domain is None:
             return
@@ -328,8 +336,7 @@ def _withdraw(parking: Parking, current: str) -> None:
 
 
 def _save(parking: Parking, domain: libvirt.virDomain) -> None:
-    files = Path(parking.files)
-    new_xml = (files / NEW).read_text()
+    new_xml = description(parking, NEW)
     if not parking.persistent:
         domain.saveFlags(parking.state, new_xml, _PAUSED)
         return
@@ -364,12 +371,14 @@ def _use_copy(parking: Parking, link: Link) -> None:
         use_copy(parking)
 
 
-def _restore(parking: Parking, link: Link, description: str) -> None:
-    files = Path(parking.files)
-    xml = (files / description).read_text()
+def _restore(parking: Parking, link: Link, which: str) -> None:
     domain = _domain(parking, link)
-    if domain is not None and domain.hasManagedSaveImage():
-        domain.managedSaveDefineXML(xml, _PAUSED)
-        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    if domain is None or not domain.hasManagedSaveImage():
+        link.connection.restoreFlags(parking.state, description(parking, which), _PAUSED)
         return
-    link.connection.restoreFlags(parking.state, xml, _PAUSED)
+    try:
+        domain.managedSaveDefineXML(description(parking, which), _PAUSED)
+    except InfrastructureError:
+        if which != NEW:  # which it names by itself
+            raise
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)

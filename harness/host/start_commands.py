@@ -20,6 +20,7 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder
+from harness.host.parking import Parking
 
 CAPABILITY = "x-ignore-shared"
 #: Of the chardev and the monitor, in QEMU's words.
@@ -111,3 +112,12 @@ def commands_file(path: str, folder: Path = _COMMANDS) -> Path:
 def path_for(uuid: str, folder: Path = _LINKS) -> Path:
     """Return what the QEMU of a guest is given as the path of its commands."""
     return folder / uuid
+
+
+def description(parking: Parking, which: str) -> str:
+    """Return what the guest is started by: ``NEW`` or ``OLD``. Raises InfrastructureError."""
+    file = Path(parking.files, which)
+    try:
+        return file.read_text()
+    except OSError as error:
+        raise InfrastructureError(f"{file}: {error.strerror}") from error

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.core.errors import HarnessError, InfrastructureError, InternalError, TakenOver
+from harness.core.errors import HarnessError, InfrastructureError, InternalError
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import ChecksSection
 from harness.core.signals import Interruption
@@ -17,13 +17,13 @@ from harness.maintenance.before_pause import take_baselines, warn_of_clocks
 from harness.maintenance.notice import Notice
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
-from harness.maintenance.pause.resume import still_paused
 from harness.maintenance.pause.terms import Edges, Limits, UpdateCalls
 from harness.maintenance.pause.window import hold_window, resume_late
 from harness.maintenance.plan import UpdateDomain
 from harness.maintenance.progress import Meanwhile, Observer, Phase, Step
 from harness.maintenance.resume_hint import resume_hint
 from harness.maintenance.session import GuestSession
+from harness.maintenance.since_resume import find_ended, find_paused
 from harness.maintenance.swapped import look_at_parkable, look_at_swapped
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
@@ -131,7 +131,9 @@ def maintain(
         mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)
     )
     suspended_s = suspension.seconds()
-    stranded, paused_since = find_paused(domain, window, tools)
+    look = (domain, window, tools.hypervisor)
+    stranded, since = find_paused(*look, tools.journal, Deadline.after(_LOOK_S, tools.clock))
+    since |= find_ended(*look, Deadline.after(_LOOK_S, tools.clock))
     hints = _resume_hints(domain, stranded, tools)
     problems = settle_update(window, context, tools) if settled is None else settled
     problems += keep_all(mine, after, tools.folder)
@@ -148,7 +150,7 @@ def maintain(
             checks=checks.chosen,
             swapped=swapped.get(name),
             resume_hint=hints.get(name),
-            paused_since=name in paused_since,
+            since=since.get(name, ""),
         )
         for name in names
     )
@@ -227,33 +229,6 @@ def _resume_late(domain: UpdateDomain, window: PauseWindow, tools: Tools) -> Pau
         journal=tools.journal,
         guard=tools.guard,
         deadline=Deadline.after(min(_LATE_S, tools.limits.resume_patience_s), tools.clock),
-    )
-
-
-def find_paused(
-    domain: UpdateDomain, window: PauseWindow, tools: Tools
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Guests that are paused now: those that we did not resume, and those that ran already.
-
-    Among the former is one that another program took over and left paused: it is not ours to
-    resume, and is said to be paused; and one that could not be resumed and of which libvirt says
-    nothing: it was paused by us, and was not seen to run. A dead guest is in neither, nor is one
-    that was not ours all along.
-    """
-    unresumed, resumed, taken = [], [], []
-    for guest in domain.guests:
-        pause, member = window.guests[guest.name], Member(guest.name, guest.info.uuid)
-        if pause.resume_returned_ns is not None:
-            resumed.append(member)
-        elif pause.stuck:
-            unresumed.append(member)
-        elif isinstance(pause.resume_error, TakenOver):
-            taken.append(member)
-    look_until = Deadline.after(_LOOK_S, tools.clock)
-    return (
-        still_paused(unresumed, tools.hypervisor, look_until, if_silent=True, journal=tools.journal)
-        + still_paused(taken, tools.hypervisor, look_until, if_silent=False),
-        still_paused(resumed, tools.hypervisor, look_until, if_silent=False),
     )
 
 

@@ -91,13 +91,13 @@ def record_guest(
     checks: Sequence[str],
     swapped: Swapped | None = None,
     resume_hint: str | None,
-    paused_since: bool,
+    since: str = "",
 ) -> GuestRecord:
     """One guest's record, its checks judged.
 
     ``swapped`` is what is seen of a guest whose QEMU was to be replaced.
     ``resume_hint``: we could not resume it, and what a person does about that, None if we could;
-    ``paused_since``: it ran, and is paused again.
+    ``since``: what has become of it after it ran, in words.
     """
     pause = window.guests[session.name]
     ran = pause.resume_returned_ns is not None
@@ -105,8 +105,8 @@ def record_guest(
     evidence = evidence_of(session, before, pause, after, budget_s, swapped, told)
     verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
-    if paused_since:
-        problems += ("it ran when it was resumed, and is paused again: not by this run",)
+    if since:
+        problems += (f"it ran when it was resumed, and {since}",)
     outcomes = [check.outcome for check in verdicts] + [Outcome.ERROR for _ in problems]
     return GuestRecord(
         name=session.name,

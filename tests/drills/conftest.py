@@ -32,7 +32,7 @@ from harness.results.journal import Line, read
 from tests.residents import residents
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
-#: `harness` that dies when it has written the line DIE_AT; first its guardian if BOTH is set.
+#: `harness` in which DIES ("run", "guardian", "both") when it has written the line DIE_AT.
 DEADLY = """
 import os, signal, subprocess, sys
 from harness.results.journal import file
@@ -40,10 +40,11 @@ append = file.Journal._append
 def deadly(self, entry):
     append(self, entry)
     if entry.event == os.environ["DIE_AT"]:
-        if os.environ["BOTH"]:
+        if os.environ["DIES"] != "run":
             pattern = f"harness.maintenance.pause.guardian .*{self.path.parent}"
             subprocess.run(["pkill", "-KILL", "-f", pattern])
-        os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ["DIES"] != "guardian":
+            os.kill(os.getpid(), signal.SIGKILL)
 file.Journal._append = deadly
 from harness.cli.main import main
 main()
@@ -182,9 +183,8 @@ def dies(resident, tmp_path):
 
     def run(line: str, *, both: bool) -> Maintenance:
         config = resident.configured(again=True)
-        started = Maintenance(
-            tmp_path, "-c", config, python=DEADLY, DIE_AT=line, BOTH="1" if both else ""
-        )
+        who = "both" if both else "run"
+        started = Maintenance(tmp_path, "-c", config, python=DEADLY, DIE_AT=line, DIES=who)
         assert started.ended() == -signal.SIGKILL, started.err
         return started
 

@@ -213,7 +213,7 @@ def died(there: Residents, folder: Path, name: str, line: str, *, both: bool) ->
         there.configured(kind="adopt"),
         python=DEADLY,
         DIE_AT=line,
-        BOTH="1" if both else "",
+        DIES="both" if both else "run",
     )
     assert run.ended() == -signal.SIGKILL, run.err
     return run

@@ -5,6 +5,7 @@ Requires: the session's lab, whose RAM folder is in memory. Leaves behind: nothi
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -69,6 +70,23 @@ def test_libvirtd_is_killed_while_it_saves_the_state(switch, late_s):
     switch.assert_back()
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.2])
+def test_libvirtd_is_killed_while_it_restores_the_guest(switch, late_s):
+    """It has a QEMU already, with its RAM; the libvirtd that comes next ends that."""
+    switch.pause()
+    status = Path("/run/libvirt/qemu/res-1.xml")
+
+    def restoring() -> None:
+        if not status.exists() or " pid='0'" in status.read_text()[:500]:
+            raise NotYet("no QEMU")
+
+    switch.libvirt.parking.park(switch.parking, soon())
+    with libvirtd_killed_when(restoring, late_s), suppress(HarnessError):
+        switch.libvirt.parking.unpark(switch.parking, soon(), new=True)
+    switch.resume()
+    switch.assert_back()
+
+
 def test_what_is_kept_of_the_ram_is_removed_in_the_window(switch):
     """The RAM is on offer still, so it is kept again."""
     switch.pause()
@@ -109,16 +127,6 @@ def everywhere(*words: str) -> None:
         subprocess.run([*where, *words], check=True)
 
 
-def test_there_is_no_room_for_the_state(resident, tmp_path):
-    """libvirt refuses to save it: the guest stays in its QEMU, and nothing of its RAM is left."""
-    switch = Switch(resident, tmp_path)
-    switch.pause()
-    with full_files(switch), pytest.raises(UpdateFailed, match="could not be parked"):
-        switch.swap.swap(switch.parking, soon())
-    switch.resume()
-    switch.assert_back()
-
-
 @contextmanager
 def full_files(switch: Switch) -> Iterator[None]:
     """The file system of a guest's state has no room, also not for libvirtd."""
@@ -130,6 +138,56 @@ def full_files(switch: Switch) -> Iterator[None]:
         yield
     finally:
         everywhere("umount", "--lazy", str(files))
+
+
+@contextmanager
+def read_only_files(switch: Switch) -> Iterator[None]:
+    """Nothing can be written where a guest's state would be, also not by libvirtd."""
+    files = switch.parking.files
+    everywhere("mount", "--bind", files, files)
+    try:
+        everywhere("mount", "-o", "remount,bind,ro", files)
+        yield
+    finally:
+        everywhere("umount", "--lazy", files)
+
+
+@contextmanager
+def no_links(switch: Switch) -> Iterator[None]:
+    """Where RAM is kept, no file can be made any more."""
+    folder = switch.parking.ram_folder
+    about = os.statvfs(folder)
+
+    def files(most: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,nr_inodes={most}", folder], check=True)
+
+    files(about.f_files - about.f_ffree)
+    try:
+        yield
+    finally:
+        files(about.f_files)
+
+
+@pytest.mark.parametrize("lack", [full_files, read_only_files, no_links])
+def test_there_is_no_room_for_what_is_kept(resident, tmp_path, lack):
+    """It cannot be parked: the guest stays in its QEMU, and nothing of its RAM is left."""
+    switch = Switch(resident, tmp_path)
+    switch.pause()
+    with lack(switch), pytest.raises(UpdateFailed, match="could not be parked"):
+        switch.swap.swap(switch.parking, soon())
+    switch.resume()
+    switch.assert_back()
+
+
+def test_the_folder_of_the_state_is_removed_in_the_window(resident, tmp_path):
+    """libvirt has a managed save of its own, which is enough; of RAM nothing is lost."""
+    with persistent():
+        switch = Switch(resident, tmp_path)
+        switch.pause()
+        switch.libvirt.parking.park(switch.parking, soon())
+        shutil.rmtree(switch.parking.files)
+        switch.resume()
+        switch.assert_back()
 
 
 @pytest.mark.parametrize(

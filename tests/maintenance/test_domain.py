@@ -289,6 +289,24 @@ def test_a_guest_that_is_paused_again_after_its_resume_is_told_of(house):
     assert record.exit_code == 3
 
 
+def test_a_guest_that_ends_after_its_resume_is_said_to_be_lost(house):
+    """Whatever its checks could not tell; the other one is as it was."""
+    at = house("web1", "web2")
+
+    class Crashing(list):
+        def append(self, step: Step) -> None:
+            if step.phase is Phase.CORRECTING:
+                at.host.become("web1", GuestState.SHUT_OFF, EventKind.STOPPED)
+
+    at.steps = Crashing()
+    record = at.maintain(update=Hooked(), mend_timeout_s=0.6).record
+    (said,) = of(record, "web1").problems
+    assert "it ran when it was resumed, and has ended since (shut off" in said
+    assert not of(record, "web1").still_paused
+    assert of(record, "web2").problems == ()
+    assert record.exit_code == 3
+
+
 def test_what_cannot_be_kept_loses_no_verdict(house):
     """Raw samples are for whoever doubts; their folder is a file here."""
     at = house("web1")

@@ -178,8 +178,8 @@ def test_doctor_says_whose_qemu_can_be_replaced(house, monkeypatch):
         assert all(found[f"QEMU of {name}"].level is Level.OK for name in names[1:])
 
 
-def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path):
-    """With its size, and what to do; a guest that cannot be looked at is a problem if asked for."""
+def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path, monkeypatch):
+    """With its size, and what to do, also where no guest runs that names the folder."""
     house = house()
     first, second = house.guests
     instance = tmp_path / "ram" / "1-x"
@@ -203,6 +203,9 @@ def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path):
     assert "2 MiB are kept for guest uuid-of-another" in found[2].detail
     quiet = examine_qemu(guests, house.host, Deadline.after(5), wanted=False)
     assert [one.name for one in quiet] == [f"QEMU of {first.name}", "kept RAM"]
+    monkeypatch.setattr("harness.cli.doctor_qemu.backing_folder", lambda: instance.parent)
+    nobody_runs = examine_qemu([], house.host, Deadline.after(5), wanted=False)
+    assert [one.name for one in nobody_runs] == ["kept RAM"]
 
 
 def sections(names):

@@ -94,6 +94,20 @@ def test_who_paused_a_guest_by_hand_or_reserved_the_host_is_told(at):
     assert "no run yet" in said(now)
 
 
+def test_a_start_that_libvirt_may_have_given_up_is_told_with_what_helps(at):
+    """Not of a guest whose run lives: that sees to it."""
+    at.host.states["web3"] = GuestState.PAUSED
+    at.host.reasons["web3"] = "starting up"
+    now = taken(at)
+    assert "web3 is paused (starting up): libvirt is starting its QEMU; if that does" in said(now)
+    assert "rm /run/libvirt/qemu/web3.xml" in now.as_data()["starting"]["web3"]
+    seen = []
+    at.host.states["web3"] = GuestState.RUNNING
+    at.maintain("web3", update=Hooked(lambda: seen.append(taken(at)), scope=Scope.HOST))
+    assert seen[0].going_on[0].held
+    assert seen[0].starting == {}
+
+
 def test_libvirt_that_does_not_answer_is_told_and_nothing_is_claimed(at):
     """Not `no guest is paused`, where nobody has looked."""
     at.host.away = True

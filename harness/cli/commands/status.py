@@ -21,6 +21,7 @@ from harness.cli.commands.common import (
 from harness.core.durations import spoken as in_words
 from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.host.lifecycle import STARTING
 from harness.results.report.spoken import counted, duration, printable
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def _lines(found: Status) -> Iterator[str]:
         yield from _held(found, run)
     for run_id in found.unreadable:
         yield f"run {run_id} ended unexpectedly and its journal cannot be read: harness recover"
-    if found.paused:
-        yield f"paused, and held by no run: {', '.join(found.paused)}"
+    yield from _paused(found)
     for one in found.coming:
         guests = ", ".join(one.guests) or "the guests of the configuration"
         yield f"{one.what} ({one.state}) for {guests}: {_when(found, one.not_before_ns)}"
@@ -130,6 +130,13 @@ def _first_line(found: Status) -> str:
     if not found.reached:
         return f"{found.uri}: libvirt was not reached; no run holds this host"
     return f"{found.uri} is free"
+
+
+def _paused(found: Status) -> Iterator[str]:
+    if found.paused:
+        yield f"paused, and held by no run: {', '.join(found.paused)}"
+    for name, what_helps in found.starting.items():
+        yield f"{name} is paused ({STARTING}): {what_helps}"
 
 
 def _of_run(found: Status, run: RunNow) -> str:

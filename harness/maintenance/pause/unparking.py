@@ -124,6 +124,10 @@ class Return:
             if isinstance(error, DeadlineExpired):  # slow, perhaps: it would be ended for ever
                 self._start_s = 2 * max(START_S, self._start_s)
             raise NotYet(str(error)) from error
+        except NotYet:
+            raise
+        except Exception as error:  # a bug of ours gives up no guest that is parked
+            raise NotYet(f"{type(error).__name__}: {error}") from error
         seen = _life(found, self.hypervisor)
         return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)
 
@@ -134,7 +138,7 @@ class Return:
         """
         try:
             return self._berth() is not Berth.LOST
-        except HarnessError as error:
+        except Exception as error:
             raise NotYet(str(error)) from error
 
     def settle(self) -> None:
@@ -153,6 +157,8 @@ class Return:
         with suppress(HarnessError):
             self.hypervisor.parking.unpark(self.parking, until, new=False)
         seen = see_life(self.parking.uuid, self.hypervisor, until)
+        if seen.process is None:  # libvirt has ended it: who is started next is no stranger's
+            raise NotYet("its QEMU has gone while it was looked at")
         if seen.process == edge.process:
             return edge
         now_ns = self.deadline.clock.monotonic_ns()

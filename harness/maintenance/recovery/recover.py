@@ -152,7 +152,8 @@ def _given_up(
     verdict, why = judge(custody, sight, booted_since=False)
     if verdict is Verdict.RESUME:
         hint = what_is_to_do(guest.member, hypervisor.uri, verdict, sight)
-        return replace(guest, action=Action.STRANDED, why=str(error), paused=True, resume_hint=hint)
+        why = f"{error}; it is {sight.reading}"
+        return replace(guest, action=Action.STRANDED, why=why, paused=True, resume_hint=hint)
     return recovery_of(custody, hypervisor.uri, verdict, why, sight)
 
 

@@ -59,11 +59,19 @@ def test_the_way_on_is_that_of_the_reason(state, reason, wanted):
     assert said(GuestState(state), reason) == wanted
 
 
-@pytest.mark.parametrize("reason", ["migration", "save", "dump", "snapshot", "starting up"])
+@pytest.mark.parametrize("reason", ["migration", "save", "dump", "snapshot"])
 def test_a_guest_that_libvirt_works_on_is_not_to_be_resumed(reason):
     """It goes on by itself; resuming it would spoil that."""
     assert " resume " not in said(GuestState.PAUSED, reason)
     assert "domjobinfo" in said(GuestState.PAUSED, reason)
+
+
+def test_a_start_that_does_not_end_is_given_up_by_hand():
+    """libvirt goes on with it by itself, or never."""
+    way = said(GuestState.PAUSED, "starting up")
+    assert "rm '/run/libvirt/qemu/web 1.xml'; systemctl restart libvirtd; harness recover" in way
+    assert "if that does not end" in way
+    assert " resume " not in way
 
 
 def test_every_reason_that_libvirt_has_gets_an_answer():

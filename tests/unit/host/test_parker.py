@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from itertools import chain, repeat
 from pathlib import Path
 
 import libvirt
@@ -21,7 +22,7 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.timebase import Deadline
-from harness.host import copied_ram, parked_files, parker, ram_links
+from harness.host import copied_ram, given_up_start, parked_files, parker, ram_links
 from harness.host.parker import LibvirtParking
 from harness.host.parking import Berth, Parking, ProcessIdentity
 from harness.host.start_commands import StartCommands
@@ -43,13 +44,14 @@ class World:
         self.persistent = persistent
         self.id = 7
         self.next_id = 8
-        self.state = libvirt.VIR_DOMAIN_PAUSED
+        self.state, self.reason = libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER
         self.there = True
         self.managed = False
         self.job = libvirt.VIR_DOMAIN_JOB_NONE
         self.image_xml = ""
         self.asked: list[tuple[str, bool | None]] = []
         self.did: list[str] = []
+        self.has_qemu = lambda: True
         self.refuses: list[Exception] = []
         self.mapped: set[str] = set()
         instance = self.ram / "7-web1"
@@ -65,7 +67,7 @@ class World:
         return self.id > 0
 
     def process(self, uuid: str) -> ProcessIdentity | None:
-        return ProcessIdentity(self.id, 1) if self.runs else None
+        return ProcessIdentity(self.id, 1) if self.runs and self.has_qemu() else None
 
     def ask(self, domain, command: str, **arguments):
         (one,) = arguments["capabilities"]
@@ -102,7 +104,7 @@ class Domain:
         return self.world.id
 
     def state(self):
-        return self.world.state, 0
+        return [self.world.state, self.world.reason]
 
     def isActive(self):
         return self.world.runs
@@ -338,6 +340,35 @@ def test_a_start_that_hangs_is_ended_and_the_guest_is_parked_as_before(bench):
     assert bench.world.did[-1] == "destroy"
 
 
+def starting(bench, *has_qemu: bool) -> None:
+    """Its start is under way; whether it has a QEMU, each time that is asked; then as the last."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.start()
+    bench.world.managed = False
+    bench.world.mapped, bench.world.reason = {"0:0"}, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP
+    answers = chain(has_qemu, repeat(has_qemu[-1]))
+    bench.world.has_qemu = lambda: next(answers)
+
+
+def test_a_start_that_libvirt_does_not_carry_on_is_said_to_be_that(bench, monkeypatch):
+    """It has no QEMU to be ended, and a call that ends it would hang."""
+    monkeypatch.setattr(given_up_start, "_QEMU_S", 0.05)
+    starting(bench, False)
+    assert bench.berth() is Berth.ADRIFT
+    with pytest.raises(HypervisorError, match="holds on to a start .* that has no QEMU"):
+        bench.subject.unpark(bench.parking, soon(), new=False)
+    assert "destroy" not in bench.world.did
+
+
+def test_a_start_is_ended_when_it_has_its_qemu(bench):
+    """Not before: there would be nothing to end, and it would go on."""
+    starting(bench, False, False, True)
+    bench.subject.end_start(bench.parking, soon())
+    assert bench.world.did[-1] == "destroy"
+    bench.world.has_qemu = lambda: True
+    assert bench.berth() is Berth.PARKED
+
+
 def test_a_guest_that_runs_or_was_unparked_is_never_ended(bench):
     """Whatever another process of ours believes."""
     bench.subject.park(bench.parking, soon())
@@ -429,6 +460,18 @@ def test_a_managed_save_that_somebody_removed_is_replaced_by_its_copy(tmp_path, 
         bench.subject.unpark(bench.parking, soon(), new=False)
         assert bench.world.did[-1] == "restore OLD"
         assert bench.world.mapped == {bench.world.own}
+
+
+def test_a_managed_save_is_enough_where_our_own_files_are_gone(tmp_path, monkeypatch):
+    """It names the new QEMU; no error that is not ours gives the guest up."""
+    bench = Bench(tmp_path, monkeypatch, persistent=True)
+    bench.subject.park(bench.parking, soon())
+    shutil.rmtree(bench.files)
+    with pytest.raises(InfrastructureError, match=r"old.xml: No such file"):
+        bench.subject.unpark(bench.parking, soon(), new=False)
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert bench.berth() is Berth.AFLOAT
+    assert bench.world.did[-1] == "create"
 
 
 def test_half_a_copy_of_a_managed_save_is_none(tmp_path, monkeypatch):

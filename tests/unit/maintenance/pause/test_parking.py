@@ -18,9 +18,10 @@ from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Berth, Parking
-from harness.host.protocol import ProcessIdentity
+from harness.host.protocol import EventKind, ProcessIdentity
 from harness.maintenance.pause.resume import resume_all, still_paused
 from harness.maintenance.pause.swap import Swap
+from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.pause.terms import Limits, UpdateCalls
 from harness.maintenance.pause.unparking import Return
 from harness.maintenance.pause.window import hold_window
@@ -345,6 +346,65 @@ def test_a_guest_that_somebody_booted_meanwhile_is_left_alone(tmp_path):
     assert isinstance(answers["a"].error, TakenOver)
     assert ("resume", "a") not in hypervisor.calls
     assert hypervisor.parking.settled == ["a"]
+
+
+def test_a_qemu_of_ours_that_libvirt_ends_again_is_no_strangers(tmp_path):
+    """libvirtd was killed at recover's own start; the next one ends that QEMU under our eyes."""
+    hypervisor = FakeHypervisor({"a": GONE})
+    hypervisor.parking.berths["a"] = Berth.PARKED
+    started: list[bool] = []
+
+    def starts() -> None:
+        if not started:
+            hypervisor.become("a", PAUSED, EventKind.STARTED)
+            hypervisor.parking.berths["a"] = Berth.AFLOAT
+        elif len(started) == 1:
+            hypervisor.become("a", GONE, EventKind.STOPPED)
+            hypervisor.parking.berths["a"] = Berth.PARKED
+        started.append(True)
+        if len(started) <= 2:
+            raise HypervisorError("client socket is closed", operation="unparking")
+
+    hypervisor.process = lambda uuid, deadline: hypervisor.processes.get("a")
+    hypervisor.before["unpark old", "a"] = starts
+    with Journal(tmp_path, "run") as journal:
+        Swap(hypervisor, journal).prepare([SwapPlan(parking("a"), {}, {})])
+        written_until(journal, "parked")
+        answers = resume_all(
+            [Member("a", "uuid-a")],
+            hypervisor,
+            journal,
+            by="recover",
+            since_ns=0,
+            judged={"uuid-a": PauseEdge(SYSTEM_CLOCK.monotonic_ns())},
+            deadline=Deadline.after(5),
+        )
+    assert answers["a"].error is None
+    assert hypervisor.states["a"] is RUNNING
+    assert hypervisor.parking.settled == ["a"]
+
+
+def test_an_error_that_is_none_of_ours_gives_no_guest_up(tmp_path):
+    """A bug in one way back: the other one is tried."""
+    hypervisor = FakeHypervisor({"a": GONE})
+    hypervisor.parking.berths["a"] = Berth.PARKED
+
+    def bug() -> None:
+        raise FileNotFoundError("old.xml")
+
+    hypervisor.before["unpark old", "a"] = bug
+    with Journal(tmp_path, "run") as journal:
+        answers = resume_all(
+            [Member("a", "uuid-a")],
+            hypervisor,
+            journal,
+            by="guardian",
+            since_ns=0,
+            deadline=Deadline.after(5),
+            parkings={"uuid-a": parking("a")},
+        )
+    assert answers["a"].error is None
+    assert hypervisor.states["a"] is RUNNING
 
 
 def test_a_guest_of_which_nothing_is_left_has_ended(tmp_path):

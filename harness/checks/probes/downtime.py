@@ -12,6 +12,7 @@ import secrets
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
@@ -101,7 +102,9 @@ class DowntimeProbe(Probe):
     serves = frozenset(GuestOs)
     part = "echo"
 
-    def __init__(self) -> None:
+    def __init__(self, icmp: Callable[[str], Way | None] | None = None) -> None:
+        """``icmp``: what makes a way of an address, None: a socket of this machine."""
+        self._icmp = icmp or _icmp
         self._way: Way | None = None
         self._stopping = threading.Event()
         self._pausing = self._back = False
@@ -117,7 +120,7 @@ class DowntimeProbe(Probe):
         address = direct_address(scene)
         # By ICMP any machine answers that has the address; a login there has shown that it is ours.
         by_login = scene.remote.way.access == "ssh"
-        self._way = (_icmp(address) if by_login else None) or _udp(scene, address, deadline)
+        self._way = (self._icmp(address) if by_login else None) or _udp(scene, address, deadline)
         if self._way is None:
             asked = "neither ICMP nor UDP" if by_login else f"no UDP at {address}"
             raise MissingCapability("echo", f"the guest answers {asked} from here")

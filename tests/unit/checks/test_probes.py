@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -76,9 +76,11 @@ def scene(tmp_path):
         one.remote.close()
 
 
-def through(scene: Scene, *names: str, process=ME, meanwhile=lambda: None) -> dict[type, Any]:
+def through(
+    scene: Scene, *names: str, probes=(), process=ME, meanwhile=lambda: None
+) -> dict[type, Any]:
     """A pause that is none: start, both edges, what is done meanwhile, stop."""
-    watch = GuestProbes(scene, probes_for(names))
+    watch = GuestProbes(scene, probes or probes_for(names))
     watch.start(process, Deadline.after(30))
     watch.mark(Deadline.after(30))
     watch.paused()
@@ -411,10 +413,10 @@ class Echo:
             raise NotYet(f"{len(self.sent_ns)} questions")
 
 
-def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
+def test_a_guest_is_asked_quickly_only_where_it_matters(scene):
     """What is asked in its pause waits for its resume, and is work for it just then."""
-    way, watch = Echo(), DowntimeProbe()
-    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: way)
+    way = Echo()
+    watch = DowntimeProbe(lambda address: cast(Way, way))
     watch.start(scene(), Deadline.after(5))
     before_s = way.asked_every_s()
     watch.pausing()
@@ -433,10 +435,9 @@ def test_a_guest_is_asked_quickly_only_where_it_matters(scene, monkeypatch):
     assert told.silent_s > 1.0
 
 
-def test_without_icmp_a_process_of_the_guest_is_asked(scene, monkeypatch):
+def test_without_icmp_a_process_of_the_guest_is_asked(scene):
     """No right to send it, or a firewall."""
-    monkeypatch.setattr("harness.checks.probes.downtime._icmp", lambda scene: None)
-    told = through(scene(), "downtime")[Downtime]
+    told = through(scene(), probes=[DowntimeProbe(lambda address: None)])[Downtime]
     assert told.kind == "udp"
     assert told.answered > 0
 

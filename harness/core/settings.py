@@ -98,7 +98,8 @@ Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class _Section(BaseModel):
-    # Built with the whole, when it is first used, and not once more for each section.
+    # Built with the whole, when it is first used, and not once more for each section: an instance
+    # that is a default is made without being validated, which would build its section's own.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
@@ -271,7 +272,7 @@ class GuestSection(_Section):
     """Allowed |offset| of its clock, instead of that of ``[clock]``."""
     access: Access | None = None
     """None: as all guests."""
-    ssh: SshSection = SshSection()
+    ssh: SshSection = SshSection.model_construct()
     """How to log in to it, instead of ``[ssh]``."""
 
 
@@ -377,15 +378,15 @@ class Config(_Section):
     """For everything before the pause: connecting, logging in, baselines."""
     mend_timeout_s: Duration = 60.0
     """For everything after the pause: clocks and checks."""
-    update: SerializeAsAny[UpdateSection] = UpdateSection()
+    update: SerializeAsAny[UpdateSection] = UpdateSection.model_construct()
     further_updates: tuple[SerializeAsAny[UpdateSection], ...] = ()
-    clock: ClockSection = ClockSection()
-    checks: ChecksSection = ChecksSection()
+    clock: ClockSection = ClockSection.model_construct()
+    checks: ChecksSection = ChecksSection.model_construct()
     access: Access = "ssh"
     """``auto``: SSH where a login works, else the guest agent."""
-    ssh: SshSection = SshSection()
-    events: EventsSection = EventsSection()
-    notify: NotifySection = NotifySection()
+    ssh: SshSection = SshSection.model_construct()
+    events: EventsSection = EventsSection.model_construct()
+    notify: NotifySection = NotifySection.model_construct()
     guest: tuple[GuestSection, ...] = ()
     availability_set: tuple[AvailabilitySetSection, ...] = ()
 

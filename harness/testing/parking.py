@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from harness.core.errors import HypervisorError, WrongState
 from harness.core.timebase import Deadline

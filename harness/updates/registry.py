@@ -63,7 +63,7 @@ def whole_config(kinds: Iterable[Kind[Any]]) -> type[Config]:
     model: type[Config] = create_model(
         "Config",
         __base__=Config,
-        update=(one_of, sections[0]()),
+        update=(one_of, sections[0].model_construct()),
         further_updates=(tuple[one_of, ...], ()),
     )
     return model

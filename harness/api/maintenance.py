@@ -203,6 +203,8 @@ def _maintain(
 ) -> Finished:
     """Hold one window."""
     from harness.events.announcement import announcement
+    from harness.fleet.leased import leased
+    from harness.maintenance.notice import Unannounced
     from harness.maintenance.run import run
 
     def carried_out(stack: ExitStack) -> Finished:
@@ -217,6 +219,7 @@ def _maintain(
             config_file=config_file,
             not_before_ns=not_before_ns,
         )
+        notice = stack.enter_context(told)
         return run(
             config,
             planned.plan,
@@ -225,7 +228,7 @@ def _maintain(
             backend.connector,
             state_dir=state_dir,
             observer=observer,
-            notice=stack.enter_context(told),
+            notice=stack.enter_context(leased(config, notice or Unannounced(), backend.clock)),
             label=label,
             follows=follows,
             part=part,

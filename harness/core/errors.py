@@ -30,6 +30,7 @@
     │   ├─ GuardianLost
     │   ├─ NotNow                                        5 under a rollout
     │   │   ├─ HostBusy
+    │   │   ├─ SetLeased
     │   │   └─ WindowClosed                              an EventError too
     │   ├─ RunDied
     │   ├─ LabError
@@ -232,6 +233,10 @@ class NotNow(InfrastructureError):
 
 class HostBusy(NotNow):
     """Somebody else holds the lock of this host."""
+
+
+class SetLeased(NotNow):
+    """Another run holds an availability set."""
 
 
 class RunDied(InfrastructureError):

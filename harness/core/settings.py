@@ -287,6 +287,8 @@ class AvailabilitySetSection(_Section):
     """``22:00-04:00`` goes on into the next day."""
     time_zone: Name = "UTC"
     """Of days and hours, such as ``Europe/Berlin``."""
+    spans_hosts: bool = False
+    """Whether guests of the set are on other hosts too; then ``fleet.database`` is needed."""
 
     @field_validator("hours")
     @classmethod
@@ -327,6 +329,14 @@ class EventsSection(_Section):
     """From the announcement to the pause, unless approved earlier; None: guests get no notice."""
     time_scale: Positive = 1.0
     """Notices are this many times shorter, for labs."""
+
+
+class FleetSection(_Section):
+    """``[fleet]``: what hosts share."""
+
+    database: Name | None = None
+    """``postgresql://USER@HOST/DATABASE``; ``sqlite:////FILE`` for the runs of one host. Each run
+    leases there the availability sets whose guests it pauses; None: it does not."""
 
 
 class NotifySection(_Section):
@@ -386,6 +396,7 @@ class Config(_Section):
     """``auto``: SSH where a login works, else the guest agent."""
     ssh: SshSection = SshSection.model_construct()
     events: EventsSection = EventsSection.model_construct()
+    fleet: FleetSection = FleetSection.model_construct()
     notify: NotifySection = NotifySection.model_construct()
     guest: tuple[GuestSection, ...] = ()
     availability_set: tuple[AvailabilitySetSection, ...] = ()

@@ -12,6 +12,7 @@ from harness.host.protocol import Hypervisor
 from harness.maintenance.agents_foreseen import foresee_agents
 from harness.maintenance.named import pick, wanted
 from harness.maintenance.plan import Plan, PlanRules, make_plan
+from harness.maintenance.spanning import refuse_unshared
 from harness.updates.protocol import GuestUpdate, HostUpdate
 
 
@@ -39,5 +40,6 @@ def survey(
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
     plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
+    refuse_unshared(config, plan.guests)
     agents = foresee_agents(plan.guests, config.access, hypervisor, deadline)
     return replace(plan, warnings=(*plan.warnings, *agents))

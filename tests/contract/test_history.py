@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,61 +17,8 @@ from harness.results.folder import RunFolder, all_runs
 from harness.results.history import schema
 from harness.results.history.connection import LAYOUT
 from harness.results.history.store import History, import_all
-from harness.testing.required import required
 from harness.testing.runs import HOSTILE, START, a_folder, a_guest, a_run
-
-
-def _as_postgres(*words: str | Path) -> None:
-    """PostgreSQL refuses to work for root; Debian's package brings a user of its own."""
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    command = [*(user if os.geteuid() == 0 else []), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    """A server of our own: fresh, only on a Unix socket, gone afterwards."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found and required("postgresql"):
-        pytest.fail("PostgreSQL is required, and is not installed")
-    if not found:
-        pytest.skip("no PostgreSQL: Debian's package postgresql is not installed")
-    programs = found[-1].parent
-    folder = Path(tempfile.mkdtemp(prefix="harness-pg-", dir="/tmp"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    data = folder / "data"
-    try:
-        initdb = ("--auth=trust", "--username=harness", "--encoding=UTF8", "--no-sync")
-        _as_postgres(programs / "initdb", "-D", data, *initdb)
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-        control = programs / "pg_ctl"
-        _as_postgres(control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
-        try:
-            yield f"postgresql://harness@/postgres?host={folder}"
-        finally:
-            _as_postgres(control, "-D", data, "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-def _empty(url: str) -> None:
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    engine.dispose()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'history.db'}"
-    found = request.getfixturevalue("postgresql")
-    _empty(found)
-    return found
+from tests.contract.conftest import connected, shape
 
 
 def put(history: History, tmp_path: Path, **about) -> RunFolder:
@@ -157,30 +100,17 @@ def test_it_can_be_opened_twice_at_once(url, tmp_path):
         assert two.count() == 1
 
 
-def _shape(connection: sa.Connection) -> dict[str, object]:
-    inspector = sa.inspect(connection)
-    return {
-        table: (
-            [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)],
-            inspector.get_pk_constraint(table),
-            inspector.get_foreign_keys(table),
-            inspector.get_indexes(table),
-        )
-        for table in inspector.get_table_names()
-    }
-
-
 def test_the_migrations_make_what_a_new_history_is_made_of(url):
     """Column by column, keys and indexes; and HEAD is the newest migration."""
     History.open(url).__exit__(None, None, None)
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = connected(url)
     with engine.begin() as connection:
-        made = _shape(connection)
+        made = shape(connection)
         assert made.keys() == {*schema.metadata.tables, "alembic_version"}
         schema.metadata.drop_all(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))
         migrate(connection, LAYOUT)
-        assert _shape(connection) == made
+        assert shape(connection) == made
         version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
         assert version == schema.HEAD
     engine.dispose()
@@ -189,7 +119,7 @@ def test_the_migrations_make_what_a_new_history_is_made_of(url):
 def test_a_history_of_a_later_harness_is_left_alone(url):
     """It is told apart from one that is older."""
     History.open(url).__exit__(None, None, None)
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = connected(url)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()

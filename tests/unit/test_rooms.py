@@ -20,7 +20,7 @@ FLOORS = (
     ("clock", "updates", "lab"),
     ("checks",),
     ("maintenance",),
-    ("events",),
+    ("events", "fleet"),
     ("api",),
     ("cli", "pytest_plugin", "testing", "__main__"),
 )
@@ -54,6 +54,8 @@ PURE = (
     "harness.clock.policy",
     "harness.events.document",
     "harness.maintenance.plan",
+    "harness.fleet.plans",
+    "harness.fleet.waves",
     "harness.maintenance.one_address",
     *(name for name in SOURCES if name.startswith("harness.checks") and ".probes" not in name),
 )

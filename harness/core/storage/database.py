@@ -21,17 +21,6 @@ BUSY_S = 10.0
 _AGAIN_S = 0.01
 
 
-#: As the migration library makes it.
-_VERSION = sa.Table(
-    "alembic_version",
-    sa.MetaData(),
-    sa.Column("version_num", sa.String(32), nullable=False),
-    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
-)
-#: As text: to put it together takes more than to ask it.
-_ASK_VERSION = f"SELECT version_num FROM {_VERSION.name}"
-
-
 def _not_older(connection: sa.Connection) -> str | None:
     return None
 
@@ -52,6 +41,23 @@ class Layout:
     """Return the migration at which a database is that was made before there were migrations.
 
     Asked at each opening: raise InfrastructureError for one that may not be opened at all."""
+    version_table: str = "alembic_version"
+    """Says at which migration the tables are. Two layouts in one database have one each."""
+
+    @property
+    def ask_version(self) -> str:
+        """Return the question for it as text: to put it together takes more than to ask it."""
+        return f"SELECT version_num FROM {self.version_table}"
+
+    @property
+    def version(self) -> sa.Table:
+        """That table, as the migration library makes it."""
+        return sa.Table(
+            self.version_table,
+            sa.MetaData(),
+            sa.Column("version_num", sa.String(32), nullable=False),
+            sa.PrimaryKeyConstraint("version_num", name=f"{self.version_table}_pkc"),
+        )
 
 
 def make_engine(url: str | sa.URL, pragmas: Sequence[str] = (), **options: Any) -> sa.Engine:
@@ -130,27 +136,28 @@ def bring_up_to_date(connection: sa.Connection, layout: Layout) -> None:
     """
     adopted, version = layout.adopt(connection), None
     there = set(sa.inspect(connection).get_table_names())
-    if _VERSION.name in there:
-        version = connection.exec_driver_sql(_ASK_VERSION).scalar()
+    if layout.version_table in there:
+        version = connection.exec_driver_sql(layout.ask_version).scalar()
         if version == layout.head:
             return
     elif there.isdisjoint(layout.metadata.tables):
         _make(connection, layout)
         return
     if version is None and adopted is not None:
-        _stamp(connection, adopted)
+        _stamp(connection, layout, adopted)
     migrate(connection, layout)
 
 
 def _make(connection: sa.Connection, layout: Layout) -> None:
     """Make all tables at once: loading the migration library takes 0.4 s."""
     layout.metadata.create_all(connection)
-    _stamp(connection, layout.head)
+    _stamp(connection, layout, layout.head)
 
 
-def _stamp(connection: sa.Connection, version: str) -> None:
-    _VERSION.create(connection)
-    connection.execute(sa.insert(_VERSION).values(version_num=version))
+def _stamp(connection: sa.Connection, layout: Layout, version: str) -> None:
+    table = layout.version
+    table.create(connection)
+    connection.execute(sa.insert(table).values(version_num=version))
 
 
 def migrate(connection: sa.Connection, layout: Layout) -> None:
@@ -166,7 +173,7 @@ def migrate(connection: sa.Connection, layout: Layout) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("version_locations", str(layout.versions))
     config.set_main_option("path_separator", "newline")
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, version_table=layout.version_table)
     try:
         command.upgrade(config, "head")
     except CommandError as error:

@@ -291,6 +291,28 @@ class Mended:
 
 
 @dataclass(frozen=True)
+class Leased:
+    """The availability sets of this update domain are leased: no other run pauses their guests."""
+
+    event: ClassVar[str] = "leased"
+    domain: str
+    sets: tuple[str, ...] = ()
+    database: str = ""
+    """Its URL."""
+
+
+@dataclass(frozen=True)
+class LeaseReleased:
+    """The availability sets of this update domain are free again, or left to expire, and why."""
+
+    event: ClassVar[str] = "lease released"
+    domain: str
+    sets: tuple[str, ...] = ()
+    left_because: str = ""
+    """Why the leases were left to expire; empty if they are gone."""
+
+
+@dataclass(frozen=True)
 class Announced:
     """The Scheduled Events of this update domain are published to its guests."""
 
@@ -383,6 +405,8 @@ Entry = (
     | Ended
     | Rescue
     | Mended
+    | Leased
+    | LeaseReleased
     | Announced
     | Started
     | EventRemoved

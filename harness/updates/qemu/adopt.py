@@ -140,7 +140,7 @@ class AdoptUpdate:
                 hint = f" (fix: {error.hint})" if error.hint else ""
                 refusals.append(f"{guest.name}: {error.message}{hint}")
         if refusals:
-            refused = NotNeeded if needless == len(refusals) else PlanError
+            refused = NotNeeded if needless == len(guests) else PlanError
             raise refused(
                 f"{len(refusals)} of {len(guests)} guests cannot be adopted: "
                 + "; ".join(refusals),

@@ -153,7 +153,7 @@ class QemuUpdate:
             if not found:
                 self._remark(look, self._plan[guest.name])
         if refusals:
-            refused = NotNeeded if needless == {name for name, _ in refusals} else PlanError
+            refused = NotNeeded if len(needless) == len(guests) else PlanError
             told = "; ".join(f"{name}: {why}" for name, why in refusals)
             raise refused(
                 f"the QEMU of {len({name for name, _ in refusals})} of {len(guests)} guests cannot "

@@ -13,10 +13,10 @@ import pytest
 from harness.core.errors import (
     ConfigError,
     MissingCapability,
+    NotNeeded,
     PlanError,
     UpdateFailed,
     UpdateOverran,
-    UsageError,
 )
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
@@ -358,7 +358,7 @@ def test_what_apt_refuses_is_refused_in_its_words(fake):
 def test_nothing_to_do_is_refused(fake):
     """Nobody is paused for nothing."""
     (fake / "simulation").write_text("0 upgraded\n")
-    with pytest.raises(UsageError, match="nothing would change"):
+    with pytest.raises(NotNeeded, match="nothing would change"):
         update().check()
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.core.errors import ConfigError, HypervisorError, PlanError, UpdateFailed
+from harness.core.errors import ConfigError, HypervisorError, NotNeeded, PlanError, UpdateFailed
 from harness.core.settings import Scope
 from harness.host import copy_rate, ram_folder
 from harness.host.lifecycle import GuestState
@@ -201,6 +201,17 @@ def test_who_cannot_be_adopted_is_told_why(bench, seen, why):
     bench.host.parking.looks["a"].update(given)
     with pytest.raises(PlanError, match=f"1 of 2 guests cannot be adopted: a: .*{why}"):
         bench.examine()
+
+
+def test_where_all_can_be_replaced_already_there_is_nothing_to_do(bench):
+    """Of one it is a refusal: the others were not looked after."""
+    own = eligible("a", "uuid-a")
+    for name, refused in (("a", PlanError), ("b", NotNeeded)):
+        given = {"description": own.description, "backings": own.backings}
+        bench.host.parking.looks[name].update(given)
+        with pytest.raises(PlanError, match="can be replaced already") as told:
+            bench.examine()
+        assert type(told.value) is refused
 
 
 def test_a_folder_on_a_disk_is_refused(bench, monkeypatch):

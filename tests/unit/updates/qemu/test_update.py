@@ -13,6 +13,7 @@ from harness.core.errors import (
     ConfigError,
     InfrastructureError,
     MissingCapability,
+    NotNeeded,
     PlanError,
     UpdateFailed,
 )
@@ -164,10 +165,12 @@ def test_every_reason_of_every_guest_is_told_at_plan_time(bench):
 
 
 def test_a_guest_that_is_in_that_qemu_already_has_nothing_to_do(bench):
-    """It is said; a rehearsal may insist."""
-    bench.host.parking.runs_new = {"a"}
-    with pytest.raises(PlanError, match=r"a: it runs in QEMU 10\.0\.2 \(new\) already"):
-        bench.examine()
+    """It is said; a rehearsal may insist. It is not needed if that is so of all."""
+    for runs, refused in (({"a"}, PlanError), ({"a", "b"}, NotNeeded)):
+        bench.host.parking.runs_new = runs
+        with pytest.raises(PlanError, match=r"a: it runs in QEMU 10\.0\.2 \(new\) already") as told:
+            bench.examine()
+        assert type(told.value) is refused
 
 
 def test_a_rehearsal_stays_in_the_same_qemu(tmp_path, monkeypatch):

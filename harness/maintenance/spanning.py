@@ -1,0 +1,32 @@
+"""Availability sets with guests on other hosts too: what has to be shared before one is paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.core.errors import PlanError
+from harness.core.settings import Config, set_section
+from harness.maintenance.plan import PlannedGuest
+
+
+def refuse_unshared(config: Config, guests: Iterable[PlannedGuest]) -> None:
+    """Raise PlanError for a set that spans hosts where the hosts do not share what they must.
+
+    Without a lease two hosts could pause its guests at once. Its Scheduled Events would be told to
+    the guests of this host only, and those of the others could neither see nor approve them.
+    """
+    for name in sorted({one.availability_set for one in guests if one.availability_set}):
+        if not set_section(config.availability_set, name).spans_hosts:
+            continue
+        if config.fleet.database is None:
+            raise PlanError(
+                f"availability set {name} spans hosts, and they share no database: another host "
+                "could pause its guests at the same time",
+                hint='[fleet] database = "postgresql://USER@HOST/DATABASE", on each of them',
+            )
+        if config.events.notice_s is not None:
+            raise PlanError(
+                f"availability set {name} spans hosts, and its guests on other hosts cannot be "
+                "told: Scheduled Events are of one host",
+                hint="leave out --notify (events.notice_s), or take the set's guests out",
+            )

@@ -6,7 +6,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test coverage docs map reference mutants test-kvm test-vagrant test-quick test-unit test-maintenance lint \
+.PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-maintenance lint \
 	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,9 @@ docs: ## the documentation as a site with search, in site/; a broken link or anc
 
 test-quick: ## both tiers below in one go: no root, no guests, a minute on two cores
 	@$(BIN)/pytest -n 3 --dist worksteal tests/unit tests/maintenance  # one waits while two work
+
+pictures: setup ## docs/images: the live view and the page of a run on three real guests
+	@$(ISOLATED) $(BIN)/python -P -m scripts.pictures
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit

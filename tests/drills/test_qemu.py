@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from harness.core.timebase import SYSTEM_CLOCK
 from harness.host import parked_files
 from harness.host.lifecycle import GuestState
 from harness.host.parking import NEW, Berth
+from harness.updates.qemu import programs
+from harness.updates.qemu.swapping import Patience
 from tests.drills.conftest import RUNNING, becomes
 from tests.drills.switch import (
     EMULATOR,
@@ -86,6 +89,21 @@ def test_a_new_qemu_that_fails_leaves_the_guest_in_its_old_one(
             switch.swap.swap(switch.parking, soon())
         exe = os.readlink(f"/proc/{resident.look('res-1').process.pid}/exe")
         assert exe == str(EMULATOR)
+    finally:
+        switch.resume()
+    switch.assert_back()
+
+
+def test_a_start_may_take_as_long_as_it_is_measured_to(resident, tmp_path, monkeypatch):
+    """Where the host is so slow that any other limit would end it as one that hangs."""
+    monkeypatch.setattr("harness.maintenance.pause.unparking.START_S", 0.05)
+    switch = Switch(resident, tmp_path)
+    program = programs.installed(EMULATOR, soon())
+    measured_s = Patience().of(program, resident.look("res-1"), soon())
+    switch.parking = replace(switch.parking, start_s=measured_s)
+    switch.pause()
+    try:
+        switch.swap.swap(switch.parking, soon())
     finally:
         switch.resume()
     switch.assert_back()

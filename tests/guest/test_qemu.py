@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.paths import state_dir
-from harness.results.folder import RunFolder
-from harness.results.journal import FILE_NAME, entries, read
+from harness.results.journal import FILE_NAME, Line, entries, read
 from harness.updates.qemu.tried import release, works
 from tests.drills.switch import EMULATOR, wrapper
 from tests.residents import Residents, residents, second_qemu
@@ -38,11 +37,14 @@ def hop(there: Residents, harness, *options: str, before=None, **update) -> dict
 BACK = {"emulator": str(EMULATOR), "again": True}
 
 
+def journal_of(record: dict) -> tuple[Line, ...]:
+    return read(state_dir() / "runs" / record["run_id"] / FILE_NAME).lines
+
+
 def most_at_once(record: dict) -> int:
     """How many guests were paused at the same time, by the journal's own stamps."""
-    folder = RunFolder(state_dir() / "runs" / record["run_id"])
     changes: list[tuple[int, int]] = []
-    for line in read(folder.path / FILE_NAME).lines:
+    for line in journal_of(record):
         if isinstance(line.entry, entries.Paused):
             changes.append((line.entry.began_ns or 0, 1))  # when that was asked for
         elif isinstance(line.entry, entries.Resumed):
@@ -76,6 +78,8 @@ def test_guests_go_on_in_another_qemu_and_back(there, harness):
     promised = ("ram-inode", "qemu-version", "same-process", "libvirt-events")
     assert {verdicts[name] for name in promised} == {"pass"}, record["guests"][0]["checks"]
     assert most_at_once(record) == 2
+    said = [line.entry for line in journal_of(record)]
+    assert all(one.start_s > 1.0 for one in said if isinstance(one, entries.Parkable))
     second = {name: there.look(name) for name in there.guests}
     back = hop(there, harness, "--at-most", "1", **BACK)
     assert [len(domain["guests"]) for domain in back["update_domains"]] == [1, 1]

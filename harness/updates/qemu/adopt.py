@@ -39,7 +39,7 @@ from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.room import Extent, expected_s, largest, mib, room, start_s
 from harness.updates.qemu.successor import keepable, shared
-from harness.updates.qemu.swapping import FILES, introduce, swap_all, trees_of
+from harness.updates.qemu.swapping import FILES, Patience, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
 
 _MIB = 1 << 20
@@ -168,14 +168,15 @@ class AdoptUpdate:
             introduce(one.program, one.look, self._hypervisor, deadline)
         extents = [self._plan[name].extent for name in context.guests]
         self._refuse_without_room(extents, extents, UpdateFailed)
-        patience_s = _PATIENCE * start_s(extents, self._rate)
+        copying_s, patience = _PATIENCE * start_s(extents, self._rate), Patience()
         for name in context.guests:
-            look, emulator = self._plan[name].look, self._plan[name].program.emulator
+            look, program = self._plan[name].look, self._plan[name].program
+            starting_s = patience.of(program, look, deadline)
             self._parkings[name] = replace(
-                parking_for(look, self._folder, patience_s),
-                trees=trees_of(self._plan[name].program),
+                parking_for(look, self._folder, copying_s + starting_s),
+                trees=trees_of(program),
             )
-            now = _in(look.description, emulator)
+            now = _in(look.description, program.emulator)
             self._texts[name] = {NEW: shared(now), OLD: now}
         context.swap.prepare([self._swap_plan(name) for name in context.guests])
 

@@ -12,13 +12,14 @@ import hashlib
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness.core.errors import PlanError, UpdateFailed
 from harness.core.files import public_folder, write_atomically
-from harness.core.timebase import Deadline
+from harness.core.timebase import Deadline, Stopwatch
 from harness.updates.requirements import ask
 
 #: QEMU's user passes through it; only root writes to it.
@@ -27,6 +28,7 @@ _DATA = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
 _MODULES = ("usr/lib/x86_64-linux-gnu/qemu", "usr/lib/qemu")
 #: QEMU's user passes through, and sees nothing.
 _PASS = 0o711
+_QUIT = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
 _VERSION = re.compile(r"version (\d+\.\d+\.\d+(?: \([^)]*\))?)")
 
 
@@ -135,6 +137,29 @@ def write_wrapper(program: Program) -> None:
     except OSError as error:
         raise UpdateFailed(f"cannot write {error.filename}: {error.strerror}") from error
     write_atomically(program.emulator, script, mode=0o755)
+
+
+def start_time_s(program: Program, machine: str, deadline: Deadline) -> float:
+    """Return how long this QEMU takes to start on this host, in seconds; 0 if it does not.
+
+    A guest of that machine type without RAM of its own, devices or disks, which ends at once. What
+    libvirt does beside that is not in it. Touches no guest.
+    """
+    watch = Stopwatch(deadline.clock)
+    how = ["-machine", f"{machine},accel=tcg", "-nodefaults", "-no-user-config", "-S"]
+    try:
+        done = subprocess.run(
+            [str(program.emulator), *how, "-display", "none", "-qmp", "stdio"],
+            input=_QUIT,
+            capture_output=True,
+            timeout=deadline.timeout_s(),
+        )
+    except subprocess.TimeoutExpired:
+        return watch.elapsed_s()
+    except OSError:
+        return 0.0
+    answered = done.returncode == 0 and b'"return"' in done.stdout
+    return watch.elapsed_s() if answered else 0.0
 
 
 def version_of(binary: Path, deadline: Deadline) -> str:

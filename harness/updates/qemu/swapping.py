@@ -20,6 +20,10 @@ from harness.updates.protocol import UpdateContext
 from harness.updates.qemu import programs
 from harness.updates.qemu.programs import Program
 
+#: A start by libvirt took 2 to 4 times as long as that of QEMU by itself, on a quiet machine.
+_PATIENCE = 20.0
+#: For one start of a QEMU by itself; 0.2 s on a quiet machine.
+_START_ALONE_S = 30.0
 #: Root's own, and gone with a reboot, as the RAM is.
 FILES = Path("/run/harness/parked")
 
@@ -33,6 +37,26 @@ def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline
     hypervisor.parking.probe(
         str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
     )
+
+
+class Patience:
+    """How long a start of each QEMU may take on this host; a longer one hangs.
+
+    By how long it takes to start by itself, which is measured once for each program: machine types
+    hardly differ in that.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Program, float] = {}
+
+    def of(self, program: Program, look: QemuLook, deadline: Deadline) -> float:
+        """Return it in seconds; 0 if it could not be measured. Called after ``introduce``."""
+        if program not in self._found:
+            kind = ElementTree.fromstring(look.description).find("os/type")
+            machine = kind.get("machine", "") if kind is not None else ""
+            until = deadline.sooner(_START_ALONE_S)
+            self._found[program] = _PATIENCE * programs.start_time_s(program, machine, until)
+        return self._found[program]
 
 
 def trees_of(*which: Program) -> tuple[str, ...]:

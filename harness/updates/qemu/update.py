@@ -40,7 +40,7 @@ from harness.updates.qemu import programs
 from harness.updates.qemu.eligibility import Obstacle, obstacles, remarks, unfit_pair, unfit_states
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.successor import successor
-from harness.updates.qemu.swapping import FILES, introduce, swap_all, trees_of
+from harness.updates.qemu.swapping import FILES, Patience, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
 
 #: One guest on one core, starts of QEMU included; measured 0.6 to 1.5 s on a quiet machine.
@@ -100,6 +100,7 @@ class QemuUpdate:
         self._plan: dict[str, Replacement] = {}
         self._parkings: dict[str, Parking] = {}
         self._descriptions: dict[str, dict[str, str]] = {}
+        self._patience = Patience()
         self._hypervisor: Hypervisor | None = None
         self._abandoned = threading.Event()
         self._remarks: list[str] = []
@@ -167,6 +168,7 @@ class QemuUpdate:
         if self._hypervisor is None or context.swap is None:
             raise UpdateFailed("the guests were not examined")
         self._parkings, self._descriptions = {}, {}
+        self._patience = Patience()
         for name in context.guests:
             self._prepare(self._plan[name], self._hypervisor, deadline)
         context.swap.prepare([self._swap_plan(name) for name in context.guests])
@@ -257,12 +259,14 @@ class QemuUpdate:
         found = obstacles(look)
         if found:
             raise UpdateFailed(f"its QEMU cannot be replaced: {_joined(found)}", guest=plan.name)
+        start_s = self._settings.expected_s or 0.0
         for program in (plan.old, plan.new):
             introduce(program, look, hypervisor, deadline)
+            start_s = max(start_s, self._patience.of(program, look, deadline))
         parking = replace(
             parking_for(look),
             trees=trees_of(plan.old, plan.new),
-            start_s=self._settings.expected_s or 0.0,
+            start_s=start_s,
         )
         self._parkings[plan.name] = parking
         self._descriptions[plan.name] = {

@@ -242,6 +242,33 @@ def test_a_start_may_take_as_long_as_its_owner_expects(tmp_path, monkeypatch, gi
     assert {plan.parking.start_s for plan in bench.swap.prepared} == {expected}
 
 
+def slow(program: Path, seconds: float, status: int = 0) -> Path:
+    """Let it take that long to start, and count how often it did."""
+    count = program.with_name("starts")
+    how = f"echo >> {count}; sleep {seconds}; echo '{{\"return\": {{}}}}'; exit {status}"
+    text = program.read_text().replace("#!/bin/sh\n", "")
+    program.write_text(f'#!/bin/sh\ncase "$*" in *-qmp*) {how};; esac\n{text}')
+    return count
+
+
+def test_a_start_may_take_as_long_as_the_slower_qemu_is_measured_to(bench):
+    """Each is started once for all guests, by itself, before anybody is paused."""
+    starts = [slow(bench.old, 0.3), slow(bench.new, 0.0)]
+    bench.prepare()
+    given = {plan.parking.start_s for plan in bench.swap.prepared}
+    assert len(given) == 1
+    assert 20 * 0.3 <= given.pop() < 20 * 5.0
+    assert [len(count.read_text().splitlines()) for count in starts] == [1, 1]
+
+
+def test_a_qemu_that_does_not_start_by_itself_is_given_what_any_is(bench):
+    """The probe says what is wrong with it; nothing is concluded from how long that took."""
+    for program in (bench.old, bench.new):
+        slow(program, 0.2, status=1)
+    bench.prepare()
+    assert {plan.parking.start_s for plan in bench.swap.prepared} == {0.0}
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path):
     """With the key."""
     with pytest.raises(ConfigError, match=r"update\.scope"):

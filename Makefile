@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-maintenance lint \
-	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-qemu bench-reports soak
+	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -90,6 +90,9 @@ bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/
 
 bench-events: setup ## what telling guests costs: load, approval to pause
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events
+
+bench-kernel: setup ## a host's kernel replaced under guests, in an emulated box: what each part takes
+	@$(BIN)/python -P -m benchmarks.kernel
 
 bench-qemu: setup ## a guest's pause while its QEMU is replaced, beside other ways
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.qemu $(REPEATS)

@@ -1,0 +1,139 @@
+"""The emulated host: a lab box that can be left by kexec, its serial ports stamped from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.lab.box.qemu import free_port
+from harness.lab.images import Image
+from harness.lab.keys import new_key
+from harness.lab.seed import Seed, append_to_initrd
+
+LINE = "console=ttyS0 quiet memmap=1G!4G mitigations=off nowatchdog"
+PORTS = ("host", "g1", "g2")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_SSH = (
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "LogLevel=ERROR",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What came over a serial port: when, by how much CPU time of the whole host until then."""
+
+    at_s: float
+    cpu_s: float
+    text: str
+    wall_s: float
+
+
+@dataclass
+class Box:
+    """One emulated host; ``lines`` of each of its serial ports."""
+
+    folder: Path
+    image: Image
+    qemu: Path
+    """A folder with a QEMU >= 10: with an older one a kernel that was started by kexec died."""
+    lines: dict[str, list[Line]] = field(default_factory=lambda: {port: [] for port in PORTS})
+
+    def __enter__(self) -> Box:
+        key, host_key = new_key(), new_key()
+        self._key = self.folder / "key"
+        self._key.touch(mode=0o600)
+        self._key.write_text(key.private)
+        assert self.image.initrd is not None
+        initrd, disk = self.folder / "initrd", self.folder / "disk.qcow2"
+        append_to_initrd(self.image.initrd, Seed("bench-kernel", host_key, key.public), initrd)
+        make = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
+        subprocess.run([*make, "-b", str(self.image.disk), str(disk)], check=True)
+        self._port = free_port()
+        listeners = [self._listener(port) for port in PORTS]
+        self._process = subprocess.Popen(self._words(initrd, disk), stdin=subprocess.DEVNULL)
+        for port, listener in zip(PORTS, listeners, strict=True):
+            connection, _ = listener.accept()
+            listener.close()
+            threading.Thread(target=self._read, args=(port, connection), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def sh(self, command: str, feed: bytes | None = None) -> str:
+        """Run a line of shell in it, once it answers."""
+        words = ["ssh", "-F", "/dev/null", *_SSH, "-i", str(self._key), "-p", str(self._port)]
+        for _ in range(60):
+            done = subprocess.run(
+                [*words, "root@127.0.0.1", command], input=feed or b"", capture_output=True
+            )
+            if done.returncode != 255:
+                break
+            time.sleep(2)
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')}")
+        return done.stdout.decode()
+
+    def wait(self, port: str, wanted: str, after: int = 0, patience_s: float = 900) -> Line:
+        """Wait until a line of a port has ``wanted`` in it."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            for line in self.lines[port][after:]:
+                if re.search(wanted, line.text):
+                    return line
+            if self._process.poll() is not None:
+                raise SystemExit("the box has ended")
+            time.sleep(0.2)
+        raise SystemExit(f"{port} never said {wanted!r}; last: {self.lines[port][-3:]}")
+
+    def _words(self, initrd: Path, disk: Path) -> list[str]:
+        shared = self.qemu / "usr/share"
+        found = [
+            *(str(self.qemu / "usr/bin/qemu-system-x86_64"), "-L", f"{shared}/qemu"),
+            *("-L", f"{shared}/seabios", "-machine", "q35", "-accel", "tcg,thread=multi"),
+            *("-cpu", "max,+svm,+npt,-la57", "-smp", "1", "-m", "4G", "-nodefaults"),
+            *("-no-user-config", "-display", "none", "-no-reboot", "-append", LINE),
+            *("-kernel", str(self.image.kernel), "-initrd", str(initrd)),
+            *("-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={disk}"),
+            *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
+            *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"),
+            *("-device", "virtio-net-pci,netdev=net,romfile=", "-rtc", "base=utc,clock=host"),
+        ]
+        for port in PORTS:
+            path = self.folder / f"{port}.socket"
+            found += ["-chardev", f"socket,id={port},path={path}", "-serial", f"chardev:{port}"]
+        return found
+
+    def _listener(self, port: str) -> socket.socket:
+        found = socket.socket(socket.AF_UNIX)
+        found.bind(str(self.folder / f"{port}.socket"))
+        found.listen()
+        return found
+
+    def _read(self, port: str, connection: socket.socket) -> None:
+        log = (self.folder / f"{port}.log").open("w", buffering=1)
+        with suppress(OSError), log, connection.makefile(errors="replace") as file:
+            for text in file:
+                log.write(text)
+                self.lines[port].append(
+                    Line(time.monotonic(), self._cpu_s(), text.strip(), time.time())
+                )
+
+    def _cpu_s(self) -> float:
+        with suppress(OSError):
+            told = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(told[11]) + int(told[12])) * _TICK_S
+        return 0.0

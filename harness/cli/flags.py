@@ -26,6 +26,8 @@ FLAGS: Mapping[str, str] = {
     "clock.interpreters": "--interpreter",
     "clock.methods": "--method",
     "clock.watch_s": "--watch",
+    "metrics.file": "--metrics-file",
+    "metrics.listen": "--metrics",
     "events.notice_s": "--notify",
     "events.time_scale": "--time-scale",
     "events.address": "--address",

@@ -86,7 +86,9 @@ class NightFiles:
         try:
             if self.prometheus is not None:
                 text = metrics.document(record, worse) if began else metrics.without_run(record)
-                metrics.write(self.prometheus, text + metrics.night(record, exit_code))
+                metrics.write(
+                    self.prometheus, text + metrics.night(record, exit_code) + metrics.END
+                )
         except InfrastructureError as error:
             failed.append(str(error))
         try:

@@ -85,7 +85,7 @@ def _carried_out(folder: RolloutFolder, attempt: Attempt, loaded: Loaded) -> Ans
         return _refused(folder, error)
     answer = _answer(folder.rollout, finished)
     _keep(folder, answer)
-    conclude(finished, notify=loaded.config.notify, show=False, report=attempt.report)
+    conclude(finished, config=loaded.config, show=False, report=attempt.report)
     return answer
 
 

@@ -153,7 +153,7 @@ def _anchored(config: Config, file: Path | None) -> Config:
     guests = tuple(guest.model_copy(update={"ssh": anchor(guest.ssh)}) for guest in config.guest)
     anchored: dict[str, Any] = {"guest": guests}
     anchored[FURTHER] = tuple(anchor(one) for one in config.further_updates)
-    for name in ("ssh", "update", "notify"):
+    for name in ("ssh", "update", "notify", "metrics"):
         anchored[name] = anchor(getattr(config, name))
     return config.model_copy(update=anchored)
 

@@ -21,14 +21,22 @@ LIBRARIES = {
     "reports": ("jinja2", "matplotlib"),
     "history": ("alembic", "sqlalchemy"),
     "lab": ("pycdlib", "tomli_w"),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "parquet": ("pyarrow",),
     "postgresql": ("psycopg",),
 }
 
 
 def missing(extra: str) -> list[str]:
-    """Return the libraries of ``extra`` that are not installed; nothing is imported."""
-    return [name for name in LIBRARIES[extra] if find_spec(name) is None]
+    """Return the libraries of ``extra`` that are not installed; none is imported."""
+    return [name for name in LIBRARIES[extra] if not _is_here(name)]
+
+
+def _is_here(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is a part of is missing
+        return False
 
 
 def how_to_install(extra: str) -> str:

@@ -360,6 +360,24 @@ class NotifySection(_Section):
     """For each of these ways, all tries included."""
 
 
+class MetricsSection(_Section):
+    """``[metrics]``: figures of runs for a collector, as OpenMetrics text."""
+
+    file: Path | None = None
+    """Written after each run, for node_exporter's textfile collector."""
+    listen: Name | None = None
+    """Where ``harness events serve`` answers ``/metrics``: loopback, such as ``127.0.0.1:9464``."""
+
+
+class OtelSection(_Section):
+    """``[otel]``: spans of each run for an OpenTelemetry collector, sent when the run is over."""
+
+    endpoint: Name | None = None
+    """OTLP over HTTP, such as ``http://127.0.0.1:4318``; None: no spans are sent."""
+    timeout_s: Duration = 10.0
+    """For all of it; what the collector has not taken by then is given up."""
+
+
 #: The error of two keys that are wrong together: ``resume_reserve_s`` and ``budget_s``.
 RESERVE_EATS_BUDGET = "reserve_eats_budget"
 
@@ -398,6 +416,8 @@ class Config(_Section):
     events: EventsSection = EventsSection.model_construct()
     fleet: FleetSection = FleetSection.model_construct()
     notify: NotifySection = NotifySection.model_construct()
+    metrics: MetricsSection = MetricsSection.model_construct()
+    otel: OtelSection = OtelSection.model_construct()
     guest: tuple[GuestSection, ...] = ()
     availability_set: tuple[AvailabilitySetSection, ...] = ()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -281,3 +284,31 @@ def test_a_maintenance_for_later_is_refused_without_a_time(run):
     for wrong in ((), ("--in", "1h", "--at", "2030-01-01"), ("--at", "yesterday"),
                   ("--at", "2020-01-01T00:00"), ("--in", "soon")):  # fmt: skip
         assert run("schedule", *wrong).returncode == 2
+
+
+def test_a_collector_reads_metrics_that_guests_do_not(tmp_path):
+    """A listener of its own beside that of the guests: a real server."""
+    where = ["--address", "127.0.0.1", "--port", "0", "--anywhere", "--metrics", "127.0.0.1:0"]
+    done = subprocess.Popen(
+        [sys.executable, "-m", "harness", "events", "serve", *where,
+         "--identify", "127.0.0.1=web1"],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, "HARNESS_STATE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        ports = {}
+        for line in done.stderr:
+            if found := re.search(r"(metrics|answering guests) on .*?127\.0\.0\.1:(\d+)", line):
+                ports[found[1]] = found[2]
+            if len(ports) == 2:
+                break
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['metrics']}/metrics") as answer:
+            assert "harness_runs{" in answer.read().decode()
+        guests = f"http://127.0.0.1:{ports['answering guests']}/metrics"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(guests)
+        refused.value.close()
+    finally:
+        done.terminate()
+        done.wait(20)
+        done.stderr.close()

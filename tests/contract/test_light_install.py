@@ -72,11 +72,17 @@ def harness(bare, tmp_path):
     return call
 
 
+def _module(distribution: str) -> str:
+    """OpenTelemetry's distributions are parts of one package; all others are named as theirs."""
+    parted = "." if distribution.startswith("opentelemetry-") else "_"
+    return distribution.replace("-", parted)
+
+
 def test_the_table_of_extras_is_that_of_the_project():
     """``core/extras.py`` and ``pyproject.toml`` say the same; ``all`` is all."""
     stated = PROJECT["optional-dependencies"]
     modules = {
-        extra: {Requirement(text).name.replace("-", "_") for text in texts}
+        extra: {_module(Requirement(text).name) for text in texts}
         for extra, texts in stated.items()
         if extra != "all"
     }

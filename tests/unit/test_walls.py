@@ -137,6 +137,11 @@ WALLS = {
         but=("harness.results.report",),
         breach="import matplotlib.pyplot",
     ),
+    "only its room knows the libraries of an extra: otel": Wall(
+        banned=("opentelemetry",),
+        but=("harness.results.spans",),
+        breach="from opentelemetry import trace",
+    ),
     "only its room knows the libraries of an extra: history": Wall(
         banned=("sqlalchemy", "alembic"),
         but=("harness.core.storage", "harness.events", "harness.fleet", "harness.results.history"),
@@ -365,7 +370,8 @@ import sys
 def loaded():
     heavy = {"libvirt", "libvirtmod", "paramiko", "cryptography", "pydantic", "pydantic_core",
              "starlette", "uvicorn", "httptools", "sqlite3",
-             "matplotlib", "numpy", "jinja2", "sqlalchemy", "alembic", "pyarrow", "lxml"}
+             "matplotlib", "numpy", "jinja2", "sqlalchemy", "alembic", "pyarrow", "lxml",
+             "opentelemetry"}
     return sorted(heavy & {name.partition(".")[0] for name in sys.modules})
 import harness.cli.main
 after_import = loaded()

@@ -41,6 +41,11 @@ _SERVER: tuple[Callable[[Any], Any], ...] = (
         metavar="ADDRESS=GUEST[@SET[/DOMAIN]]",
         help="Say who an address is, instead of asking libvirt and the bridge. Repeatable.",
     ),
+    click.option(
+        "--metrics",
+        metavar="ADDRESS:PORT",
+        help="Answer /metrics there, on loopback only: figures of runs for a collector.",
+    ),
     click.option("--rate", default=5, show_default=True, help="Requests a second; 0: no limit."),
 )
 
@@ -56,6 +61,7 @@ def _load(config_file: Path | None, uri: str | None, options: dict[str, Any]) ->
         "uri": uri,
         "events.address": options["address"],
         "events.port": options["port"],
+        "metrics.listen": options["metrics"],
     }
     return load_config(config_file, flags)
 
@@ -104,6 +110,7 @@ def serve(
                 getattr(directory, "close", lambda: None)()
 
         stack.callback(undo)
+        _serve_metrics(stack, loaded.config.metrics.listen)
         care = Caretaker(state_dir(), loaded.file and loaded.file.absolute())
         learn = getattr(directory, "learn", lambda: None)
 
@@ -121,6 +128,18 @@ def serve(
             beside=beside,
             until_eof_of=sys.stdin.fileno() if until_eof else None,
         )
+
+
+def _serve_metrics(stack: ExitStack, listen: str | None) -> None:
+    if listen is None:
+        return
+    from harness.events.metrics_server import metrics_served, parse
+    from harness.results.report.openmetrics import CONTENT_TYPE, Collected
+
+    where = parse(listen)
+    collected = Collected(state_dir())
+    port = stack.enter_context(metrics_served(where, collected.text, CONTENT_TYPE))
+    say(f"metrics on http://{listen.rpartition(':')[0]}:{port}/metrics")
 
 
 def _directory(config: Config, identified: tuple[str, ...]) -> Directory:

@@ -79,6 +79,11 @@ _RUN = (
         envvar="HARNESS_NO_REPORT",
         help="Make no report.html and no entry in the history; both can be made later.",
     ),
+    click.option(
+        "--metrics-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Write the figures of runs there, for node_exporter's textfile collector.",
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is paused."),
     click.option(
         "--rollout",
@@ -144,5 +149,11 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "clock.restore_offset": True if options.get("restore_offset") else None,
         "clock.methods": list(options.get("methods") or ()) or None,
         "clock.watch_s": options.get("watch_s"),
+        "metrics.file": _absolute(options.get("metrics_file")),
     }
     return {key: value for key, value in flags.items() if value is not None}
+
+
+def _absolute(file: Path | None) -> str | None:
+    """Return a path of the command line as one of a file, whose own are relative to that file."""
+    return None if file is None else str(file.absolute())

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli import telling
+from harness.cli import collectors, telling
 from harness.cli.commands.common import json_option, print_json, say, show_config_option, spoken
 from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import load_maintenance, maintenance_options
@@ -114,6 +114,7 @@ def command(
         loaded = load_maintenance(config_file, uri, options)
         notify = loaded.config.notify
         telling.check(notify)
+        collectors.check(loaded.config)
         carry_out = partial(
             maintain,
             loaded.config,
@@ -124,7 +125,10 @@ def command(
         night = spend(
             findings=examine(loaded.config, state_dir(), guests=guests),
             rehearse=telling.at_once(carry_out, notify, say),
-            finish=finish,
+            finish=lambda folder: [
+                *finish(folder),
+                *collectors.tell_of_run(folder, loaded.config, state_dir()),
+            ],
             repeat=repeat,
             say=say,
         )

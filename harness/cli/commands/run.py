@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import api
-from harness.cli import telling
+from harness.cli import collectors, telling
 from harness.cli.commands.common import (
     err,
     json_option,
@@ -31,7 +31,7 @@ from harness.cli.commands.maintenance_options import (
 from harness.core.config import Loaded
 from harness.core.errors import ConfigError, GuestStranded
 from harness.core.paths import state_dir
-from harness.core.settings import NotifySection
+from harness.core.settings import Config
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
@@ -157,7 +157,7 @@ def maintain(
         loaded, guests, not_before_ns=not_before_ns, show=not as_json, report=report
     )
     print_finished(finished, as_json)
-    conclude(finished, notify=loaded.config.notify, show=False, report=report)
+    conclude(finished, config=loaded.config, show=False, report=report)
     if finished.error is not None:
         raise finished.error
     return finished.record.exit_code
@@ -176,8 +176,8 @@ def carry_out(
 
     ``show``: print the runs of earlier windows; ``report``: make reports of those.
     """
-    notify = loaded.config.notify
-    telling.check(notify)
+    telling.check(loaded.config.notify)
+    collectors.check(loaded.config)
     return api.maintain(
         loaded.config,
         guests,
@@ -185,16 +185,18 @@ def carry_out(
         not_before_ns=not_before_ns,
         part=part,
         observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
-        between=partial(conclude, notify=notify, show=show, report=report),
+        between=partial(conclude, config=loaded.config, show=show, report=report),
     )
 
 
-def conclude(finished: Finished, *, notify: NotifySection, show: bool, report: bool) -> None:
+def conclude(finished: Finished, *, config: Config, show: bool, report: bool) -> None:
     """Tell of a run that is over, and make its reports; print it if ``show``. Never raises."""
     if show:
         print_finished(finished, as_json=False)
     with spoken():
-        for problem in telling.of_run(finished, notify):
+        for problem in telling.of_run(finished, config.notify):
+            say(f"warning: {problem}")
+        for problem in collectors.tell_of_run(finished.folder, config, state_dir()):
             say(f"warning: {problem}")
     if report:
         _make_reports(finished)

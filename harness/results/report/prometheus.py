@@ -12,6 +12,8 @@ from harness.results.history.figures import KINDS, RUN, Figure, figures_of
 from harness.results.report.spoken import printable
 
 _MODE = 0o644  # the collector is another user
+#: The last line of a file: OpenMetrics wants it, and to Prometheus' older format it is a comment.
+END = "# EOF\n"
 
 
 def document(record: RunRecord, regressions: Sequence[str] | None = None) -> str:
@@ -52,6 +54,12 @@ def night(record: RunRecord, exit_code: int) -> str:
     lines += _metric("harness_night_exit_code", "exit code of harness nightly",
                      [(host, float(exit_code))])  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def gauge(name: str, meaning: str, values: Sequence[tuple[Mapping[str, str], float]]) -> str:
+    """Return one metric with its values by labels; "" if it has none."""
+    lines = _metric(name, meaning, values)
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _host(record: RunRecord) -> dict[str, str]:

@@ -20,6 +20,8 @@ import pytest
 from harness.cli.main import run_command_line
 from harness.core.errors import JournalError
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.fleet.database import FleetDatabase
+from harness.fleet.leases import held, release, take
 from harness.host.lock import host_lock
 from harness.results.answer import Ending, schema_of_answer, schema_of_run
 from harness.results.journal import FILE_NAME, read
@@ -220,6 +222,24 @@ def test_a_host_that_is_taken_is_not_now(host, monkeypatch, how):
     assert refused.answer["error"]["type"] == "HostBusy"
     assert host.runs == []
     assert host.run(*WEB1, *how).code == 0
+
+
+def test_a_set_that_another_run_holds_is_not_now(host):
+    """There is a record, of a run that paused nobody; so later the same command begins."""
+    url = f"sqlite:///{host.folder / 'fleet.db'}"
+    with (host.folder / "house.toml").open("a") as config:
+        config.write(f'[fleet]\ndatabase = "{url}"\n[[guest]]\nname = "web1"\n')
+        config.write('availability_set = "web"\n')
+    fleet = FleetDatabase(url)
+    take(fleet, ["web"], update_domain="1", run_id="x", host="other", seconds=600.0)
+    refused = host.run(*WEB1)
+    assert (refused.code, refused.answer["outcome"]) == (5, "not-now")
+    assert refused.answer["error"]["type"] == "SetLeased"
+    assert "on other, run x" in refused.answer["error"]["message"]
+    assert refused.answer["record"]["exit_code"] == 3
+    release(fleet, ["web"], "x")
+    assert host.run(*WEB1).code == 0
+    assert held(fleet) == []
 
 
 def test_a_login_that_fails_has_a_record_and_may_be_tried_again(host):

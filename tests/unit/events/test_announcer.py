@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import EventError, Interrupted
+from harness.core.errors import NOT_NOW, EventError, Interrupted, WindowClosed, rollout_exit_code
 from harness.core.settings import AvailabilitySetSection, Config, EventsSection
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, Deadline
@@ -203,8 +203,9 @@ def test_outside_its_window_a_set_is_not_told(make, store):
     """The refusal says when it opens; nothing was announced. The clock says Friday 2027-01-15."""
     section = AvailabilitySetSection(name="web", days=("sat",), hours="02:00-05:00")
     notice, domain = make(sets=(section,))
-    with pytest.raises(EventError, match="opens Saturday 2027-01-16 02:00 UTC"):
+    with pytest.raises(WindowClosed, match="opens Saturday 2027-01-16 02:00 UTC") as refused:
         notice.announce(domain)
+    assert rollout_exit_code(refused.value) == NOT_NOW
     notice.close()
     assert {one.state for one in store.events()} == {State.CANCELLED}
     assert store.snapshot("set:web").incarnation == 1

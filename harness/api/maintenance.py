@@ -219,7 +219,10 @@ def _maintain(
             config_file=config_file,
             not_before_ns=not_before_ns,
         )
-        notice = stack.enter_context(told)
+        notice = stack.enter_context(told) or Unannounced()
+        after_s = config.mend_timeout_s + config.clock.watch_s
+        hold_s = config.budget_s + config.resume_patience_s + after_s
+        with_leases = leased(notice, config.fleet.database, hold_s=hold_s, clock=backend.clock)
         return run(
             config,
             planned.plan,
@@ -228,7 +231,7 @@ def _maintain(
             backend.connector,
             state_dir=state_dir,
             observer=observer,
-            notice=stack.enter_context(leased(config, notice or Unannounced(), backend.clock)),
+            notice=stack.enter_context(with_leases),
             label=label,
             follows=follows,
             part=part,

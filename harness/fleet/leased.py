@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.core.extras import require
-from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.maintenance.notice import Notice
 
 
 @contextmanager
-def leased(config: Config, notice: Notice, clock: Clock = SYSTEM_CLOCK) -> Iterator[Notice]:
-    """Return ``notice``, with leases where the configuration names a database for them.
+def leased(
+    notice: Notice, url: str | None, *, hold_s: float, clock: Clock = SYSTEM_CLOCK
+) -> Iterator[Notice]:
+    """Return ``notice``, with leases if there is a database for them.
+
+    Args:
+        notice: How guests are told.
+        url: Of that database; None: no lease is taken.
+        hold_s: From the pause on a lease lasts at least so long.
+        clock: For how long a lease lasts.
 
     Raises ConfigError for a URL that may not be used, MissingCapability for a library that is not
     installed.
     """
-    url = config.fleet.database
     if url is None:
         yield notice
         return
@@ -26,6 +32,4 @@ def leased(config: Config, notice: Notice, clock: Clock = SYSTEM_CLOCK) -> Itera
     from harness.fleet.database import FleetDatabase
     from harness.fleet.leased_notice import LeasedNotice
 
-    after_s = config.mend_timeout_s + config.clock.watch_s
-    hold_s = config.budget_s + config.resume_patience_s + after_s
     yield LeasedNotice(notice, FleetDatabase(url, clock), hold_s=hold_s, clock=clock)

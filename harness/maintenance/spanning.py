@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.core.errors import PlanError
-from harness.core.settings import Config, set_section
+from harness.core.settings import AvailabilitySetSection, set_section
 from harness.maintenance.plan import PlannedGuest
 
 
-def refuse_unshared(config: Config, guests: Iterable[PlannedGuest]) -> None:
+def refuse_unshared(
+    sets: Sequence[AvailabilitySetSection],
+    guests: Iterable[PlannedGuest],
+    *,
+    database: str | None,
+    notice_s: float | None,
+) -> None:
     """Raise PlanError for a set that spans hosts where the hosts do not share what they must.
+
+    ``sets`` say which span hosts; ``database``: the URL of what they share; ``notice_s``: how long
+    before the pause guests are told, None: not at all.
 
     Without a lease two hosts could pause its guests at once. Its Scheduled Events would be told to
     the guests of this host only, and those of the others could neither see nor approve them.
     """
     for name in sorted({one.availability_set for one in guests if one.availability_set}):
-        if not set_section(config.availability_set, name).spans_hosts:
+        if not set_section(sets, name).spans_hosts:
             continue
-        if config.fleet.database is None:
+        if database is None:
             raise PlanError(
                 f"availability set {name} spans hosts, and they share no database: another host "
                 "could pause its guests at the same time",
                 hint='[fleet] database = "postgresql://USER@HOST/DATABASE", on each of them',
             )
-        if config.events.notice_s is not None:
+        if notice_s is not None:
             raise PlanError(
                 f"availability set {name} spans hosts, and its guests on other hosts cannot be "
                 "told: Scheduled Events are of one host",

@@ -40,6 +40,11 @@ def survey(
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
     plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
-    refuse_unshared(config, plan.guests)
+    refuse_unshared(
+        config.availability_set,
+        plan.guests,
+        database=config.fleet.database,
+        notice_s=config.events.notice_s,
+    )
     agents = foresee_agents(plan.guests, config.access, hypervisor, deadline)
     return replace(plan, warnings=(*plan.warnings, *agents))

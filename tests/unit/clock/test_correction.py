@@ -403,6 +403,32 @@ def test_a_clock_that_does_not_stay_put_is_not_called_corrected(clock):
     assert len(correction.attempts) == 3
 
 
+@pytest.mark.parametrize(
+    ("part", "method", "refused"),
+    [
+        (0.4, None, "not corrected: relative-step"),
+        (0.6, "relative-step", "set by relative-step (it was 5.000 s slow); still not right"),
+    ],
+)
+def test_a_method_that_moved_a_clock_by_less_than_half_is_not_what_moved_it(
+    clock, part, method, refused
+):
+    """The first step has a part of its effect, the others none."""
+    fake = FakeAgent(clock, -5.0, abilities="step")
+
+    def answer(line: str) -> str:
+        if not line.startswith("s "):
+            return fake._answer(line)
+        if steps(fake) == 1:
+            fake.offset_s += part * 5.0
+        return f"{line.split(' ')[1]} ok"
+
+    fake.answer = answer
+    correction = correct(reach(fake), POLICY, later(clock))
+    assert correction.method == method
+    assert correction.refused.startswith(refused)
+
+
 def test_chronyd_is_told_once_the_clock_is_right(clock):
     """End its slew, forget what it measured; and the clock is looked at again after that."""
     fake = FakeAgent(clock, -5.0)

@@ -222,6 +222,13 @@ class LibvirtHypervisor:
             return None
         return used_ns if threads else None
 
+    def main_thread_time_ns(self, process: ProcessIdentity) -> int | None:
+        """That thread has the process's own id."""
+        try:
+            return cpu_time_ns(process.pid, process.pid)
+        except (OSError, ValueError, IndexError):
+            return None
+
     def lives(self, process: ProcessIdentity) -> bool:
         """By pid and start time."""
         return is_alive(process)

@@ -174,6 +174,9 @@ class Hypervisor(Protocol):
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         """Return the CPU time of all vCPU threads, or None where it cannot be seen. Quick."""
 
+    def main_thread_time_ns(self, process: ProcessIdentity) -> int | None:
+        """Return the CPU time of the thread that QEMU starts in, None where it cannot be seen."""
+
     def lives(self, process: ProcessIdentity) -> bool:
         """Return True if that very process lives, asked of the kernel of this machine."""
 

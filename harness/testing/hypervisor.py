@@ -48,6 +48,8 @@ class FakeHypervisor:
         self.processes: dict[str, ProcessIdentity] = {}
         self.vcpu_ns: dict[int, int] | None = None
         """CPU time of its vCPUs by pid; None: it cannot be seen."""
+        self.main_thread_ns: dict[int, int] = {}
+        """CPU time of the thread that QEMU starts in, by pid."""
         self.living: set[ProcessIdentity] = set()
         """Processes that live, beside those of guests that are known and have not ended."""
         self.restorations: set[ProcessIdentity] = set()
@@ -150,6 +152,9 @@ class FakeHypervisor:
 
     def vcpu_time_ns(self, process: ProcessIdentity) -> int | None:
         return None if self.vcpu_ns is None else self.vcpu_ns[process.pid]
+
+    def main_thread_time_ns(self, process: ProcessIdentity) -> int | None:
+        return self.main_thread_ns.get(process.pid)
 
     def lives(self, process: ProcessIdentity) -> bool:
         here = (name for name, one in self.processes.items() if one == process)

@@ -42,12 +42,14 @@ def test_the_time_of_all_threads_with_a_vcpus_name_counts(hypervisor):
     try:
         assert named.wait(30)
         assert hypervisor.vcpu_time_ns(me) > 0
+        assert hypervisor.main_thread_time_ns(me) > 0
     finally:
         over.set()
         thread.join()
     done = subprocess.Popen(["true"])
     done.wait()
     assert hypervisor.vcpu_time_ns(ProcessIdentity(done.pid, 1)) is None
+    assert hypervisor.main_thread_time_ns(ProcessIdentity(done.pid, 1)) is None
 
 
 def test_a_child_whose_end_nobody_can_tell_is_an_error(tmp_path, monkeypatch):

@@ -90,6 +90,28 @@ def test_nobody_is_parked_any_more_once_the_host_was_booted(seen, custody, verdi
     assert "own RAM" not in why
 
 
+@pytest.mark.parametrize(
+    ("vcpu_ms", "main_ms", "verdict"),
+    [
+        (9, None, Verdict.RESUME),
+        (11, None, Verdict.THEIRS),
+        (11, 40, Verdict.THEIRS),  # of a host that is not slow
+        (40, 1000, Verdict.RESUME),
+        (60, 1000, Verdict.THEIRS),
+        (300, 100_000, Verdict.THEIRS),  # its main thread has worked since
+    ],
+)
+def test_what_a_start_costs_is_told_by_its_main_thread(vcpu_ms, main_ms, verdict):
+    """A slow host's guest is no stranger's for that."""
+    hypervisor = FakeHypervisor({"a": PAUSED})
+    hypervisor.processes["a"] = OTHER
+    hypervisor.vcpu_ns = {OTHER.pid: vcpu_ms * 1_000_000}
+    if main_ms is not None:
+        hypervisor.main_thread_ns[OTHER.pid] = main_ms * 1_000_000
+    seen = look(HELD, hypervisor, Deadline.after(5))
+    assert judge(HELD, seen, booted_since=False)[0] is verdict
+
+
 def test_a_guest_that_is_not_held_is_not_looked_for():
     """It runs, or has ended: what lies in files is none of its business."""
     hypervisor = FakeHypervisor({"a": RUNNING})

@@ -123,6 +123,9 @@ class QemuLook:
     uuid: str
     description: str
     """The live XML, secrets included: it is what the guest is started by again."""
+    present: str
+    """The live XML as it is now, without secrets: also the names that the host gave to its parts,
+    such as its pty, which ``description`` leaves out, as they are given anew."""
     persistent: bool
     number: int
     """libvirt's id of this instance."""

@@ -52,6 +52,7 @@ def look(
             name=name,
             uuid=domain.UUIDString(),
             description=description,
+            present=domain.XMLDesc(0),
             persistent=bool(domain.isPersistent()),
             number=domain.ID(),
             highest_id=highest,

@@ -52,6 +52,7 @@ def eligible(name: str, uuid: str) -> QemuLook:
         name=name,
         uuid=uuid,
         description=DESCRIPTION.format(name=escape(name)),
+        present=DESCRIPTION.format(name=escape(name)),
         persistent=False,
         number=1,
         highest_id=1,

@@ -45,7 +45,7 @@ Change = Callable[[Element], None]
 
 
 def rich(domain: Element) -> None:
-    """Add a second disk, CD-ROM, SCSI, USB, a second NIC, console, VNC, balloon, and NUMA nodes."""
+    """Add a disk, CD-ROM, SCSI, USB, a NIC, console, VNC, balloon, an id, and NUMA nodes."""
     DATA.unlink(missing_ok=True)
     subprocess.run(["qemu-img", "create", "-q", "-f", "raw", str(DATA), "64M"], check=True)
     devices = _found(domain, "devices")
@@ -53,6 +53,7 @@ def rich(domain: Element) -> None:
     for absent in ("memballoon", "controller[@type='usb']"):
         devices.remove(_found(devices, absent))
     devices.extend(ElementTree.fromstring(_DEVICES.replace("NETWORK", network)))
+    SubElement(domain, "genid")
     _found(domain, "vcpu").text = "2"
     _found(domain, "memory").text = str(2 * NODE_MIB)
     for cpu in domain.findall("cpu"):

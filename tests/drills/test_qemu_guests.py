@@ -8,12 +8,15 @@ Leaves behind: nothing.
 from __future__ import annotations
 
 import json
+import socket
+from xml.etree import ElementTree
 
 import pytest
 
 from harness.lab.specs import GuestSpec
 from harness.testing.required import required
 from tests.drills.rich_guests import DATA, NODE_MIB, can_efi_with_tpm, efi_with_tpm, rich
+from tests.drills.switch import virsh
 from tests.residents import Residents, residents, second_qemu
 
 CHECKS = ["same-boot", "same-process", "libvirt-events", "qemu-version", "ram-inode"]
@@ -60,11 +63,20 @@ def hop(there: Residents, harness, name: str, **update) -> dict:
     return done.record
 
 
-def there_and_back(there: Residents, harness, name: str) -> None:
-    """Into the other QEMU and back; each piece of its RAM stays where it is."""
+def changed(record: dict) -> list[str]:
+    """What the record says is different about the guest since."""
+    (guest,) = record["guests"]
+    return guest["facts"].get("qemu_changes", "").split("; ")
+
+
+def there_and_back(there: Residents, harness, name: str) -> list[str]:
+    """Into the other QEMU and back; each piece of its RAM stays where it is.
+
+    Returns what is said to be different after the first.
+    """
     first = there.look(name)
     other = second_qemu()
-    hop(there, harness, name, **other)
+    told = changed(hop(there, harness, name, **other))
     second = there.look(name)
     assert ("tree" not in other) or second.version != first.version
     there.assert_same(name)
@@ -76,6 +88,16 @@ def there_and_back(there: Residents, harness, name: str) -> None:
     there.assert_tidy()
     for look in (second, third):
         assert [b.identity for b in look.backings] == [b.identity for b in first.backings]
+    return told
+
+
+def watch_display(name: str) -> socket.socket:
+    """A viewer of its VNC display that is connected."""
+    address, _, number = virsh("vncdisplay", name).strip().rpartition(":")
+    viewer = socket.create_connection((address, 5900 + int(number)), timeout=20)
+    greeting = viewer.recv(12)
+    assert greeting.startswith(b"RFB "), greeting
+    return viewer
 
 
 def test_a_guest_with_many_devices_and_two_numa_nodes(there, harness):
@@ -86,7 +108,18 @@ def test_a_guest_with_many_devices_and_two_numa_nodes(there, harness):
         "ram-node0",
         "ram-node1",
     ]
-    there_and_back(there, harness, "res-rich")
+    viewer = watch_display("res-rich")
+    before = ElementTree.fromstring(virsh("dumpxml", "res-rich"))
+    told = there_and_back(there, harness, "res-rich")
+    assert viewer.recv(1) == b"", "the viewer was cut off, as is said"
+    viewer.close()
+    assert "viewers of its vnc display were cut off" in told
+    cut = [line for line in told if line.startswith("whoever watched its ")]
+    paths = {one.get("path", "") for one in before.iterfind("devices/*/source")}
+    assert len(cut) == len({path for path in paths if path.startswith("/dev/pts/")}) > 0
+    (generation,) = (line for line in told if "new VM generation id" in line)
+    assert f": {before.findtext('genid')} → " in generation
+    assert [line for line in told if line.startswith("libvirt says: tainted")], told
     assert there.ssh("res-rich", _SEEN) == seen
     assert there.ssh("res-rich", _READ_DISK).splitlines() == ["/mnt/data/blob: OK", "0"]
 

@@ -14,7 +14,7 @@ def changes(before: QemuLook, after: QemuLook) -> Iterator[str]:
 
     Seen before the pause, and after the resume.
     """
-    old, new = (ElementTree.fromstring(look.description) for look in (before, after))
+    old, new = (ElementTree.fromstring(look.present) for look in (before, after))
     for display in old.iterfind("devices/graphics"):
         yield f"viewers of its {display.get('type', 'display')} display were cut off"
     yield from _terminals(old, new)

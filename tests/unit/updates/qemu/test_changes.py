@@ -18,7 +18,7 @@ LOOK = eligible("web1", "uuid")
 
 def look(genid="1", pty="/dev/pts/3", tap="vnet1", graphics="", tainted=()):
     text = XML.format(genid=genid, pty=pty, tap=tap, graphics=graphics)
-    return replace(LOOK, description=text, tainted=tainted)
+    return replace(LOOK, present=text, tainted=tainted)
 
 
 def test_what_stayed_is_not_told():

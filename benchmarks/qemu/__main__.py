@@ -1,19 +1,23 @@
 """What replacing a guest's QEMU costs its guest, beside other ways, in turn on this machine.
 
     make bench-qemu             # a quarter of an hour on 2 cores
+    .venv/bin/python -P -m benchmarks.qemu 12 --without-libvirt    # some minutes, as any user
 
 For each size of memory: one resident guest, two fifths of its memory in use, whose QEMU is replaced
 by harness, by libvirt's bare calls with nothing around them, by ``virsh save`` and ``restore``, by
-libvirt-guests, and beside it QEMU without libvirt: by hand, and by ``cpr-transfer`` where the
-second QEMU is there. A B C C B A …, because others may use the machine. Keeps everything in
-``benchmarks/results/`` and writes a part of ``docs/explanation/performance.md`` and a picture from
-it.
+libvirt-guests, and beside it QEMU without libvirt: by hand, by ``cpr-transfer`` where the second
+QEMU is there, and by ``cpr-exec`` where ``scripts/qemu-matrix`` has made its Debian 13, whose
+backports have a QEMU that is new enough. A B C C B A …, because others may use the machine. Keeps
+everything in ``benchmarks/results/`` and writes a part of ``docs/explanation/performance.md`` and a
+picture from it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,7 +29,7 @@ from typing import Any
 
 from benchmarks.compare.lab import Bench, bench
 from benchmarks.document import machine as this_machine
-from benchmarks.qemu.by_hand import Machine, hand, transfer
+from benchmarks.qemu.by_hand import Machine, execute, hand, transfer
 from benchmarks.qemu.page import write_part
 from benchmarks.qemu.raw import EMULATOR, by_libvirt_guests, harness, raw, virsh
 from benchmarks.qemu.steps import Pause
@@ -50,7 +54,13 @@ Sample = dict[str, Any]
 
 
 def main() -> None:
-    """``python -P -m benchmarks.qemu [REPEATS [RESULT]]``; of a RESULT only the page is written."""
+    """``python -P -m benchmarks.qemu [REPEATS [RESULT]]``; of a RESULT only the page is written.
+
+    ``--without-libvirt`` instead of a RESULT: medians of those ways alone are printed.
+    """
+    if sys.argv[2:] == ["--without-libvirt"]:
+        _without_libvirt(int(sys.argv[1]))
+        return
     if len(sys.argv) > 2:
         file = Path(sys.argv[2])
         write_part(json.loads(file.read_text()), file.name)
@@ -111,7 +121,23 @@ def _by_hand(mib: int, transient: bool) -> Iterator[dict[str, Callable[[], Pause
         if second := _second(folder):
             newer = Machine([str(second.emulator)], *files)
             found["cpr-transfer"] = stack.enter_context(transfer(newer)).pause
+        if third := _third():
+            newest = Machine(third, *files)
+            found["cpr-exec"] = stack.enter_context(execute(newest)).pause
         yield found
+
+
+def _without_libvirt(repeats: int) -> None:
+    for mib in MEMORY_MIB:
+        with _by_hand(mib, transient=False) as ways:
+            taken: dict[str, list[float]] = {name: [] for name in ways}
+            for number in range(repeats):
+                turn = list(ways.items())
+                for name, pause in turn if number % 2 else reversed(turn):
+                    taken[name].append(pause().total_ms)
+        for name, times in taken.items():
+            print(f"{mib} MiB, {name}: median {statistics.median(times):.0f} ms, "
+                  f"worst {max(times):.0f}, load {os.getloadavg()[0]:.0f}", flush=True)  # fmt: skip
 
 
 def _second(folder: Path) -> programs.Program | None:
@@ -123,11 +149,36 @@ def _second(folder: Path) -> programs.Program | None:
     return program
 
 
+def _third() -> list[str] | None:
+    """Return the QEMU of the Debian 13 that ``scripts/qemu-matrix`` has made, with its own libc."""
+    root = cache_dir() / "matrix" / "trixie"
+    if not (root / "complete").exists():
+        return None
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    files = ("qemu", "seabios")
+    return [
+        "/usr/bin/env", f"QEMU_MODULE_DIR={libraries / 'qemu'}",
+        str(root / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(libraries),
+        str(root / "usr/bin" / EMULATOR.name),
+        *(word for name in files for word in ("-L", str(root / "usr/share" / name))),
+    ]  # fmt: skip
+
+
+def _version(command: list[str]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.split("version ")[1].splitlines()[0]
+
+
 def _versions() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         second = _second(Path(folder))
     first = programs.version_of(EMULATOR, Deadline.after(30))
-    return {"qemu": first, "second": second.version if second else ""}
+    third = _third()
+    return {
+        "qemu": first,
+        "second": second.version if second else "",
+        "third": _version(third) if third else "",
+    }
 
 
 def _fill(guests: Bench, mib: int) -> None:

@@ -2,7 +2,8 @@
 
 *By hand* does what libvirt is made to do: state to a file, RAM left where it is, the new QEMU
 started in the pause. *cpr-transfer* is QEMU's own way from 10.0 on: the new QEMU is there before
-the pause, and is handed the RAM's descriptors.
+the pause, and is handed the RAM's descriptors. *cpr-exec*, from 10.2 on, loads the new program into
+the same process, which keeps them.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class Monitor:
         with suppress(RuntimeError, OSError):
             self("quit")
         process.wait(30)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of a monitor whose QEMU is another program by now."""
         self._socket.close()
 
 
@@ -84,7 +89,12 @@ class Machine:
 
     def start(self, tag: str, ram: str, *more: str) -> subprocess.Popen[bytes]:
         """Start one whose monitor is ``TAG.qmp`` and console ``TAG.serial``."""
-        command = [
+        command = self.command(tag, ram, *more)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def command(self, tag: str, ram: str, *more: str) -> list[str]:
+        """Return how :meth:`start` starts it."""
+        return [
             *self.qemu, "-machine", "q35,memory-backend=pc.ram,aux-ram-share=on"
             if "memfd" in ram else "q35,memory-backend=pc.ram",
             "-object", f"{ram},id=pc.ram,size={self.memory_mib}M,share=on",
@@ -96,7 +106,6 @@ class Machine:
             "-device", "virtio-rng-pci", "-qmp", f"unix:{self.folder / tag}.qmp,server=on,wait=off",
             *more,
         ]  # fmt: skip
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -204,6 +213,54 @@ class Transfer:
             "channel-type": kind,
             "addr": {"transport": "socket", "type": "unix", "path": path},
         }
+
+    def end(self) -> None:
+        """End it."""
+        self._monitor.quit(self._process)
+
+
+@contextmanager
+def execute(machine: Machine) -> Iterator[Exec]:
+    """A guest that has booted, for :meth:`Exec.pause`; ended afterwards."""
+    found = Exec(machine)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+class Exec:
+    """QEMU's ``cpr-exec``; needs QEMU 10.2."""
+
+    _RAM = "memory-backend-memfd"
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._number = 0
+        self._process = machine.start("exec0", self._RAM)
+        self._monitor = Monitor(machine.folder / "exec0.qmp")
+        _booted(machine.folder / "exec0.serial")
+
+    def pause(self) -> Pause:
+        """Have the process load its program anew, in the pause."""
+        self._number += 1
+        tag = f"exec{self._number}"
+        uri = f"file:{self._machine.folder / 'exec.state'}"
+        command = self._machine.command(tag, self._RAM, "-incoming", uri)
+        monitor = self._monitor
+        monitor("migrate-set-parameters", mode="cpr-exec", **{"cpr-exec-command": command})
+        laps = Laps()
+        monitor("stop")
+        laps.lap("pausing")
+        monitor("migrate", uri=uri)
+        new = Monitor(self._machine.folder / f"{tag}.qmp")
+        new.until("query-status", "paused", "running", "postmigrate")
+        laps.lap("unparking")
+        new("cont")
+        laps.lap("resuming")
+        monitor.close()
+        self._monitor = new
+        return laps.pause
 
     def end(self) -> None:
         """End it."""

@@ -15,7 +15,8 @@ PICTURE = document.DOCS / "explanation" / "performance-qemu.svg"
 PART = "qemu"
 OURS, BARE = "harness", "libvirt, bare"
 #: In the order of the table; those without libvirt come last.
-CONTENDERS = (OURS, BARE, "virsh save, restore", "libvirt-guests", "by hand", "cpr-transfer")
+BY_QMP = ("by hand", "cpr-transfer", "cpr-exec")
+CONTENDERS = (OURS, BARE, "virsh save, restore", "libvirt-guests", *BY_QMP)
 #: Ours over libvirt's bare calls; the largest memory over the smallest.
 RATIO, FLAT = 1.15, 1.3
 
@@ -32,7 +33,7 @@ a managed save) but where it says *transient*. *harness*: a whole `harness run`,
 *libvirt, bare*: the same calls of libvirt from a warm process; what can be done before the pause or
 after it is done there, and nothing is journalled, looked for or compared. *By hand*: the same
 without libvirt, by QMP. *cpr-transfer*: by QMP, memfd, a QEMU that is started before the pause,
-{second}.
+{second}. *cpr-exec*: by QMP, memfd, the same process loads its program anew, {third}.
 `virsh save` writes to a disk. Every cell: median (worst), milliseconds.
 
 ![pause by the guest's memory](performance-qemu.svg)
@@ -59,6 +60,7 @@ def write_part(result: dict[str, Any], name: str) -> None:
         facts=result["facts"],
         loads=f"{min(loads):.0f} to {max(loads):.0f}",
         second=f"QEMU {result['facts']['second'] or 'not there'}",
+        third=f"QEMU {result['facts'].get('third') or 'not there'}",
         small=_sizes(samples)[0],
         table=_table(samples),
         targets=_targets(samples),
@@ -127,7 +129,7 @@ def _targets(samples: Sequence[Sample]) -> str:
 def _steps(samples: Sequence[Sample]) -> str:
     small = _sizes(samples)[0]
     rows = []
-    for contender in (OURS, BARE, "by hand", "cpr-transfer"):
+    for contender in (OURS, BARE, *BY_QMP):
         which = (contender, small, False)
         found = [s for s in samples if (s["contender"], s["memory"], s["transient"]) == which]
         if not found:

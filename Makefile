@@ -6,7 +6,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-maintenance lint \
+.PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
 	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ pictures: setup ## docs/images: the live view and the page of a run on three rea
 
 test-unit: ## the quick tests: no root, no guests
 	@$(BIN)/pytest -n 2 --dist worksteal tests/unit
+
+test-pythons: setup ## the quick tests in Python 3.12, 3.13 and 3.14, as far as they can be had
+	@scripts/test-pythons
 
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
 	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work

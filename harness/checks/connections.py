@@ -37,7 +37,7 @@ def judge(evidence: Evidence) -> CheckRecord:
         return CheckRecord(
             name=NAME,
             outcome=Outcome.ERROR,
-            detail=f"{len(gone)} of {len(known)} are gone, and the kernel's count started anew",
+            detail=f"{len(gone)} of {len(known)} are gone, and the kernel's count started again",
         )
     return CheckRecord(
         name=NAME,
@@ -45,5 +45,5 @@ def judge(evidence: Evidence) -> CheckRecord:
         measured=broken,
         allowed=0,
         unit="connections broken",
-        detail=f"of {len(known)}, {len(gone)} are gone; {max(resets, 0)} resets or time-outs",
+        detail=f"of {len(known)}, {len(gone)} are gone; {max(resets, 0)} resets or timeouts",
     )

@@ -78,7 +78,7 @@ class Evidence:
     """The offset that the clock should have in the end, and how sure that is."""
     clock_target_uncertainty_s: float = 0.0
     identity: IdentityRecord | None = None
-    """What binds the login to the guest; None: nobody logged in."""
+    """What binds the login to the guest; None: no login."""
     watch: WatchRecord | None = None
     watch_asked: bool = False
     swapped: Swapped | None = None
@@ -100,7 +100,7 @@ class Evidence:
         found = self.testimony.get(kind)
         if isinstance(found, kind | Missing):
             return found
-        return Missing("nobody watched", known_before=True)
+        return Missing("not watched", known_before=True)
 
     @property
     def pause_s(self) -> tuple[float, float] | None:
@@ -117,6 +117,6 @@ def unknown(name: str, why: str) -> CheckRecord:
 
 
 def missing(name: str, gap: Missing) -> CheckRecord:
-    """SKIP where nobody could watch, known before the pause; ERROR where a probe fell silent."""
+    """SKIP where no probe could watch, known before the pause; ERROR where a probe fell silent."""
     outcome = Outcome.SKIP if gap.known_before else Outcome.ERROR
     return CheckRecord(name=name, outcome=outcome, detail=gap.reason)

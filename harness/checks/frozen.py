@@ -29,7 +29,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     pause = evidence.pause_s
     before = evidence.clock_before
     if evidence.limits and before is not None and before.monotonic_s is None:
-        detail = f"no monotonic clock is told: {evidence.limits}"
+        detail = f"no monotonic clock is known: {evidence.limits}"
         return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail=detail)
     if deficit is None or pause is None:
         return unknown(NAME, "the guest's monotonic clock could not be compared")

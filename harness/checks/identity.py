@@ -12,7 +12,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     """The evidence that bound the login to the guest. SKIP where there was none: never a pass."""
     identity = evidence.identity
     if identity is None:
-        return unknown(NAME, "nobody logged in to the guest")
+        return unknown(NAME, "there was no login to the guest")
     bound = identity.bound_by is not None
     return CheckRecord(
         name=NAME,

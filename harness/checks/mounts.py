@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 def judge(evidence: Evidence) -> CheckRecord:
-    """File systems that are gone or changed; a new one is nobody's fault."""
+    """File systems that are gone or changed; a new one is no failure."""
     seen = evidence.told(Life)
     if isinstance(seen, Missing):
         return missing(NAME, seen)

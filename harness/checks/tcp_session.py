@@ -15,7 +15,7 @@ class TcpSession:
     """What became of numbered messages that the guest sends back as they come."""
 
     over: str
-    """``tcp`` (a connection of its own) or ``ssh`` (a channel of ours)."""
+    """``tcp`` (a connection of its own) or ``ssh`` (a channel of the SSH connection)."""
     sent: int
     answered: int
     sent_while_paused: int

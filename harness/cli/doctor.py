@@ -147,7 +147,7 @@ def _wanted(
 def _not_running(info: GuestInfo, uri: str) -> Finding:
     fix = way_on(info.state, uri, info.name, info.uuid)
     if info.state.state is GuestState.PAUSED:
-        fix = f"harness recover, if a run of ours paused it; else {fix}"
+        fix = f"harness recover, if a run of harness paused it; else {fix}"
     return Finding(f"guest {info.name}", Level.PROBLEM, f"is {info.state}", fix)
 
 

@@ -46,7 +46,7 @@ def _guest(one: FoundLogin) -> Iterator[str]:
         yield '# ssh.user = "root"'
     if one.address:
         origin = _plain(one.address_from)
-        yield f"address = {toml_value(one.address)}  # from: {origin}; without it, looked up anew"
+        yield f"address = {toml_value(one.address)}  # from: {origin}; else looked up"
     if one.access == "agent":
         yield 'access = "agent"  # no login by SSH was found; see docs/how-to/agent.md'
     if one.user:

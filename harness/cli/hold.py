@@ -68,7 +68,7 @@ def hold(
 
 
 def _found(process: BackgroundProcess, state_dir: Path) -> Held:
-    """The run of that process, once it has paused everybody it wants to. Raises NotYet."""
+    """The run of that process, once it has paused all its guests. Raises NotYet."""
     folder = next(iter(all_runs(state_dir)), None)
     if folder is None:
         raise NotYet("no run yet")

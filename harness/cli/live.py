@@ -119,7 +119,7 @@ class LiveView:
             table.add_column(column)
         for name, (domain, phase, text) in self._rows.items():
             style = _STYLES.get(phase, "")
-            shown = text if phase is Phase.CHECKED else ""  # what goes on is said in the headline
+            shown = text if phase is Phase.CHECKED else ""  # the headline shows what goes on
             table.add_row(
                 printable(domain), Text(printable(name)), Text(phase, style), Text(printable(shown))
             )

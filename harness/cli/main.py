@@ -144,7 +144,7 @@ def main() -> NoReturn:
 
 
 def _say_lost(lost: OSError) -> int:
-    """A result that nobody got; but a reader that has read enough is no error to speak of."""
+    """A result that was not read; a reader that has read enough is no error."""
     if lost.errno == errno.EPIPE:
         return 141
     sys.stderr.write(f"harness: the result could not be written: {lost.strerror}\n")

@@ -1,7 +1,7 @@
 """A night: look at the box, maintain its guests several times, compare with the nights before.
 
 The first run warms caches up and is not counted. After a run that is not healthy there is no
-other: guests that a maintenance did not do well are not maintained again while nobody looks.
+other: guests that a maintenance did not do well are not maintained again unattended.
 """
 
 from __future__ import annotations

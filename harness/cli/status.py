@@ -21,7 +21,7 @@ from harness.results.folder import all_runs
 from harness.results.in_progress import RunNow, look, runs_in_progress
 from harness.results.unfinished import Searched, search
 
-#: For asking libvirt who is paused; its silence is told.
+#: For asking libvirt who is paused; its silence is reported.
 _LOOK_S = 10.0
 
 
@@ -74,7 +74,7 @@ class Status:
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether something is left that no process of ours will see to."""
+        """Whether something is left that no process of harness will finish."""
         return bool(self.dead or self.unreadable or self.paused or self.problems)
 
     def ago_s(self, stamp_ns: int) -> float:
@@ -198,7 +198,7 @@ def _starting(uri: str, paused: Sequence[GuestInfo], ours: Collection[str]) -> d
 
 
 def _coming(state_dir: Path, problems: list[str]) -> tuple[Coming, ...]:
-    """What guests were told, and maintenances for later; none where there is no store."""
+    """Events that guests see, and maintenances for later; none where there is no store."""
     if missing("events"):
         return ()
     from harness.events.document import State

@@ -56,7 +56,7 @@ def of_recovery(runs: Sequence[RunRecovery]) -> list[str]:
             try:
                 warnings += _of_dead(run)
             except HarnessError as error:
-                warnings.append(f"nobody was told of run {run.folder.run_id}: {error}")
+                warnings.append(f"no notification of run {run.folder.run_id}: {error}")
     return warnings
 
 

@@ -50,11 +50,11 @@ def correct(
     first: ClockReading | None = None,
     when_right: Callable[[], None] = lambda: None,
 ) -> Correction:
-    """Bring the clock within tolerance of where it shall be, if policy allows it.
+    """Bring the clock within tolerance of its target, if policy allows it.
 
     Where the way to the guest is too slow to tell that, it is brought as near as can be told.
     ``first`` is a reading just taken, if there is one. ``when_right`` is called whenever the clock
-    has become right, before a time daemon is told of it and it is looked at closely. Raises a
+    has become right, before a time daemon is notified and the close reading. Raises a
     HarnessError only if the clock cannot be read.
     """
     return _Attempts(reach, policy, deadline, when_right).run(first)
@@ -90,7 +90,7 @@ class _Attempts:
                 if self.used is None:
                     return self._done(reading, decision.reason)
                 if not self.settled and self._settle(self.used):
-                    reading = self._read()  # a daemon was told, and may have moved the clock
+                    reading = self._read()  # a daemon was notified, and may have moved the clock
                     continue
                 # As right as it gets by now, so there is time to look as closely as we can.
                 reading = self._read(quick_s=0.0)
@@ -153,7 +153,7 @@ class _Attempts:
         self.said.append(f"{method.name}: {describe(error_s)}")
 
     def _settle(self, method: Method) -> bool:
-        """Tell the daemon, once a step. Whether it was told: then look at the clock again."""
+        """Notify the daemon, once a step. Return True if it was: then read the clock again."""
         self.settled = True
         try:
             return method.settle(self.reach, self.deadline)
@@ -199,5 +199,5 @@ class _Attempts:
 
 
 def _words(error: HarnessError) -> str:
-    """What happened and what can be done; the guest's name is said elsewhere."""
+    """What happened and what can be done; the caller adds the guest's name."""
     return f"{error.message} (hint: {error.hint})" if error.hint else error.message

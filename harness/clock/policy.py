@@ -43,7 +43,7 @@ class CorrectionPolicy:
     slew_below_s: float = _DEFAULTS.slew_below_s
     """An offset of at most this is slewed where the guest can be; 0: always stepped."""
     target_s: float = 0.0
-    """The offset that the clock shall have: 0, or what it had before the pause."""
+    """The offset that the clock is to have: 0, or what it had before the pause."""
     target_uncertainty_s: float = 0.0
     methods: tuple[str, ...] = _DEFAULTS.methods
 
@@ -53,7 +53,7 @@ class CorrectionPolicy:
         return self.tolerance_s / 10
 
     def error_s(self, reading: ClockReading) -> float:
-        """How far the clock is from where it shall be; negative: slow."""
+        """How far the clock is from its target; negative: slow."""
         return reading.offset_s - self.target_s
 
     def uncertainty_s(self, reading: ClockReading) -> float:

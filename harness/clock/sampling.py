@@ -31,7 +31,7 @@ _ANSWER_S = 10.0
 _START_S = 15.0
 #: A reading that is not as sure as was asked for is taken again, so often in all.
 _TRIES = 3
-#: Or for so long, where one was surer before: then the guest is busy, and will not be for ever.
+#: Or for so long, where one was surer before: then the guest is busy, and will not stay so.
 _BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
@@ -131,7 +131,7 @@ class Sampler:
 
     @property
     def interpreter(self) -> str:
-        """What the agent runs in, or ``guest-agent`` where there is none of ours."""
+        """What the agent runs in, or ``guest-agent`` where there is no clock agent."""
         return self._agent.interpreter
 
     @property

@@ -12,7 +12,7 @@ from harness.core.records import ClockReading, Jump, Outcome, ProbeRecord, Watch
 
 _NS = 1e-9
 _PPM = 1e6
-#: A clock may drift; beyond this it was moved. (Linux slews by 500 ppm where nobody says more.)
+#: A clock may drift; beyond this it was moved. (Linux slews by 500 ppm by default.)
 _STEADY = 500e-6
 
 
@@ -37,7 +37,7 @@ def jumps(points: Sequence[Point]) -> tuple[Jump, ...]:
 
 
 def monotonic_jumps(points: Sequence[Point]) -> tuple[Jump, ...]:
-    """The same of CLOCK_MONOTONIC, which nobody can set: a guest that stood still, or worse."""
+    """The same of CLOCK_MONOTONIC, which cannot be set: a guest that stood still, or worse."""
     known = [p for p in points if p.reading.monotonic_s is not None]
     return _jumps(
         known,
@@ -125,7 +125,7 @@ def _broken(
     if undone:
         at = outcomes.index(Outcome.FAIL)
         error_s = policy.error_s(points[at].reading)
-        broken.append(f"somebody moved the clock again: {describe(error_s)}")
+        broken.append(f"the clock was moved again: {describe(error_s)}")
     elif Outcome.FAIL in outcomes:
         broken.append("the clock ran out of tolerance")
     if back:

@@ -18,7 +18,7 @@ class OwedTicks:
 
     forget: AgentClock | None = None
     """What makes QEMU forget them when it sets the time; None: there is no such way."""
-    why_not_forgotten: str | None = "nobody has asked for it"
+    why_not_forgotten: str | None = "it was not asked for"
     """Why QEMU still owes them; None: it has been made to forget them."""
 
 

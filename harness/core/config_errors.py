@@ -99,7 +99,7 @@ def explain(
 def _within_update(
     location: tuple[int | str, ...],
 ) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
-    """Return where the update is that an error is in, and where it is therein."""
+    """Return where the update is that an error is in, and its path in there."""
     depth = {UPDATE: 1, FURTHER: 2}.get(str(location[0]), 0) if location else 0
     return location[:depth], location[depth:]
 

@@ -166,7 +166,7 @@ class ResumeFailed(HypervisorError):
 
 
 class TakenOver(HypervisorError):
-    """Somebody else resumed the guest during our pause; from then on it is not ours."""
+    """Another program resumed the guest during the pause; from then on it is no longer held."""
 
 
 class GuestSaved(HypervisorError):
@@ -232,7 +232,7 @@ class NotNow(InfrastructureError):
 
 
 class HostBusy(NotNow):
-    """Somebody else holds the lock of this host."""
+    """Another process holds the lock of this host."""
 
 
 class SetLeased(NotNow):

@@ -19,7 +19,7 @@ from harness.core.settings import Config
 
 #: Of the JSON schema of ``harness.toml``.
 SCHEMA_ID = "urn:harness:harness.toml:1"
-#: Limits below a validator of ours, which pydantic leaves in its own words.
+#: Limits below a validator of harness, which pydantic leaves in its own words.
 _LIMITS = {
     "gt": "exclusiveMinimum",
     "ge": "minimum",

@@ -120,7 +120,7 @@ def settled(
     ranks: Mapping[str, int],
     model: type[Config],
 ) -> dict[str, Any]:
-    """Return ``values`` (by dotted key) without what was said of a kind that is not in force.
+    """Return ``values`` (by dotted key) without the keys of a kind that is not in force.
 
     Some keys of ``[update]`` belong to one kind only. Beside another kind in the same place such a
     key is a mistake. Where a stronger place (a flag, the environment) asks for another kind than

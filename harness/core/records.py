@@ -184,7 +184,7 @@ class GuestRecord(Record):
     facts: dict[str, str] = Field(default_factory=dict)
     """What kind of guest this is: kernel, interpreter, RTC track, address, …"""
     identity: IdentityRecord | None = None
-    """None: the record is of a version that did not ask, or nobody logged in."""
+    """None: the record is of a version that did not ask, or there was no login."""
     still_paused: bool = False
     resume_hint: str = ""
     """What a person does about a guest that is still paused: a command to paste."""
@@ -200,7 +200,7 @@ class PollRecord(Record):
 
 
 class NoticeRecord(Record):
-    """How the guests of an update domain, and their sets, were told of its pause."""
+    """How the guests of an update domain, and their sets, were notified of its pause."""
 
     event_ids: tuple[str, ...]
     announced_at: datetime | None = None

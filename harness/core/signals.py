@@ -102,7 +102,7 @@ def ended_by_any_signal() -> Iterator[None]:
 
 
 class Job:
-    """One call in a daemon thread of its own, so that nobody has to wait for it to end.
+    """One call in a daemon thread of its own, so that no caller has to wait for its end.
 
     ``done_fd`` becomes readable when it has ended; then ``result()`` gives or raises what it did.
     """

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 #: ``struct ucred`` of SO_PEERCRED: pid, uid, gid.
 _UCRED = struct.Struct("3i")
-#: A socket whose backlog is full must not hold anybody up.
+#: A socket whose backlog is full must not hold the caller up.
 _CONNECT_S = 0.5
 
 _seen: set[str] = set()

@@ -17,7 +17,7 @@ _NEVER = 2**31 - 1
 def keep_one_heap() -> None:
     """Have all threads of this process allocate from one heap, which never shrinks.
 
-    Only then is what was free once free for whoever needs it. Called before the first thread is
+    Only then is what was free once free for other code. Called before the first thread is
     started. Does nothing where malloc is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -18,14 +18,14 @@ from harness.core.timebase import Deadline
 
 #: A write of at most so much to a pipe that poll() calls writable does not block (PIPE_BUF).
 _PIECE_BYTES = 4096
-#: Progress that nobody reads for so long is dropped from then on.
+#: Progress that is not read for so long is dropped from then on.
 _PATIENCE_S = 1.0
 
 
 class Output(io.RawIOBase):
     """A descriptor to write to that never raises; ``lost`` is the first error there was.
 
-    With ``patience_s`` (None: for ever) a reader that does not read is given up after that time.
+    With ``patience_s`` (None: without limit) a reader that does not read is given up then.
     """
 
     def __init__(self, descriptor: int, patience_s: float | None = None) -> None:
@@ -54,7 +54,9 @@ class Output(io.RawIOBase):
                 if not self._wait_until_writable():
                     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                 left = left[os.write(self._descriptor, left[:_PIECE_BYTES]) :]
-            except BlockingIOError:  # O_NONBLOCK, shared with the parent: somebody was faster
+            except (
+                BlockingIOError
+            ):  # O_NONBLOCK, shared with the parent: another process was faster
                 continue
             except OSError as error:
                 self.lost = error

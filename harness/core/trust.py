@@ -139,7 +139,7 @@ def _judge(part: Path, status: os.stat_result, users: frozenset[int]) -> Distrus
         return None
     owner = f"owner {_name(status.st_uid)}, {shown}"
     if mode & stat.S_IWOTH:
-        return Distrust(part, f"can be changed by anybody ({owner})", f"chmod o-w {part}")
+        return Distrust(part, f"can be changed by any user ({owner})", f"chmod o-w {part}")
     if mode & stat.S_IWGRP:
         who = _writing_group(status.st_gid, users) or _writing_acl(part, users)
         if who is not None:

@@ -27,13 +27,13 @@ from harness.results.journal import Journal, entries
 
 #: How soon an approval is noticed.
 _LOOK_S = 0.02
-#: So close to the time nobody goes away to do something else.
+#: So close to the time no wait is begun.
 _STAY_S = 10.0
 _CARE_S = 1.0
 
 
 def owner_of_run(run_dir: Path) -> str:
-    """What the store is told about who drives an event, so that others notice if it is dead."""
+    """What the store keeps about the process that drives an event: others notice its death."""
     return f"run {run_dir}"
 
 
@@ -172,7 +172,7 @@ class EventNotice:
         return all(stored.approved_ns is not None for stored in events)
 
     def _is_due(self, domain: UpdateDomain) -> bool:
-        """By the wall clock that guests were told, and by one that nobody can set."""
+        """By the wall clock of the announcement, and by one that cannot be set."""
         if self._due is None or not self._due.expired:
             return False
         latest_ns = max(stored.event.not_before_ns for stored in self._events(domain.name))

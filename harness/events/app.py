@@ -44,7 +44,7 @@ NO_HEADER = b'{ "error": "Bad request: . Required metadata header not specified"
 _log = logging.getLogger("harness.events")
 _access = logging.getLogger("harness.events.access")
 
-#: Whoever floods waits, so that a flood costs this host little; a guest has few connections.
+#: A caller that floods waits, so that a flood costs this host little; a guest has few connections.
 _TARPIT_S = 0.1
 
 Handler = Callable[[Request, Member], Awaitable[Response]]
@@ -80,7 +80,7 @@ class MetadataService:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request (ASGI); an error of ours answers 503, a bug 500."""
+        """Serve one request (ASGI); a HarnessError answers 503, a bug 500."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)

@@ -261,7 +261,7 @@ class BridgeDirectory:
         """Pins whose lease is gone, but whose guest is not: it keeps its place with its tap.
 
         A neighbour can borrow the guest's MAC and release its lease, or take the address for
-        itself. It goes to the neighbour only if the guest was never answered there: whoever borrows
+        itself. It goes to the neighbour only if the guest was never answered: one that borrows
         a MAC can have leases made for it, but cannot shake hands.
         """
         kept = {}

@@ -186,7 +186,7 @@ class Malformed(ValueError):
 def parse_approval(body: bytes) -> tuple[str, ...]:
     """The EventIds of ``{"StartRequests": [{"EventId": …}, …]}``, upper case. Raises Malformed.
 
-    Other keys are ignored, whatever they hold; a Content-Type is nobody's business.
+    Other keys are ignored, whatever they hold; a Content-Type is not looked at.
     """
     try:
         data = json.loads(body)

@@ -84,7 +84,7 @@ class Foreign:
         return Response(token, headers={_TTL_HEADER: asked}, media_type="text/plain")
 
     async def amazon(self, request: Request, member: Member) -> Response:
-        """``events/maintenance/scheduled``, for whoever has a token."""
+        """``events/maintenance/scheduled``, for a caller with a token."""
         if request.method != "GET":
             return Response(status_code=405)
         token = request.headers.get(_TOKEN_HEADER, "")

@@ -18,7 +18,7 @@ from harness.events.schema import Member, faults
 from harness.events.store import Store
 
 _LOOK_S = 0.02
-#: Until then a fault lasts, should nobody be left to end it.
+#: Until then a fault lasts, if no process is left to end it.
 _LONGEST_FAULT_NS = 3600 * NS_PER_S
 
 Say = Callable[[str], None]
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What guests shall live through; seconds, of which only the notice is ever scaled."""
+    """What guests go through; seconds, of which only the notice is ever scaled."""
 
     event_type: EventType
     description: str

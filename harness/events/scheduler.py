@@ -33,7 +33,7 @@ LATE_S = 900.0
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A maintenance for later; ``start_ns``: CLOCK_REALTIME before which nobody is paused."""
+    """A maintenance for later; ``start_ns``: CLOCK_REALTIME before which no guest is paused."""
 
     number: int
     start_ns: int
@@ -152,7 +152,7 @@ def clear_dead(store: Store, state_dir: Path) -> None:
             try:
                 store.end([found.event.event_id])
             except EventError:
-                continue  # somebody was faster
+                continue  # another process was faster
 
 
 def _lives(owner: str) -> bool:

@@ -55,7 +55,7 @@ class Office:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def is_taken(self) -> bool:
-        """Whether somebody else has it; for whoever has let go."""
+        """Whether another process has it; for one that has let go."""
         return is_held(self._file)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ class AgentChannel(Protocol):
     def ask(self, command: str, deadline: Deadline, arguments: Mapping[str, Any] | None) -> Any:
         """Return what the agent answers to one command, in COMMAND_S at most; one at a time.
 
-        An answer that comes after the deadline is nobody's: it is never taken for another's.
+        An answer that comes after the deadline is dropped: it is never taken for another answer.
         Raises HypervisorError (AgentSilent where no agent answers), DeadlineExpired.
         """
 

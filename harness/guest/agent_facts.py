@@ -15,7 +15,7 @@ UNKNOWN = "unknown"
 
 
 def own_address(shell: AgentShell, macs: Collection[str], deadline: Deadline) -> str | None:
-    """Return an IP address of a network device that has one of ``macs``; None: none is told.
+    """Return an IP address of a network device that has one of ``macs``; None: it names none.
 
     Link-local ones are left out. Raises ShellUnreachable where no agent answers, DeadlineExpired.
     """

@@ -42,7 +42,7 @@ _FIRST_LOOK_S, _LAST_LOOK_S = 0.002, 0.1
 #: How qemu-ga calls Windows (``GuestOSInfo.id``, since 2.10).
 _WINDOWS_ID = "mswindows"
 #: An agent may be started without any environment. head cuts what is too long: the last line,
-#: which nobody can know beforehand, is missing then.
+#: which cannot be known beforehand, is missing then.
 _SCRIPT = """PATH=${{PATH:-/usr/sbin:/usr/bin:/sbin:/bin}} LC_ALL=C; export PATH LC_ALL; unset TMOUT
 {{ ( HARNESS={token}; export HARNESS
 {command}
@@ -181,12 +181,12 @@ class AgentShell:
         return int(_field(self.guest, said, "pid", int))
 
     def look(self, pid: int, deadline: Deadline) -> Completed | None:
-        """Return how a program has ended; None while it runs. An ended one is told of once."""
+        """Return how a program has ended; None while it runs. The end is reported once."""
         said = self.ask("guest-exec-status", deadline, pid=pid)
         return self._ended(said) if _field(self.guest, said, "exited", bool) else None
 
     def _kill(self, token: str) -> None:
-        """End what an abandoned command has started: nobody's connection breaks that would."""
+        """End what an abandoned command has started: no connection breaks that would."""
         script = _KILL.format(half=token[:16], other=token[16:])
         with suppress(HarnessError):
             self.start("/bin/sh", ["-c", script], Deadline.after(_KILL_S))

@@ -37,7 +37,7 @@ class SshConnector:
     def host_keys(
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline
     ) -> ShownKeys:
-        """Ask for the host keys, of a jump host first; nobody is logged in to who is not known."""
+        """Ask for the host keys, of a jump host first; no login to an unknown machine."""
         from harness.guest.host_key_scan import scan  # loads paramiko
 
         settings = self._access.settings(guest, address, common, own, deadline)

@@ -85,7 +85,7 @@ def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
             pairs = _pairs(said)
             if ("windows", "Windows_NT") not in pairs:
                 return _linux(shell.guest, pairs)
-            shell.speaks = Language.POWERSHELL  # somebody has brought a sh along: Git, Cygwin
+            shell.speaks = Language.POWERSHELL  # a sh that came with Git or Cygwin
     done = shell.run(windows.FACTS, deadline, check=False)
     return _windows(shell.guest, windows.pairs_of(done.stdout.split("\n")), done.stderr)
 

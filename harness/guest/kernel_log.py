@@ -43,7 +43,7 @@ class KernelLog:
 
 
 def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
-    """Remember this place in the kernel log: by a line of ours as root, else by the last line.
+    """Remember this place in the kernel log: by a line of its own as root, else by the last.
 
     In Windows, by the number of the System log's newest event.
     """

@@ -19,7 +19,7 @@ printf 'ssh=%s\\n' "$SSH_CONNECTION"
 """
 #: What firmware tells that was given no UUID.
 _NO_UUID = frozenset({"", "0" * 32, "f" * 32})
-#: What QEMU gives an interface that nobody gave a MAC: many guests may have it.
+#: What QEMU gives an interface without a configured MAC: many guests may have it.
 DEFAULT_MAC = "52:54:00:12:34:56"
 
 

@@ -92,7 +92,7 @@ def effective(host: str, words: Sequence[str], deadline: Deadline) -> Effective:
         raise ConfigError(
             f"ssh refuses its configuration for {host}: {_first_line(said.errors)}",
             file=USER_CONFIG,
-            hint=f"the same is said by: ssh -G -- {shlex.quote(host)}",
+            hint=f"see the same with: ssh -G -- {shlex.quote(host)}",
         )
     values: dict[str, list[str]] = {}
     for line in said.out.split("\n"):
@@ -190,7 +190,7 @@ def _ask(words: list[str], deadline: Deadline) -> _Said:
 
 
 def _status(process: subprocess.Popen[bytes], words: list[str], deadline: Deadline) -> int:
-    """Wait for the end of a process. It is told at once; ``wait(timeout)`` only looks at times."""
+    """Wait for the end of a process. It shows at once; ``wait(timeout)`` only looks at times."""
     ending = os.pidfd_open(process.pid)
     try:
         if readable([ending], deadline):

@@ -28,7 +28,7 @@ _KNOWN = frozenset(
     hostbasedauthentication hostkeyalias hostname identitiesonly identityagent identityfile port
     proxyjump stricthostkeychecking user userknownhostsfile verifyhostkeydns""".split()  # noqa: SIM905  a table of words
 )
-#: No part in who is logged in to, as whom, and by which way.
+#: No part in the login: its machine, its user, its way.
 _HARMLESS = frozenset(
     """addkeystoagent batchmode checkhostip clearallforwardings compression connectionattempts
     controlmaster controlpath controlpersist dynamicforward enableescapecommandline escapechar

@@ -142,7 +142,7 @@ class GuestShell(Protocol):
     def run(self, command: str, deadline: Deadline, *, check: bool = True) -> Completed:
         """Run ``command``, a text in the language that it ``speaks``, whatever the login shell is.
 
-        ``command`` is built from constants of ours or with :func:`shlex.quote`. What the login
+        ``command`` is built from constants or with :func:`shlex.quote`. What the login
         shell says around it is no part of the answer. Messages are in English. With ``check`` a
         non-zero status raises CommandFailed. Raises ShellUnreachable, DeadlineExpired.
         """

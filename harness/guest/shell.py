@@ -17,7 +17,7 @@ from harness.guest.protocol import Completed, Language
 from harness.guest.ssh_settings import SshSettings
 from harness.guest.translate import translated
 
-#: More than any probe of ours prints; a guest that floods us is not listened to.
+#: More than any probe prints; the output of a guest that floods is cut.
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 65536
 #: What a login shell may say to a question, and for how long.

@@ -19,7 +19,7 @@ RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 _CONNECT_TIMEOUT_S = 15
 #: OpenSSH's own identity files; that one of them is not there is nothing to tell.
 _DEFAULT_IDENTITY = re.compile(r"~/\.ssh/id_\w+")
-#: What would change whether or as whom a login succeeds, and is not done here; what to do instead.
+#: What would change whether a login succeeds, or its user, and is not done here; the way out.
 _NOT_DONE = {
     "ProxyUseFdpass": "use a ProxyCommand that carries the bytes itself",
     "BindInterface": "use BindAddress",
@@ -44,7 +44,7 @@ _OFF = ("", "no", "none", "false", "off")
 
 @dataclass(frozen=True)
 class SshSettings:
-    """Everything that is needed to open one connection, and to know whom one talks to."""
+    """Everything that is needed to open one connection, and to verify the machine at its end."""
 
     user: str
     port: int = DEFAULT_PORT

@@ -50,7 +50,7 @@ class UserConfig:
     ) -> Effective:
         """Return what holds for a guest that is reached at ``address``.
 
-        If the address is what its name stands for, or anything else is said of its name in
+        If the address is what its name stands for, or anything else is configured for its name in
         particular, that is what `ssh GUEST` would go by; else what `ssh ADDRESS` would. Raises
         ConfigError, DeadlineExpired, or ShellUnreachable for what cannot be an address.
         """
@@ -64,7 +64,7 @@ class UserConfig:
         return self.about(address, words, deadline)
 
     def _is_special(self, guest: str, deadline: Deadline) -> bool:
-        """Return whether more is said of this name than of any other, as by `Host *`."""
+        """Return True if this name has settings beyond those of every name, as by `Host *`."""
         if not openssh.is_host(guest):
             return False
         with self._asking:  # once, not by each of sixty guests at the same time

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-#: What records and people are told of every Windows guest, until somebody has shown otherwise.
+#: The note in every record of a Windows guest, until it was run on Windows.
 UNPROVEN = "not run on Windows: harness was only tested against what stands in for it"
 HINT_UNPROVEN = (
     "show us what it does: harness doctor --prove windows GUEST; see docs/how-to/windows.md"
@@ -77,7 +77,7 @@ $net.GetActiveTcpConnections() | Where-Object { $_.State -eq 'Established' } | F
 $four = $net.GetTcpIPv4Statistics().ResetConnections
 'resets ' + ($four + $net.GetTcpIPv6Statistics().ResetConnections)
 """
-#: W32Time asks its sources now; its errors are told by numbers, for its words are in any language.
+#: W32Time asks its sources now; its errors are numbers here: its words are in any language.
 RESYNC = """
 $said = & w32tm.exe /resync /nowait 2>&1
 if ($LASTEXITCODE -ne 0) { throw ('w32tm ended with status ' + $LASTEXITCODE) }

@@ -16,7 +16,7 @@ import libvirt
 from harness.host.protocol import GuestAddress
 
 _AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
-#: In the order in which they are believed, with what is said of an address; {}: its interface.
+#: In the order in which they are believed, with the origin shown for an address; {}: its interface.
 SOURCES = {
     _AGENT: "guest agent, {}",
     libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE: "DHCP lease",

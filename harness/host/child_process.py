@@ -24,7 +24,7 @@ OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 #: A service of the system has this one too; under that of a careful admin (077), packages and
-#: modules would be installed such that nobody but root can read them.
+#: modules would be installed so that only root can read them.
 UMASK = 0o022
 
 
@@ -105,7 +105,7 @@ class UpdateProcess:
         return self._family.pids()
 
     def _keep(self, output: Path) -> None:
-        """Copy the output into its file up to the limit; go on reading, so nobody ever blocks."""
+        """Copy the output into its file up to the limit; read on, so no writer ever blocks."""
         assert self._process.stdout is not None
         left = OUTPUT_LIMIT_BYTES
         with self._process.stdout as source:

@@ -107,7 +107,7 @@ class Connections:
             return self._listening is not None and self._listening.alive
 
     def close(self) -> None:
-        """Close all that nobody uses; what is in use is closed when it is given back."""
+        """Close all that are unused; what is in use is closed when it is given back."""
         with self._lock:
             self._closed = True
             links, self._idle = self._idle, []
@@ -117,7 +117,7 @@ class Connections:
             link.close()
 
     def _listen(self) -> Link:
-        """The connection that listens, made anew if it is dead: events may be lost meanwhile."""
+        """The connection that listens, opened again if it is dead: events may be lost meanwhile."""
         with self._listening_lock:
             if self._closed:
                 raise HypervisorError("this connection was closed", operation="connecting")

@@ -156,7 +156,7 @@ class LibvirtHypervisor:
                     f"is {before}, not running", operation="pausing", guest=self._name(uuid)
                 )
             with self._pauses.one(uuid):
-                # If reading the state hung, nobody waits for us any more: do not pause behind
+                # If reading the state hung, the caller no longer waits: do not pause behind
                 # the caller's back.
                 deadline.check("pausing")
                 began_ns = self._clock.monotonic_ns()
@@ -169,7 +169,7 @@ class LibvirtHypervisor:
     def resume(self, uuid: str, deadline: Deadline) -> Call | None:
         """Let the vCPUs of a paused guest run.
 
-        The guest is told to run whatever its state seems to be: libvirt has calls to one guest
+        The guest is resumed whatever its state seems to be: libvirt has calls to one guest
         wait for each other, so a pause that is still under way, of whomever, comes first.
         """
 

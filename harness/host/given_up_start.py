@@ -1,8 +1,8 @@
-"""A start of a QEMU that nobody carries on: libvirt was killed before it knew that QEMU's pid.
+"""A start of a QEMU that no process carries on: libvirt was killed before it knew that QEMU's pid.
 
 libvirt has written down by then that the guest is being started, without a pid. The libvirt that
 comes next reads that, does not look for a QEMU (libvirt's qemuProcessReconnectHelper), and holds
-the start's job for ever: the guest is "paused (starting up)", and whatever needs that job, a
+the start's job without end: the guest is "paused (starting up)", and whatever needs that job, a
 destroy too, fails after libvirt's own 30 s. Seen in libvirt 9.0; a restart changes nothing.
 """
 
@@ -40,7 +40,7 @@ def await_qemu(
             if there is not None and there.state() == _STARTING:
                 raise NotYet("no QEMU")
 
-    # Before the caller's own deadline, so that it is this that is said.
+    # Before the caller's own deadline, so that this is the reported error.
     until = deadline.sooner(min(_QEMU_S, deadline.remaining_s() / 2))
     try:
         wait_for(look, what="its QEMU", deadline=until, interval_s=0.02)

@@ -35,8 +35,8 @@ def ask(
     """Return what the agent answers to one command.
 
     libvirt has an agent that was silent once repeat a number (``guest-sync``) before it is asked
-    anything else, and drops what comes before that: a late answer is nobody's. Its own calls, such
-    as virDomainGetTime, wait without limit for an agent that hangs, and keep everybody else from
+    anything else, and drops what comes before that: a late answer is dropped. Its own calls, such
+    as virDomainGetTime, wait without limit for an agent that hangs, and keep other callers from
     it; this one takes the seconds that it may wait. Raises HypervisorError.
     """
     import libvirt_qemu  # not for the guardian, which stays small

@@ -116,7 +116,7 @@ def host_lock(
     ``state_dir`` is noted in the lock, beside those of earlier holders: who comes after a crash
     finds the run there.
 
-    Raises HostBusy with the holder's name, run id and age if somebody else does, and
+    Raises HostBusy with the holder's name, run id and age if another process does, and
     InfrastructureError if the lock cannot be made.
     """
     path = lock_file(uri)
@@ -163,7 +163,7 @@ def holder(uri: str) -> Holder | None:
 def noted_state_dirs(uri: str) -> tuple[Path, ...]:
     """Return the state folders that the lock of a host has noted, newest first.
 
-    They are only data, and anybody may have written them.
+    They are only data, and any user may have written them.
     """
     try:
         descriptor = os.open(
@@ -178,7 +178,7 @@ def noted_state_dirs(uri: str) -> tuple[Path, ...]:
 
 
 def really_holds(uri: str, pid: int) -> bool:
-    """Whether the kernel says so too: what the file says must not make us signal somebody else."""
+    """Whether the kernel says so too: the file must not make harness signal another process."""
     status = lock_file(uri).stat()
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
@@ -224,7 +224,7 @@ def main(uri: str, purpose: str, seconds: str, descriptor: str) -> None:
 
 
 def _open(path: Path) -> int:
-    """Everybody may lock it. Not made through a link that somebody else laid.
+    """Any user may lock it. Not made through a link that another user laid.
 
     What else lies there, a FIFO say, is locked as well as a file; it only cannot name the holder.
     """
@@ -239,7 +239,7 @@ def _open(path: Path) -> int:
     except OSError as error:
         raise InfrastructureError(
             f"cannot open the lock {path}: {error.strerror}; nothing was paused",
-            hint=f"remove it if it is not a file of ours, or set {_FOLDER_VARIABLE}",
+            hint=f"remove it if it is not a file of harness, or set {_FOLDER_VARIABLE}",
         ) from error
 
 
@@ -268,7 +268,7 @@ def _noted(descriptor: int) -> tuple[str, ...]:
 
 
 def _read(descriptor: int) -> Holder | None:
-    """What the file says; it is only data, and anybody may have written it."""
+    """What the file says; it is only data, and any user may have written it."""
     try:
         return _HOLDER.validate_json(os.pread(descriptor, _READ_BYTES, 0))
     except (OSError, ValidationError):

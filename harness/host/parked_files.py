@@ -36,7 +36,7 @@ def make_ready(parking: Parking, highest: int) -> None:
 
 
 def is_kept(parking: Parking) -> bool:
-    """Return True if its RAM is kept, or on offer where somebody has removed what was kept.
+    """Return True if its RAM is kept, or on offer where the kept files were removed.
 
     Raises InfrastructureError where that cannot be told.
     """
@@ -59,7 +59,7 @@ def kept_again(parking: Parking) -> bool:
 
 
 def copy_managed_save(parking: Parking) -> None:
-    """Copy the state beside: a start uses the managed save up, and anybody can remove it.
+    """Copy the state beside: a start uses the managed save up, and any program can remove it.
 
     It is there whole or not at all: half a state is none to come back by. Never raises.
     """

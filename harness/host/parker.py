@@ -53,7 +53,7 @@ from harness.host.start_commands import StartCommands, capability, description
 from harness.host.translate import translated
 
 T = TypeVar("T")
-#: For another process of ours that ends a start, or has just unparked the guest.
+#: For another process of harness that ends a start, or has just unparked the guest.
 _LOCK_S = 1.0
 #: The first, and once more when the id that libvirt gives is known.
 _ATTEMPTS = 2
@@ -126,14 +126,14 @@ class LibvirtParking:
                 number = domain.ID()
                 if state != libvirt.VIR_DOMAIN_PAUSED:
                     raise WrongState("is not paused", operation="parking", guest=parking.name)
-                deadline.check("parking")  # nobody waits for us any more
+                deadline.check("parking")  # the caller no longer waits
                 if parking.copied:
                     make_ready(parking, parking.highest_id)
                     copied_ram.save(parking, domain)
                     return
                 self._ask(domain, "migrate-set-capabilities", **capability(on=True))
                 ram_links.hold(Path(parking.keep), _instance(parking, number), parking.ram)
-                # Beforehand: once it is parked, anybody may start it, also when we have died.
+                # Beforehand: once it is parked, any program may start it, also if harness died.
                 make_ready(parking, parking.highest_id)
                 _save(parking, domain)
                 # The folder of the instance that has ended is gone, and on offer from now on.
@@ -183,7 +183,7 @@ class LibvirtParking:
             _forget_state(parking, domain)
             current = _folder(parking, domain.ID()) if domain is not None else ""
             with suppress(HarnessError, libvirt.libvirtError):
-                # Also of one that somebody has taken over: else its next save would be without RAM.
+                # Also of one that was taken over: else its next save would be without RAM.
                 if domain is not None and domain.isActive():
                     self._ask(domain, "migrate-set-capabilities", **capability(on=False))
             _withdraw(parking, current)
@@ -226,7 +226,7 @@ class LibvirtParking:
             )
         _use_copy(parking, link)
         make_ready(parking, highest)
-        deadline.check("unparking")  # somebody else may bring it back by now
+        deadline.check("unparking")  # another process may bring it back by now
         try:
             with translated("unparking", parking.name):
                 _restore(parking, link, NEW if new else OLD)
@@ -315,7 +315,7 @@ def _instance(parking: Parking, number: int) -> Path:
 
 
 def _anew(parking: Parking, link: Link) -> libvirt.virDomain:
-    """Looked up anew: a handle keeps the id of the instance that it was made for."""
+    """Looked up again: a handle keeps the id of the instance that it was made for."""
     link.forget(parking.uuid)
     return link.guest(parking.uuid)
 
@@ -348,8 +348,8 @@ def _save(parking: Parking, domain: libvirt.virDomain) -> None:
 def _forget_state(parking: Parking, domain: libvirt.virDomain | None) -> None:
     """Remove the managed save of a guest whose RAM is gone, as after a reboot of the host.
 
-    Nobody may start it by that with empty RAM, nor with a disk that is newer. A managed save of
-    somebody else's is left alone. Raises HarnessError.
+    It must not be started by that with empty RAM, nor with a disk that is newer. A managed save of
+    another program's is left alone. Raises HarnessError.
     """
     commands = StartCommands(Path(parking.commands))
     if domain is None or not commands.armed or is_kept(parking):
@@ -363,7 +363,7 @@ def _forget_state(parking: Parking, domain: libvirt.virDomain | None) -> None:
 
 
 def _use_copy(parking: Parking, link: Link) -> None:
-    """Somebody has removed the managed save: have the copy be the state. Raises HarnessError."""
+    """The managed save was removed: have the copy be the state. Raises HarnessError."""
     domain = _domain(parking, link)
     with translated("unparking", parking.name):
         managed = domain is not None and domain.hasManagedSaveImage()

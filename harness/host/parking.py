@@ -34,13 +34,13 @@ class ProcessIdentity:
 class Parking:
     """Where and how one guest is parked: all that it takes to bring it back.
 
-    It is settled before the guest is paused, and is the same for everybody who brings it back.
+    It is settled before the guest is paused, and is the same for every process that brings it back.
     """
 
     name: str
     uuid: str
     persistent: bool
-    """Parked as libvirt's managed save, so that anybody's start brings it back with its RAM."""
+    """Parked as libvirt's managed save, so that any start brings it back with its RAM."""
     keep: str
     """A private folder on the file system of the RAM, for hard links of the RAM files."""
     files: str
@@ -96,7 +96,7 @@ class Unparked:
 
 @dataclass(frozen=True)
 class RamBacking:
-    """One piece of a guest's RAM, as its QEMU was told of it."""
+    """One piece of a guest's RAM, as its QEMU got it."""
 
     kind: str
     """QEMU's type of it: ``memory-backend-file``, ``memory-backend-memfd``, …"""
@@ -182,8 +182,8 @@ class GuestParking(Protocol):
         """Start the ``new`` QEMU, or else the old one, with the guest's own RAM, paused.
 
         A guest that has one already, with its own RAM, keeps it. In the end its QEMU writes out
-        all of its RAM again when somebody saves it, nothing is offered to anybody else, and its
-        state is removed: RAM changes with the first instruction, and nobody may start the guest
+        all of its RAM again when it is saved, nothing is offered to another program, and its
+        state is removed: RAM changes with the first instruction, and no program may start the guest
         by a state that it has left behind.
 
         Raises HypervisorError if that QEMU refuses; then the guest is parked as before.

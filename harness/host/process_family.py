@@ -80,7 +80,7 @@ class Family:
     def _signal(self, number: signal.Signals, peers: frozenset[int]) -> None:
         for pid in self._living_but(peers):
             # What cannot be signalled (it has ended, it is another user's) stays in the family or
-            # leaves it by itself; whoever asks for the pids afterwards sees that.
+            # leaves it by itself; a caller that asks for the pids afterwards sees that.
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 

@@ -152,7 +152,7 @@ class Hypervisor(Protocol):
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs, RAM in place. Returns the call after which the guest was paused.
 
-        Raises WrongState if it was not running (so a pause of somebody else is never taken for
+        Raises WrongState if it was not running (so a pause by another program is never taken for
         ours), HypervisorError if the hypervisor refused. A pause that is given up at its deadline
         may still take effect later.
         """
@@ -161,7 +161,7 @@ class Hypervisor(Protocol):
         """Let the vCPUs run. Returns the call before which the guest was surely paused.
 
         Pauses of this connection that were given up are waited for first. None for a guest that
-        runs already, which is left alone and is no error (somebody else resumed it).
+        runs already, which is left alone and is no error (another program resumed it).
         Raises WrongState if it is shut off, crashed or gone, ResumeFailed if it stays paused.
         """
 

@@ -82,7 +82,7 @@ def monitor_of(process: ProcessIdentity, proc: Path = PROC) -> Path | None:
 
 
 def _owners(folder: Path) -> frozenset[int]:
-    """As whom libvirt runs guests: it gives that user some folders beside the pid files."""
+    """The user that libvirt runs guests as, and gives some folders beside the pid files."""
     with suppress(OSError):
         return frozenset(one.stat().st_uid for one in folder.iterdir() if one.is_dir())
     return frozenset()

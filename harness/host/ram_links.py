@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError
 from harness.core.files import private_folder, private_folder_at
 
-#: Under libvirt's memory backing folder: a folder of ours for each guest that is being replaced.
+#: Under libvirt's memory backing folder: a folder of harness for each guest that is being replaced.
 KEEP = "harness-keep"
 RAM = "ram"
 #: More than guests are replaced at once: each can take the folder around theirs away once.
@@ -98,7 +98,7 @@ def held(folder: Path, ram: Mapping[str, str]) -> bool:
 def keep_again(folder: Path, ram_folder: Path, short_name: str, ram: Mapping[str, str]) -> bool:
     """Link RAM files into the guest's own folder again, from where they are on offer.
 
-    Somebody has removed what was kept, and nobody has used an offer. Returns False if there is
+    What was kept was removed, and no offer was used. Returns False if there is
     none. Raises InfrastructureError.
     """
     for place in _offers(ram_folder, short_name):
@@ -164,7 +164,7 @@ def withdraw(ram_folder: Path, short_name: str, ram: Mapping[str, str], but: str
 
 
 def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
-    """The guests (UUIDs) for whom RAM is kept here, and how much of it (bytes)."""
+    """The guests (UUIDs) whose RAM is kept here, and how much of it (bytes)."""
     with suppress(OSError):
         for entry in sorted(os.scandir(ram_folder / KEEP), key=lambda entry: entry.name):
             size = 0

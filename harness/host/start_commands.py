@@ -105,7 +105,7 @@ class StartCommands:
 
 
 def commands_file(path: str, folder: Path = _COMMANDS) -> Path:
-    """Return the file that ``path`` of a QEMU leads to while it is told something."""
+    """Return the file that ``path`` of a QEMU leads to while it is given commands."""
     return folder / Path(path).name
 
 

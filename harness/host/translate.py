@@ -74,7 +74,7 @@ def translated(operation: str, guest: str | None = None) -> Iterator[None]:
 def translate(
     error: libvirt.libvirtError, operation: str, guest: str | None = None
 ) -> HypervisorError:
-    """The error of ours that this error of libvirt's means."""
+    """Map a libvirtError to a HypervisorError by its code."""
     code = error.get_error_code()
     lost = code in _LOST or (code, error.get_error_domain()) in _LOST_IF_FROM
     kind: type[HypervisorError] = HypervisorError

@@ -78,7 +78,7 @@ def _devices(domain: Element, spec: GuestSpec, files: BootFiles, network: str) -
     SubElement(interface, "mac", address=spec.mac)
     SubElement(interface, "source", network=network)
     SubElement(interface, "model", type="virtio")
-    SubElement(interface, "rom", enabled="no")  # nobody boots from the network here
+    SubElement(interface, "rom", enabled="no")  # no guest boots from the network
     serial = SubElement(devices, "serial", type="file")
     SubElement(serial, "source", path=str(files.serial_log))
     agent = SubElement(devices, "channel", type="unix")

@@ -45,7 +45,7 @@ def _seed(spec: GuestSpec, host_key: KeyPair, user_key: KeyPair) -> Seed:
 
 
 def _readable_base(image: Image, run_dir: Path) -> Image:
-    """Copies that QEMU's own user can read; the cache may lie in somebody's private home."""
+    """Copies that QEMU's own user can read; the cache may be in a private home."""
 
     def copy(source: Path | None) -> Path | None:
         if source is None:
@@ -61,7 +61,7 @@ def _readable_base(image: Image, run_dir: Path) -> Image:
 def _guest_files(number: int, image: Image, base: Image, seed: Seed, run_dir: Path) -> BootFiles:
     """Files are numbered, not named: a guest's name is no file name.
 
-    They hold the guest's keys, so they are for root and for QEMU's user, to whom libvirt gives
+    They hold the guest's keys, so they are for root and for QEMU's user, who gets
     them for as long as the guest runs.
     """
     initrd = disk = seed_iso = None

@@ -22,7 +22,7 @@ def _new_mac() -> str:
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """One guest that a lab shall have; ``name`` is data and may hold anything libvirt takes."""
+    """One guest of a lab to be; ``name`` is data and may hold anything libvirt takes."""
 
     name: str
     image: str

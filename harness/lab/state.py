@@ -81,7 +81,7 @@ def _state_file() -> Path:
 def lab_config_file() -> Path | None:
     """The configuration of the lab that is up, if one is."""
     file = lab_dir() / "harness.toml"
-    # os.path: a folder that we may not search holds no lab of ours.
+    # os.path: a folder that we may not search holds no lab of this user.
     return file if os.path.exists(file) and os.path.exists(_state_file()) else None
 
 
@@ -100,7 +100,7 @@ def claimed() -> Iterator[int]:
     """Hold the lab's lock for the time of a ``with``; the descriptor may be handed on.
 
     The lab's own libvirtd inherits it, so that the lock is held for as long as that lives, and
-    is seen from every namespace. Raises UsageError if somebody holds it already.
+    is seen from every namespace. Raises UsageError if another process holds it already.
     """
     private_folder(lab_dir())
     descriptor = os.open(_lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -151,7 +151,7 @@ def load() -> LabState | None:
 
 
 def write_config(state: LabState) -> None:
-    """The lab's harness.toml: `harness run` works on it as on anybody's guests."""
+    """The lab's harness.toml: `harness run` works on it as on any guests."""
     import tomli_w  # here, so that a configuration is found without the extra [lab]
 
     guests = [

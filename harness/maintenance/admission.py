@@ -91,7 +91,7 @@ def open_all(
 def warnings_about(sessions: Iterable[GuestSession]) -> tuple[str, ...]:
     """Return a warning for each guest of which it cannot be told whether it is what answers.
 
-    And for each whose host key nobody vouches for, because the SSH configuration asks for that; and
+    And for each whose host key is not vouched for, because the SSH configuration asks for that; and
     for each that is a Windows, on which harness was not run yet.
     """
     found = []

@@ -15,7 +15,7 @@ from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 
-#: After whom the user's own SSH configuration names. Few: a guest may lock out who tries too often.
+#: After the user that the SSH configuration names. Few: a guest may lock out after many.
 LIKELY_USERS = ("root", "debian", "ubuntu")
 _SLACK_S = 2.0
 

@@ -23,16 +23,16 @@ def opted_out(
 ) -> tuple[list[GuestInfo], list[str]]:
     """Return who takes part, and why the others do not.
 
-    Raises PlanError if nobody can be left out.
+    Raises PlanError if no guest can be left out.
     """
     reasons = {uuid: section.opt_out for uuid, section in sections.items()}
     out = [guest for guest in chosen if reasons[guest.uuid] is not None]
     if out and update.scope is Scope.HOST:
         raise PlanError(
             f"has opted out: {reasons[out[0].uuid]}; the update ({update.kind}) has scope host, "
-            "so nobody can be left out",
+            "so no guest can be left out",
             guest=out[0].name,
-            hint="move or shut down the guest, or ask whoever opted out",
+            hint="move or shut down the guest, or ask its owner",
         )
     warnings = [f"{guest.name} is left out: {reasons[guest.uuid]}" for guest in out]
     return [guest for guest in chosen if reasons[guest.uuid] is None], warnings
@@ -96,7 +96,7 @@ def _refuse_not_running(guest: GuestInfo, uri: str) -> None:
     way = way_on(guest.state, uri, guest.name, guest.uuid)
     if guest.state.state is GuestState.PAUSED:
         hint = (
-            "harness never resumes what it did not pause itself: harness recover, if a run of ours "
+            "harness never resumes what it did not pause: harness recover, if a run of harness "
             f"did; else {way}"
         )
     else:

@@ -15,24 +15,24 @@ class Notice(Protocol):
     """Announces update domains, one at a time, and waits until each may be paused.
 
     A promise: after ``wait`` has said so, and only then, the domain's guests may be paused; that
-    is when somebody in scope has approved, or the announced time has come. Errors are of
+    is when a guest in scope has approved, or the announced time has come. Errors are of
     :mod:`harness.core.errors`.
     """
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
-        """Write down what will be announced. Raises if nobody could be told."""
+        """Write down what will be announced. Raises if no guest could be notified."""
 
     def announce(self, domain: UpdateDomain) -> str:
         """Tell the guests of a domain, and those that share a set with them, of the pause.
 
-        Returns what a person should know of it; nothing if nobody was told.
+        Returns what a person should know of it; nothing if no guest was notified.
         """
 
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
         """Wait for the permission to pause; False if ``seconds`` pass first: ask again.
 
-        With the permission the guests are told that it has started. Raises Interrupted, or
-        EventError if somebody has cancelled it.
+        With the permission the guests see that it has started. Raises Interrupted, or
+        EventError if it was cancelled.
         """
 
     def over(self, domain: UpdateDomain) -> None:
@@ -42,17 +42,17 @@ class Notice(Protocol):
         """Nothing more will happen: whatever was not done is cancelled."""
 
     def record(self, domain_name: str) -> NoticeRecord | None:
-        """Who was told, saw and approved what when; None if nobody was told. Never raises."""
+        """Which guest saw and approved what when; None without a notice. Never raises."""
 
 
 class Unannounced:
-    """Nobody is told, and nobody asked."""
+    """No guest is notified, and none is asked."""
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
         """Nothing to write down."""
 
     def announce(self, domain: UpdateDomain) -> str:
-        """Nobody to tell."""
+        """No guest to notify."""
         return ""
 
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:

@@ -13,7 +13,7 @@ from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
 from harness.results.journal import Member
 
-#: What QEMU's monitor is told to let the vCPUs run; for printf(1).
+#: The commands that let QEMU's monitor run the vCPUs; for printf(1).
 _CONT = r'{"execute": "qmp_capabilities"}\n{"execute": "cont"}\n'
 
 

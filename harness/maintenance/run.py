@@ -45,7 +45,7 @@ Guarding = Callable[[str, Path, Clock], AbstractContextManager[Guard]]
 #: Opens every guest of the plan; what is to be closed again goes onto the stack.
 _LogIn = Callable[[Tools, ExitStack], Mapping[str, GuestSession]]
 
-#: For asking who is paused after a bug of ours.
+#: For asking who is paused after a bug.
 _LOOK_S = 20.0
 
 
@@ -87,13 +87,13 @@ def run(
 ) -> Finished:
     """Carry out ``plan``; the record is written whatever happens.
 
-    ``config`` is kept in the run folder for whoever has to finish the run; its parts are handed
-    out here. ``notice`` tells the guests beforehand; None: nobody is told. ``label``: how the run
+    ``config`` is kept in the run folder for a recovery; its parts are handed
+    out here. ``notice`` tells the guests beforehand; None: no notice. ``label``: how the run
     came about, for the history; ``follows``: the run of the window before, of the same
     configuration. ``part``: of which rollout it is a part; None: of none. ``guardian`` starts the
     second process.
 
-    Raises HostBusy if somebody else holds this host, InfrastructureError if the run folder, the
+    Raises HostBusy if another process holds this host, InfrastructureError if the run folder, the
     journal or the guardian cannot be made; any other HarnessError ends up in the result.
     """
     run_id = new_run_id(clock)
@@ -155,7 +155,7 @@ def _accelerators(plan: Plan) -> str:
 
 
 def _begin(head: RunHead, tools: Tools) -> None:
-    """From now on, whoever finds this folder knows what was going on, and how to go on."""
+    """From now on this folder shows what the run was doing, and how to finish it."""
     _keep(head, RunResult(), tools)
     me = who_am_i()
     tools.journal.intend(
@@ -258,7 +258,7 @@ def _keep(head: RunHead, result: RunResult, tools: Tools) -> None:
 
 
 def _finish(head: RunHead, result: RunResult, tools: Tools) -> tuple[RunResult, RunRecord]:
-    """The final record, on disk if that is possible; what is known is told in any case."""
+    """The final record, on disk if that is possible; what is known is reported in any case."""
     result = replace(result, interrupted_by=tools.interruption.signal_name)
     record = record_run(head, result, tools.notice, utc_now(tools.clock))
     try:

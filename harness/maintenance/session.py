@@ -204,7 +204,7 @@ class GuestSession:
 
 
 def default_tolerance(sampler: Sampler, os: GuestOs) -> float:
-    """The tolerance where nobody asked for one: what this guest's interpreter can keep."""
+    """The tolerance where none is configured: what this guest's interpreter can keep."""
     if sampler.interpreter == GUEST_AGENT and os is GuestOs.WINDOWS:
         return COARSE_TOLERANCE_S
     if sampler.precise or sampler.interpreter == GUEST_AGENT:

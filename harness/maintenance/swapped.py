@@ -21,7 +21,7 @@ def look_at_parkable(
 ) -> Mapping[str, QemuLook]:
     """Return, by UUID, what is seen before the pause of those guests that are to be parked.
 
-    Empty for an update that parks nobody. Never raises a HarnessError.
+    Empty for an update that parks no guest. Never raises a HarnessError.
     """
     found = {}
     with suppress(HarnessError):
@@ -40,7 +40,7 @@ def look_at_swapped(
     """Return, by name, what is seen of each guest that the last window was to park.
 
     ``before`` is what was seen of them before the pause, by UUID. Empty for an update that parks
-    nobody. Never raises a HarnessError: what could not be seen is missing in the evidence.
+    no guest. Never raises a HarnessError: what could not be seen is missing in the evidence.
     """
     try:
         guests = fold(journal.read()).guests.values()

@@ -151,7 +151,7 @@ def _clock_record(
 
 
 def keep_raw(session: GuestSession, after: Aftermath, folder: RunFolder) -> None:
-    """Samples and kernel lines, for whoever doubts a verdict."""
+    """Samples and kernel lines, for a reader who doubts a verdict."""
     folder.write_guest(session.name, "clock-samples.json", list(session.sampler.raw))
     if after.kernel_log:
         lines = "\n".join(after.kernel_log.new_lines) + "\n"

@@ -78,7 +78,7 @@ class RunFolder:
         write_atomically(self.path / RECORD, record.model_dump_json(indent=2) + "\n")
 
     def write_config(self, config: Config) -> None:
-        """Keep what the run was configured with, for whoever has to finish it."""
+        """Keep what the run was configured with, for a recovery that has to finish it."""
         write_atomically(self.path / CONFIG, config.model_dump_json(indent=2) + "\n")
 
     def config(self) -> Config:
@@ -114,7 +114,7 @@ class RunFolder:
         write_atomically(self.guest(name) / file, text)
 
     def record(self) -> RunRecord:
-        """The run's record. Raises UsageError if there is none or it is not one of ours."""
+        """The run's record. Raises UsageError if there is none or it is not a record."""
         return _parsed(self.path / RECORD, RunRecord)
 
 

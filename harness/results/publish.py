@@ -56,7 +56,7 @@ def finish(folder: RunFolder) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """The process: 0 if all of it worked; what did not is said on stderr, a line each."""
+    """The process: 0 if all of it worked; what did not is reported on stderr, a line each."""
     folder = RunFolder(Path(arguments[0]))
     steps: list[tuple[str, Callable[[RunFolder], object]]] = [
         ("report.html was not written", write_html),

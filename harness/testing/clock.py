@@ -35,7 +35,7 @@ class FakeClock:
             self._elapsed_ns += round(seconds * NS_PER_S)
 
     def step_realtime(self, seconds: float) -> None:
-        """Somebody sets the host's clock."""
+        """Set the host's clock."""
         self._realtime_ahead_ns += round(seconds * NS_PER_S)
 
     def suspend(self, seconds: float) -> None:

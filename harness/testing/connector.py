@@ -32,7 +32,7 @@ class FakeConnector:
         self.changed: set[str] = set()
         self.trusted: list[ShownKeys] = []
         self.lets_in: dict[str, str] = {}
-        """Guest → the only user who may log in; one that is not here lets everybody in."""
+        """Guest → the only user who may log in; one that is not here lets any user in."""
 
     def configured_address(self, guest: str) -> str | None:
         """Return what ``configured`` says."""

@@ -66,7 +66,7 @@ class FakeAgent:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: what was open is lost."""
+        """Begin again: what was open is lost."""
         self._ended: dict[int, Completed | None] = {}
         self._rooms: dict[str, _Room] = {}
         self._open: dict[int, tuple[_Room, str]] = {}

@@ -24,7 +24,7 @@ from harness.host.protocol import (
 )
 from harness.testing.parking import FakeParking
 
-#: Of a guest whose process nobody named.
+#: Of a guest whose process was not named.
 _SOME_PROCESS = ProcessIdentity(1, 1)
 
 
@@ -68,7 +68,7 @@ class FakeHypervisor:
         return self._enter(operation, uuid)
 
     def become(self, name: str, state: GuestState, kind: EventKind) -> None:
-        """Change a guest's state, and tell whoever listens."""
+        """Change a guest's state, and tell the listeners."""
         self._become(name, state, kind)
 
     def _enter(self, operation: str, uuid: str) -> str:

@@ -20,7 +20,7 @@ class Taken:
 
 @dataclass
 class Listener:
-    """What came, and what is answered: one status a request, the last of them for ever."""
+    """What came, and what is answered: one status a request, the last of them from then on."""
 
     url: str = ""
     answers: list[int] = field(default_factory=lambda: [204])

@@ -11,7 +11,7 @@ from harness.guest.protocol import Completed, Language, Way
 
 
 class LocalStream:
-    """A LineStream to a process of ours."""
+    """A LineStream to a local process."""
 
     def __init__(self, command: str, guest: str) -> None:
         self.guest = guest

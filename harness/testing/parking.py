@@ -81,14 +81,14 @@ class FakeParking:
         self.runs_new: set[str] = set()
         """The guests that have their new QEMU."""
         self.settled: list[str] = []
-        """The guests for whom nothing is kept any more."""
+        """The guests that nothing is kept for any more."""
         self.looks: dict[str, dict[str, Any]] = {}
         """What of a look at a guest is not as that of one that can be replaced."""
         self.probed: list[str] = []
         self.definitions: dict[str, str] = {}
         """What persistent guests are booted by, by name."""
         self.capable: set[str] = set()
-        """The guests whose RAM nobody else could save."""
+        """The guests whose RAM no other program could save."""
 
     def look(self, uuid: str, deadline: Deadline) -> QemuLook:
         """See :class:`harness.host.parking.GuestParking`; what ``looks`` has, by name."""

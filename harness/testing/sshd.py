@@ -197,7 +197,7 @@ def private_sshd(
 
 @contextmanager
 def peer(says: bytes, *, stays: bool) -> Iterator[int]:
-    """Somebody who answers, but not as an sshd does: the port."""
+    """A server that answers, but not as an sshd does: its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -205,7 +205,7 @@ def peer(says: bytes, *, stays: bool) -> Iterator[int]:
                 connection.sendall(says)
                 if not stays:
                     connection.shutdown(socket.SHUT_WR)
-                while connection.recv(65536):  # else a reset would overtake what was said
+                while connection.recv(65536):  # else a reset would overtake the answer
                     pass
 
         thread = threading.Thread(target=serve)

@@ -25,7 +25,7 @@ from harness.updates.transaction import Change, parse, refusal, remarks
 
 _KEY = "update.packages"
 _WORD = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?")
-#: Nobody is there to be asked, and nothing but the transaction happens in the window: needrestart
+#: There is no person to ask, and nothing but the transaction happens in the window: needrestart
 #: would restart services after it.
 QUIET = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
 _KEEP_CONFIGURATION = (
@@ -231,7 +231,7 @@ class AptTransaction:
             "Dir::State::Lists": home / "lists",
             "Dir::Cache::PkgCache": "",
             "Dir::Cache::SrcPkgCache": "",
-            "APT::Sandbox::User": "root",  # the state folder is nobody else's
+            "APT::Sandbox::User": "root",  # the state folder is harness's own
         }
         return ["apt-get", *(w for k, v in settings.items() for w in ("-o", f"{k}={v}"))]
 

@@ -14,7 +14,7 @@ from harness.core.trust import refuse_untrusted
 from harness.updates.requirements import ask
 from harness.updates.transaction import Change
 
-#: Whoever changes packages holds these.
+#: A program that changes packages holds these.
 LOCKS = (Path("/var/lib/dpkg/lock-frontend"), Path("/var/lib/dpkg/lock"))
 ARCHIVES = Path("/var/cache/apt/archives")
 _FORMAT = "${binary:Package} ${db:Status-Status} ${Version}\\n"
@@ -22,12 +22,12 @@ _FIELDS = "${Package} ${Version} ${Architecture}\\n"
 
 
 def require_health(deadline: Deadline) -> None:
-    """Raises UpdateFailed if a package is half-installed, or somebody else is at work."""
+    """Raises UpdateFailed if a package is half-installed, or another program is at work."""
     expect_audited(deadline)
     for lock in LOCKS:
         if _held(lock):
             raise UpdateFailed(
-                f"dpkg is locked ({lock}): somebody else is changing packages",
+                f"dpkg is locked ({lock}): another program is changing packages",
                 hint="wait for it; unattended-upgrades does so daily",
             )
 
@@ -90,7 +90,7 @@ def holding(
     """For each change and a version of its package, the .deb that holds it, if there is one.
 
     ``folders`` are looked through; a file among them stands for itself. Files are found by name, as
-    everybody names them, and believed by their content.
+    every mirror names them, and believed by their content.
     """
     found: dict[Change, Path] = {}
     for change, wanted in versions.items():

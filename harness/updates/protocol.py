@@ -128,7 +128,7 @@ class GuestUpdate(Protocol):
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """For whom and where an update is applied; guest names are data."""
+    """The guests and the host that an update is applied for; guest names are data."""
 
     run_id: str
     run_dir: Path

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: Packages leave this mark for whoever looks after the host, and their names beside it.
+#: Packages leave this mark for the host's administrator, and their names beside it.
 MARK = Path("/run/reboot-required")
 BOOT = Path("/boot")
 
@@ -23,7 +23,7 @@ _NAMES = (
     (re.compile(r".*-microcode"), "microcode"),
     (re.compile(r"firmware-.*|.*-firmware(-.*)?"), "firmware"),
 )
-#: Of modules only a kernel's own: those built beside it (updates/, extra/) can be loaded anew. Of
+#: Of modules only a kernel's own: those built beside it (updates/, extra/) can be loaded again. Of
 #: firmware only microcode: other files may be data that is read when it is wanted.
 _FILES = (
     (re.compile(r"boot/(vmlinu[xz]|xen)-.*|(usr/)?lib/modules/[^/]+/kernel/.+"), "kernel"),

@@ -65,7 +65,7 @@ def refusal(changes: Sequence[Change], files: Mapping[Change, Sequence[str]]) ->
                 "guests' memory"
             )
         if change.after is None and _LIBVIRT_DAEMON.fullmatch(change.package):
-            return f"{change}: without libvirt nobody could resume the guests"
+            return f"{change}: without libvirt no guest could be resumed"
     return None
 
 

@@ -151,7 +151,9 @@ def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, l
     try:
         assert state_of(libvirt, ours.uuid) is PAUSED
         found = run.command("doctor", "-c", str(lab.config_file))
-        assert found.stdout.count("harness recover, if a run of ours paused it; else virsh ") == 2
+        assert (
+            found.stdout.count("harness recover, if a run of harness paused it; else virsh ") == 2
+        )
         found = run.command("recover", "--dry-run")
         assert found.returncode == 3
         assert "was paused by this run" in found.stdout

@@ -68,7 +68,7 @@ def test_somebody_else_resumes_our_guest_in_the_window(maintenance, lab, libvirt
     libvirt.pause(guest.uuid, Deadline.after(5))  # from here on it is theirs
     assert run.ended() == 4
     assert state_of(libvirt, guest.uuid) is PAUSED
-    assert "resumed by somebody else" in run.record.guests[0].problems[0]
+    assert "resumed by another program" in run.record.guests[0].problems[0]
     assert run.record.guests[0].still_paused
     assert f"STILL PAUSED: {guest.name}" in run.err
     libvirt.resume(guest.uuid, Deadline.after(5))

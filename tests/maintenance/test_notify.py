@@ -39,7 +39,7 @@ def test_a_listener_that_is_ill_changes_nothing(process, tmp_path):
             file.write(f'[notify]\nwebhook = "{there.url}"\ntimeout_s = 0.5\n')
         done = process("fine")
     assert done.returncode == 0
-    assert b"warning: nobody was told by webhook" in done.stderr
+    assert b"warning: no notification by webhook" in done.stderr
 
 
 def test_what_cannot_be_told_is_refused_before_the_run(process, tmp_path):

@@ -22,7 +22,7 @@ from harness.checks.probes.timers import TimersProbe
 from harness.checks.probes.vcpus import VcpuProbe
 
 #: In the order in which they are started; they are stopped in the reverse order. The canary is
-#: started late and stopped early: nothing of ours shall touch its memory for it. Timers are asked
+#: started late and stopped early: no probe may touch its memory for it. Timers are asked
 #: before others make the guest busy. The memory of QEMU is looked at last.
 PROBES: Sequence[type[Probe]] = (
     ResidencyProbe,

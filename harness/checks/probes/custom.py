@@ -107,7 +107,7 @@ class OwnProbe(Probe):
 def environment_of(
     scene: Scene, own: OwnCheckSection, stage: str, deadline: Deadline
 ) -> Mapping[str, str]:
-    """What an executable is told; names are data, so lists are JSON."""
+    """What an executable gets in its environment; names are data, so lists are JSON."""
     mine = {} if own.scope == "host" else {
         "HARNESS_GUEST": scene.name,
         "HARNESS_GUEST_UUID": scene.uuid,

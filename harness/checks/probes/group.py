@@ -87,7 +87,7 @@ class GuestProbes:
         return self._told
 
     def silence(self) -> Testimony:
-        """What is known when nobody could be asked after the pause."""
+        """What is known when no probe could be asked after the pause."""
         why = Missing("its probes could not be asked after the pause", known_before=False)
         return {**{one.tells: why for one in self._probes}, **self._told}
 

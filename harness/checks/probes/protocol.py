@@ -32,7 +32,7 @@ class Scene:
     """None: QEMU cannot be seen from here (remote host, no right)."""
     settings: ChecksSection
     folder: Path
-    """Where raw material of this guest is kept; made by whoever writes into it."""
+    """Where raw material of this guest is kept; made by the first writer."""
     run_id: str = ""
     run_dir: Path = Path()
     update_domain: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Scene:
     own: tuple[OwnCheckSection, ...] = ()
     """The user's own checks that this guest answers for."""
     parts: frozenset[str] = frozenset()
-    """What the program in the guest shall be able to do."""
+    """What the program in the guest must be able to do."""
     clock: Clock = SYSTEM_CLOCK
     _program: LineStream | None = field(default=None, repr=False)
     _refusal: HarnessError | None = field(default=None, repr=False)

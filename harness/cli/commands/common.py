@@ -102,7 +102,7 @@ def spoken() -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # noqa: BLE001  a SystemExit of rich, a Ctrl-C
-        logging.getLogger(__name__).warning("not all was said: %s: %s", type(error).__name__, error)
+        logging.getLogger(__name__).warning("output was lost: %s: %s", type(error).__name__, error)
     forget_lost_output()
 
 

@@ -47,7 +47,7 @@ def schedule(
 ) -> None:
     """Have `harness events serve` carry out a maintenance later, with notice.
 
-    It is planned now, too, so that what cannot be done is refused to whoever asks for it.
+    It is planned now, too, so that what cannot be done is refused at once.
     """
     from harness.api import plan
     from harness.core.identity import who_am_i

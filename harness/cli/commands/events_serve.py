@@ -143,7 +143,7 @@ def _serve_metrics(stack: ExitStack, listen: str | None) -> None:
 
 
 def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
-    """Who is who; everybody that is known by now is enrolled."""
+    """Who is who; every guest that is known by now is enrolled."""
     from harness.api import Backend
     from harness.events.callers import (
         BridgeDirectory,

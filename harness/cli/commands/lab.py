@@ -110,7 +110,7 @@ def _bring_up(
 
 
 def _given_image(image: str, sha256: str | None) -> Mapping[str, Image]:
-    """A cloud image, where ``image`` is not the name of one of ours."""
+    """A cloud image, where ``image`` is not the name of a recipe."""
     from harness.lab.cloud import fetch
     from harness.lab.images import recipes
 

@@ -61,7 +61,7 @@ def command(
     Only guests that a run's own journal says it paused are resumed, and only if nothing that can be
     seen speaks against it; any other guest that is paused is named. Safe to run at any time, and
     again. What it needs to know is in the run folder; -c and --uri lay over that. A run that cannot
-    be finished keeps nobody from the others, and makes it exit code 3, as does a paused guest that
+    be finished does not hold up the others, and makes it exit code 3, as does a paused guest that
     no run here holds. Exit code 4: a guest of a run is still paused.
     """
     found = api.recover(config_file=config_file, uri=uri, dry_run=dry_run)

@@ -69,7 +69,7 @@ def _json_was_asked_for(error: click.ClickException, arguments: list[str]) -> bo
 
 
 def in_our_words(error: click.ClickException) -> HarnessError:
-    """Return an error of click's as one of ours: what, where, and a hint."""
+    """Return an error of click's as a HarnessError: what, where, and a hint."""
     message = error.message.strip().removesuffix(".")
     hint = getattr(error, "hint", None)
     near = getattr(error, "possibilities", None)

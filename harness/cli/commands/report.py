@@ -75,7 +75,7 @@ def command(
 
 
 def _found(wanted: str | None) -> RunFolder:
-    """The run that is meant; of one that goes on, or died, that is said. Raises UsageError."""
+    """Return the run that is meant, with a note if it goes on or died. Raises UsageError."""
     from harness.results.in_progress import goes_on, runs_in_progress
     from harness.results.unfinished import dead_runs
 

@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Show guests' SSH host keys, and add those that you confirm to known_hosts.
 
-    Nobody is logged in to: keys are shown by guests before a login. A key that differs from the one
+    There is no login: guests show their keys before one. A key that differs from the one
     that is known is refused, with or without --yes. A jump host on the way is shown first.
 
     Exit code 0 if every guest's key is known now, 3 if not.

@@ -75,6 +75,6 @@ def agent(interpreter: str, *, sudo: bool = False) -> Agent:
     else:
         command = f"exec sh -c {shlex.quote(_source('sh_agent.sh'))}"
     if sudo:
-        # -n: never ask for a password; there is nobody to type one.
+        # -n: never ask for a password; there is no person to type one.
         command = command.replace("exec ", "exec sudo -n ", 1)
     return Agent(interpreter, command)

@@ -14,12 +14,12 @@ from harness.core.timebase import NS_PER_S, Deadline
 
 @dataclass(frozen=True)
 class Change:
-    """What an attempt shall do to a clock."""
+    """What an attempt has to do to a clock."""
 
     reading: ClockReading
     """Just taken."""
     target_s: float = 0.0
-    """The offset that the clock shall have."""
+    """The offset that the clock is to have."""
     late_s: float = 0.0
     """How much later than it expected earlier attempts by this method took effect."""
 
@@ -44,7 +44,7 @@ class Method(ABC):
         """One attempt. Raises a HarnessError if it was refused."""
 
     def settle(self, reach: Reach, deadline: Deadline) -> bool:
-        """Once the clock is right: tell whoever else sets it. Whether anybody was told.
+        """Once the clock is right: notify the time daemon that sets it too. Return True if one was.
 
         Raises a HarnessError if that was refused.
         """

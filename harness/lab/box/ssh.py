@@ -29,7 +29,7 @@ def command(box: BoxState, words: Sequence[str] = (), options: Sequence[str] = (
 
 
 def execute(box: BoxState, remote: str, deadline: Deadline, feed: Path | None = None) -> str:
-    """Run ``remote``, a constant of ours, in the box's shell; its output.
+    """Run ``remote``, a constant, in the box's shell; its output.
 
     ``feed`` is what it reads. Raises LabError if it fails or is not done in time.
     """

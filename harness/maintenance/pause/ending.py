@@ -42,5 +42,5 @@ class Ending:
         self._begun.wait()
         if self._wanted:
             self._freed.wait(RESUME_FIRST_S)
-            with suppress(BaseException):  # whoever settles the update names what still lives
+            with suppress(BaseException):  # the settling of the update names what still lives
                 self._end()

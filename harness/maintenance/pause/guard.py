@@ -102,7 +102,7 @@ class GuardianProcess:
         trace: TracebackType | None,
     ) -> None:
         self._socket.close()
-        with suppress(subprocess.TimeoutExpired):  # it is still trying to resume somebody
+        with suppress(subprocess.TimeoutExpired):  # it is still trying to resume a guest
             self._wait(_DISARM_S)
 
     @property

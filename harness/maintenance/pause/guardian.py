@@ -238,7 +238,7 @@ class Guardian:
             self._complain(error)
 
     def _held(self, armed: _Armed) -> tuple[Member, ...]:
-        """Whom the run held when it armed us, less whom it has let go since, by its journal."""
+        """The guests that the run held when arming us, less those let go since, by its journal."""
         try:
             intent = Line(0, "pausing", entries.Pausing(armed.members), {})
             told = fold(Reading((intent, *self._scribe.read().lines)))

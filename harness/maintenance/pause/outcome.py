@@ -26,7 +26,7 @@ class GuestPause:
 
     @property
     def stuck(self) -> bool:
-        """We could not resume it: it has neither ended nor become somebody else's."""
+        """It could not be resumed: it has neither ended nor been taken over."""
         error = self.resume_error
         return (
             self.resume_returned_ns is None

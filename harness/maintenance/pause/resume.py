@@ -27,12 +27,12 @@ from harness.results.journal import Entry, GuestCustody, Member, Reading, entrie
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
 _AGAIN_S = 0.05
-#: A guest that runs when we come to resume it may have a pause of ours on its way: the call that
+#: A guest that runs when we come to resume it may have a pause by harness on its way: the call that
 #: a dead run made last. libvirt takes milliseconds from the call to the pause.
 _SETTLED_S = 1.0
 #: A guest that libvirt does not know any more is looked for no longer than this.
 _LOST_S = 10.0
-_BY_US = "was resumed by another process of ours"
+_BY_US = "was resumed by another process of harness"
 
 
 class Notes(Protocol):
@@ -71,12 +71,12 @@ def resume_all(
     """Resume ``members`` and journal each as soon as it runs; an answer for each by name.
 
     ``by`` is who resumes, for the journal. ``since_ns`` (CLOCK_MONOTONIC) is when our pause
-    began: a guest that was resumed after that is not resumed again (TakenOver, unless one of ours
+    began: a guest that was resumed after that is not resumed again (TakenOver, unless harness
     did it). ``judged`` (by UUID) goes before what the journal says of our pause, for guests
     whose custody the caller has judged itself. ``parkings`` (by UUID) are the guests that may be
     parked, as known before; the journal may know more. A guest that does not run by ``deadline``
     is given up. ``resuming`` is called right before each attempt; what it raises is dropped.
-    ``booted_since``: the host was booted since the pause, so that nobody is parked any more.
+    ``booted_since``: the host was booted since the pause, so that no guest is parked any more.
     """
     journal.note(entries.Resuming(by, tuple(members)))
     told = _told(journal)
@@ -145,7 +145,7 @@ def _resume(
     """
     if why := _why_lost(member, edge, hypervisor, journal, by, deadline):
         if why == _BY_US:
-            return Resumed(None, deadline.clock.monotonic_ns())  # one of ours was faster
+            return Resumed(None, deadline.clock.monotonic_ns())  # another process was faster
         journal.note(entries.TakenOver(member.name, member.uuid, by))
         raise TakenOver(f"{why}, and was left as it is", operation="resuming", guest=member.name)
 
@@ -167,7 +167,7 @@ def _resume(
             raise _fate(member, edge, error, hypervisor, journal, by, lost_until) from error
         except HarnessError as error:
             raise NotYet(str(error)) from error
-        except BaseException as error:  # out of memory, a bug of ours: the guest is still paused
+        except BaseException as error:  # out of memory, a bug: the guest is still paused
             raise NotYet(f"{type(error).__name__}: {error}") from error
         if call is not None:
             return Resumed(call.began_ns, call.returned_ns)
@@ -191,7 +191,7 @@ def _fate(
     by: str,
     lost_until: Deadline,
 ) -> HarnessError:
-    """Return what is to be raised for a guest of which there is nothing to resume, it was said."""
+    """Return what is to be raised for a guest that libvirt reported as gone."""
     until = Deadline.after(ATTEMPT_S, lost_until.clock)
     try:
         fate = fate_of(member.uuid, edge.process, hypervisor, until)
@@ -240,7 +240,7 @@ def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdg
     if pause is None:
         return PauseEdge(since_ns, process)
     began_ns = (pause.began_ns or 0) - boot_ahead_ns(clock)
-    if began_ns < since_ns:  # an attempt of ours since may have let it run for a while
+    if began_ns < since_ns:  # an attempt since may have let it run for a while
         return PauseEdge(since_ns, process)
     return PauseEdge(began_ns, process, pause.vcpu_ns)
 
@@ -270,7 +270,7 @@ def _why_lost(
         if resumed_since(edge, vcpu_ns, events):
             guest = _told(journal).get(member.uuid)
             ours = guest is not None and guest.resuming_by - {by}
-            return _BY_US if ours else "was resumed by somebody else during the pause"
+            return _BY_US if ours else "was resumed by another program during the pause"
     return None
 
 
@@ -287,9 +287,9 @@ def still_paused(
     if_silent: bool,
     journal: Notes | None = None,
 ) -> tuple[str, ...]:
-    """Return the names of those of ``members`` that are paused, asked anew.
+    """Return the names of those of ``members`` that are paused, asked again.
 
-    ``if_silent`` is what one is taken for of whom libvirt says nothing: True for a guest that was
+    ``if_silent`` is the state to assume when libvirt does not answer: True for a guest that was
     last known to be paused. Such a guest is paused also where it was saved to disk, or where
     libvirt does not know it any more while its process, as ``journal`` has it, lives.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.core.errors import GuestNotFound, WrongState
 from harness.host.protocol import EventKind, LifecycleEvent, ProcessIdentity
 
-#: Said before a guest is paused: somebody else paused it, it is shut off, or gone. Said when it is
+#: Before the pause: another program paused it, it is shut off, or gone. Reported when it is
 #: to be resumed: it has ended. After any other error it may be paused, by us.
 NOT_OURS = (WrongState, GuestNotFound)
 

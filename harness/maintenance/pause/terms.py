@@ -24,7 +24,7 @@ class UpdateCalls:
 
 @dataclass(frozen=True)
 class Edges:
-    """What is told at the edges of each guest's pause, inside the window.
+    """What observers get at the edges of each guest's pause, inside the window.
 
     Both are called in the thread that pauses or resumes the guest, and have to be quick. What they
     raise is dropped: no observer keeps a guest from its resume.

@@ -93,7 +93,7 @@ class Return:
     deadline: Deadline
     """When it is given up."""
     known: bool = False
-    """It is written that it was unparked, and by nobody that it was parked again."""
+    """It is written that it was unparked, and nowhere that it was parked again."""
     _new: bool = False
     _start_s: float = 0.0
     """What a start is given that the one before did not end in."""
@@ -121,7 +121,9 @@ class Return:
                 start_s=self._start_s,
             )
         except HarnessError as error:
-            if isinstance(error, DeadlineExpired):  # slow, perhaps: it would be ended for ever
+            if isinstance(
+                error, DeadlineExpired
+            ):  # slow, perhaps: it would be ended again and again
                 self._start_s = 2 * max(START_S, self._start_s)
             raise NotYet(str(error)) from error
         except NotYet:

@@ -136,7 +136,7 @@ def resume_late(
         hypervisor,
         journal,
         by="run",
-        since_ns=window.t1_ns,  # a call of ours that was given up may have resumed it meanwhile
+        since_ns=window.t1_ns,  # a call that was given up may have resumed it meanwhile
         deadline=deadline,
     )
     earlier = _resumed_by_guardian(journal, window.t0_ns, deadline.clock)
@@ -281,4 +281,4 @@ def _resumed(
 def _ours(error: BaseException | None) -> HarnessError | None:
     if error is None or isinstance(error, HarnessError):
         return error
-    raise error  # a bug of ours; by now every guest has been resumed
+    raise error  # a bug; by now every guest has been resumed

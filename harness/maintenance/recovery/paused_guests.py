@@ -57,7 +57,7 @@ def paused_guests(
     """Return every guest that is paused now, with what journals say of it.
 
     Of what is in other state folders than the ``trusted`` ones only dead runs that say they hold
-    the guest are told, with whose they are.
+    the guest are reported, with their owners.
 
     Raises HypervisorError or DeadlineExpired if libvirt does not list its guests.
     """
@@ -107,7 +107,7 @@ def described(folder: RunFolder) -> str:
 
 
 def owner_of(path: Path) -> str:
-    """Return the name, or else the uid, of the user to whom a file or folder belongs."""
+    """Return the name, or else the uid, of the user that a file or folder belongs to."""
     try:
         uid = path.lstat().st_uid
     except OSError:
@@ -126,7 +126,7 @@ def is_ours(state_dir: Path) -> bool:
     runs = state_dir / "runs"
     try:
         foreign = os.geteuid() != 0 and runs.stat().st_uid != os.geteuid()
-        sticky = runs.stat().st_mode & stat.S_ISVTX  # where everybody may lay a folder of theirs
+        sticky = runs.stat().st_mode & stat.S_ISVTX  # where any user may lay a folder
     except OSError:
         return False
     return not foreign and not sticky and changed_by_others(runs) is None

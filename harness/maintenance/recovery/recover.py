@@ -147,7 +147,7 @@ def _given_up(
     """Return what became of a guest that could not be resumed: it is looked at once more."""
     try:
         sight = look(custody, hypervisor, deadline)
-    except HarnessError:  # nobody saw it run, nor end
+    except HarnessError:  # it was not seen running, nor ended
         sight = Sight(StateReading(GuestState.PAUSED, "unknown"))
     verdict, why = judge(custody, sight, booted_since=False)
     if verdict is Verdict.RESUME:

@@ -171,7 +171,7 @@ def _rescued(here: _Round, dead: Iterable[RunFolder]) -> list[_OneRun]:
 
 
 def _search(others: Callable[[], Iterable[Path]], clock: Clock) -> tuple[Searched, ...]:
-    """Search more state folders, each by itself: one that does not answer is told."""
+    """Search more state folders, each by itself: one that does not answer is reported."""
     until = Deadline.after(_SEARCH_S, clock)
     found = fan_out({"": others}, until, what="looking for state folders")[""]
     if found.value is None:

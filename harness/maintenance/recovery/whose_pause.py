@@ -132,7 +132,7 @@ def judge(custody: GuestCustody, sight: Sight, *, booted_since: bool) -> tuple[V
     ``booted_since``: the host was booted since the journal was written, so that no process of it
     can live.
     """
-    # After a boot nobody is parked any more, and an inode may be another guest's.
+    # After a boot no guest is parked any more, and an inode may be another guest's.
     if sight.berth is not None and not booted_since:
         parked = _judge_parked(custody, sight, sight.berth)
         if parked is not None:
@@ -236,7 +236,7 @@ def _judge_another_life(sight: Sight, *, booted_since: bool) -> tuple[Verdict, s
     since = "the host was booted" if booted_since else "the run paused it"
     if sight.process is None:
         return Verdict.THEIRS, (
-            f"is paused, started since {since}; its process cannot be seen, so by whom is not known"
+            f"is paused, started since {since}; its process cannot be seen: its owner is unknown"
         )
     if not sight.restored:
         return Verdict.THEIRS, f"is paused by another program, which started it since {since}"

@@ -47,6 +47,6 @@ def explained(url: str) -> Iterator[None]:
     try:
         shown = sa.make_url(url).render_as_string(hide_password=True)
     except sa.exc.ArgumentError:
-        shown = "database"  # it is said below that it is no URL
+        shown = "database"  # the error below says that it is no URL
     with database.explained(f"history {shown}"):
         yield

@@ -78,7 +78,7 @@ class History:
             yield connection
 
     def add(self, folder: Any) -> None:
-        """Put the run of a RunFolder in, anew if it is there already. Raises UsageError too."""
+        """Put the run of a RunFolder in, again if it is there already. Raises UsageError too."""
         from harness.results.history.figures import figures_of
 
         record = folder.record()

@@ -24,7 +24,7 @@ from harness.results.history.figures import KINDS, RUN
 if TYPE_CHECKING:
     from harness.results.history.store import History, Run
 
-#: With fewer nights to compare with, nothing is said.
+#: With fewer nights to compare with, there is no verdict.
 ENOUGH_NIGHTS = 5
 NIGHTS = 14
 _DEVIATIONS = 4.0

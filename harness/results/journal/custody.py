@@ -153,7 +153,7 @@ class GuestCustody:
 
     @property
     def runs_since_ns(self) -> int | None:
-        """When it was last written that the guest runs, whoever resumed it."""
+        """When it was last written that the guest runs, by any process."""
         stamps = [*self.resumed_ns.values(), self.taken_over_ns]
         return max((stamp for stamp in stamps if stamp is not None), default=None)
 

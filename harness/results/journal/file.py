@@ -73,7 +73,7 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         # A thread that was given up may still want to write. By then the numbers of our descriptors
-        # may be somebody else's, so it gets none.
+        # may be another guest's, so it gets none.
         with self._writing:
             file, folder, self._file, self._folder = self._file, self._folder, _CLOSED, _CLOSED
         os.close(file)
@@ -163,7 +163,7 @@ def read(path: Path) -> Reading:
 def _opened(path: Path) -> BinaryIO:
     """Open a journal, of another user perhaps: what is no file, or too large, is none.
 
-    A FIFO would have its reader wait for ever. Raises OSError.
+    A FIFO would have its reader wait without end. Raises OSError.
     """
     file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
     status = os.fstat(file.fileno())

@@ -84,7 +84,7 @@ def main(uri: str, path: str) -> None:
             for warning in tell_once(notice, folder, settings_of(folder)):
                 sys.stderr.write(f"{warning}\n")
     except HarnessError as error:
-        sys.stderr.write(f"nobody was told: {error}\n")
+        sys.stderr.write(f"no notification: {error}\n")
     sys.stderr.flush()
     os._exit(0)
 

@@ -61,7 +61,7 @@ def tell(notice: Notice, settings: NotifySection) -> list[str]:
         try:
             send(Deadline.after(settings.timeout_s))
         except HarnessError as error:
-            warnings.append(f"nobody was told by {what}: {error}")
+            warnings.append(f"no notification by {what}: {error}")
     return warnings
 
 

@@ -140,7 +140,7 @@ def svg(figure: Figure, salt: str) -> str:
     head, _, body = text.partition(">")
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
     head = re.sub(r' (width|height|version)="[^"]*"', "", head)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # the same in every picture; nobody refers to them
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # the same in every picture; nothing refers to them
     for variable, colour in VARIABLES.items():
         body = body.replace(colour, f"var({variable})")
     return f"{head}>{body}"

@@ -21,14 +21,14 @@ def changes(before: QemuLook, after: QemuLook) -> Iterator[str]:
     yield from _interfaces(old, new)
     ids = old.findtext("genid"), new.findtext("genid")
     if ids[0] != ids[1]:
-        yield f"it was told a new VM generation id: {ids[0]} → {ids[1]}"
+        yield f"it got a new VM generation id: {ids[0]} → {ids[1]}"
     for taint in after.tainted:
         if taint not in before.tainted:
             yield f"libvirt says: {taint}"
 
 
 def _terminals(old: Element, new: Element) -> Iterator[str]:
-    """A serial console is described twice; one pty is told once."""
+    """A serial console is described twice; one pty is named once."""
     told = set()
     for kind in ("serial", "console"):
         pairs = zip(old.iterfind(f"devices/{kind}"), new.iterfind(f"devices/{kind}"), strict=False)
@@ -38,7 +38,7 @@ def _terminals(old: Element, new: Element) -> Iterator[str]:
                 continue
             told.add(was)
             renamed = f"; its pty is {now} now, not {was}" if was != now else ""
-            yield f"whoever watched its {kind} was cut off{renamed}"
+            yield f"viewers of its {kind} were disconnected{renamed}"
 
 
 def _pty(terminal: Element) -> str | None:

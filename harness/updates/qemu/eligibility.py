@@ -86,11 +86,11 @@ def remarks(look: QemuLook, new_version: str) -> Iterator[str]:
     """What a person should know of a guest whose QEMU can be replaced."""
     domain = ElementTree.fromstring(look.description)
     if domain.find("genid") is not None:
-        yield "<genid>: it is told a new VM generation id, as after going back to a snapshot"
+        yield "<genid>: it gets a new VM generation id, as after going back to a snapshot"
     if domain.find("devices/graphics") is not None:
         yield "viewers of its VNC or SPICE display are cut off"
     if domain.find("devices/console") is not None or domain.find("devices/serial") is not None:
-        yield "whoever watches its console is cut off; the name of its pty may change"
+        yield "viewers of its console are disconnected; the name of its pty may change"
     if owners_arguments(look.description):
         yield "its own arguments for QEMU (qemu:commandline) are kept as they are"
     yield "until its next cold boot libvirt calls it tainted (custom-argv, custom-monitor)"

@@ -37,7 +37,7 @@ class Program:
     """A QEMU that can be started."""
 
     emulator: Path
-    """What libvirt is told to start."""
+    """What libvirt is given to start."""
     binary: Path
     """The executable that runs in the end."""
     version: str

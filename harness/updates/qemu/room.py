@@ -57,7 +57,7 @@ def start_s(extents: Sequence[Extent], rate: float) -> float:
 
 
 def room(extents: Sequence[Extent], at_once: Sequence[Extent]) -> Room:
-    """Return what it takes to copy ``extents``, of whom ``at_once`` are copied at the same time."""
+    """Return what it takes to copy ``extents``, ``at_once`` of them at the same time."""
     states = sum(one.state for one in at_once)
     files = sum(one.memory for one in extents)
     freed = sum(min(one.used, one.memory) for one in extents)

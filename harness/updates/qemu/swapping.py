@@ -76,7 +76,7 @@ def swap_all(
     """Have all guests of the window go on in their next process.
 
     ``parkings`` and ``descriptions`` are those of each guest, by name; once ``abandoned`` is set,
-    nobody more is begun with. ``to_be`` says in the message what a guest was not yet then. Raises
+    no further guest is begun. ``to_be`` says in the message what a guest was not yet then. Raises
     UpdateFailed, which says of each guest that failed why.
     """
     swap = context.swap
@@ -102,7 +102,7 @@ def lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
     """Make the guest's private folders, with its descriptions. Raises HarnessError."""
     keep, files = Path(parking.keep), Path(parking.files)
     left = parking.copied or not ram_links.held(keep, parking.ram)
-    if left:  # of a run that ended before it parked anybody
+    if left:  # of a run that ended before it parked a guest
         ram_links.remove_keep(keep)
         shutil.rmtree(files, ignore_errors=True)
     ram_links.make_keep(keep)

@@ -192,7 +192,7 @@ class QemuUpdate:
         self._expect(context, deadline, lambda plan: (plan.new.version, plan.old.version))
 
     def abandon(self) -> None:
-        """Park nobody more; who is parked is brought back by the resume."""
+        """Park no further guest; the resume brings back those that are parked."""
         self._abandoned.set()
 
     def _expect(

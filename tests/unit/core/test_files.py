@@ -112,7 +112,7 @@ def test_root_uses_no_state_folder_that_anybody_may_write_to(tmp_path):
     """As one made under umask 000 was: scheduled maintenances are read from it."""
     state = private_folder(tmp_path / "state")
     state.chmod(0o777)
-    refused = pytest.raises(ConfigError, match=r"can be changed by anybody .*chmod o-w")
+    refused = pytest.raises(ConfigError, match=r"can be changed by any user .*chmod o-w")
     with refused:
         RunFolder.create(state, "run-1")
     with refused:

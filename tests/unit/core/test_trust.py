@@ -72,7 +72,7 @@ def test_each_part_that_another_user_owns_is_refused(file, tmp_path, part):
 def test_each_part_that_anybody_may_write_is_refused(file, tmp_path, part):
     """But for a sticky folder, where a file of root's stays root's."""
     (tmp_path / part).chmod(0o757)
-    with pytest.raises(ConfigError, match=r"can be changed by anybody .*mode 0757.*chmod o-w"):
+    with pytest.raises(ConfigError, match=r"can be changed by any user .*mode 0757.*chmod o-w"):
         refuse_untrusted(file)
     if (tmp_path / part).is_dir():
         (tmp_path / part).chmod(0o1777)

@@ -104,7 +104,7 @@ def test_a_webhook_that_is_not_there_or_says_nonsense_costs_its_time_and_no_more
         port = taken.getsockname()[1]
     settings = NotifySection(webhook=f"http://127.0.0.1:{port}/", timeout_s=1.2)
     [warning] = tell(stranded(), settings)
-    assert "nobody was told by webhook" in warning
+    assert "no notification by webhook" in warning
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         [warning] = tell(stranded(), NotifySection(webhook=url, timeout_s=0.3))

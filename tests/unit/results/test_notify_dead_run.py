@@ -77,7 +77,7 @@ def test_what_did_not_arrive_is_told_again(folder):
     notice = of_dead_run("box", HELD, folder.path, ["why"])
     with listening(404, 204) as there:
         settings = configured(folder, there.url)
-        assert "nobody was told by webhook" in tell_once(notice, folder, settings)[0]
+        assert "no notification by webhook" in tell_once(notice, folder, settings)[0]
         assert tell_once(notice, folder, settings) == []
         assert len(there.taken) == 2
 

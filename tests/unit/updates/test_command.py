@@ -166,7 +166,7 @@ def test_root_refuses_a_program_that_anybody_can_change(context, script, monkeyp
     command(program).prepare(context, patience())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_UID", str(os.getuid()))  # whose files these are
-    with pytest.raises(ConfigError, match="can be changed by anybody.*chmod o-w"):
+    with pytest.raises(ConfigError, match="can be changed by any user.*chmod o-w"):
         command(program).prepare(context, patience())
 
 

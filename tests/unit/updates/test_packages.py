@@ -203,7 +203,7 @@ def test_a_plan_that_is_out_of_date_is_not_carried_out(fake, context):
         ("Remv linux-image-6.1.0-8-amd64 [6.0]", "kernel takes a reboot"),
         ("Inst intel-microcode [1] (2 Debian [amd64])", "microcode takes a reboot"),
         ("Inst firmware-misc-nonfree [1] (2 Debian [all])", "firmware takes a reboot"),
-        ("Remv libvirt-daemon-system [9.0]", "nobody could resume the guests"),
+        ("Remv libvirt-daemon-system [9.0]", "no guest could be resumed"),
     ],
 )
 def test_what_does_not_preserve_memory_is_refused(fake, simulation, words):
@@ -381,7 +381,7 @@ def test_a_host_whose_dpkg_is_not_fit_is_refused(fake):
     words = [sys.executable, "-c", HOLDER, fake / "lock"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        with pytest.raises(UpdateFailed, match="somebody else is changing packages"):
+        with pytest.raises(UpdateFailed, match="another program is changing packages"):
             update().check()
         other.stdin.close()
     update().check()
@@ -400,7 +400,7 @@ def test_a_file_or_folder_that_anybody_can_change_is_refused(fake, tmp_path):
     deb = tmp_path / "agent_2_all.deb"
     deb.write_text("")
     deb.chmod(0o666)
-    with pytest.raises(ConfigError, match="can be changed by anybody"):
+    with pytest.raises(ConfigError, match="can be changed by any user"):
         update(str(deb)).check()
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -408,7 +408,7 @@ def test_a_file_or_folder_that_anybody_can_change_is_refused(fake, tmp_path):
         update(repository=repository).check()
     (repository / "Packages").touch()
     repository.chmod(0o777)
-    with pytest.raises(ConfigError, match="update.repository: .*can be changed by anybody"):
+    with pytest.raises(ConfigError, match="update.repository: .*can be changed by any user"):
         update(repository=repository).check()
 
 

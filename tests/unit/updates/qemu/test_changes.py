@@ -24,7 +24,7 @@ def look(genid="1", pty="/dev/pts/3", tap="vnet1", graphics="", tainted=()):
 def test_what_stayed_is_not_told():
     """But for a terminal that somebody may have watched."""
     assert list(changes(LOOK, LOOK)) == []
-    assert list(changes(look(), look())) == ["whoever watched its serial was cut off"]
+    assert list(changes(look(), look())) == ["viewers of its serial were disconnected"]
 
 
 def test_everything_that_changed_is_told_once():
@@ -35,8 +35,8 @@ def test_everything_that_changed_is_told_once():
     )
     assert list(changes(old, new)) == [
         "viewers of its vnc display were cut off",
-        "whoever watched its serial was cut off; its pty is /dev/pts/9 now, not /dev/pts/3",
+        "viewers of its serial were disconnected; its pty is /dev/pts/9 now, not /dev/pts/3",
         "its interface 52:54:00:00:00:01 is vnet7 on the host now, not vnet1",
-        "it was told a new VM generation id: 1 → 2",
+        "it got a new VM generation id: 1 → 2",
         "libvirt says: tainted: custom monitor commands",
     ]

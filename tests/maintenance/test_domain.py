@@ -269,7 +269,7 @@ def test_a_guest_that_another_person_resumed_in_the_pause_is_left_as_it_is(house
     guest = of(finished.record, "web1")
     assert guest.still_paused is True
     assert finished.record.exit_code == 4
-    assert "somebody else" in guest.problems[0]
+    assert "another program" in guest.problems[0]
     assert "taken over" in events(finished)
 
 

@@ -107,7 +107,7 @@ def test_a_watch_is_judged(points, probe, trouble, outcome, words):
     record = judge_watch(points, POLICY, 60.0, probe, trouble)
     assert record.outcome is outcome
     assert words in record.detail
-    assert record.undone == ("somebody" in words)
+    assert record.undone == ("moved" in words)
 
 
 def sampler_for(fake: FakeAgent) -> Sampler:

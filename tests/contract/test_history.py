@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -162,9 +163,11 @@ def test_the_command_line_lists_shows_compares_and_draws(url, tmp_path, capsys, 
     assert listed["runs"][0]["overhead_s"] == 0.03
     assert _said(capsys, "list", "--csv")[1].splitlines()[1].startswith("run-2,2026-01-03T")
     assert "residual_s" in _said(capsys, "show", "run-1")[1]
-    assert "+200 %" in _said(capsys, "compare", "run-0", "run-2")[1]
+    compared = _said(capsys, "compare", "run-0", "run-2")[1]
+    assert re.search(r"^\(run\) +overhead_s +10\.0 ms +30\.0 ms +\+200 %$", compared, re.M)
+    assert re.search(r"overhead_s +20\.0 ms$", _said(capsys, "show", "run-1")[1], re.M)
     picture = tmp_path / "trend.svg"
-    assert "█" in _said(capsys, "trend", "overhead_s", "--plot", str(picture))[1]
+    assert "30.0 ms     █" in _said(capsys, "trend", "overhead_s", "--plot", str(picture))[1]
     assert picture.read_text().startswith("<svg")
     assert "Overhead of the pause window" in picture.read_text()
     assert _said(capsys, "trend", "nosuch")[0] == 2

@@ -18,6 +18,7 @@ from harness.cli.commands.history_tables import (
     print_csv,
     print_runs,
     print_table,
+    short_id,
     value,
 )
 from harness.cli.commands.parameters import PlotFile
@@ -103,9 +104,9 @@ def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None
     elif as_csv:
         print_csv(figures)
     else:
-        for key, value in as_data(found).items():
-            click.echo(printable(f"{key:16} {value}"))
-        rows = [(f["guest"] or "(run)", f["name"], f"{f['value']:.6g}") for f in figures]
+        for key, said in as_data(found).items():
+            click.echo(printable(f"{key:16} {said}"))
+        rows = [(f["guest"] or "(run)", f["name"], value(f["name"], f["value"])) for f in figures]
         print_table(("guest", "figure", "value"), rows)
 
 
@@ -132,11 +133,12 @@ def compare(history: History, first: str, second: str | None, as_json: bool, as_
         print_csv(rows)
     else:
         cells = [
-            (row["guest"] or "(run)", row["figure"], value(row["first"]),
-             value(row["second"]), change(row["first"], row["second"]))
+            (row["guest"] or "(run)", row["figure"], value(row["figure"], row["first"]),
+             value(row["figure"], row["second"]), change(row["first"], row["second"]))
             for row in rows
         ]  # fmt: skip
-        print_table(("guest", "figure", one.run_id, two.run_id, "change"), cells)
+        runs = short_id(one.run_id), short_id(two.run_id)
+        print_table(("guest", "figure", *runs, "change"), cells)
 
 
 @command.command()
@@ -174,7 +176,7 @@ def trend(
     elif as_csv:
         print_csv(rows)
     else:
-        print_bars(found)
+        print_bars(figure, found)
 
 
 @command.command()

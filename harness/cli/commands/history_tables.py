@@ -53,9 +53,19 @@ def print_csv(rows: Sequence[dict[str, Any]]) -> None:
         forget_lost_output()
 
 
-def value(measured: float | None) -> str:
-    """Return a figure as it is shown; nothing was measured: a dash."""
-    return "–" if measured is None else f"{measured:.6g}"
+def value(figure: str, measured: float | None) -> str:
+    """Return a figure as it is shown, with its unit; nothing was measured: a dash."""
+    from harness.results.history.figures import KINDS
+    from harness.results.report.spoken import duration
+
+    if measured is not None and (figure not in KINDS or KINDS[figure].unit != "s"):
+        return f"{measured:.6g}"
+    return duration(measured)
+
+
+def short_id(run_id: str) -> str:
+    """Return the end of a run's id, by which it is found too: two fit on a line."""
+    return run_id.rpartition("-")[2] or run_id
 
 
 def change(first: float | None, second: float | None) -> str:
@@ -65,12 +75,12 @@ def change(first: float | None, second: float | None) -> str:
     return f"{100 * (second / first - 1):+.0f} %"
 
 
-def print_bars(found: Sequence[tuple[Run, float]]) -> None:
+def print_bars(figure: str, found: Sequence[tuple[Run, float]]) -> None:
     """Print a figure over runs as bars."""
-    highest = max(abs(value) for _, value in found) or 1.0
-    for run, value in found:
-        bar = "█" * round(40 * abs(value) / highest)
-        click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value:<12.6g}{bar}")
+    highest = max(abs(measured) for _, measured in found) or 1.0
+    for run, measured in found:
+        bar = "█" * round(40 * abs(measured) / highest)
+        click.echo(f"{run.started_at:%Y-%m-%d %H:%M}  {value(figure, measured):<12}{bar}")
 
 
 def draw(file: Path, figure: str, guest: str, found: Sequence[tuple[Run, float]]) -> None:

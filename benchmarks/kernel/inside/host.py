@@ -74,7 +74,7 @@ def setup() -> None:
         host.createXML(DOMAIN.format(name=name, serial=serial))
 
 
-def load(release: str, initrd: str) -> None:
+def load(release: str, initrd: str, more: str = "") -> None:
     """Load the kernel, and write libvirt's cache of capabilities as it is to be under that."""
     image = Path(f"/boot/vmlinuz-{release}")
     start = image.read_bytes()[: 1 << 16]
@@ -86,7 +86,7 @@ def load(release: str, initrd: str) -> None:
         text = re.sub("<kernelVersion>.*</kernelVersion>", new, entry.read_text())
         (PREPARED / entry.name).write_text(text)
     Path("/kernel/pace").write_text(json.dumps(tsc.pair(time.CLOCK_MONOTONIC_RAW)))
-    line = f"{LINE} init=/kernel/thaw.py".encode() + b"\0"
+    line = f"{LINE} init=/kernel/thaw.py {more}".encode() + b"\0"
     with image.open("rb") as kernel, open(initrd, "rb") as disk:
         libc = ctypes.CDLL(None, use_errno=True)
         size = ctypes.c_ulong(len(line))

@@ -284,6 +284,10 @@ def test_a_maintenance_for_later_is_refused_without_a_time(run):
     for wrong in ((), ("--in", "1h", "--at", "2030-01-01"), ("--at", "yesterday"),
                   ("--at", "2020-01-01T00:00"), ("--in", "soon")):  # fmt: skip
         assert run("schedule", *wrong).returncode == 2
+    said = run("schedule", "--at", "tomorrow 02:00").stderr
+    assert (
+        "--at: invalid time 'tomorrow 02:00': expected e.g. 2026-12-31T02:00, which is UTC" in said
+    )
 
 
 def test_a_collector_reads_metrics_that_guests_do_not(tmp_path):

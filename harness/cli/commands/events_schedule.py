@@ -85,7 +85,11 @@ def _when(at: str | None, later_s: float | None) -> datetime:
     try:
         found = datetime.fromisoformat(at or "")
     except ValueError as error:
-        raise UsageError(f"--at: {error}") from error
+        raise UsageError(
+            f"--at: invalid time {at!r}: expected e.g. 2026-12-31T02:00, which is UTC, or "
+            "2026-12-31T02:00+01:00",
+            hint="or --in DURATION, such as --in 8h",
+        ) from error
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     if found < now:
         raise UsageError(f"--at: {found:%Y-%m-%d %H:%M:%S} UTC is over")

@@ -61,7 +61,7 @@ def command(
         hold_guests(what, config_file, uri, budget_s, as_json=as_json)
         return
     if len(what) != 1 or budget_s is not None:
-        raise UsageError("one sweep file, please", hint="harness experiment sweep.toml")
+        raise UsageError("expected one sweep file", hint="harness experiment sweep.toml")
     from harness.cli.experiment.conduct import Experiment
     from harness.cli.experiment.sweep import load
 

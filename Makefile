@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
+	test-apparmor test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -60,7 +60,11 @@ coverage: setup ## the tiers without guests, and what of each room they reach: i
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
-	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile tests/kvm
+	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile -m "not apparmor" tests/kvm
+
+test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines, in a lab box: minutes
+	@$(AS_ROOT) $(BIN)/harness lab build labbox
+	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -m apparmor tests/kvm
 
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix

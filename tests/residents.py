@@ -30,13 +30,14 @@ TREE = Path("/var/lib/libvirt/second-qemu")
 KEEP = "harness-keep"
 #: Room for the sessions of many runs that were killed, beside what is planted.
 MEMORY_MIB = 256
-#: A blob and a process that only live in the guest's RAM.
-_PLANT = """dd if=/dev/urandom of=/blob bs=1M count=2 2>/dev/null && sha256sum /blob >/blob.sum
+#: A blob and a process that only live in the guest's RAM; ``{nap_s}`` is between its steps.
+PLANT = """dd if=/dev/urandom of=/blob bs=1M count=2 2>/dev/null && sha256sum /blob >/blob.sum
 ( read nonce </proc/sys/kernel/random/uuid; n=0
-while :; do n=$((n+1)); echo "$nonce $n" >/canary.new; mv /canary.new /canary; sleep 0.1; done ) \
->/dev/null 2>&1 </dev/null &
+while :; do n=$((n+1)); echo "$nonce $n" >/canary.new; mv /canary.new /canary; sleep {nap_s}
+done ) >/dev/null 2>&1 </dev/null &
 while [ ! -e /canary ]; do sleep 0.1; done"""
-_TELL = "cat /proc/sys/kernel/random/boot_id /canary; sha256sum -c /blob.sum 2>&1"
+_NAP_S = 0.1
+TELL = "cat /proc/sys/kernel/random/boot_id /canary; sha256sum -c /blob.sum 2>&1"
 
 
 def second_qemu() -> dict[str, str | bool]:
@@ -73,11 +74,11 @@ class Residents:
 
     def plant(self) -> None:
         for name in self.guests:
-            self.ssh(name, _PLANT)
+            self.ssh(name, PLANT.format(nap_s=_NAP_S))
             self.planted[name] = self._told(name)[:2]
 
     def _told(self, name: str) -> tuple[str, str, str]:
-        boot, canary, blob = self.ssh(name, _TELL).splitlines()
+        boot, canary, blob = self.ssh(name, TELL).splitlines()
         return boot, canary.split()[0], blob
 
     def assert_same(self, name: str) -> None:

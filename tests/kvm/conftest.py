@@ -52,7 +52,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "box" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kvm)
-            item.add_marker(pytest.mark.timeout(900))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.hookimpl(wrapper=True)

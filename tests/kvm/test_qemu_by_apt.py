@@ -33,7 +33,7 @@ OLD_TREE, NEW_TREE = "/srv/qemu-7.2", "/srv/qemu-10.0"
 OLD, NEW = "7.2.", "10.0."
 SIZE = "1G"
 APPARMOR, HELPER = "/etc/apparmor.d", "usr.lib.libvirt.virt-aa-helper"
-LIMITS = {"expected_s": 120, "budget": "300"}
+EXPECTED_S, BUDGET_S = 120, 300
 #: What Debian 12's libvirt allows no QEMU 10, however it was started; that goes on without.
 OF_ANY_QEMU_10 = ('name="/proc/sys/vm/max_map_count"',)
 #: More samples find a quick round trip; a call of libvirt takes tenths of a second here.
@@ -93,15 +93,13 @@ def run(box: Box, *guests: str, **update: Any) -> Ended:
     said = "".join(f"{key} = {json.dumps(value)}\n" for key, value in update.items())
     text = shlex.quote(f"\n[update]\n{said}")
     shell(box, f"(cat {CONFIG}; printf %s {text}) >{CONFIG}.now")
-    words = ("--config", f"{CONFIG}.now", "--budget", LIMITS["budget"], "--json", "--no-report")
+    words = ("--config", f"{CONFIG}.now", "--budget", str(BUDGET_S), "--json", "--no-report")
     return harness(box, "run", *guests, *words)
 
 
 def replaced(box: Box, previous: str) -> dict:
     """Both guests go on in the QEMU that is installed; the record."""
-    return passed(
-        run(box, *GUESTS, kind="qemu", previous=previous, expected_s=LIMITS["expected_s"])
-    )
+    return passed(run(box, *GUESTS, kind="qemu", previous=previous, expected_s=EXPECTED_S))
 
 
 def looks(box: Box) -> dict[str, Look]:
@@ -220,7 +218,8 @@ def test_where_the_kernel_does_not_know_the_rules_a_guest_waits_with_its_ram(box
     shell(box, f"grep -v '<local/' {APPARMOR}/{HELPER} >/tmp/helper")
     shell(box, "apparmor_parser --replace /tmp/helper")
     try:
-        ended = run(box, TRANSIENT, kind="qemu", again=True, expected_s=LIMITS["expected_s"])
+        settings: dict[str, Any] = {"again": True, "previous": NEW_TREE, "expected_s": EXPECTED_S}
+        ended = run(box, TRANSIENT, kind="qemu", **settings)
         assert ended.code == 4, ended.out + ended.err
     finally:
         shell(box, f"apparmor_parser --replace {APPARMOR}/{HELPER}")

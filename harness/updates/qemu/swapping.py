@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.core.errors import HarnessError, UpdateFailed
+from harness.core.errors import HarnessError, HypervisorError, UpdateFailed
 from harness.core.fanout import fan_out
 from harness.core.files import private_folder, public_folder, write_atomically
 from harness.core.timebase import Deadline
@@ -34,9 +34,16 @@ def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline
     kind = domain.find("os/type")
     machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
     programs.write_wrapper(program)
-    hypervisor.parking.probe(
-        str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
-    )
+    try:
+        hypervisor.parking.probe(
+            str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
+        )
+    except HypervisorError as error:
+        if program.tree is None:
+            raise
+        # It takes a module that is not in there from the installed QEMU, and aborts.
+        hint = f"are all packages of it in {program.tree}, qemu-system-modules-* too?"
+        raise UpdateFailed(error.message, hint=hint) from error
 
 
 class Patience:

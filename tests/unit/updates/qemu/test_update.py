@@ -11,6 +11,7 @@ import pytest
 
 from harness.core.errors import (
     ConfigError,
+    HypervisorError,
     InfrastructureError,
     MissingCapability,
     NotNeeded,
@@ -202,6 +203,26 @@ def test_the_way_back_may_lead_through_a_folder_of_packages(tmp_path, monkeypatc
     assert f"QEMU_MODULE_DIR={tree}/usr/lib/qemu exec {tree}/usr/bin/" in script.read_text()
     assert f"-L {tree}/usr/share/qemu" in script.read_text()
     assert os.access(script, os.X_OK)
+
+
+def test_a_qemu_of_a_folder_that_does_not_start_is_told_with_what_may_be_missing(
+    tmp_path, monkeypatch
+):
+    """libvirt only says that it is gone; nobody is paused."""
+    qemu(tmp_path / "tree/usr/bin", NEW_VERSION)
+    bench = Bench(tmp_path, monkeypatch, emulator=None, tree=tmp_path / "tree")
+
+    def gone(emulator, *rest):
+        if "emulators" in emulator:
+            raise HypervisorError("the cause is unknown", operation="probing")
+
+    wrappers = tmp_path / "emulators"
+    monkeypatch.setattr("harness.updates.qemu.programs.in_tree.__defaults__", (wrappers,))
+    monkeypatch.setattr(bench.host.parking, "probe", gone)
+    with pytest.raises(UpdateFailed, match="the cause is unknown") as told:
+        bench.prepare()
+    assert "qemu-system-modules-*" in (told.value.hint or "")
+    assert bench.swap.prepared == []
 
 
 def test_a_guest_that_changed_since_the_plan_is_not_paused(bench):

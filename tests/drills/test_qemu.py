@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,21 @@ def test_a_qemu_that_got_other_ram_never_runs(resident, tmp_path, monkeypatch):
         monkeypatch.undo()
     finally:
         switch.resume()
+    switch.assert_back()
+
+
+def test_a_qemu_that_got_a_copy_of_the_ram_never_runs(resident, tmp_path):
+    """Its state fits the copy, so that only the inode tells: it is ended, and has its own then."""
+    switch = Switch(resident, tmp_path)
+    own = resident.look("res-1").backings[0].identity
+    switch.pause()
+    switch.libvirt.parking.park(switch.parking, soon())
+    under = Path(switch.parking.ram_folder, f"{switch.parking.highest_id + 1}-res-1", "pc.ram")
+    copy = under.with_name("copy")
+    subprocess.run(["cp", "--preserve", "--sparse=always", str(under), str(copy)], check=True)
+    copy.replace(under)
+    switch.resume()
+    assert resident.look("res-1").backings[0].identity == own
     switch.assert_back()
 
 

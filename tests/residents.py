@@ -28,6 +28,8 @@ from tests.clocks import set_right
 #: Where QEMU's own user can start the second QEMU.
 TREE = Path("/var/lib/libvirt/second-qemu")
 KEEP = "harness-keep"
+#: The QEMU that is installed.
+EMULATOR = Path("/usr/bin/qemu-system-x86_64")
 #: Room for the sessions of many runs that were killed, beside what is planted.
 MEMORY_MIB = 256
 #: A blob and a process that only live in the guest's RAM; ``{nap_s}`` is between its steps.
@@ -168,3 +170,12 @@ def _changed(changes: Mapping[str, Callable[[Element], None]], spec: GuestSpec, 
     if change := changes.get(spec.name):
         change(domain)
     return ElementTree.tostring(domain, encoding="unicode")
+
+
+def wrapper(folder: Path, body: str) -> Path:
+    """A program that treats only guests badly: libvirt probes it without one."""
+    file = folder / "qemu-system-x86_64"
+    probed = 'case "$*" in *guest=*) ;; *) exec $real "$@";; esac'
+    file.write_text(f"#!/bin/bash\nreal={EMULATOR}\n{probed}\n{body}\n")
+    file.chmod(0o755)
+    return file

@@ -20,9 +20,7 @@ from harness.updates.qemu.successor import NAMESPACE, successor
 from harness.updates.qemu.swapping import lay_out
 from harness.updates.qemu.update import parking_for
 from tests.drills.conftest import RUNNING, becomes
-from tests.residents import Residents
-
-EMULATOR = Path("/usr/bin/qemu-system-x86_64")
+from tests.residents import EMULATOR, Residents
 
 
 class Switch:
@@ -100,12 +98,3 @@ def persistent() -> Iterator[None]:
         yield
     finally:
         subprocess.run(["virsh", "undefine", "res-1"], capture_output=True)
-
-
-def wrapper(folder: Path, body: str) -> Path:
-    """A program that treats only guests badly: libvirt probes it without one."""
-    file = folder / "qemu-system-x86_64"
-    probed = 'case "$*" in *guest=*) ;; *) exec $real "$@";; esac'
-    file.write_text(f"#!/bin/bash\nreal={EMULATOR}\n{probed}\n{body}\n")
-    file.chmod(0o755)
-    return file

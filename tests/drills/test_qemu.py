@@ -22,15 +22,14 @@ from harness.updates.qemu import programs
 from harness.updates.qemu.swapping import Patience
 from tests.drills.conftest import RUNNING, becomes
 from tests.drills.switch import (
-    EMULATOR,
     Switch,
     persistent,
     restart_libvirtd,
     soon,
     virsh,
     without_monitor,
-    wrapper,
 )
+from tests.residents import EMULATOR, wrapper
 
 #: The lines of the journal at which a run dies; parkable and pausing come before the pause.
 LINES = ["parkable", "pausing", "paused", "parking", "parked", "unparking", "unparked", "resuming"]

@@ -16,8 +16,7 @@ import pytest
 from harness.core.paths import state_dir
 from harness.results.journal import FILE_NAME, Line, entries, read
 from harness.updates.qemu.tried import release, works
-from tests.drills.switch import EMULATOR, wrapper
-from tests.residents import Residents, residents, second_qemu
+from tests.residents import EMULATOR, Residents, residents, second_qemu, wrapper
 
 
 @pytest.fixture(scope="module")

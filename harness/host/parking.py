@@ -147,7 +147,7 @@ class QemuLook:
     capable: bool = False
     """Its RAM is left out when it is saved: a replacement was not finished."""
     without_rules: tuple[str, ...] = ()
-    """What of AppArmor's would keep libvirt from bringing it back, once it is parked."""
+    """What of AppArmor's would keep libvirt from a QEMU of a folder, as the way back may be."""
     memory_bytes: int = 0
     """How much RAM it has."""
     used_bytes: int = 0

@@ -151,7 +151,7 @@ class Host:
         yield from self.without_rules()
 
     def without_rules(self) -> Iterator[str]:
-        """Say which profile of AppArmor's would keep libvirt from bringing back a parked guest."""
+        """Say which profile of AppArmor's has not the rules for guests whose QEMU is replaced."""
         for profile in self._profiles():
             local = self.apparmor / "local" / profile
             if self._rules(profile, _read(local) or "", wanted=True) is not None:

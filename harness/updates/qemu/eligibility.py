@@ -240,7 +240,7 @@ def _confinement(look: QemuLook, domain: Element) -> Iterator[Obstacle]:
         if model == "apparmor" and kind == "dynamic" and own:
             for lack in look.without_rules:
                 yield Obstacle(
-                    f"{lack}, and libvirt could not bring it back",
+                    f"{lack}, which a QEMU from a folder needs",
                     "harness setup-host --resident SIZE, of the RAM of all such guests",
                 )
             continue

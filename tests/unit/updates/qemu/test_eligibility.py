@@ -97,7 +97,7 @@ def test_labels_that_confine_nobody_are_no_obstacle():
 
 
 def test_under_apparmor_without_its_rules_nobody_is_parked():
-    """Neither its new QEMU nor its old one could be started by the state that it leaves."""
+    """The way back may lead through a QEMU of a folder, which libvirt could not look at."""
     confined = described("<x/></devices><seclabel type='dynamic' model='apparmor'/><devices>")
     lack = "AppArmor: /etc/x has not the rules of harness"
     (found,) = obstacles(replace(confined, without_rules=(lack,)))

@@ -7,13 +7,14 @@ refusals for a reason that nobody meant are not taken for agreement.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -447,36 +448,43 @@ def test_harness_logs_in_where_ssh_does_and_nowhere_else(place, monkeypatch, cas
     agree(place, case)
 
 
+#: A name that no other case has: what is mounted holds for all that run beside this one.
 AS_USUAL = {
-    "all by default": Case("Host web1\n HostName 127.0.0.1\n Port <port>\n"),
+    "all by default": Case("Host far1\n HostName 127.0.0.1\n Port <port>\n"),
     "include beside it": Case(
         "Include config.d/*\n",
-        files={".ssh/config.d/web1": "Host web1\n HostName 127.0.0.1\n Port <port>\n"},
+        files={".ssh/config.d/far1": "Host far1\n HostName 127.0.0.1\n Port <port>\n"},
     ),
     "home by its sign": Case(
-        "Host web1\n HostName 127.0.0.1\n Port <port>\n IdentityFile ~/.ssh/id_ed25519\n"
+        "Host far1\n HostName 127.0.0.1\n Port <port>\n IdentityFile ~/.ssh/id_ed25519\n"
         " UserKnownHostsFile ~/.ssh/known_hosts\n"
     ),
     "home by a token": Case(
-        "Host web1\n HostName 127.0.0.1\n Port <port>\n IdentityFile %d/.ssh/id_ed25519\n"
+        "Host far1\n HostName 127.0.0.1\n Port <port>\n IdentityFile %d/.ssh/id_ed25519\n"
     ),
     "the system's configuration": Case(
         "Host *\n ServerAliveInterval 5\n",
-        files={"<system>/50-web1.conf": "Host web1\n HostName 127.0.0.1\n Port <port>\n"},
+        files={"<system>/50-far1.conf": "Host far1\n HostName 127.0.0.1\n Port <port>\n"},
     ),
     "the system's configuration goes second": Case(
-        "Host web1\n Port <port>\n",
-        files={"<system>/50-web1.conf": "Host web1\n HostName 127.0.0.1\n Port 1\n"},
+        "Host far1\n Port <port>\n",
+        files={"<system>/50-far1.conf": "Host far1\n HostName 127.0.0.1\n Port 1\n"},
     ),
 }
 
 
 @pytest.fixture
-def mounted(tmp_path):
-    """``mounted(path)``: a folder of ours in the place of ``path``, in this namespace only."""
+def mounted(tmp_path, tmp_path_factory):
+    """``mounted(path)``: a folder of ours in the place of ``path``, in this namespace only.
+
+    Workers share the namespace: one of them at a time.
+    """
     if os.geteuid() != 0 or os.environ.get("HARNESS_NAMESPACE") != "inside":
         pytest.skip("needs a namespace: run it by scripts/in-namespace")
+    shared = os.open(tmp_path_factory.getbasetemp().parent, os.O_RDONLY | os.O_DIRECTORY)
     with ExitStack() as undo:
+        undo.callback(os.close, shared)
+        fcntl.flock(shared, fcntl.LOCK_EX)
 
         def mounted(path: Path) -> Path:
             if not path.exists():
@@ -500,16 +508,16 @@ def test_the_accounts_own_files_and_the_systems_count(place, mounted, monkeypatc
     folder = mounted(place.home / ".ssh")
     shutil.copy(place.sshd.client_key, folder / "id_ed25519")
     (folder / "known_hosts").write_text(place.fill(KNOWN))
-    agree(place, case)
+    agree(place, replace(case, target="far1"))
 
 
 def test_the_systems_configuration_counts_for_another_home_too(place, mounted):
     """Where $HOME is not the account's, `ssh -F` would forget it."""
     system = mounted(Path("/etc/ssh/ssh_config.d"))
-    (system / "50-web1.conf").write_text(place.fill(WEB1))
+    (system / "50-far1.conf").write_text(place.fill(WEB1.replace("web1", "far1")))
     (place.home / ".ssh/known").write_text(place.fill(KNOWN))
     (place.home / ".ssh/config").write_text("Host *\n ServerAliveInterval 5\n")
-    assert by_harness("web1") is None
+    assert by_harness("far1") is None
 
 
 @pytest.mark.parametrize(("options", "case"), CERTIFIED_HOSTS.values(), ids=CERTIFIED_HOSTS)

@@ -6,11 +6,13 @@ Requires: Debian's package ``postgresql``, or its tests are skipped, and fail wh
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,3 +111,23 @@ def shape(connection: sa.Connection) -> dict[str, object]:
         )
         for table in inspector.get_table_names()
     }
+
+
+@contextmanager
+def mounting(factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, Path], None]]:
+    """``mount(ours, path)``: a file or folder of ours in the place of ``path``, until the end.
+
+    In this namespace only, which the workers share: one of them at a time. Skips outside of one.
+    """
+    if os.geteuid() != 0 or os.environ.get("HARNESS_NAMESPACE") != "inside":
+        pytest.skip("mounts over the host's files: run it by scripts/in-namespace")
+    with ExitStack() as undo:
+        shared = os.open(factory.getbasetemp().parent, os.O_RDONLY | os.O_DIRECTORY)
+        undo.callback(os.close, shared)
+        fcntl.flock(shared, fcntl.LOCK_EX)
+
+        def mount(ours: Path, path: Path) -> None:
+            subprocess.run(["mount", "--bind", ours, path], check=True)
+            undo.callback(lambda: subprocess.run(["umount", "--lazy", path], check=True))
+
+        yield mount

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from harness.guest.kernel_log import KernelLog, look_again
 from harness.guest.shell import SshShell
 from harness.testing.required import required
 from harness.testing.sshd import Sshd, private_sshd
+from tests.contract.conftest import mounting
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -96,8 +95,6 @@ def soon(seconds: float = 20) -> Deadline:
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory):
     """An account for each of ``LOGINS``, in this namespace only."""
-    if os.geteuid() != 0 or os.environ.get("HARNESS_NAMESPACE") != "inside":
-        pytest.skip("needs accounts with other shells: run it by scripts/in-namespace")
     folder = tmp_path_factory.mktemp("accounts")
     folder.chmod(0o755)
     names, passwd, shadow = {}, [], []
@@ -110,13 +107,12 @@ def accounts(tmp_path_factory):
         names[case] = f"harness{number}"
         passwd.append(f"{names[case]}:x:0:0::{home}:{_program(login.shell, folder)}\n")
         shadow.append(f"{names[case]}:*:20000:0:99999:7:::\n")
-    for file, more in (("/etc/passwd", passwd), ("/etc/shadow", shadow)):
-        ours = folder / Path(file).name
-        ours.write_text(Path(file).read_text() + "".join(more))
-        subprocess.run(["mount", "--bind", ours, file], check=True)
-    yield names
-    for file in ("/etc/passwd", "/etc/shadow"):
-        subprocess.run(["umount", "--lazy", file], check=True)
+    with mounting(tmp_path_factory) as mount:
+        for file, more in ((Path("/etc/passwd"), passwd), (Path("/etc/shadow"), shadow)):
+            ours = folder / file.name
+            ours.write_text(file.read_text() + "".join(more))
+            mount(ours, file)
+        yield names
 
 
 def _program(shell: str, folder: Path) -> str:

@@ -7,8 +7,6 @@ refusals for a reason that nobody meant are not taken for agreement.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.guest import openssh
 from harness.guest.connector import SshConnector
 from harness.testing.sshd import Sshd, make_key, private_sshd, public
+from tests.contract.conftest import mounting
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -475,16 +474,8 @@ AS_USUAL = {
 
 @pytest.fixture
 def mounted(tmp_path, tmp_path_factory):
-    """``mounted(path)``: a folder of ours in the place of ``path``, in this namespace only.
-
-    Workers share the namespace: one of them at a time.
-    """
-    if os.geteuid() != 0 or os.environ.get("HARNESS_NAMESPACE") != "inside":
-        pytest.skip("needs a namespace: run it by scripts/in-namespace")
-    shared = os.open(tmp_path_factory.getbasetemp().parent, os.O_RDONLY | os.O_DIRECTORY)
-    with ExitStack() as undo:
-        undo.callback(os.close, shared)
-        fcntl.flock(shared, fcntl.LOCK_EX)
+    """``mounted(path)``: a folder of ours in the place of ``path``, in this namespace only."""
+    with ExitStack() as undo, mounting(tmp_path_factory) as mount:
 
         def mounted(path: Path) -> Path:
             if not path.exists():
@@ -492,8 +483,7 @@ def mounted(tmp_path, tmp_path_factory):
                 undo.callback(path.rmdir)
             ours = tmp_path / path.name
             ours.mkdir(mode=0o700)
-            subprocess.run(["mount", "--bind", ours, path], check=True)
-            undo.callback(lambda: subprocess.run(["umount", "--lazy", path], check=True))
+            mount(ours, path)
             return path
 
         yield mounted

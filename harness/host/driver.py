@@ -47,7 +47,13 @@ from harness.host.protocol import (
     ProcessIdentity,
 )
 from harness.host.qemu_memory import cpu_time_ns, is_alive, vcpu_threads
-from harness.host.qemu_process import find_process, monitor_of, state_folder, was_restored
+from harness.host.qemu_process import (
+    find_process,
+    is_started,
+    monitor_of,
+    state_folder,
+    was_restored,
+)
 from harness.host.states import reading
 from harness.host.translate import translated
 
@@ -81,7 +87,7 @@ class LibvirtHypervisor:
         self._pauses = UnderWay()
         self._asking = OneAtATime()
         self._processes: dict[str, ProcessIdentity | None] = {}
-        self.parking = LibvirtParking(self._call, self._found, clock)
+        self.parking = LibvirtParking(self._call, self._found, self._is_started, clock)
 
     @classmethod
     def open(cls, uri: str, deadline: Deadline) -> LibvirtHypervisor:
@@ -208,6 +214,9 @@ class LibvirtHypervisor:
             known = find_process(uuid, state_folder(self.uri))
             self._processes[uuid] = known
         return known
+
+    def _is_started(self, uuid: str) -> bool:
+        return not self._is_local or is_started(uuid, state_folder(self.uri))
 
     def has_ended(self, process: ProcessIdentity) -> bool:
         """By /proc, and by a signal that is not sent where /proc hides other users' processes."""

@@ -22,19 +22,19 @@ _QEMU_S = 5.0
 _STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
 
 
-def await_qemu(
+def await_process(
     guest: str,
     domain: Callable[[], libvirt.virDomain | None],
-    has_qemu: Callable[[], bool],
+    has_process: Callable[[], bool],
     deadline: Deadline,
 ) -> None:
-    """Wait until a guest that is being started has a QEMU, or is not being started any more.
+    """Wait until libvirt knows the process of a guest that it starts, or has ended the start.
 
-    Raises HypervisorError if it has none for so long that libvirt does not go on.
+    Raises HypervisorError if it knows none for so long that it does not go on.
     """
 
     def look() -> None:
-        there = None if has_qemu() else domain()
+        there = None if has_process() else domain()
         # A transient guest goes with a start that fails.
         with suppress(GuestNotFound), translated("waiting for its QEMU", guest):
             if there is not None and there.state() == _STARTING:

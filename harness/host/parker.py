@@ -27,7 +27,7 @@ from harness.core.errors import (
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host import confinement, copied_ram, ram_links
 from harness.host.connections import Link
-from harness.host.given_up_start import await_qemu
+from harness.host.given_up_start import await_process
 from harness.host.parked_files import (
     COPY,
     copy_managed_save,
@@ -87,12 +87,17 @@ class LibvirtParking:
         self,
         call: Caller,
         process: Callable[[str], ProcessIdentity | None],
+        is_started: Callable[[str], bool],
         clock: Clock = SYSTEM_CLOCK,
         ask: Callable[..., Any] = monitor,
     ) -> None:
-        """``process`` finds the QEMU of a guest; ``ask`` is QEMU's monitor."""
+        """``process`` finds the QEMU of a guest; ``ask`` is QEMU's monitor.
+
+        ``is_started`` tells whether libvirt knows a process of a guest that it starts.
+        """
         self._call = call
         self._process = process
+        self._is_started = is_started
         self._clock = clock
         self._ask = ask
 
@@ -264,10 +269,10 @@ class LibvirtParking:
         return self._process(parking.uuid)
 
     def _end_start(self, parking: Parking, link: Link, deadline: Deadline) -> None:
-        await_qemu(
+        await_process(
             parking.name,
             partial(_domain, parking, link),
-            lambda: self._process(parking.uuid) is not None,
+            lambda: self._is_started(parking.uuid),
             deadline,
         )
         domain = _domain(parking, link)

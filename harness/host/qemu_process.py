@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 from harness.core.process_stat import PROC, start_ticks
 from harness.host.protocol import ProcessIdentity
@@ -49,6 +50,21 @@ def find_process(uuid: str, folder: Path, proc: Path = PROC) -> ProcessIdentity 
                 if _is_guest(proc / str(pid), uuid, owners | {file.stat().st_uid}):
                     return ProcessIdentity(pid, start_ticks(pid, proc))
     return None
+
+
+def is_started(uuid: str, folder: Path) -> bool:
+    """Return True if libvirt has written down a process for a guest that it starts or runs.
+
+    That is whatever its emulator is: a wrapper, too, that is no QEMU yet. ``folder`` is where
+    libvirt keeps the state of each guest that is active (``domstatus``, with the pid).
+    """
+    with suppress(OSError):
+        for file in folder.glob("*.xml"):
+            with suppress(OSError, ElementTree.ParseError):
+                status = ElementTree.parse(file).getroot()
+                if status.findtext("domain/uuid") == uuid:
+                    return status.get("pid", "0") != "0"
+    return False
 
 
 def was_restored(process: ProcessIdentity, proc: Path = PROC) -> bool:

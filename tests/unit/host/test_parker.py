@@ -52,6 +52,7 @@ class World:
         self.asked: list[tuple[str, bool | None]] = []
         self.did: list[str] = []
         self.has_qemu = lambda: True
+        self.is_qemu = True
         self.refuses: list[Exception] = []
         self.mapped: set[str] = set()
         instance = self.ram / "7-web1"
@@ -67,7 +68,10 @@ class World:
         return self.id > 0
 
     def process(self, uuid: str) -> ProcessIdentity | None:
-        return ProcessIdentity(self.id, 1) if self.runs and self.has_qemu() else None
+        return ProcessIdentity(self.id, 1) if self.runs and self.is_qemu else None
+
+    def is_started(self, uuid: str) -> bool:
+        return self.runs and self.has_qemu()
 
     def ask(self, domain, command: str, **arguments):
         (one,) = arguments["capabilities"]
@@ -217,7 +221,9 @@ class Bench:
         def call(operation, guest, deadline, work):
             return work(Link(self.world))
 
-        self.subject = LibvirtParking(call, self.world.process, ask=self.world.ask)
+        self.subject = LibvirtParking(
+            call, self.world.process, self.world.is_started, ask=self.world.ask
+        )
 
     def berth(self) -> Berth:
         return self.subject.berth(self.parking, soon())
@@ -367,6 +373,14 @@ def test_a_start_is_ended_when_it_has_its_qemu(bench):
     assert bench.world.did[-1] == "destroy"
     bench.world.has_qemu = lambda: True
     assert bench.berth() is Berth.PARKED
+
+
+def test_a_start_that_hangs_before_there_is_a_qemu_is_ended(bench):
+    """Its emulator is a program of someone's that has not come to that."""
+    starting(bench, True)
+    bench.world.is_qemu = False
+    bench.subject.end_start(bench.parking, soon())
+    assert bench.world.did[-1] == "destroy"
 
 
 def test_a_guest_that_runs_or_was_unparked_is_never_ended(bench):

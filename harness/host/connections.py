@@ -103,8 +103,9 @@ class Connections:
     @property
     def listening(self) -> bool:
         """Whether the connection that listens for events is alive, as far as is known."""
-        with self._listening_lock:
-            return self._listening is not None and self._listening.alive
+        # Without the lock: who opens it again holds that for as long as libvirtd does not answer.
+        link = self._listening
+        return link is not None and link.alive
 
     def close(self) -> None:
         """Close all that are unused; what is in use is closed when it is given back."""

@@ -101,7 +101,7 @@ def record_guest(
     """
     pause = window.guests[session.name]
     ran = pause.resume_returned_ns is not None
-    told = events_told(session.info.uuid, window.t0_ns, hypervisor, LATE_S if ran else 0.0)
+    told = events_told(session.info.uuid, pause, hypervisor, LATE_S if ran else 0.0)
     evidence = evidence_of(session, before, pause, after, budget_s, swapped, told)
     verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)

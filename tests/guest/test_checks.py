@@ -39,6 +39,7 @@ from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.maintenance.events_told import events_told
+from harness.maintenance.pause.outcome import GuestPause
 from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
@@ -84,7 +85,7 @@ class Pause:
         outer = Stopwatch()
         self.libvirt.pause(self.uuid, Deadline.after(20))
         self.group.paused()
-        inner = Stopwatch()
+        inner, pause = Stopwatch(), GuestPause(began_ns, SYSTEM_CLOCK.monotonic_ns())
         try:
             SYSTEM_CLOCK.sleep(pause_s)
             paused()
@@ -107,7 +108,7 @@ class Pause:
             paused_at_most_s=at_most_s,
             clock_before=clock_before,
             clock_after_resume=clock_after,
-            events=events_told(self.uuid, began_ns, self.libvirt, 5.0),
+            events=events_told(self.uuid, pause, self.libvirt, 5.0),
         )
         return {name: CHECKS[name](evidence) for name in self.checks}
 

@@ -39,8 +39,8 @@ from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.maintenance.events_told import events_told
-from harness.maintenance.pause.outcome import GuestPause
 from harness.maintenance.login import Login
+from harness.maintenance.pause.outcome import GuestPause
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run
 from harness.testing.evidence import GOOD

@@ -30,11 +30,14 @@ def checks(guest: dict) -> dict[str, str]:
     return {check["name"]: check["outcome"] for check in guest["checks"]}
 
 
-def kept(guest: dict) -> None:
-    """Every promise about a KVM guest, in the figures of the record."""
+def kept(guest: dict, *unseen: str) -> None:
+    """Every promise about a KVM guest, in the figures of the record; ``unseen`` are skipped."""
     assert guest["accelerator"] == "kvm"
     assert guest["clocksource"] == "kvm-clock"
-    assert set(checks(guest).values()) == {"pass"}, guest["checks"]
+    others = {name: how for name, how in checks(guest).items() if how != "pass"}
+    assert others == dict.fromkeys(unseen, "skip"), [
+        check for check in guest["checks"] if check["name"] in others
+    ]
     clock = guest["clock"]
     # libvirt's events bound the pause from inside, our own calls from outside.
     lag_s = clock["before"]["offset_s"] - clock["after_resume"]["offset_s"]

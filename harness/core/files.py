@@ -6,6 +6,7 @@ And the last lines of files that others write.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
@@ -28,6 +29,16 @@ def private_folder(path: Path, *, new: bool = False) -> Path:
     """
     _make(path, _PRIVATE, new)
     return path
+
+
+def private_file(path: Path) -> None:
+    """Make an empty file for its owner alone from its first moment on, unless there is one.
+
+    One that is there is not opened: to close it would end every lock that this process has on it
+    by SQLite (POSIX). Raises OSError.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def public_folder(path: Path, *, mode: int = 0o755, new: bool = False) -> Path:

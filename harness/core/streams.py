@@ -54,10 +54,8 @@ class Output(io.RawIOBase):
                 if not self._wait_until_writable():
                     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                 left = left[os.write(self._descriptor, left[:_PIECE_BYTES]) :]
-            except (
-                BlockingIOError
-            ):  # O_NONBLOCK, shared with the parent: another process was faster
-                continue
+            except BlockingIOError:
+                continue  # O_NONBLOCK, shared with the parent: another process was faster
             except OSError as error:
                 self.lost = error
         return len(view)

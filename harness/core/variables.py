@@ -67,9 +67,8 @@ def refuse_unknown(environment: Iterable[str], model: type[Config]) -> None:
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"unset {name}; docs/reference/settings.md"
-            )
+            otherwise = f"unset {name}; docs/reference/settings.md"
+            hint = f"did you mean {near[0]}?" if near else otherwise
             raise ConfigError("unknown variable", key=name, hint=hint)
 
 

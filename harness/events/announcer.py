@@ -22,7 +22,7 @@ from harness.events.document import Event, EventType, State, utc
 from harness.events.membership import scope_name, spoken_scope
 from harness.events.schema import Member, Stored
 from harness.events.store import Store
-from harness.maintenance.plan import Plan, UpdateDomain
+from harness.maintenance.plan import Plan, UpdateDomain, sets_of
 from harness.results.journal import Journal, entries
 
 #: How soon an approval is noticed.
@@ -117,8 +117,7 @@ class EventNotice:
         return f"announced for {utc(not_before_ns):%H:%M:%S} UTC; waiting for that, or approval"
 
     def _refuse_closed(self, domain: UpdateDomain, at: datetime) -> None:
-        names = {guest.availability_set for guest in domain.guests if guest.availability_set}
-        for name in sorted(names):
+        for name in sets_of(domain.guests):
             section = set_section(self._sets, name)
             if not windows.is_open(section, at):
                 opens = windows.next_opening(section, at)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import private_file
 from harness.core.storage.database import BUSY_S, Layout, explained, make_engine
 from harness.events.schema import HEAD, metadata
 
@@ -48,13 +48,8 @@ def engine_for(path: Path) -> sa.Engine:
 
 
 def _make_private(path: Path) -> None:
-    """Mode 0600 from its first moment on.
-
-    A file that is there is not opened: to close it would end every lock that this process has on
-    it by SQLite (POSIX), and the next process would take the store for one that is not in use.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    """For its owner alone; one that is there keeps its locks, which say that it is in use."""
+    private_file(path)
     path.chmod(0o600)
 
 

@@ -6,7 +6,6 @@ must be noticed then, not by a connection that hangs. PostgreSQL's clock decides
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from harness.core.errors import ConfigError, InfrastructureError
+from harness.core.files import private_file
 from harness.core.storage.database import bring_up_to_date, explained, make_engine
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.fleet.schema import LAYOUT
@@ -99,10 +99,10 @@ class FleetDatabase:
     def _private(self) -> None:
         """A file of ours is for its owner alone, from its first moment on."""
         name = self._engine.url.database
-        if self.dialect != "sqlite" or not name or Path(name).exists():
+        if self.dialect != "sqlite" or not name:
             return
         try:
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            private_file(Path(name))
         except OSError as error:
             raise InfrastructureError(
                 f"cannot make {name}: {error.strerror}", hint=_HINT

@@ -16,7 +16,7 @@ from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.fleet.database import FleetDatabase
 from harness.fleet.leases import release, take
 from harness.maintenance.notice import Notice
-from harness.maintenance.plan import Plan, UpdateDomain
+from harness.maintenance.plan import Plan, UpdateDomain, sets_of
 from harness.results.journal import Journal, entries, fold
 
 #: Beside the time that is asked for: until an approval or the announced time is noticed.
@@ -62,7 +62,7 @@ class LeasedNotice:
     def announce(self, domain: UpdateDomain) -> str:
         """Take the leases, then tell the guests. Raises SetLeased, or if there is no database."""
         self._take(domain, 0.0)
-        if sets := _sets(domain):
+        if sets := sets_of(domain.guests):
             self._note(entries.Leased(domain.name, sets, self._database.shown))
         return self._notice.announce(domain)
 
@@ -83,7 +83,7 @@ class LeasedNotice:
         if domain.name not in self._taken:
             return
         self._taken.remove(domain.name)
-        sets = _sets(domain)
+        sets = sets_of(domain.guests)
         self._note(entries.LeaseReleased(domain.name, sets, self._let_go(domain, sets)))
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class LeasedNotice:
 
     def _take(self, domain: UpdateDomain, seconds: float) -> Deadline:
         """Return until when a pause that begins is covered."""
-        sets = _sets(domain)
+        sets = sets_of(domain.guests)
         valid = Deadline.after(seconds + _STAY_S, self._clock)
         if sets:
             take(
@@ -129,7 +129,3 @@ class LeasedNotice:
     def _note(self, entry: entries.Entry) -> None:
         if self._journal is not None:
             self._journal.note(entry)
-
-
-def _sets(domain: UpdateDomain) -> tuple[str, ...]:
-    return tuple(sorted({g.availability_set for g in domain.guests if g.availability_set}))

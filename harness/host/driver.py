@@ -215,8 +215,8 @@ class LibvirtHypervisor:
             self._processes[uuid] = known
         return known
 
-    def _is_started(self, uuid: str) -> bool:
-        return not self._is_local or is_started(uuid, state_folder(self.uri))
+    def _is_started(self, uuid: str, name: str) -> bool:
+        return not self._is_local or is_started(uuid, name, state_folder(self.uri))
 
     def has_ended(self, process: ProcessIdentity) -> bool:
         """By /proc, and by a signal that is not sent where /proc hides other users' processes."""

@@ -87,13 +87,14 @@ class LibvirtParking:
         self,
         call: Caller,
         process: Callable[[str], ProcessIdentity | None],
-        is_started: Callable[[str], bool],
+        is_started: Callable[[str, str], bool],
         clock: Clock = SYSTEM_CLOCK,
         ask: Callable[..., Any] = monitor,
     ) -> None:
         """``process`` finds the QEMU of a guest; ``ask`` is QEMU's monitor.
 
-        ``is_started`` tells whether libvirt knows a process of a guest that it starts.
+        ``is_started`` tells, by UUID and name, whether libvirt knows a process of a guest that it
+        starts.
         """
         self._call = call
         self._process = process
@@ -272,7 +273,7 @@ class LibvirtParking:
         await_process(
             parking.name,
             partial(_domain, parking, link),
-            lambda: self._is_started(parking.uuid),
+            lambda: self._is_started(parking.uuid, parking.name),
             deadline,
         )
         domain = _domain(parking, link)

@@ -52,18 +52,15 @@ def find_process(uuid: str, folder: Path, proc: Path = PROC) -> ProcessIdentity 
     return None
 
 
-def is_started(uuid: str, folder: Path) -> bool:
+def is_started(uuid: str, name: str, folder: Path) -> bool:
     """Return True if libvirt has written down a process for a guest that it starts or runs.
 
     That is whatever its emulator is: a wrapper, too, that is no QEMU yet. ``folder`` is where
     libvirt keeps the state of each guest that is active (``domstatus``, with the pid).
     """
-    with suppress(OSError):
-        for file in folder.glob("*.xml"):
-            with suppress(OSError, ElementTree.ParseError):
-                status = ElementTree.parse(file).getroot()
-                if status.findtext("domain/uuid") == uuid:
-                    return status.get("pid", "0") != "0"
+    with suppress(OSError, ElementTree.ParseError):
+        status = ElementTree.parse(folder / f"{name}.xml").getroot()
+        return status.findtext("domain/uuid") == uuid and status.get("pid", "0") != "0"
     return False
 
 

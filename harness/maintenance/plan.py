@@ -6,7 +6,7 @@ Pure: it is given what the hypervisor said and touches nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
@@ -233,9 +233,14 @@ def _refuse_two_at_once(domains: Sequence[UpdateDomain]) -> None:
                 )
 
 
+def sets_of(guests: Iterable[PlannedGuest]) -> tuple[str, ...]:
+    """Return the availability sets that ``guests`` belong to, by name."""
+    return tuple(sorted({one.availability_set for one in guests if one.availability_set}))
+
+
 def _same_basket(planned: Sequence[PlannedGuest]) -> list[str]:
     warnings = []
-    for name in sorted({guest.availability_set for guest in planned if guest.availability_set}):
+    for name in sets_of(planned):
         members = [guest for guest in planned if guest.availability_set == name]
         domains = {guest.update_domain for guest in members}
         if len(members) > 1 and len(domains) == 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.core.errors import PlanError
 from harness.core.settings import AvailabilitySetSection, set_section
-from harness.maintenance.plan import PlannedGuest
+from harness.maintenance.plan import PlannedGuest, sets_of
 
 
 def refuse_unshared(
@@ -24,7 +24,7 @@ def refuse_unshared(
     Without a lease two hosts could pause its guests at once. Its Scheduled Events would be told to
     the guests of this host only, and those of the others could neither see nor approve them.
     """
-    for name in sorted({one.availability_set for one in guests if one.availability_set}):
+    for name in sets_of(guests):
         if not set_section(sets, name).spans_hosts:
             continue
         if database is None:

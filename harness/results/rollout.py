@@ -195,10 +195,9 @@ class RolloutFolder:
             UsageError: It was begun with other arguments.
             InfrastructureError: What is known of it cannot be read.
         """
-        attempt = self.attempt()
-        if attempt is None:
+        if self.attempt() is None:
             return None
-        runs = [run for run in self._runs(attempt) if (run.path / FILE_NAME).exists()]
+        runs = self._begun()
         if not runs:
             kept = self.answer()  # of runs whose folders were cleared away
             return kept if kept is not None and paused_a_guest(kept.record) else None
@@ -215,8 +214,7 @@ class RolloutFolder:
 
     def record(self) -> RunRecord | None:
         """Return the record of the last run of the last attempt that has one."""
-        attempt = self.attempt()
-        for run in reversed(self._runs(attempt) if attempt is not None else []):
+        for run in reversed(self._last_runs()):
             try:
                 return run.record()
             except UsageError:
@@ -225,16 +223,12 @@ class RolloutFolder:
 
     def last_run(self) -> RunFolder | None:
         """Return the run that the last attempt began last; None if there is none."""
-        attempt = self.attempt()
-        runs = self._runs(attempt) if attempt is not None else []
+        runs = self._last_runs()
         return runs[-1] if runs else None
 
     def paused_a_guest(self) -> bool:
         """Return True if a run of the last attempt paused a guest, or may have."""
-        attempt = self.attempt()
-        runs = self._runs(attempt) if attempt is not None else []
-        there = [run.path / FILE_NAME for run in runs if (run.path / FILE_NAME).exists()]
-        return any(fold(read(journal)).guests for journal in there)
+        return any(fold(read(run.path / FILE_NAME)).guests for run in self._begun())
 
     def expect_same(self, asked: Asked) -> None:
         """Raise UsageError where the last attempt had other arguments."""
@@ -255,8 +249,15 @@ class RolloutFolder:
             hint="harness recover",
         )
 
-    def _runs(self, attempt: Attempt) -> list[RunFolder]:
-        return [RunFolder(self.state_dir / "runs" / run_id) for run_id in attempt.run_ids]
+    def _last_runs(self) -> list[RunFolder]:
+        """Those of the last attempt, begun or not."""
+        attempt = self.attempt()
+        run_ids = attempt.run_ids if attempt is not None else ()
+        return [RunFolder(self.state_dir / "runs" / run_id) for run_id in run_ids]
+
+    def _begun(self) -> list[RunFolder]:
+        """Those of them that have a journal."""
+        return [run for run in self._last_runs() if (run.path / FILE_NAME).exists()]
 
 
 def paused_a_guest(record: RunRecord | None) -> bool:

@@ -12,7 +12,6 @@ from types import TracebackType
 from harness.core.errors import GuardianLost
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.host.protocol import Hypervisor
-from harness.maintenance.pause.guard import PATIENCE_S
 from harness.maintenance.pause.guardian import Guardian
 from harness.results.journal import Journal, Member
 
@@ -41,9 +40,7 @@ class FakeGuard:
     ) -> None:
         """Leave it to be looked at."""
 
-    def arm(
-        self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float = PATIENCE_S
-    ) -> None:
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float) -> None:
         self.calls.append(f"arm {limit_s:g} {mark}")
         self.members = tuple(members)
         if self.silent:

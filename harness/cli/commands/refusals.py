@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -93,21 +92,6 @@ def _name_of(param: click.Parameter) -> str:
     return param.human_readable_name.strip("[]")
 
 
-def as_data(error: HarnessError) -> dict[str, Any]:
-    """Return an error for programs. ``where``: the flag, variable, or file and key, if known."""
-    where = [str(one) for one in (getattr(error, "file", None), getattr(error, "key", None)) if one]
-    return {
-        "error": {
-            "type": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "guest": error.guest,
-            "where": ": ".join(where) or None,
-            "exit_code": error.exit_code,
-        }
-    }
-
-
 def exit_code_of(error: HarnessError) -> int:
     """Return the exit code of an error that ends the command; no guest was paused by a rollout."""
     return error.exit_code if Spoken.rollout is None else rollout_exit_code(error)
@@ -127,9 +111,10 @@ def print_error(error: HarnessError) -> None:
     if not Spoken.wanted or Spoken.said:
         return
     Spoken.said = True
-    if Spoken.rollout is None:
-        click.echo(json.dumps(as_data(error), indent=2, default=str))
-        return
-    from harness.results.answer import Answer
+    from harness.results.answer import Answer, ErrorRecord
 
+    if Spoken.rollout is None:
+        told = {**ErrorRecord.of(error).model_dump(), "exit_code": error.exit_code}
+        click.echo(json.dumps({"error": told}, indent=2, default=str))
+        return
     click.echo(Answer.refusal(Spoken.rollout, error).model_dump_json(indent=2))

@@ -28,8 +28,6 @@ _ANSWER_S = 15.0
 #: After the guests run again nothing depends on its answer.
 _DISARM_S = 2.0
 _PACKET_BYTES = 65536
-#: As long as the configuration's default.
-PATIENCE_S = 60.0
 LOG = "guardian.log"
 #: One heap for all threads of the guardian: some 12 MiB less, and nothing waits for it.
 _SMALL = {"MALLOC_ARENA_MAX": "1"}
@@ -52,9 +50,7 @@ class Guard(Protocol):
     def lost(self) -> bool:
         """Whether it has died."""
 
-    def arm(
-        self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float = PATIENCE_S
-    ) -> None:
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float) -> None:
         """Have the guardian resume ``members``, but for those that the journal says we let go.
 
         It does so as soon as this process is gone, or in ``limit_s`` seconds. People are told of
@@ -116,9 +112,7 @@ class GuardianProcess:
         now = Deadline.after(0.0, self._clock)
         return self._readable(now) and not self._received(socket.MSG_PEEK)
 
-    def arm(
-        self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float = PATIENCE_S
-    ) -> None:
+    def arm(self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float) -> None:
         """See :class:`Guard`."""
         until_ns = self._clock.monotonic_ns() + round(limit_s * NS_PER_S)
         request = {

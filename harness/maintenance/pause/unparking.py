@@ -121,9 +121,8 @@ class Return:
                 start_s=self._start_s,
             )
         except HarnessError as error:
-            if isinstance(
-                error, DeadlineExpired
-            ):  # slow, perhaps: it would be ended again and again
+            if isinstance(error, DeadlineExpired):
+                # It is slow, perhaps, and would be ended again and again.
                 self._start_s = 2 * max(START_S, self._start_s)
             raise NotYet(str(error)) from error
         except NotYet:

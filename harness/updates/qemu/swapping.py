@@ -31,19 +31,23 @@ FILES = Path("/run/harness/parked")
 def introduce(program: Program, look: QemuLook, hypervisor: Hypervisor, deadline: Deadline) -> None:
     """Have libvirt know a QEMU before a guest is paused for it. Raises HarnessError."""
     domain = ElementTree.fromstring(look.description)
-    kind = domain.find("os/type")
-    machine = (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
+    machine, arch = _machine(domain)
     programs.write_wrapper(program)
     try:
-        hypervisor.parking.probe(
-            str(program.emulator), machine[1], machine[0], domain.get("type", ""), deadline
-        )
+        accelerator = domain.get("type", "")
+        hypervisor.parking.probe(str(program.emulator), arch, machine, accelerator, deadline)
     except HypervisorError as error:
         if program.tree is None:
             raise
         # It takes a module that is not in there from the installed QEMU, and aborts.
         hint = f"are all packages of it in {program.tree}, qemu-system-modules-* too?"
         raise UpdateFailed(error.message, hint=hint) from error
+
+
+def _machine(domain: ElementTree.Element) -> tuple[str, str]:
+    """The guest's machine type and architecture."""
+    kind = domain.find("os/type")
+    return (kind.get("machine", ""), kind.get("arch", "")) if kind is not None else ("", "")
 
 
 class Patience:
@@ -59,8 +63,7 @@ class Patience:
     def of(self, program: Program, look: QemuLook, deadline: Deadline) -> float:
         """Return it in seconds; 0 if it could not be measured. Called after ``introduce``."""
         if program not in self._found:
-            kind = ElementTree.fromstring(look.description).find("os/type")
-            machine = kind.get("machine", "") if kind is not None else ""
+            machine, _ = _machine(ElementTree.fromstring(look.description))
             until = deadline.sooner(_START_ALONE_S)
             self._found[program] = _PATIENCE * programs.start_time_s(program, machine, until)
         return self._found[program]

@@ -70,7 +70,7 @@ class World:
     def process(self, uuid: str) -> ProcessIdentity | None:
         return ProcessIdentity(self.id, 1) if self.runs and self.is_qemu else None
 
-    def is_started(self, uuid: str) -> bool:
+    def is_started(self, uuid: str, name: str) -> bool:
         return self.runs and self.has_qemu()
 
     def ask(self, domain, command: str, **arguments):

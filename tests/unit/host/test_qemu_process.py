@@ -22,5 +22,5 @@ STATUS = """<domstatus state='paused' reason='starting up' pid='{pid}'>
 def test_a_start_has_a_process_if_libvirt_says_so(tmp_path, text, known):
     """In the file that it keeps for each active guest."""
     (tmp_path / "web1.xml").write_text(text)
-    assert is_started("u-1", tmp_path) is known
-    assert not is_started("u-1", tmp_path / "missing")
+    assert is_started("u-1", "web1", tmp_path) is known
+    assert not is_started("u-1", "web1", tmp_path / "missing")

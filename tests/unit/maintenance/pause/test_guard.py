@@ -69,7 +69,7 @@ def test_a_rescue_that_is_told_of_is_no_answer(tmp_path):
     """What it says of itself comes at any time; the answer is what is waited for."""
     guard = Guard(tmp_path, [{"to": "rescued"}, {"to": "arm"}])
     with guard.run as run:
-        run.arm(1, "m", MEMBERS)
+        run.arm(1, "m", MEMBERS, 60.0)
         assert guard.clock.monotonic_ns() == FakeClock().monotonic_ns()
 
 
@@ -77,7 +77,7 @@ def test_one_that_cannot_guard_says_why(tmp_path):
     """In its own words."""
     guard = Guard(tmp_path, [{"to": "arm", "error": "no threads are to be had"}])
     with guard.run as run, pytest.raises(GuardianLost) as lost:
-        run.arm(1, "m", MEMBERS)
+        run.arm(1, "m", MEMBERS, 60.0)
     assert lost.value.message == (
         "the guardian cannot guard: no threads are to be had; nothing was paused"
     )
@@ -90,7 +90,7 @@ def test_one_that_has_died_is_no_guardian(tmp_path):
     with guard.run as run:
         assert run.lost
         with pytest.raises(GuardianLost) as lost:
-            run.arm(1, "m", MEMBERS)
+            run.arm(1, "m", MEMBERS, 60.0)
         assert run.lost
         run.disarm()
     assert lost.value.message == "the guardian does not answer, so nothing was paused"
@@ -109,7 +109,7 @@ def test_one_that_does_not_answer_is_given_up_in_time(tmp_path, monkeypatch):
     guard = Guard(tmp_path, [])
     with guard.run as run:
         with pytest.raises(GuardianLost, match="does not answer"):
-            run.arm(1, "m", MEMBERS)
+            run.arm(1, "m", MEMBERS, 60.0)
         run.disarm()
         assert not run.lost
     assert waited == [15.0, 2.0, 0.0]

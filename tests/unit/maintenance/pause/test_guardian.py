@@ -446,7 +446,7 @@ def test_a_guardian_that_cannot_connect_is_known_before_the_pause(tmp_path):
     """A real process: it ends at once, and `arm` says so."""
     with GuardianProcess("test:///nonexistent/node.xml", tmp_path) as guard:
         with pytest.raises(GuardianLost, match="nothing was paused"):
-            guard.arm(30, "mark", ())
+            guard.arm(30, "mark", (), 60.0)
         assert guard.lost
 
 
@@ -455,7 +455,7 @@ def test_a_guardian_that_works_answers_and_ends_with_the_run(tmp_path):
     with Journal(tmp_path, "run") as journal:
         journal.intend(entries.RunStarted())
     with GuardianProcess("test:///default", tmp_path) as guard:
-        guard.arm(30, "mark", ())
+        guard.arm(30, "mark", (), 60.0)
         assert not guard.lost
         (pid,) = _children()
         assert b"MALLOC_ARENA_MAX=1" in Path("/proc", pid, "environ").read_bytes().split(b"\0")
@@ -502,7 +502,7 @@ def test_it_is_small_and_the_last_to_be_killed_for_memory(tmp_path, monkeypatch)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for _ in range(2):  # the first may compile what it loads, which takes 7 MiB
         with GuardianProcess("test:///default", tmp_path) as guard:
-            guard.arm(30, "mark", ())
+            guard.arm(30, "mark", (), 60.0)
             (pid,) = _children()
             proc = Path("/proc", pid)
             status = (proc / "status").read_text()

@@ -14,12 +14,13 @@ from harness.core.errors import (
     UpdateOverran,
     WrongState,
 )
+from harness.core.fanout import Answer
 from harness.core.signals import Interruption
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Berth, Parking
 from harness.host.protocol import EventKind, ProcessIdentity
-from harness.maintenance.pause.resume import resume_all, still_paused
+from harness.maintenance.pause.resume import Resumed, resume_all, still_paused
 from harness.maintenance.pause.swap import Swap
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.pause.terms import Limits, UpdateCalls
@@ -254,6 +255,22 @@ DEATHS = {
 }
 
 
+def brought_back(
+    hypervisor: FakeHypervisor, journal: Journal, *, by: str, seconds: float = 5, **known
+) -> Answer[Resumed]:
+    """What came of it when guest a was resumed."""
+    answers = resume_all(
+        [Member("a", "uuid-a")],
+        hypervisor,
+        journal,
+        by=by,
+        since_ns=0,
+        deadline=Deadline.after(seconds),
+        **known,
+    )
+    return answers["a"]
+
+
 def written_until(journal: Journal, death: str) -> None:
     """The lines that a run has written that died there."""
     lines: list[Entry] = [
@@ -288,15 +305,8 @@ def test_wherever_the_run_died_the_guest_runs_again(tmp_path, death, by):
         Swap(hypervisor, journal).prepare([SwapPlan(parking("a"), {}, {})])
         written_until(journal, death)
         assert [member.name for member in fold(journal.read()).held] == ["a"]
-        answers = resume_all(
-            [Member("a", "uuid-a")],
-            hypervisor,
-            journal,
-            by=by,
-            since_ns=0,
-            deadline=Deadline.after(10),
-        )
-        assert answers["a"].error is None
+        answer = brought_back(hypervisor, journal, by=by, seconds=10)
+        assert answer.error is None
         assert fold(journal.read()).held == ()
     assert hypervisor.states["a"] is RUNNING
     assert hypervisor.parking.settled == ["a"]
@@ -314,16 +324,10 @@ def test_what_was_known_before_brings_a_guest_back_where_the_journal_cannot_be_r
     hypervisor = FakeHypervisor({"a": GONE})
     hypervisor.parking.berths["a"] = Berth.PARKED
     with Unreadable(tmp_path, "run") as journal:
-        answers = resume_all(
-            [Member("a", "uuid-a")],
-            hypervisor,
-            journal,
-            by="guardian",
-            since_ns=0,
-            deadline=Deadline.after(10),
-            parkings={"uuid-a": parking("a")},
+        answer = brought_back(
+            hypervisor, journal, by="guardian", seconds=10, parkings={"uuid-a": parking("a")}
         )
-    assert answers["a"].error is None
+    assert answer.error is None
     assert hypervisor.states["a"] is RUNNING
 
 
@@ -335,15 +339,8 @@ def test_a_guest_that_somebody_booted_meanwhile_is_left_alone(tmp_path):
     with Journal(tmp_path, "run") as journal:
         Swap(hypervisor, journal).prepare([SwapPlan(parking("a"), {}, {})])
         written_until(journal, "parked")
-        answers = resume_all(
-            [Member("a", "uuid-a")],
-            hypervisor,
-            journal,
-            by="recover",
-            since_ns=0,
-            deadline=Deadline.after(5),
-        )
-    assert isinstance(answers["a"].error, TakenOver)
+        answer = brought_back(hypervisor, journal, by="recover")
+    assert isinstance(answer.error, TakenOver)
     assert ("resume", "a") not in hypervisor.calls
     assert hypervisor.parking.settled == ["a"]
 
@@ -370,16 +367,13 @@ def test_a_qemu_of_ours_that_libvirt_ends_again_is_no_strangers(tmp_path):
     with Journal(tmp_path, "run") as journal:
         Swap(hypervisor, journal).prepare([SwapPlan(parking("a"), {}, {})])
         written_until(journal, "parked")
-        answers = resume_all(
-            [Member("a", "uuid-a")],
+        answer = brought_back(
             hypervisor,
             journal,
             by="recover",
-            since_ns=0,
             judged={"uuid-a": PauseEdge(SYSTEM_CLOCK.monotonic_ns())},
-            deadline=Deadline.after(5),
         )
-    assert answers["a"].error is None
+    assert answer.error is None
     assert hypervisor.states["a"] is RUNNING
     assert hypervisor.parking.settled == ["a"]
 
@@ -394,16 +388,8 @@ def test_an_error_that_is_none_of_ours_gives_no_guest_up(tmp_path):
 
     hypervisor.before["unpark old", "a"] = bug
     with Journal(tmp_path, "run") as journal:
-        answers = resume_all(
-            [Member("a", "uuid-a")],
-            hypervisor,
-            journal,
-            by="guardian",
-            since_ns=0,
-            deadline=Deadline.after(5),
-            parkings={"uuid-a": parking("a")},
-        )
-    assert answers["a"].error is None
+        answer = brought_back(hypervisor, journal, by="guardian", parkings={"uuid-a": parking("a")})
+    assert answer.error is None
     assert hypervisor.states["a"] is RUNNING
 
 
@@ -415,15 +401,8 @@ def test_a_guest_of_which_nothing_is_left_has_ended(tmp_path):
     with Journal(tmp_path, "run") as journal:
         Swap(hypervisor, journal).prepare([SwapPlan(parking("a", persistent=True), {}, {})])
         written_until(journal, "parked")
-        answers = resume_all(
-            [Member("a", "uuid-a")],
-            hypervisor,
-            journal,
-            by="recover",
-            since_ns=0,
-            deadline=Deadline.after(5),
-        )
-        assert isinstance(answers["a"].error, WrongState)
+        answer = brought_back(hypervisor, journal, by="recover")
+        assert isinstance(answer.error, WrongState)
         assert fold(journal.read()).held == ()
     assert not any(what.startswith("unpark") for what, _ in hypervisor.calls)
 

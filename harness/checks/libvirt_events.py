@@ -23,7 +23,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     SKIP where some may have been missed, because libvirtd went away in between.
     """
     if evidence.events is None:
-        lost = "the connection that listens was opened again, so events may be missing"
+        lost = "the connection that listens broke in between, so events may be missing"
         return CheckRecord(name=NAME, outcome=Outcome.SKIP, detail=lost)
     promised = _PAUSE if evidence.swapped is None else _REPLACED
     return CheckRecord(

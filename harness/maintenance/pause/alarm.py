@@ -15,8 +15,10 @@ from pathlib import Path
 LOG = "alarm.log"
 
 
-def tell_by_process(uri: str, folder: str) -> None:
+def tell_by_process(uri: str, folder: str, over: bool) -> None:
     """Start the process that tells people of the guests that the run in ``folder`` holds.
+
+    ``over``: the guardian does not go on trying.
 
     Not by vfork: every thread would wait for a disk that is slow to give the program. Raises
     OSError, or whatever comes of too little memory.
@@ -27,7 +29,7 @@ def tell_by_process(uri: str, folder: str) -> None:
     from harness.core.process_state import python_module
 
     vars(subprocess)["_USE_VFORK"] = False  # the documented way
-    command = python_module("harness.results.notify.dead_run", uri, folder)
+    command = python_module("harness.results.notify.dead_run", uri, folder, str(over))
     start_in_background(command, Path(folder, LOG))
 
 

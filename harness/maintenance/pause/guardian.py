@@ -89,11 +89,12 @@ class Guardian:
         journal: Journal,
         run: socket.socket,
         clock: Clock = SYSTEM_CLOCK,
-        tell_people: Callable[[], None] = lambda: None,
+        tell_people: Callable[[bool], None] = lambda over: None,
     ) -> None:
         """Have everything at hand that serving the run takes.
 
-        ``tell_people`` of guests that could not be resumed; it may raise anything, or hang.
+        ``tell_people`` of guests that could not be resumed, given whether the rescue is over; it
+        may raise anything, or hang.
         """
         self._hypervisor = hypervisor
         self._scribe = Scribe(journal)
@@ -196,7 +197,7 @@ class Guardian:
         """Have people told; not while the run lives and goes on trying: it tells them itself."""
         if not over and not self._run_is_gone():
             return False
-        self._tell_people()
+        self._tell_people(over)
         return True
 
     def _run_is_gone(self) -> bool:

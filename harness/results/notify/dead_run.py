@@ -27,10 +27,11 @@ from harness.results.notify.tell import check, tell
 
 #: In the run folder: the guests of which people have been told.
 TOLD = "told.json"
-_WHY = (
+_TRIES = (
     "the run is gone, and its guardian could not resume these guests so far; "
     "it goes on trying for some minutes; after that: harness recover"
 )
+_GAVE_UP = "its guardian could not resume these guests, and has given up: harness recover"
 
 
 def settings_of(folder: RunFolder) -> NotifySection:
@@ -70,8 +71,11 @@ def _told(folder: RunFolder) -> list[str] | None:
     return found
 
 
-def main(uri: str, path: str) -> None:
-    """What the guardian's process does: tell of every guest that the journal says is held."""
+def main(uri: str, path: str, over: str) -> None:
+    """What the guardian's process does: tell of every guest that the journal says is held.
+
+    ``over``: "True" if the guardian does not go on trying.
+    """
     settle_process()
     with suppress(OSError):  # the guardian is hard to kill for memory; this need not be
         Path("/proc/self/oom_score_adj").write_text("0")
@@ -80,7 +84,8 @@ def main(uri: str, path: str) -> None:
         held = fold(read(folder.path / FILE_NAME)).held
         if held:
             guests = [(one.name, virsh(uri, "resume", one.name, one.uuid)) for one in held]
-            notice = of_dead_run(platform.node(), guests, folder.path, [_WHY])
+            why = _GAVE_UP if over == str(True) else _TRIES
+            notice = of_dead_run(platform.node(), guests, folder.path, [why])
             for warning in tell_once(notice, folder, settings_of(folder)):
                 sys.stderr.write(f"{warning}\n")
     except HarnessError as error:

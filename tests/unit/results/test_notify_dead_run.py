@@ -37,11 +37,14 @@ def configured(folder: RunFolder, url: str) -> NotifySection:
     return settings
 
 
-def test_the_guardians_process_tells_whom_the_journal_says_is_held(folder):
+@pytest.mark.parametrize(
+    ("over", "way_on"), [(False, "goes on trying"), (True, "has given up: harness recover")]
+)
+def test_the_guardians_process_tells_whom_the_journal_says_is_held(folder, over, way_on):
     """A real process to a real listener; how web1 is resumed is said for the right libvirt."""
     with listening() as there:
         configured(folder, there.url)
-        tell_by_process("qemu:///session", str(folder.path))
+        tell_by_process("qemu:///session", str(folder.path), over)
         until = Deadline.after(30)
         while not (folder.path / TOLD).exists():
             assert not until.expired, (folder.path / LOG).read_text()
@@ -58,6 +61,7 @@ def test_the_guardians_process_tells_whom_the_journal_says_is_held(folder):
         }
     ]
     assert "its guardian could not resume" in told["problems"][0]
+    assert way_on in told["problems"][0]
 
 
 def test_people_are_told_once_of_the_same_guests(folder):

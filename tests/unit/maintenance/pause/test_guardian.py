@@ -43,11 +43,13 @@ class Bench:
         self.run, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.journal = Journal(folder, "run", joining=True)
         self.told = threading.Event()
-        watch = Guardian(
-            self.hypervisor, self.journal, self.theirs, tell_people=tell or self.told.set
-        )
+        watch = Guardian(self.hypervisor, self.journal, self.theirs, tell_people=tell or self.tell)
         self.thread = threading.Thread(target=watch.keep, daemon=True)
         self.thread.start()
+
+    def tell(self, over: bool) -> None:
+        self.told_over = over
+        self.told.set()
 
     def close(self) -> None:
         self.run.close()
@@ -201,6 +203,7 @@ def test_people_are_told_of_a_guest_that_does_not_run_in_time_and_it_goes_on_try
     _refuses(bench, bench.told)
     bench.die()
     assert bench.told.is_set()
+    assert not bench.told_over
     assert bench.hypervisor.states["a"] is RUNNING
 
 
@@ -213,6 +216,7 @@ def test_people_are_told_at_the_end_of_its_patience_too(bench, monkeypatch):
     bench.run.settimeout(10)
     assert json.loads(bench.run.recv(65536)) == {"to": "rescued"}
     assert bench.told.wait(10)
+    assert bench.told_over
 
 
 def test_a_run_that_lives_and_goes_on_trying_tells_people_itself(bench):
@@ -246,7 +250,7 @@ def test_telling_that_hangs_keeps_no_guest_from_its_resume(tmp_path, monkeypatch
     monkeypatch.setattr(guardian, "_ALARM_S", 0.1)
     hangs, entered = threading.Event(), threading.Event()
 
-    def tell() -> None:
+    def tell(over: bool) -> None:
         entered.set()
         hangs.wait(30)
 

@@ -113,7 +113,7 @@ def _booted_since(history: History) -> bool:
     """
     started = history.started
     remote = started is not None and bool(urlsplit(started.uri).netloc)
-    return started is not None and not remote and started.boot_id != boot_id()
+    return started is not None and not remote and history.boot_id != boot_id()
 
 
 def _incomplete(folder: RunFolder, history: History) -> JournalError | None:

@@ -33,7 +33,13 @@ _SHARE_OF_MAIN = 20
 _FRESH_AT_MOST_NS = 200_000_000
 
 #: The run had begun to park a guest of that custody, and it did not run since.
-_PARKED = (Custody.PARKING, Custody.PARKED, Custody.UNPARKING, Custody.UNPARKED)
+_PARKED = (
+    Custody.PARKING,
+    Custody.PARKED,
+    Custody.HANDED_OVER,
+    Custody.UNPARKING,
+    Custody.UNPARKED,
+)
 
 
 class Verdict(StrEnum):

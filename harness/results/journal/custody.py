@@ -16,7 +16,11 @@ from functools import partial
 from harness.core.timebase import NS_PER_S
 from harness.results.journal.entries import (
     Armed,
+    Arrived,
+    Consumed,
     Ended,
+    HandingOver,
+    Leaving,
     Life,
     Member,
     Mended,
@@ -33,6 +37,7 @@ from harness.results.journal.entries import (
     RunStarted,
     Saved,
     Settled,
+    Stayed,
     TakenOver,
     Unparked,
     Unparking,
@@ -49,6 +54,8 @@ About = (
     | Unparking
     | UnparkRefused
     | Unparked
+    | HandingOver
+    | Consumed
     | Settled
     | Refused
     | Resumed
@@ -69,6 +76,8 @@ class Custody(StrEnum):
     """It has its QEMU still, or no more."""
     PARKED = "parked"
     """It has no QEMU; its RAM and its state are in their files."""
+    HANDED_OVER = "handed over"
+    """It has no QEMU; this kernel, or the next one, brings it back."""
     UNPARKING = "unparking"
     UNPARKED = "unparked"
     """It has a QEMU again, and is paused."""
@@ -94,6 +103,7 @@ _LEFT_TO_DO: dict[Custody, tuple[ToDo, ...]] = {
     Custody.PAUSED: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.PARKING: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.PARKED: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
+    Custody.HANDED_OVER: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.UNPARKING: (ToDo.UNPARK, ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.UNPARKED: (ToDo.RESUME, ToDo.CORRECT_CLOCK),
     Custody.REFUSED: (),
@@ -113,6 +123,7 @@ _BECOMES: dict[type[About], tuple[Custody, tuple[Custody, ...]]] = {
     Paused: (Custody.PAUSED, (Custody.PAUSING,)),
     Parking: (Custody.PARKING, _HELD),
     Parked: (Custody.PARKED, _HELD),
+    HandingOver: (Custody.HANDED_OVER, _HELD),
     Unparking: (Custody.UNPARKING, _HELD),
     UnparkRefused: (Custody.PARKED, _HELD),
     Unparked: (Custody.UNPARKED, _HELD),
@@ -139,6 +150,8 @@ class GuestCustody:
     """How it is brought back if it is parked; None for one that is never parked."""
     unpark: Unparked | None = None
     """What was known of it when it had a QEMU again."""
+    consumed: bool = False
+    """Its saved state is gone for good: it lives in its QEMU, or has ended with that."""
     settled_ns: int | None = None
     """When what was kept for it had been removed."""
     guarded_s: float | None = None
@@ -196,6 +209,10 @@ class History:
     """Nothing is left to do for anyone: the run or ``harness recover`` has said so."""
     parkable: Mapping[str, Parkable] = field(default_factory=dict)
     """The guests that the last window, or the next one, may park; by UUID."""
+    left: Leaving | None = None
+    """The host's kernel was left for another one."""
+    arrived: Arrived | None = None
+    """The boot that has taken over what was handed over."""
     notices: tuple[str, ...] = ()
     """What of the journal could not be understood, so that the rest may be incomplete."""
 
@@ -203,6 +220,13 @@ class History:
     def guests(self) -> Mapping[str, GuestCustody]:
         """Every guest that was to be paused, by UUID, as of its last window."""
         return {uuid: guest for window in self.windows for uuid, guest in window.guests.items()}
+
+    @property
+    def boot_id(self) -> str:
+        """The boot of the host that the guests' processes are of; empty: unknown."""
+        if self.arrived is not None:
+            return self.arrived.boot_id
+        return self.started.boot_id if self.started is not None else ""
 
     @property
     def held(self) -> tuple[Member, ...]:
@@ -234,8 +258,10 @@ def _after(history: History, line: Line) -> History:
             }
             window = Window(history.domain, line.boottime_ns, guests, line.boottime_ns)
             return replace(history, windows=(*history.windows, window))
-        case Parkable(uuid=uuid) as parkable:
-            return replace(history, parkable={**history.parkable, uuid: parkable})
+        case Parkable() as parkable:
+            return _parkable(history, parkable)
+        case Leaving() | Stayed() | Arrived() as step:
+            return _between_boots(history, step)
         case Armed(limit_s):
             return _guarded(history, line.boottime_ns, limit_s)
         case RunFinished() | Recovered():
@@ -255,6 +281,44 @@ def _after_about(history: History, line: Line) -> History:
     after = isinstance(about, Mended | Settled)
     ran = GuestCustody(member, Custody.RESUMED) if after else None
     return _with(history, member, partial(_told, about=about), line.boottime_ns, ran)
+
+
+def _parkable(history: History, parkable: Parkable) -> History:
+    """Of the next window; or, after a boot, where a guest of the last one is kept by now."""
+    history = replace(history, parkable={**history.parkable, parkable.uuid: parkable})
+    if history.arrived is None:
+        return history
+    return _each(history, lambda one: replace(one, parkable=history.parkable.get(one.member.uuid)))
+
+
+def _between_boots(history: History, step: Leaving | Stayed | Arrived) -> History:
+    if isinstance(step, Arrived):
+        return _arrived(history, step)
+    return replace(history, left=step if isinstance(step, Leaving) else None)
+
+
+def _arrived(history: History, arrived: Arrived) -> History:
+    """Of earlier boots only the files are left: a guest whose state is gone ended with its boot."""
+
+    def after(guest: GuestCustody) -> GuestCustody:
+        lost = guest.consumed or guest.parkable is None or bool(arrived.problem)
+        ended = lost and guest.custody is not Custody.REFUSED
+        custody = Custody.ENDED if ended else guest.custody
+        return replace(guest, custody=custody, pause=None, life=None, unpark=None)
+
+    # Another line of the same boot tells nothing of the processes that it has started.
+    known = history.arrived is not None and history.arrived.boot_id == arrived.boot_id
+    history = replace(history, arrived=arrived)
+    return history if known else _each(history, after)
+
+
+def _each(history: History, change: Callable[[GuestCustody], GuestCustody]) -> History:
+    """Change what is known of every guest in every window."""
+    windows = tuple(
+        replace(one, guests={uuid: change(guest) for uuid, guest in one.guests.items()})
+        for one in history.windows
+    )
+    return replace(history, windows=windows)
 
 
 def _guarded(history: History, at_ns: int, limit_s: float) -> History:
@@ -301,6 +365,8 @@ def _told(guest: GuestCustody, at_ns: int, about: About) -> GuestCustody:
             return replace(guest, paused_ns=at_ns, pause=about, life=_life(about) or guest.life)
         case Unparked():
             return replace(guest, unpark=about, life=_life(about) or guest.life)
+        case Consumed():
+            return replace(guest, consumed=True)
         case Settled():
             return replace(guest, settled_ns=at_ns)
         case Resumed(by=by):

@@ -201,6 +201,84 @@ class Unparked:
 
 
 @dataclass(frozen=True)
+class HandingOver:
+    """This guest, which is parked, is handed over to the kernel that is started next.
+
+    On the disk before that kernel is started. Until ``leaving`` it is brought back in place.
+    """
+
+    event: ClassVar[str] = "handing over"
+    guest: str
+    uuid: str
+    plan: str = ""
+    """The thaw plan: what the next kernel brings it back by."""
+    release: str = ""
+    """Of that kernel, as ``uname -r`` says it."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """This kernel starts the next one: the last line of its boot, unless ``stayed`` follows.
+
+    On the disk before the call. The pair of counter and time tells the next kernel what time it is.
+    """
+
+    event: ClassVar[str] = "leaving"
+    release: str
+    """Of the next kernel."""
+    boot_id: str
+    """Of this boot."""
+    tsc: int = 0
+    """The CPU's time stamp counter, which goes on."""
+    at_realtime_ns: int = 0
+    """CLOCK_REALTIME at that count."""
+    width: int = 0
+    """How many counts apart the two may have been read."""
+    counts_per_ns: float = 0.0
+    """The counter's own pace, measured over this run."""
+
+
+@dataclass(frozen=True)
+class Stayed:
+    """The next kernel could not be started, and why: this one goes on."""
+
+    event: ClassVar[str] = "stayed"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Another boot of the host has taken over what was handed over: ``by`` thaw or recover.
+
+    Lines before it are of earlier boots: their processes and CLOCK_BOOTTIME mean nothing any more.
+    """
+
+    event: ClassVar[str] = "arrived"
+    boot_id: str
+    release: str = ""
+    """Of the kernel that runs now."""
+    by: str = ""
+    moved_ns: int | None = None
+    """By how much CLOCK_REALTIME was set; null: it was not."""
+    uncertainty_ns: int | None = None
+    """How well it is known then."""
+    problem: str = ""
+    """Why nothing can be brought back; empty: the region is what it was."""
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """The saved state of this guest is gone, on the disk too: it never comes back by it.
+
+    On the disk before the guest runs. If the host is booted once more, the guest has ended.
+    """
+
+    event: ClassVar[str] = "consumed"
+    guest: str
+    uuid: str
+
+
+@dataclass(frozen=True)
 class Settled:
     """What was kept to bring this guest back has been removed: it runs, or has ended."""
 
@@ -396,6 +474,11 @@ Entry = (
     | Unparking
     | UnparkRefused
     | Unparked
+    | HandingOver
+    | Leaving
+    | Stayed
+    | Arrived
+    | Consumed
     | Settled
     | Refused
     | Resuming

@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
+	test-apparmor test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -65,6 +65,10 @@ test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted f
 test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines, in a lab box: minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -m apparmor tests/kvm
+
+test-live-kernel: setup ## a region of memory set up, seen after a reboot, undone, in an emulated host: minutes
+	@$(AS_ROOT) $(BIN)/harness lab build labbox
+	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -m live_kernel tests/live_kernel
 
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix

@@ -11,13 +11,15 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from harness.lab.box.qemu import free_port
 from harness.lab.images import Image
 from harness.lab.keys import new_key
 from harness.lab.seed import Seed, append_to_initrd
 
-LINE = "console=ttyS0 quiet memmap=1G!4G mitigations=off nowatchdog"
+PLAIN = "console=ttyS0 quiet mitigations=off nowatchdog"
+LINE = f"{PLAIN} memmap=1G!4G"
 PORTS = ("host", "g1", "g2")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SSH = (
@@ -48,9 +50,11 @@ class Box:
     image: Image
     qemu: Path
     """A folder with a QEMU >= 10: with an older one a kernel that was started by kexec died."""
+    line: str = LINE
+    """What its kernel is booted with; another one may be given to :meth:`boot`."""
     lines: dict[str, list[Line]] = field(default_factory=lambda: {port: [] for port in PORTS})
 
-    def __enter__(self) -> Box:
+    def __enter__(self) -> Self:
         key, host_key = new_key(), new_key()
         self._key = self.folder / "key"
         self._key.touch(mode=0o600)
@@ -61,17 +65,31 @@ class Box:
         make = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
         subprocess.run([*make, "-b", str(self.image.disk), str(disk)], check=True)
         self._port = free_port()
+        self.boot()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+
+    def boot(self, line: str | None = None) -> None:
+        """Give it power, by its own disk; it has none when it has ended (`-no-reboot`)."""
+        self.line = line or self.line
         listeners = [self._listener(port) for port in PORTS]
-        self._process = subprocess.Popen(self._words(initrd, disk), stdin=subprocess.DEVNULL)
+        words = self._words(self.folder / "initrd", self.folder / "disk.qcow2")
+        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
         for port, listener in zip(PORTS, listeners, strict=True):
             connection, _ = listener.accept()
             listener.close()
             threading.Thread(target=self._read, args=(port, connection), daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def cut(self) -> None:
+        """Take its power away."""
         self._process.kill()
         self._process.wait()
+
+    def ended(self, patience_s: float = 600) -> None:
+        """Wait until it has powered off, or rebooted, by itself."""
+        self._process.wait(timeout=patience_s)
 
     def sh(self, command: str, feed: bytes | None = None) -> str:
         """Run a line of shell in it, once it answers."""
@@ -105,7 +123,7 @@ class Box:
             *(str(self.qemu / "usr/bin/qemu-system-x86_64"), "-L", f"{shared}/qemu"),
             *("-L", f"{shared}/seabios", "-machine", "q35", "-accel", "tcg,thread=multi"),
             *("-cpu", "max,+svm,+npt,-la57", "-smp", "1", "-m", "4G", "-nodefaults"),
-            *("-no-user-config", "-display", "none", "-no-reboot", "-append", LINE),
+            *("-no-user-config", "-display", "none", "-no-reboot", "-append", self.line),
             *("-kernel", str(self.image.kernel), "-initrd", str(initrd)),
             *("-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={disk}"),
             *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
@@ -118,13 +136,14 @@ class Box:
         return found
 
     def _listener(self, port: str) -> socket.socket:
-        found = socket.socket(socket.AF_UNIX)
-        found.bind(str(self.folder / f"{port}.socket"))
+        found, path = socket.socket(socket.AF_UNIX), self.folder / f"{port}.socket"
+        path.unlink(missing_ok=True)
+        found.bind(str(path))
         found.listen()
         return found
 
     def _read(self, port: str, connection: socket.socket) -> None:
-        log = (self.folder / f"{port}.log").open("w", buffering=1)
+        log = (self.folder / f"{port}.log").open("a", buffering=1)
         with suppress(OSError), log, connection.makefile(errors="replace") as file:
             for text in file:
                 log.write(text)

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 _TABLE = Path("/proc/self/mountinfo")
+#: What :func:`file_system` calls one that is mounted with DAX: its files are mapped where they are.
+DAX = "dax"
+_DAX = frozenset({"dax", "dax=always"})
 #: File systems whose files are memory: nothing of them is ever written to a disk, but for swap.
-IN_MEMORY = frozenset({"tmpfs", "hugetlbfs"})
+IN_MEMORY = frozenset({"tmpfs", "hugetlbfs", DAX})
 
 
 def file_system(path: Path, table: Path = _TABLE) -> str | None:
-    """Return the type of the file system that ``path`` is on, such as ``tmpfs``.
+    """Return the type of the file system that ``path`` is on, such as ``tmpfs``; or ``dax``.
 
     None if ``path`` does not exist or the table does not tell.
     """
@@ -24,5 +27,6 @@ def file_system(path: Path, table: Path = _TABLE) -> str | None:
     for line in lines:
         before, _, after = line.partition(" - ")
         if before.split()[2] == wanted:
-            return after.split()[0]
+            kind, _, options = after.split(" ", 2)
+            return DAX if _DAX & set(options.split(",")) else kind
     return None

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import re
 import string
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from harness.core.errors import InfrastructureError, UsageError
-from harness.core.files import public_folder, write_atomically
+from harness.core.errors import UsageError
 from harness.host import ram_folder
 from harness.host.mounts import IN_MEMORY, file_system
+from harness.host.setup_steps import Change, Setup, entries, read
 
 UNITS = Path("/etc/systemd/system")
 APPARMOR = Path("/etc/apparmor.d")
@@ -33,53 +32,8 @@ _PROFILES = {
     "usr.sbin.virtqemud": "apparmor-libvirtd",
     "usr.lib.libvirt.virt-aa-helper": "apparmor-virt-aa-helper",
 }
-_READABLE = 0o644
 #: What systemd-escape leaves as it is.
 _PLAIN = string.ascii_letters + string.digits + ":_."
-
-
-@dataclass(frozen=True)
-class Change:
-    """One file that is written or removed; ``content`` None: removed."""
-
-    path: Path
-    content: str | None
-    shown: str
-    """What of it is new, for people."""
-
-    def make(self) -> None:
-        """Write or remove it. Raises InfrastructureError."""
-        try:
-            if self.content is None:
-                self.path.unlink(missing_ok=True)
-            else:
-                public_folder(self.path.parent)
-                write_atomically(self.path, self.content, mode=_READABLE)
-        except OSError as error:
-            raise InfrastructureError(f"{self.path}: {error.strerror}") from error
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What is to be done, in this order: ``before``, the files, ``after``."""
-
-    files: tuple[Change, ...]
-    before: tuple[tuple[str, ...], ...] = ()
-    after: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def nothing(self) -> bool:
-        """Everything is as it should be."""
-        return not self.files and not self.before and not self.after
-
-    def make(self) -> None:
-        """Do it. Raises InfrastructureError; what was done by then stays, and can be undone."""
-        for words in self.before:
-            _run(words)
-        for change in self.files:
-            change.make()
-        for words in self.after:
-            _run(words)
 
 
 @dataclass(frozen=True)
@@ -111,12 +65,17 @@ class Host:
         """
         if SIZE.fullmatch(size) is None:
             raise UsageError(f"{size!r} is no size", hint="such as 8G or 50%")
+        if "harness-region" in (read(self.unit) or ""):
+            raise UsageError(
+                f"{self.folder} is on a region of memory that was set aside at boot",
+                hint="--region, or first --undo",
+            )
         unit = self._text("ram.mount", size)
-        is_new = _read(self.unit) != unit
+        is_new = read(self.unit) != unit
         files = [Change(self.unit, unit, unit)] if is_new else []
         after: list[tuple[str, ...]] = []
         if is_new:
-            self._refuse_to_hide()
+            self.refuse_to_hide()
             after.append(("systemctl", "daemon-reload"))
         if self._mounted():
             if is_new:
@@ -124,15 +83,15 @@ class Host:
                 after.append(("mount", "-o", f"remount,size={size}", str(self.folder)))
         else:
             after.append(("systemctl", "enable", "--now", self.unit.name))
-        return self._with_rules(files, after, wanted=True)
+        return self.with_rules(files, after, wanted=True)
 
     def undo(self) -> Setup:
         """Return what takes it away again. Raises UsageError while guests have RAM in there."""
         files: list[Change] = []
         before: list[tuple[str, ...]] = []
         after: list[tuple[str, ...]] = []
-        if _read(self.unit) is not None:
-            if self._mounted() and (names := _entries(self.folder)):
+        if read(self.unit) is not None:
+            if self._mounted() and (names := entries(self.folder)):
                 raise UsageError(
                     f"{self.folder} holds the RAM of guests: {', '.join(names)}",
                     hint="shut them down first",
@@ -140,7 +99,7 @@ class Host:
             before.append(("systemctl", "disable", "--now", self.unit.name))
             files.append(Change(self.unit, None, ""))
             after.append(("systemctl", "daemon-reload"))
-        done = self._with_rules(files, after, wanted=False)
+        done = self.with_rules(files, after, wanted=False)
         return Setup(done.files, tuple(before), done.after)
 
     def missing(self) -> Iterator[str]:
@@ -154,14 +113,15 @@ class Host:
         """Say which profile of AppArmor's has not the rules for guests whose QEMU is replaced."""
         for profile in self._profiles():
             local = self.apparmor / "local" / profile
-            if self._rules(profile, _read(local) or "", wanted=True) is not None:
+            if self._rules(profile, read(local) or "", wanted=True) is not None:
                 yield f"AppArmor: {local} has not the rules of harness"
 
     def _mounted(self) -> bool:
         return file_system(self.folder) in IN_MEMORY
 
-    def _refuse_to_hide(self) -> None:
-        if not self._mounted() and (names := _entries(self.folder)):
+    def refuse_to_hide(self) -> None:
+        """Raise UsageError if a mount would hide files of guests."""
+        if not self._mounted() and (names := entries(self.folder)):
             raise UsageError(
                 f"{self.folder} holds files, of guests that run: {', '.join(names)}",
                 hint="shut them down first",
@@ -183,14 +143,15 @@ class Host:
         loaded = {line.rpartition(" (")[0].rpartition("/")[2] for line in lines}
         return [name for name in names if name.rpartition(".")[2] in loaded]
 
-    def _with_rules(
+    def with_rules(
         self, files: list[Change], after: list[tuple[str, ...]], *, wanted: bool
     ) -> Setup:
+        """Return these steps and those for AppArmor's rules."""
         loaded = self._profiles()
         changed = []
         for profile in loaded if wanted else self._installed():
             local = self.apparmor / "local" / profile
-            before = _read(local) or ""
+            before = read(local) or ""
             content = self._rules(profile, before, wanted=wanted)
             if content is not None:
                 shown = _block(self._text(_PROFILES[profile])) if wanted else ""
@@ -227,29 +188,3 @@ def _without_block(text: str) -> str:
 def _escaped(part: str) -> str:
     """Return one part of a path as systemd-escape --path has it."""
     return "".join(chr(one) if chr(one) in _PLAIN else f"\\x{one:02x}" for one in os.fsencode(part))
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InfrastructureError(f"{path}: {error.strerror}") from error
-
-
-def _entries(folder: Path) -> list[str]:
-    try:
-        return sorted(one.name for one in folder.iterdir())
-    except FileNotFoundError:
-        return []
-
-
-def _run(words: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise InfrastructureError(f"{words[0]}: {error.strerror}") from error
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()
-        raise InfrastructureError(f"{' '.join(words)} failed: {said}")

@@ -10,7 +10,7 @@ import click
 from harness.cli.commands.common import json_option, out, print_json
 
 if TYPE_CHECKING:
-    from harness.host.resident_setup import Setup
+    from harness.host.setup_steps import Setup
 
 
 @click.command(
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Examples:
   harness setup-host --resident 16G --dry-run   print what would be changed, and stop
   harness setup-host --resident 16G             RAM of guests in memory, 16 GiB in all
+  harness setup-host --resident 16G --region    16 GiB of memory that outlives the host's kernel
   harness setup-host --undo                     take it all away again
 """
 )
@@ -27,33 +28,46 @@ Examples:
     metavar="SIZE",
     help="Have libvirt's memory backing folder in memory, so large at most: 16G, 50%.",
 )
+@click.option(
+    "--region",
+    is_flag=True,
+    help="That memory is set aside at boot, so that it outlives the host's kernel: 16G. A reboot.",
+)
 @click.option("--undo", is_flag=True, help="Take away what this command has set up.")
 @click.option("--dry-run", is_flag=True, help="Print what would be changed; change nothing.")
 @json_option
-def command(size: str | None, undo: bool, dry_run: bool, as_json: bool) -> None:
+def command(size: str | None, region: bool, undo: bool, dry_run: bool, as_json: bool) -> None:
     """Set this host up for guests whose QEMU can be replaced (kinds qemu and adopt).
 
     A systemd mount unit puts libvirt's memory backing folder into memory, and AppArmor's profiles
     of libvirt get what harness needs, in their files for local additions. Nothing is restarted,
     nothing that is set up already is changed, and every change is printed.
+
+    With --region the memory is set aside by the boot loader's line for the kernel (memmap=), is no
+    memory of the host's from the next reboot on, and a file system for guests' RAM is made on it at
+    each boot.
     """
     import os
 
     from harness.core.errors import MissingCapability, UsageError
-    from harness.host.resident_setup import Host
+    from harness.host.region.enrolment import Enrolment
 
     if (size is None) is not undo:
         raise UsageError("one of --resident SIZE and --undo is needed", hint="--help has examples")
+    if region and undo:
+        raise UsageError("--undo takes away all that was set up, the region, too")
     if os.geteuid() != 0 and not dry_run:
         raise MissingCapability("root", "setting up a host needs root", hint="run it as root")
-    host = Host.this()
-    setup = host.undo() if size is None else host.set_up(size)
+    here = Enrolment.this()
+    of_region = here if region else here.host
+    setup = here.undo() if size is None else of_region.set_up(size)
     if as_json:
         print_json(
             {
                 "dry_run": dry_run,
                 "files": [{"path": str(one.path), "content": one.content} for one in setup.files],
                 "commands": [list(words) for words in (*setup.before, *setup.after)],
+                "remarks": list(setup.remarks),
             }
         )
     else:
@@ -72,5 +86,6 @@ def _tell(setup: Setup, dry_run: bool) -> None:
         does = "remove" if one.content is None else "write" if one.shown else "take our rules from"
         lines += [f"{would}{does} {one.path}", *(f"    {x}" for x in one.shown.splitlines())]
     lines += [f"{would}run: {shlex.join(words)}" for words in setup.after]
+    lines += setup.remarks
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_folder, ram_links, start_commands
 from harness.host.copy_rate import copy_rate
-from harness.host.mounts import IN_MEMORY, file_system
+from harness.host.mounts import DAX, IN_MEMORY, file_system
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.updates.protocol import (
@@ -241,14 +241,20 @@ class AdoptUpdate:
             raise error(
                 f"{self._folder} has {mib(free)} free; {mib(needed.folder)} are needed: RAM, and "
                 "once more what is used of it while it is copied",
-                hint=f"mount -o remount,size=SIZE {self._folder}; or fewer guests at once",
+                hint=f"{self._larger()}; or fewer guests at once",
             )
-        if needed.memory > available:
+        if needed.memory > available and file_system(self._folder) != DAX:
             raise error(
                 f"this host has {mib(available)} of memory left; {mib(needed.memory)} more are "
                 "needed while RAM is copied",
                 hint="free memory, or fewer guests at once",
             )
+
+    def _larger(self) -> str:
+        """How the folder gets more room; a region is what was set aside at boot."""
+        if file_system(self._folder) == DAX:
+            return "harness setup-host --region --resident SIZE, and a reboot"
+        return f"mount -o remount,size=SIZE {self._folder}"
 
     def _remark(self, name: str, one: Adoption) -> str:
         pause_s = self._settings.expected_s or expected_s([one.extent], self._rate)

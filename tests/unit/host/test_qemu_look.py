@@ -12,7 +12,7 @@ import pytest
 from harness.core.errors import HypervisorError
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
-from harness.host.mounts import file_system
+from harness.host.mounts import IN_MEMORY, file_system
 from harness.host.parking import ProcessIdentity
 from harness.host.qemu_look import backings, look
 from harness.host.qemu_memory import maps_files
@@ -141,3 +141,23 @@ def test_the_file_system_of_a_path_is_told(tmp_path):
     assert file_system(tmp_path / "none") is None
     (tmp_path / "table").write_text("1 2 0:0 / / rw - ext4 x rw\n")
     assert file_system(tmp_path, tmp_path / "table") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ("rw,dax=always", "dax"),
+        ("rw,dax", "dax"),
+        ("rw,dax=never", "ext4"),
+        ("rw,dax=inode", "ext4"),
+        ("rw", "ext4"),
+    ],
+)
+def test_a_file_system_with_dax_is_memory(tmp_path, options, kind):
+    """Its files are mapped where they are; kernels say it in two ways, and say when it is off."""
+    device = os.stat(tmp_path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    table = tmp_path / "table"
+    table.write_text(f"1 2 {number} / / rw,noatime shared:1 - ext4 /dev/pmem0 {options}\n")
+    assert file_system(tmp_path, table) == kind
+    assert (kind in IN_MEMORY) is options.endswith(("dax", "always"))

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import cli
 from harness.core.errors import InfrastructureError, UsageError
-from harness.host import resident_setup
+from harness.host import resident_setup, setup_steps
 from harness.host.resident_setup import Host
 
 OWNERS = "  /srv/guests/** rwk,\n"
@@ -32,7 +32,7 @@ def host(tmp_path, monkeypatch) -> Host:
         (found.apparmor / profile).touch()
     local(found).write_text(OWNERS)
     monkeypatch.setattr(resident_setup, "file_system", lambda path: mounted[0])
-    monkeypatch.setattr(resident_setup, "_run", lambda words: ran.append(words))
+    monkeypatch.setattr(setup_steps, "run", lambda words: ran.append(words))
     monkeypatch.setattr(Host, "this", lambda: found)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     mounted[:], ran[:] = ["ext4"], []
@@ -186,6 +186,6 @@ def test_only_root_sets_a_host_up(host, monkeypatch):
 def test_a_command_that_fails_is_told_with_its_words():
     """As it was said."""
     with pytest.raises(InfrastructureError, match="ls /nowhere failed: .*No such file"):
-        resident_setup._run(("ls", "/nowhere"))
+        setup_steps.run(("ls", "/nowhere"))
     with pytest.raises(InfrastructureError, match="no-such-program"):
-        resident_setup._run(("no-such-program",))
+        setup_steps.run(("no-such-program",))

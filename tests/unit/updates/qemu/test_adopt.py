@@ -222,6 +222,19 @@ def test_a_folder_on_a_disk_is_refused(bench, monkeypatch):
     assert "tmpfs /ram tmpfs" in caught.value.hint
 
 
+def test_ram_on_a_region_takes_nothing_of_the_hosts_memory(bench, monkeypatch):
+    """It was set aside at boot: its own room matters, and the host's memory does not."""
+    bench.available = MIB
+    with pytest.raises(PlanError, match="1 MiB of memory left"):
+        bench.examine()
+    monkeypatch.setattr(adopt, "file_system", lambda path: "dax")
+    bench.examine()
+    bench.free = 3 * MIB
+    with pytest.raises(PlanError, match="3 MiB free") as told:
+        bench.examine()
+    assert "setup-host --region" in told.value.hint
+
+
 def test_nobody_is_saved_after_it_was_abandoned(bench):
     """The resume has begun."""
     bench.free = None

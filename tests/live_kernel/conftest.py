@@ -1,0 +1,51 @@
+"""An emulated host of 4 GiB whose kernel is replaced, or that is booted anew, by its own disk.
+
+``host``  a lab box of its own with this checkout: ``host.sh("uname -r")``, ``host.harness("plan")``
+
+Its boot loader is the test's: QEMU is given the command line that real GRUB wrote in the box, by
+what harness has told it. Requires: HARNESS_REQUIRE=live-kernel, as `make test-live-kernel` has it;
+else skipped, as an emulated host takes a core for minutes. Leaves behind: nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kernel.box import PLAIN
+from harness.lab.images import ensure
+from harness.testing.required import required
+from tests.live_kernel.machine import Machine
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_configure(config):
+    """Here and not in pyproject.toml, of which the lab box's image is made."""
+    what = "live_kernel: needs an emulated host whose kernel is replaced (make test-live-kernel)"
+    config.addinivalue_line("markers", what)
+
+
+def pytest_collection_modifyitems(items):
+    """Booting the host is part of the first test's time."""
+    for item in items:
+        if "host" in getattr(item, "fixturenames", ()) and "live_kernel" in str(item.path):
+            item.add_marker(pytest.mark.live_kernel)
+            item.add_marker(pytest.mark.timeout(3600))
+
+
+@pytest.fixture
+def host(tmp_path) -> Iterator[Machine]:
+    """An emulated host, booted without a region, with GRUB's configuration as Debian makes it."""
+    if not required("live-kernel"):
+        pytest.skip("no emulated host: `make test-live-kernel` boots one")
+    assert os.geteuid() == 0
+    qemu = subprocess.run([ROOT / "scripts/second-qemu"], check=True, stdout=subprocess.PIPE)
+    image = ensure("labbox", print)
+    with Machine(tmp_path, image, Path(qemu.stdout.decode().split()[-1]), PLAIN) as machine:
+        machine.settle()
+        yield machine

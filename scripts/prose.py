@@ -102,6 +102,8 @@ _CODE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+#: Tokens that hold words. Since Python 3.12 an f-string is one of its parts and its fields each.
+_WORDS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 #: Code in an f-string.
 _FIELD = re.compile(r"\{[^{}\n]*\}")
 
@@ -127,7 +129,7 @@ def prose_of_module(text: str) -> str:
     """
     lines = [list(blank(line)) for line in text.splitlines()]
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in (tokenize.STRING, tokenize.COMMENT) or " " not in token.string:
+        if token.type not in _WORDS or " " not in token.string:
             continue
         (row, column), kept = token.start, prose_of_page(_FIELD.sub(_blanked, token.string))
         for offset, line in enumerate(kept.split("\n")):

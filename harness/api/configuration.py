@@ -32,18 +32,20 @@ def load_config(
             of this process.
         typed: For each key of ``settings`` what a person typed to set it, such as ``--budget``;
             errors and origins name it.
-        tell: Called with one line if the configuration is that of a lab.
+        tell: Called with one line if the configuration is that of a lab, or a lab still boots.
 
     Raises:
         ConfigError: It cannot be read, or a value in it is not valid.
     """
     found = file or next((path for path in paths.config_files() if _is_there(path)), None)
     if found is None:
-        from harness.lab.state import lab_config_file  # loads libvirt
+        from harness.lab.state import is_booting, lab_config_file  # loads libvirt
 
         found = lab_config_file()
         if found is not None:
             tell(f"using the configuration of the lab that is up: {found}")
+        elif is_booting():
+            tell("a lab is still booting: its guests are known when harness lab up has ended")
     known = os.environ if environment is None else environment
     return load(found, environment=known, flags=settings or {}, model=FULL_CONFIG, typed=typed)
 

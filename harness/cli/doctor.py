@@ -19,6 +19,7 @@ from harness.events.sockets import bridges_of, carriers, how_to_add
 from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
 from harness.host.advice import way_on
+from harness.host.clock_sync import HOW_TO_SYNCHRONISE, synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.named import chosen, pick
@@ -38,6 +39,7 @@ def examine(
     """
     deadline = Deadline.after(config.prepare_timeout_s)
     yield from _accelerator(config)
+    yield from _host_clock()
     yield _state_folder(state_dir)
     for folder in dead_runs(state_dir):
         detail = f"{folder.run_id} ended unexpectedly; guests may be paused, clocks may be slow"
@@ -77,6 +79,18 @@ def _accelerator(config: Config) -> Iterator[Finding]:
             "start libvirtd in a mount namespace with /dev/null bound over /dev/kvm; "
             "`harness lab up` does so where it starts its own",
         )
+
+
+def _host_clock() -> Iterator[Finding]:
+    """Guests' clocks are measured against this one."""
+    known = synchronised()
+    if known is None:
+        return
+    if known:
+        yield Finding("host clock", Level.OK, "synchronised")
+        return
+    detail = "not synchronised: guests' clocks are set by it as it is"
+    yield Finding("host clock", Level.WARNING, detail, HOW_TO_SYNCHRONISE)
 
 
 def _state_folder(state_dir: Path) -> Finding:

@@ -56,6 +56,31 @@ def watching(plan: Plan, budget_s: float, reserve_s: float, console: Console) ->
 
 
 @contextmanager
+def waiting(what: str, console: Console) -> Iterator[None]:
+    """Show ``what`` goes on and for how long, until the end of the ``with``; then no trace."""
+    live = Live(_Waiting(what), console=console, refresh_per_second=8, transient=True)
+    with _whatever_happens():
+        live.start()
+    try:
+        yield
+    finally:
+        with _whatever_happens():
+            live.stop()
+
+
+class _Waiting:
+    """One line that moves."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._running, self._spinner = what, Stopwatch(), Spinner("dots")
+
+    def __rich__(self) -> Spinner:
+        said = printable(f"{self._what}  {self._running.elapsed_s():.0f} s")
+        self._spinner.update(text=Text(said, overflow="ellipsis", no_wrap=True))
+        return self._spinner
+
+
+@contextmanager
 def _whatever_happens() -> Iterator[None]:
     """Draw, or do not: a terminal that is gone, or a person's Ctrl-C by now, changes nothing."""
     try:

@@ -28,7 +28,13 @@ from harness.cli.commands.refusals import (
     print_error,
     tell_error,
 )
-from harness.core.errors import HarnessError, InternalError, Interrupted, UsageError
+from harness.core.errors import (
+    GuestStranded,
+    HarnessError,
+    InternalError,
+    Interrupted,
+    UsageError,
+)
 from harness.core.process_state import settle_process
 from harness.core.streams import lost_output
 
@@ -87,6 +93,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"harness.cli.commands.{name.replace('-', '_')}")
         command: click.Command = module.command
+        _take_verbose(command)
         return command
 
     def resolve_command(
@@ -107,23 +114,54 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _log_more(ctx: click.Context | None, param: click.Parameter | None, count: int) -> int:
+    """Log what ``-v`` and ``-vv`` ask for, wherever they stand; nothing takes it back."""
+    if count:
+        logging.getLogger("harness").setLevel(logging.DEBUG if count > 1 else logging.INFO)
+    if count > 1:
+        logging.getLogger().setLevel(logging.DEBUG)  # that of libraries too
+    return count
+
+
+def _take_verbose(command: click.Command) -> None:
+    """Have a command, and those below it, take ``-v`` too, except one that hands its words on."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _take_verbose(below)
+    hands_on = command.context_settings.get("ignore_unknown_options")
+    if not hands_on and not any("-v" in one.opts for one in command.params):
+        command.params.append(
+            click.Option(
+                ["-v", "--verbose"],
+                count=True,
+                expose_value=False,
+                hidden=True,
+                callback=_log_more,
+            )
+        )
+
+
 @click.group(
     cls=LazyGroup,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="harness")
-@click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")
-@click.pass_context
-def cli(ctx: click.Context, verbose: int) -> None:
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_log_more,
+    help="Say more, also after a command; -vv shows tracebacks.",
+)
+def cli() -> None:
     """Rehearse and measure memory-preserving host maintenance on KVM.
 
     Guests are paused with their RAM in place, the host is updated, the guests are resumed within
     a budget (30 s), and their clocks are measured and corrected over SSH, with evidence.
     """
-    ctx.obj = verbose
-    level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
 
 
 def main() -> NoReturn:
@@ -171,7 +209,7 @@ def exit_code(action: Callable[[], object], arguments: list[str] | None = None) 
     except HarnessError as error:
         return _say(error)
     except click.ClickException as error:
-        if not error.message or type(error).__name__ == "NoArgsIsHelpError":  # its help, all of it
+        if type(error).__name__ == "NoArgsIsHelpError":  # its help, all of it
             error.show()
             return error.exit_code
         note_what_was_asked_for(error, arguments or [])
@@ -205,6 +243,7 @@ def _say(error: HarnessError) -> int:
     if _debugging():
         traceback.print_exception(error)
     with suppress(OSError, ValueError):  # the terminal may be gone; the exit code says it too
-        tell_error(error)
+        if Spoken.told is not error or isinstance(error, GuestStranded):  # that is the last word
+            tell_error(error)
         print_error(error)
     return exit_code_of(error)

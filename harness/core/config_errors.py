@@ -6,7 +6,6 @@ message begins with that, says what is wrong and what is allowed, and hints at t
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from harness.core.keys import (
     written,
 )
 from harness.core.nearest import did_you_mean, nearest
+from harness.core.pasteable import toml_words
 from harness.core.settings import RESERVE_EATS_BUDGET, Config
 
 #: Lists of sections that have names: ``[[guest]]``.
@@ -122,7 +122,7 @@ def said(details: ErrorDetails) -> tuple[str, str | None]:
         allowed = limits["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         hint = did_you_mean(given, allowed)
     elif kind == "tuple_type" and isinstance(given, str):
-        hint = f"write {_as_list(given)}"
+        hint = f"write {toml_words(given)}"
     elif kind == "float_type" and isinstance(given, str):
         hint = "without quotes"
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
@@ -141,15 +141,6 @@ def _strength(origin: str | None) -> int:
     if origin is None:
         return 0
     return 3 if origin.startswith("flag") else 2 if origin.startswith(VARIABLE) else 1
-
-
-def _as_list(text: str) -> str:
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = [text]
-    quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
-    return f"[{', '.join(quoted)}]"
 
 
 def _origin(location: Sequence[int | str], origins: Mapping[str, str]) -> str:

@@ -6,14 +6,15 @@ all kinds of update, which is handed in, because configuration imports no kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.core.errors import ConfigError
-from harness.core.nearest import nearest
+from harness.core.nearest import did_you_mean, nearest
+from harness.core.pasteable import toml_words
 from harness.core.settings import Config, Seconds, UpdateSection
 
 UPDATE = "update"
@@ -142,19 +143,26 @@ def settled(
             continue
         if ranks[key] >= ranks.get(KIND, -1):
             file, said = typed(origins[key], key)
+            hint = _own_keys(kind, kinds[kind], name) if KIND in values else None
             raise ConfigError(
                 f"belongs to kind {' or '.join(owners)}, not to {kind}",
                 file=file,
                 key=said,
-                hint=_own_keys(kind, kinds[kind], name),
+                hint=hint or _with_kind(owners, name, values[key]),
             )
         del kept[key]
     return kept
 
 
+def _with_kind(owners: Sequence[str], name: str, value: Any) -> str:
+    """Return what to write where a person gave the key, and forgot its kind."""
+    line = f"; {name} = {toml_words(value)}" if name == "command" and isinstance(value, str) else ""
+    return " or ".join(f'kind = "{owner}"' for owner in owners) + f" under [update]{line}"
+
+
 def _own_keys(kind: str, settings: type[BaseModel], name: str) -> str:
     own = sorted(set(settings.model_fields) - set(UpdateSection.model_fields))
-    return nearest(name, own, f"keys of kind {kind}")
+    return did_you_mean(name, own) or f"keys of kind {kind}: {', '.join(own) or 'none'}"
 
 
 def unknown_kind(

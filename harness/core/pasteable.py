@@ -20,3 +20,13 @@ def virsh(uri: str, verb: str, guest: str, uuid: str = "") -> str:
         guest = uuid
     end_of_options = ["--"] if guest.startswith("-") else []
     return command("virsh", *(["-c", uri] if uri else []), verb, *end_of_options, guest)
+
+
+def toml_words(line: str) -> str:
+    """Return a line, split as a shell splits it, as a list of TOML."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        words = [line]
+    quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
+    return f"[{', '.join(quoted)}]"

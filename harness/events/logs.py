@@ -10,7 +10,7 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-_ACCESS_LOG = "events-access.log"
+ACCESS_LOG = "events-access.log"
 _ACCESS_BYTES = 8 * 1024 * 1024
 _ERRORS_LOG = "events-errors.log"
 _ERRORS_BYTES = 1024 * 1024
@@ -24,7 +24,7 @@ def prepare_logs(state_dir: Path) -> None:
     access = logging.getLogger("harness.events.access")
     access.setLevel(logging.INFO)
     access.propagate = False
-    access.addHandler(_file(state_dir / _ACCESS_LOG, _ACCESS_BYTES, "%(asctime)s %(message)s"))
+    access.addHandler(_file(state_dir / ACCESS_LOG, _ACCESS_BYTES, "%(asctime)s %(message)s"))
     root, errors = logging.getLogger(), state_dir / _ERRORS_LOG
     for handler in root.handlers:
         handler.addFilter(_First(errors))

@@ -25,6 +25,15 @@ _OPTIONS: Mapping[str, tuple[str, type]] = {
     "--soak": ("soak_s", float),
     "--time-scale": ("events.time_scale", float),
     "--uri": ("uri", str),
+    "--access": ("access", str),
+    "--method": ("clock.methods", tuple),
+    "--watch": ("clock.watch_s", float),
+}
+#: Options without a value → the setting, and what it is set to.
+_SWITCHES: Mapping[str, tuple[str, bool]] = {
+    "--no-correct": ("clock.correct", False),
+    "--allow-backward": ("clock.allow_backward", True),
+    "--restore-offset": ("clock.restore_offset", True),
 }
 
 
@@ -54,10 +63,19 @@ class Order:
 
     def _flags(self) -> Iterator[str]:
         for flag, (key, _) in _OPTIONS.items():
-            value = self.settings.get(key)
-            if value is not None:
+            for value in self._values(key):
                 yield flag
-                yield shlex.join(value) if key == "update.command" else str(value)
+                yield value
+        yield from (flag for flag, (key, on) in _SWITCHES.items() if self.settings.get(key) is on)
+
+    def _values(self, key: str) -> Iterator[str]:
+        value = self.settings.get(key)
+        if key == "update.command" and value is not None:
+            yield shlex.join(value)
+        elif isinstance(value, list | tuple):
+            yield from map(str, value)
+        elif value is not None:
+            yield str(value)
 
 
 def _from_words(words: Sequence[str]) -> Order:

@@ -29,6 +29,7 @@ from harness.results.unfinished import dead_runs
 LEAD_S = 30.0
 #: A maintenance whose time was missed by more than this is not begun behind people's backs.
 LATE_S = 900.0
+_TOO_LATE = "no server was there in time"
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,23 @@ class Caretaker:
         config_file: Path | None,
         clock: Clock = SYSTEM_CLOCK,
         launch: Callable[[Sequence[str], Path], Begun] = start_in_background,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """``launch`` starts a command whose output goes to a file."""
+        """Take care of what is in ``state_dir``.
+
+        ``launch`` starts a command whose output goes to a file; ``tell`` is told what begins, what
+        has ended, and what was missed.
+        """
         self._state_dir = state_dir
         self._config_file = config_file
         self._clock = clock
         self._running: dict[int, Begun] = {}
-        self._launch = launch
+        self._launch, self._tell = launch, tell
         self._store = Store(state_dir, clock)
+
+    def close(self) -> None:
+        """Let go of the events; runs that were begun go on."""
+        self._store.close()
 
     def tick(self) -> None:
         """Clear what the dead left, begin what is due, note what has ended."""
@@ -117,7 +127,8 @@ class Caretaker:
                 continue
             begin_ns = one.start_ns - round((one.notice_s + LEAD_S) * NS_PER_S)
             if now_ns > one.start_ns + round(LATE_S * NS_PER_S):
-                move(self._store, one.number, "waiting", "missed", "no server was there in time")
+                if move(self._store, one.number, "waiting", "missed", _TOO_LATE):
+                    self._tell(f"maintenance #{one.number} was missed: {_TOO_LATE}")
             elif now_ns >= begin_ns and move(self._store, one.number, "waiting", "running"):
                 self._begin(one)
 
@@ -127,6 +138,7 @@ class Caretaker:
         command = python_module("harness", "run", *config, *which)
         log = self._state_dir / f"scheduled-{one.number}.log"
         self._running[one.number] = self._launch(command, log)  # survives a server that is stopped
+        self._tell(f"maintenance #{one.number} has begun; its output: {log}")
 
     def _note_ended(self) -> None:
         for number, process in list(self._running.items()):
@@ -134,6 +146,7 @@ class Caretaker:
             if code is not None:
                 after = "done" if code == 0 else "failed"
                 move(self._store, number, "running", after, f"exit code {code}")
+                self._tell(f"maintenance #{number} {after}: exit code {code}")
                 del self._running[number]
 
 

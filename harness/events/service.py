@@ -61,6 +61,10 @@ class Service:
 
         wait_for(look, what="starting the events server", deadline=Deadline.after(_START_S))
 
+    def said(self) -> str | None:
+        """Return where the server of this process answers guests; None if another one does."""
+        return None if self._process is None else last_lines(self._log)
+
     def close(self) -> None:
         """Let our server go. It goes on for as long as guests do not know how it ended."""
         if self._process is not None and self._process.stdin is not None:

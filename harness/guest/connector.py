@@ -6,13 +6,17 @@ logs in.
 
 from __future__ import annotations
 
+import logging
+
 from harness.core.settings import SshSection
-from harness.core.timebase import Deadline
+from harness.core.timebase import Deadline, Stopwatch
 from harness.guest.access import Access
 from harness.guest.protocol import GuestShell, ShownKeys
 
 #: To ask OpenSSH for an address; a name server may be asked in turn.
 _LOOK_S = 15.0
+
+_log = logging.getLogger(__name__)
 
 
 class SshConnector:
@@ -32,7 +36,10 @@ class SshConnector:
         from harness.guest.shell import SshShell  # loads paramiko
 
         settings = self._access.settings(guest, address, common, own, deadline)
-        return SshShell.open(guest, address, settings, deadline)
+        watch = Stopwatch(deadline.clock)
+        shell = SshShell.open(guest, address, settings, deadline)
+        _log.info("guest %r: logged in at %s in %.3f s", guest, address, watch.elapsed_s())
+        return shell
 
     def host_keys(
         self, guest: str, address: str, common: SshSection, own: SshSection, deadline: Deadline

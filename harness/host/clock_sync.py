@@ -10,6 +10,8 @@ _TIME_ERROR = 5
 _STATUS_AT = 40  # bytes into struct timex, where long has 8
 _TIMEX_BYTES = 208
 
+HOW_TO_SYNCHRONISE = "timedatectl set-ntp true, or another time daemon, such as chrony"
+
 
 def synchronised() -> bool | None:
     """Whether the kernel of this machine holds its clock to be synchronised; None: unknown.

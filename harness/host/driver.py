@@ -8,6 +8,7 @@ the caller knows whether repeating is safe.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -28,7 +29,7 @@ from harness.core.errors import (
 from harness.core.fanout import fan_out
 from harness.core.nearest import nearest
 from harness.core.process_stat import has_ended
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, wait_for
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch, wait_for
 from harness.host import facts, guest_agent
 from harness.host.accelerator import probe
 from harness.host.addresses import SOURCES, Told, in_order, told_by
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 #: A libvirtd that is started by the first who asks may look at every QEMU before it answers.
 _CONNECT_S = 30.0
 _HINT_SILENT = (
@@ -92,13 +95,14 @@ class LibvirtHypervisor:
     @classmethod
     def open(cls, uri: str, deadline: Deadline) -> LibvirtHypervisor:
         """Connect, in half a minute at most. Raises ConnectionLost or DeadlineExpired."""
-        hypervisor = cls(uri, deadline.clock)
+        hypervisor, watch = cls(uri, deadline.clock), Stopwatch(deadline.clock)
         until = deadline.sooner(_CONNECT_S)
         try:
             hypervisor.ready(1, until)
         except DeadlineExpired as error:
             what = f"connecting to {uri}"
             raise DeadlineExpired(what, until.limit_s, hint=_HINT_SILENT) from error
+        _log.info("connected to %s in %.3f s", uri, watch.elapsed_s())
         return hypervisor
 
     def close(self) -> None:

@@ -85,6 +85,11 @@ def lab_config_file() -> Path | None:
     return file if os.path.exists(file) and os.path.exists(_state_file()) else None
 
 
+def is_booting() -> bool:
+    """Return whether a lab is being brought up: it is written down, and not configured yet."""
+    return os.path.exists(_state_file()) and lab_config_file() is None and is_held()
+
+
 def this_place() -> str:
     """This boot of the machine and this network namespace of it."""
     return f"{boot_id()} {os.readlink('/proc/self/ns/net')}"

@@ -17,7 +17,7 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.host.clock_sync import synchronised
+from harness.host.clock_sync import HOW_TO_SYNCHRONISE, synchronised
 from harness.maintenance.domain import DomainResult
 from harness.maintenance.notice import Notice
 from harness.maintenance.plan import Plan
@@ -188,4 +188,7 @@ def _with_notice(record: UpdateDomainRecord, notice: Notice) -> UpdateDomainReco
 def _doubts_about_the_host() -> tuple[str, ...]:
     if synchronised() is not False:
         return ()
-    return ("the host's own clock is not synchronised; guests were measured against it as it is",)
+    return (
+        "the host's own clock is not synchronised; guests were measured against it as it is "
+        f"(hint: {HOW_TO_SYNCHRONISE})",
+    )

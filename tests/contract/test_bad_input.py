@@ -8,6 +8,7 @@ command that came as far as logging in would say so.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from harness.cli.main import run_command_line
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
+from harness.lab import state
 from harness.testing.sshd import make_key, private_sshd
 
 NODE = """
@@ -101,7 +103,7 @@ def configure(text: str) -> None:
         (("run", "web-1", "-c", "gone.toml"), 2, "gone.toml"),
         (("run", "web-1", "--bugdet", "3"), 2, "--budget"),
         (("rnu",), 2, "harness: no such command 'rnu' (hint: did you mean 'run'?)"),
-        (("clock", "sho"), 2, "harness: no such command 'sho' (hint: did you mean show?)"),
+        (("clock", "sho"), 2, "harness: no such command 'sho' (hint: did you mean 'show'?)"),
         (("run", "--all", "web-1"), 2, "--all and the names of guests exclude each other"),
         (("plan", "web-1", "--except", "web-9"), 2, "web-9: no such guest"),
         (("plan", "db*"), 2, "db*: no such guest"),
@@ -139,6 +141,18 @@ def configure(text: str) -> None:
             2,
             "--method: unknown method 'magic'",
         ),
+        (
+            ("run", "web-1", "--scope", "gest"),
+            2,
+            "unknown scope 'gest' (hint: did you mean 'guest'?)",
+        ),
+        (("runn", "web-1"), 2, "no such command 'runn' (hint: did you mean 'run'?)"),
+        (("clock", "sho"), 2, "no such command 'sho' (hint: did you mean 'show'?)"),
+        (
+            ("history", "compare"),
+            2,
+            "harness: missing FIRST (hint: harness history compare --help)",
+        ),
         (("run", "web-1", "--watch", "long"), 2, "--watch: invalid duration 'long'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -169,6 +183,11 @@ def test_bad_arguments(say, arguments, code, words):
             "update.command: must be a list (given: 'x') (hint: write [\"x\"])",
         ),
         ("[update]\nkind = 'command'\ncommand = './x.sh --now'", 'write ["./x.sh", "--now"]'),
+        (
+            "[update]\ncommand = './x.sh --now'",
+            'not to stand-in (hint: kind = "command" under [update]; command = '
+            '["./x.sh", "--now"])',
+        ),
         ('budget_s = "soon"', "budget_s: invalid duration 'soon': expected e.g. 5ms"),
         ('[clock]\nmethods = ["chrony"]', "did you mean 'chronyd'?"),
         ("resume_reserve_s = 40.0", "harness.toml: resume_reserve_s: a reserve of 40 s leaves no"),
@@ -224,7 +243,8 @@ def test_under_json_an_error_is_json_as_well(say, arguments, where, message):
 @pytest.mark.parametrize(
     "arguments",
     [("config", "show"), ("run", "--show-config"), ("plan", "--show-config"),
-     ("nightly", "--show-config"), ("clock", "show", "web-1", "--show-config")],
+     ("nightly", "--show-config"), ("doctor", "--show-config"), ("experiment", "--show-config"),
+     ("clock", "show", "web-1", "--show-config")],
 )  # fmt: skip
 def test_the_configuration_in_force_is_shown_as_toml(say, monkeypatch, arguments):
     """What a variable says, and a file; nothing is done."""
@@ -235,6 +255,54 @@ def test_the_configuration_in_force_is_shown_as_toml(say, monkeypatch, arguments
     shown = tomllib.loads(out)
     assert (shown["budget_s"], shown["soak_s"]) == (25.0, 120.0)
     assert "soak_s = 120.0  # environment HARNESS_SOAK_S" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nightly", "web-1"), ("events", "schedule", "web-1", "--in", "1h")]
+)
+def test_a_dry_run_shows_the_plan_and_does_nothing(say, arguments):
+    """Of a night, and of what would be scheduled."""
+    code, out, err = say(*arguments, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "update domain" in out
+    assert "web-1" in out
+    assert say("events", "list")[1] == "no events (--all shows those that are over)\n"
+
+
+def test_what_is_scheduled_has_the_options_about_clocks_and_answers_programs(say):
+    """As `run` has them; the number is what cancels it."""
+    code, out, _ = say("events", "schedule", "web-1", "--in", "1h", "--no-correct", "--json")
+    number = json.loads(out)["scheduled"]
+    assert (code, number) == (0, 1)
+    assert "--no-correct -- web-1" in " ".join(say("events", "list")[1].split())
+    code, out, _ = say("events", "cancel", str(number), "--json")
+    assert (code, json.loads(out)) == (0, {"cancelled": number})
+
+
+def test_a_history_without_runs_says_so(say):
+    assert say("history", "list")[:2] == (0, "no run in the history\n")
+
+
+@pytest.mark.parametrize("arguments", [("-v", "plan", "web-1"), ("plan", "web-1", "-v")])
+def test_more_is_said_wherever_a_person_asks_for_it(say, arguments):
+    """Before the command, or after it."""
+    log = logging.getLogger("harness")
+    try:
+        assert log.getEffectiveLevel() == logging.WARNING
+        assert say(*arguments)[0] == 0
+        assert log.getEffectiveLevel() == logging.INFO
+    finally:
+        log.setLevel(logging.NOTSET)
+
+
+def test_a_lab_that_is_still_booting_is_told_of(say, tmp_path):
+    """Its guests are in no configuration yet."""
+    folder = tmp_path / "state" / "lab"
+    folder.mkdir(parents=True)
+    (folder / "lab.json").write_text("{}")
+    with state.claimed():
+        assert "a lab is still booting" in say("plan", "web-1")[2]
+    assert "booting" not in say("plan", "web-1")[2]
 
 
 def test_an_update_that_may_not_be_executed(say, tmp_path):

@@ -147,7 +147,12 @@ def test_list_show_approve_and_cancel(server, store, run):
     shown = json.loads(run("show", event, "--json").stdout)
     assert shown["approved_by"].endswith("at the command line")
     assert shown["seen"][0]["name"] == "g10"
-    assert "g10" in run("show", event).stdout
+    in_words = run("show", event).stdout
+    assert re.search(r"^resources +g10$", in_words, re.MULTILINE)
+    assert re.search(r"^announced +\d{4}-\d\d-\d\dT\S+ \(.* ago\)$", in_words, re.MULTILINE)
+    assert "GMT" not in in_words
+    approved = json.loads(run("approve", other, "--json").stdout)
+    assert (approved["event_id"], approved["approved_by"]) == (other, shown["approved_by"])
     for gone in (event, other):
         assert run("cancel", gone).returncode == 0
     again = run("cancel", event)
@@ -262,6 +267,7 @@ def test_a_rehearsal_starts_a_server_where_there_is_none(tmp_path):
         "started",
         "removed",
     ]
+    assert re.search(r"answering guests on 127\.0\.0\.1:\d+", done.stderr)
 
 
 LATER = ("schedule", "test", "--in", "1h", "--uri", "test:///default", "--duration", "1")

@@ -82,10 +82,15 @@ def process(tmp_path):
         before: Callable[[], None] | None = None,
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
+        report: bool = False,
         **more: str,
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-P", "-c", DRIVER, wrong, *RUN, *arguments],
+            [
+                *(sys.executable, "-P", "-c", DRIVER, wrong),
+                *(word for word in RUN if not (report and word == "--no-report")),
+                *arguments,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -328,3 +333,12 @@ def test_a_flag_for_one_update_is_refused_beside_several(process, tmp_path):
     assert "--duration: is for one update, but 2 are configured" in done.stderr.decode()
     assert process("fine", "--kind", "stand-in", "--duration", "0.1").returncode == 0
     assert record_in(tmp_path).update.kind == "stand-in"
+
+
+def test_an_error_is_told_before_the_page_and_not_twice(process):
+    """A line about a page after it says that the run is over, not that all is well."""
+    done = process("bug", report=True)
+    said = done.stderr.decode()
+    assert done.returncode == 3
+    assert said.count("a bug \u2013") == 1, said
+    assert said.index("a bug \u2013") < said.index("report:     "), said

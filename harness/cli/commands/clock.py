@@ -26,6 +26,7 @@ from harness.cli.commands.parameters import OneOf
 from harness.core.errors import UsageError
 from harness.core.records import EXIT_CODES, Outcome
 from harness.core.settings import DEFAULT_METHODS, Access, InterpreterName
+from harness.host.clock_sync import HOW_TO_SYNCHRONISE
 from harness.results.report.words import STYLES, duration, offset, printable
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def _print(outcomes: Sequence[ClockReport]) -> None:
         for words in _remarks(one):
             out().print(Text(printable(f"{one.name}: {words}")), soft_wrap=True)
     if any(one.host_synchronised is False for one in outcomes):
-        err().print("the host's own clock is not synchronised", style="yellow")
+        said = f"the host's own clock is not synchronised (hint: {HOW_TO_SYNCHRONISE})"
+        err().print(said, style="yellow", soft_wrap=True)
 
 
 def _remarks(one: ClockReport) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a command that needs no configuration should not have to lo
     from harness.core.config import Loaded
 
 _FILE_WIDTH = 120
+_log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,6 +94,19 @@ def say(line: str) -> None:
 
 
 @contextmanager
+def looking(what: str) -> Iterator[None]:
+    """Show on a terminal that something is looked at, and for how long; then no trace of it."""
+    console = err()
+    if not console.is_terminal:
+        yield
+        return
+    from harness.cli.live import waiting
+
+    with waiting(what, console):
+        yield
+
+
+@contextmanager
 def spoken() -> Iterator[None]:
     """Print what is to be said of something that is done; nothing that fails here is raised.
 
@@ -102,7 +116,7 @@ def spoken() -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # noqa: BLE001  a SystemExit of rich, a Ctrl-C
-        logging.getLogger(__name__).warning("output was lost: %s: %s", type(error).__name__, error)
+        _log.warning("output was lost: %s: %s", type(error).__name__, error)
     forget_lost_output()
 
 
@@ -116,7 +130,9 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
     """Return the configuration in force. Raises ConfigError."""
     from harness import api
 
-    return api.load_config(file, flags, typed=FLAGS, tell=say)
+    loaded = api.load_config(file, flags, typed=FLAGS, tell=say)
+    _log.info("configuration: %s; libvirt: %s", loaded.file or "no file", loaded.config.uri)
+    return loaded
 
 
 def show_config(loaded: Loaded, as_json: bool) -> None:

@@ -16,7 +16,9 @@ from harness.cli.commands.common import (
     out,
     print_json,
     say,
+    show_config_option,
 )
+from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.parameters import OneOf
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -45,6 +47,7 @@ Examples:
     help="Do in one guest all that harness does in a Windows, and print a report to send us. Sets "
     "its clock by 20 ms, and back.",
 )
+@show_config_option
 @json_option
 @click.pass_context
 def command(
@@ -54,6 +57,7 @@ def command(
     config_file: Path | None,
     uri: str | None,
     guests: tuple[str, ...],
+    show_config: bool,
     as_json: bool,
 ) -> None:
     """Look at this host and its guests; say what is wrong and how to fix it.
@@ -64,7 +68,11 @@ def command(
 
     Exit code 0 if a maintenance could be tried, 3 if not.
     """
-    config = load_config(config_file, {"uri": uri}).config
+    loaded = load_config(config_file, {"uri": uri})
+    config = loaded.config
+    if show_config:
+        print_config(loaded, as_json)
+        return
     if prove is not None:
         ctx.exit(_prove(config, guests, silent=as_json))
     findings, code = tell_findings(config, state_dir(), guests, silent=as_json)

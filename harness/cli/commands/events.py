@@ -19,6 +19,7 @@ from harness.core.errors import UsageError
 from harness.core.extras import require
 from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.results.report.spoken import duration
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
@@ -166,24 +167,36 @@ def show(event_id: str, as_json: bool) -> None:
         print_json(data)
         return
     for key, value in data.items():
-        if key.endswith("_ns"):
-            value = _time(value)
-        if key != "seen":
-            click.echo(printable(f"{key.removesuffix('_ns'):14} {value}"))
+        if key not in ("seen", "not_before"):  # not_before_ns says the latter
+            click.echo(printable(f"{key.removesuffix('_ns'):14} {_in_words(key, value)}"))
     for sighting in seen:
-        when = _time(sighting.at_ns)
+        when = _told(sighting.at_ns)
         click.echo(printable(f"seen           {when}  {sighting.name}, {sighting.incarnation}"))
+
+
+def _in_words(key: str, value: Any) -> str:
+    """Return one value of an event as people read it."""
+    if key.endswith("_ns"):
+        return _told(value)
+    if key.endswith("_s"):
+        return duration(value) if value > 0 else "not known"
+    return ", ".join(value) if isinstance(value, list) else "–" if value is None else str(value)
 
 
 @command.command()
 @_event_id
-def approve(event_id: str) -> None:
+@json_option
+def approve(event_id: str, as_json: bool) -> None:
     """Let an event start now, for all its guests."""
     from harness.core.identity import who_am_i
 
     with _store() as store:
         one = _find(store, event_id)
         store.approve([one.event.event_id], f"{who_am_i()['user']} at the command line")
+        one = _find(store, one.event.event_id)
+    if as_json:
+        print_json(_as_data(one))
+        return
     guests = ", ".join(one.event.resources)
     click.echo(printable(f"event {one.event.event_id} is approved for {guests}"))
 
@@ -200,7 +213,8 @@ def _number(store: Store, text: str) -> int | None:
 
 @command.command()
 @_event_id
-def cancel(event_id: str) -> None:
+@json_option
+def cancel(event_id: str, as_json: bool) -> None:
     """Cancel an event that has not started, or a scheduled maintenance by its number."""
     from harness.events.scheduler import move
 
@@ -209,12 +223,20 @@ def cancel(event_id: str) -> None:
         if number is not None:
             if not move(store, number, "waiting", "cancelled"):
                 raise UsageError(f"{event_id} is not waiting", hint="harness events list --all")
-            click.echo(printable(f"maintenance #{number} is cancelled"))
+            _tell(as_json, {"cancelled": number}, f"maintenance #{number} is cancelled")
             return
         one = _find(store, event_id)
         if not store.cancel([one.event.event_id]):
             raise UsageError(f"it is {one.state} and cannot be cancelled any more")
-    click.echo(printable(f"event {one.event.event_id} is cancelled"))
+    event_id = one.event.event_id
+    _tell(as_json, {"cancelled": event_id}, f"event {event_id} is cancelled")
+
+
+def _tell(as_json: bool, data: dict[str, Any], line: str) -> None:
+    if as_json:
+        print_json(data)
+    else:
+        click.echo(printable(line))
 
 
 @command.command()

@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
-from harness.cli.commands.common import duration_option, say
+from harness.cli.commands.common import duration_option, json_option, print_json, say
 from harness.cli.commands.maintenance_options import (
+    clock_options,
     load_maintenance,
     maintenance_options,
     maintenance_settings,
     notice_options,
 )
+from harness.cli.commands.plan import print_plan
 from harness.core.durations import LONGEST_S, scaled
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -33,16 +35,25 @@ Examples:
   harness events schedule --in 6h --notify 15m
 """
 )
-@click.option("--at", metavar="TIME", help="Earliest pause: 2026-12-01T02:00, UTC unless it says.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Earliest pause, e.g. 2026-12-01T02:00+01:00; UTC if no offset is given.",
+)
 @duration_option("--in", "in_s", "Earliest pause from now, e.g. 6h.", bare=False)
 @notice_options
+@clock_options
 @maintenance_options
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is scheduled.")
+@json_option
 def schedule(
     config_file: Path | None,
     uri: str | None,
     guests: tuple[str, ...],
     at: str | None,
     in_s: float | None,
+    dry_run: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Have `harness events serve` carry out a maintenance later, with notice.
@@ -58,7 +69,11 @@ def schedule(
 
     when = _when(at, in_s)
     config = load_maintenance(config_file, uri, options).config
-    _refuse_closed(config, plan(config, guests).plan, when)
+    planned = plan(config, guests)
+    _refuse_closed(config, planned.plan, when)
+    if dry_run:
+        print_plan(planned, config, as_json=as_json)
+        return
     notice_s = config.events.notice_s
     notice_s = _DEFAULT_NOTICE_S if notice_s is None else notice_s
     notice_s = scaled(notice_s, config.events.time_scale)
@@ -67,7 +82,10 @@ def schedule(
     start_ns = round(when.timestamp()) * NS_PER_S
     with Store(state_dir()) as store:
         number = write_down(store, start_ns, notice_s, order, who_am_i()["user"])
-    click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
+    if as_json:
+        print_json({"scheduled": number, "not_before_ns": start_ns, "notice_s": notice_s})
+    else:
+        click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
     if not is_served(state_dir()):
         say(
             f"warning: no server is running for {state_dir()}, and only a server carries this "
@@ -92,7 +110,9 @@ def _when(at: str | None, later_s: float | None) -> datetime:
         ) from error
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     if found < now:
-        raise UsageError(f"--at: {found:%Y-%m-%d %H:%M:%S} UTC is over")
+        raise UsageError(
+            f"--at: {found:%Y-%m-%d %H:%M:%S} UTC is over; it is {now:%Y-%m-%d %H:%M:%S} UTC"
+        )
     if (found - now).total_seconds() > LONGEST_S:
         raise UsageError(f"--at: {found:%Y-%m-%d} is more than ten years away")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,7 @@ def serve(
     **options: Any,
 ) -> None:
     """Answer guests on their metadata address; carry out what is scheduled. Ends with Ctrl-C."""
+    from harness.events.logs import ACCESS_LOG
     from harness.events.scheduler import Caretaker
     from harness.events.server import serve as serve_until_told
     from harness.events.server import sole_server
@@ -92,9 +93,11 @@ def serve(
 
     loaded = _load(config_file, uri, options)
     settings = loaded.config.events
+    access_log = state_dir() / ACCESS_LOG
 
     def ready() -> None:
         port = sockets[0].getsockname()[1]
+        say(f"which guest asks what: {access_log}")
         say(f"answering guests on {settings.address}:{port}")
         if ready_fd is not None:
             os.write(ready_fd, b"!")
@@ -111,7 +114,8 @@ def serve(
 
         stack.callback(undo)
         _serve_metrics(stack, loaded.config.metrics.listen)
-        care = Caretaker(state_dir(), loaded.file and loaded.file.absolute())
+        file = loaded.file and loaded.file.absolute()
+        care = stack.enter_context(closing(Caretaker(state_dir(), file, tell=say)))
         learn = getattr(directory, "learn", lambda: None)
 
         def beside() -> None:
@@ -272,6 +276,7 @@ def rehearse(
         Interruption() as interruption,
     ):
         service.ensure()
+        say(service.said() or f"the server that runs for {state_dir()} answers guests")
         rehearsal = Rehearsal(store, interruption, _say, time_scale=time_scale, impact_s=impact_s)
         rehearsal.play(scenario, guest, wrong)
 

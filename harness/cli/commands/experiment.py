@@ -16,7 +16,9 @@ from harness.cli.commands.common import (
     out,
     print_json,
     say,
+    show_config_option,
 )
+from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.hold import hold_guests
 from harness.core.errors import UsageError
 from harness.core.paths import state_dir
@@ -32,14 +34,14 @@ if TYPE_CHECKING:
 Examples:
   harness experiment sweep.toml            run what is left of it; results, pictures
   harness experiment sweep.toml --dry-run  every cell in its order; touches nothing
-  harness hold web1 web2                   paused, and the shell is yours for about 28 s
 """
 )
-@click.argument("what", nargs=-1, metavar="SWEEP.TOML | GUEST...")
-@click.option("--hold", is_flag=True, help="As harness hold GUEST...")
-@duration_option("--budget", "budget_s", "With --hold: longest pause.  [default: 30s]")
+@click.argument("what", nargs=-1, metavar="SWEEP.TOML")
+@click.option("--hold", is_flag=True, hidden=True, help="As harness hold GUEST...")
+@duration_option("--budget", "budget_s", "With --hold: longest pause.", hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the cells and stop.")
 @connection_options
+@show_config_option
 @json_option
 @click.pass_context
 def command(
@@ -51,6 +53,7 @@ def command(
     hold: bool,
     budget_s: float | None,
     dry_run: bool,
+    show_config: bool,
     as_json: bool,
 ) -> None:
     """Carry out the grid of SWEEP.TOML in random order; go on where it was interrupted.
@@ -59,6 +62,9 @@ def command(
     """
     if hold:
         hold_guests(what, config_file, uri, budget_s, as_json=as_json)
+        return
+    if show_config:
+        print_config(load_config(config_file, {"uri": uri}), as_json)
         return
     if len(what) != 1 or budget_s is not None:
         raise UsageError("expected one sweep file", hint="harness experiment sweep.toml")
@@ -75,6 +81,8 @@ def command(
 
 def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
     from harness.api import maintain
+    from harness.cli.commands.history_tables import print_table
+    from harness.cli.experiment.summary import HEADINGS, summary
     from harness.cli.experiment.tidy import write
 
     say(f"{len(experiment.left)} of {len(experiment.cells)} cells, seed {experiment.seed}")
@@ -92,6 +100,8 @@ def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
             "files": files,
         })  # fmt: skip
     else:
+        if rows := summary(experiment):
+            print_table(HEADINGS, rows)
         for file in files:
             click.echo(file)
     if error is not None:

@@ -28,6 +28,9 @@ def print_runs(rows: Sequence[dict[str, Any]], known: int) -> None:
          duration(row["overhead_s"]), duration(row["residual_s"]))
         for row in rows
     ]  # fmt: skip
+    if not cells:
+        click.echo("no run in the history" if known == 0 else f"none of {known} runs is that new")
+        return
     headings = ("run", "", "host", "by", "guests", "label", "paused", "overhead", "residual")
     print_table(headings, cells)
     if known > len(rows):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ _resident = click.option(
 _timeout = duration_option(
     "--timeout",
     "timeout_s",
-    "Longest time allowed, images included.",
+    "Longest time until all guests answer, once their image is there.",
     default="240s",
     show_default=True,
 )
@@ -99,26 +98,26 @@ def _bring_up(
     from harness.lab import guests
     from harness.lab.specs import default_specs
 
-    given = _given_image(image, sha256)
+    ready = _image_of(image, sha256)
     guests.up(
         default_specs(count, image, resident=resident),
-        deadline=Deadline.after(timeout_s),
+        deadline=Deadline.after(timeout_s),  # a slow mirror is no guest that does not answer
         progress=say,
         accelerator=accelerator,
-        images=given,
+        images={image: ready},
     )
 
 
-def _given_image(image: str, sha256: str | None) -> Mapping[str, Image]:
-    """A cloud image, where ``image`` is not the name of a recipe."""
+def _image_of(image: str, sha256: str | None) -> Image:
+    """Return the image of that name, built if it was not, or a cloud image, downloaded."""
     from harness.lab.cloud import fetch
-    from harness.lab.images import recipes
+    from harness.lab.images import ensure, recipes
 
     if image in recipes():
         if sha256 is not None:
             raise UsageError(f"--sha256 is for cloud images; {image} is built here")
-        return {}
-    return {image: fetch(image, sha256, say)}
+        return ensure(image, say)
+    return fetch(image, sha256, say)
 
 
 @command.command()

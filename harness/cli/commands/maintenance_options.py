@@ -56,8 +56,8 @@ _NOTICE = (
 )
 
 
-#: What `run` has beside these; `plan` takes all of them too, so that a program has one list.
-_RUN = (
+#: How clocks are corrected: of those that pause guests, now or later.
+_CLOCKS = (
     click.option("--no-correct", is_flag=True, help="Measure clocks, but do not correct them."),
     click.option("--allow-backward", is_flag=True, help="Allow setting a fast clock back."),
     click.option(
@@ -73,6 +73,12 @@ _RUN = (
         help="Correct clocks only by this; repeatable.",
     ),
     duration_option("--watch", "watch_s", "Watch each clock for this long after its correction."),
+)
+
+
+#: What `run` has beside these; `plan` takes all of them too, so that a program has one list.
+_RUN = (
+    *_CLOCKS,
     click.option(
         "--no-report",
         is_flag=True,
@@ -110,6 +116,13 @@ def run_options(function: F) -> F:
 def notice_options(function: F) -> F:
     """Lay the options of a notice on a command."""
     for option in reversed(_NOTICE):
+        function = option(function)
+    return function
+
+
+def clock_options(function: F) -> F:
+    """Lay the options about clocks on a command."""
+    for option in reversed(_CLOCKS):
         function = option(function)
     return function
 

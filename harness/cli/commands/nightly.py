@@ -74,6 +74,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write JUnit XML there too, for a CI server.",
 )
+@click.option("--dry-run", is_flag=True, help="Show the plan of its runs and stop.")
 @show_config_option
 @json_option
 @click.pass_context
@@ -88,6 +89,7 @@ def command(
     fail_on_regression: bool,
     prometheus: Path | None,
     junit: Path | None,
+    dry_run: bool,
     show_config: bool,
     as_json: bool,
     **options: Any,
@@ -102,6 +104,11 @@ def command(
 
     if show_config:
         print_config(load_maintenance(config_file, uri, options), as_json)
+        return
+    if dry_run:
+        from harness.cli.commands.run import show_plan
+
+        show_plan(load_maintenance(config_file, uri, options), guests, as_json=as_json)
         return
 
     named = tuple(guest for guest in guests if not is_pattern(guest))

@@ -73,7 +73,7 @@ class OneOf(click.ParamType[str]):
     @property
     def words(self) -> tuple[str, ...]:
         """The words, in the order in which they are shown."""
-        return tuple(self._given() if callable(self._given) else self._given)
+        return tuple(map(str, self._given() if callable(self._given) else self._given))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return ``value`` if it is one. Raises Hinted."""

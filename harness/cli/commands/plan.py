@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from harness import api
-from harness.cli.commands.common import json_option, out, print_json, say, show_config_option
+from harness.cli.commands.common import (
+    json_option,
+    looking,
+    out,
+    print_json,
+    say,
+    show_config_option,
+)
 from harness.cli.commands.common import show_config as print_config
 from harness.cli.commands.maintenance_options import (
     load_maintenance,
@@ -55,7 +62,8 @@ def command(
         print_config(loaded, as_json)
         return
     config = loaded.config
-    planned = api.plan(config, guests)
+    with looking(f"looking at {config.uri} and its guests"):
+        planned = api.plan(config, guests)
     for window in (planned, *planned.later):
         for warning in window.plan.warnings:
             say(f"warning: {warning}")

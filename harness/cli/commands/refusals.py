@@ -25,6 +25,8 @@ class Spoken:
     """``--json`` was given."""
     said = False
     """A document is on stdout: a second one beside it would make both useless."""
+    told: HarnessError | None = None
+    """The last error that was told on stderr."""
     rollout: str | None = None
     """The ID that was given with ``--rollout``."""
 
@@ -74,7 +76,7 @@ def in_our_words(error: click.ClickException) -> HarnessError:
     near = getattr(error, "possibilities", None)
     context = getattr(error, "ctx", None)
     if near:
-        hint = "did you mean " + " or ".join(sorted(near)[:3]) + "?"
+        hint = "did you mean " + " or ".join(map(repr, sorted(near)[:3])) + "?"
         message = message.partition(" Did you mean")[0].partition(" (Possible")[0]
     if hint is None and context is not None:
         hint = f"{context.command_path} --help"
@@ -101,6 +103,7 @@ def tell_error(error: HarnessError) -> None:
     """Say on stderr what went wrong, in one line with its hint."""
     from harness.results.report.words import printable
 
+    Spoken.told = error
     loud = isinstance(error, GuestStranded)
     click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
     click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from harness.cli.commands.common import (
     err,
     json_option,
     load_config,
+    looking,
     out,
     print_json,
     say,
@@ -28,8 +29,9 @@ from harness.cli.commands.maintenance_options import (
     maintenance_settings,
     run_options,
 )
+from harness.cli.commands.refusals import tell_error
 from harness.core.config import Loaded
-from harness.core.errors import ConfigError, GuestStranded
+from harness.core.errors import ConfigError
 from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
@@ -138,7 +140,8 @@ def show_plan(loaded: Loaded, guests: tuple[str, ...], *, as_json: bool) -> None
     """Print the plan of a maintenance, with its warnings; nothing is touched."""
     from harness.cli.commands.plan import print_plan
 
-    planned = api.plan(loaded.config, guests)
+    with looking(f"looking at {loaded.config.uri} and its guests"):
+        planned = api.plan(loaded.config, guests)
     for window in (planned, *planned.later):
         _warn(window.plan)
     print_plan(planned, loaded.config, as_json=as_json)
@@ -178,21 +181,26 @@ def carry_out(
     """
     telling.check(loaded.config.notify)
     collectors.check(loaded.config)
-    return api.maintain(
-        loaded.config,
-        guests,
-        config_file=loaded.file,
-        not_before_ns=not_before_ns,
-        part=part,
-        observe=partial(_watched, loaded.config.budget_s, loaded.config.resume_reserve_s),
-        between=partial(conclude, config=loaded.config, show=show, report=report),
-    )
+    with ExitStack() as planning:
+        planning.enter_context(looking(f"looking at {loaded.config.uri} and its guests"))
+        return api.maintain(
+            loaded.config,
+            guests,
+            config_file=loaded.file,
+            not_before_ns=not_before_ns,
+            part=part,
+            observe=partial(_watched, loaded.config, planning.close),
+            between=partial(conclude, config=loaded.config, show=show, report=report),
+        )
 
 
 def conclude(finished: Finished, *, config: Config, show: bool, report: bool) -> None:
     """Tell of a run that is over, and make its reports; print it if ``show``. Never raises."""
     if show:
         print_finished(finished, as_json=False)
+    with spoken():
+        if finished.error is not None:  # that does not wait for a page, nor hide behind it
+            tell_error(finished.error)
     with spoken():
         for problem in telling.of_run(finished, config.notify):
             say(f"warning: {problem}")
@@ -208,15 +216,16 @@ def _warn(plan: Plan) -> None:
 
 
 @contextmanager
-def _watched(budget_s: float, reserve_s: float, plan: Plan) -> Iterator[Observer]:
-    """Say what should be known beforehand, then show each step."""
+def _watched(config: Config, planned: Callable[[], None], plan: Plan) -> Iterator[Observer]:
+    """Say what should be known beforehand, then show each step; ``planned``: there is a plan."""
     from harness.cli.live import watching
     from harness.results.unfinished import dead_runs
 
+    planned()
     _warn(plan)
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} ended unexpectedly; finish it with: harness recover")
-    with watching(plan, budget_s, reserve_s, err()) as observer:
+    with watching(plan, config.budget_s, config.resume_reserve_s, err()) as observer:
         yield observer
 
 
@@ -235,9 +244,6 @@ def _make_reports(finished: Finished) -> None:
     """When everything else is over and said: a report that fails is a warning."""
     from harness.results.publish import finish
 
-    if isinstance(finished.error, GuestStranded):  # that cannot wait for a page
-        with spoken():
-            err().print(printable(str(finished.error)), markup=False, style="bold red")
     with spoken():
         try:
             warnings = finish(finished.folder)

@@ -112,8 +112,9 @@ class Experiment:
                 return error
             if isinstance(finished.error, Interrupted | GuestStranded):
                 return finished.error
-            self._note(Done(cell, finished.record.run_id, finished.record.outcome.value,
-                            watch.elapsed_s()))  # fmt: skip
+            record, took_s = finished.record, watch.elapsed_s()
+            self._note(Done(cell, record.run_id, record.outcome.value, took_s))
+            say(f"{record.outcome.value.upper()} after {spoken(took_s)}, run {record.run_id}")
             if finished.error is not None:
                 return finished.error
         return None

@@ -103,3 +103,14 @@ def test_every_kind_that_changes_this_host_is_known_to_do_so():
     for kind, error in told.items():
         module = __import__(KINDS[kind].make.__module__, fromlist=["x"])
         assert (error is not None) == hasattr(module, "require_this_host"), kind
+
+
+@pytest.mark.parametrize(
+    ("synchronised", "level"), [(True, Level.OK), (False, Level.WARNING), (None, None)]
+)
+def test_the_hosts_own_clock_is_looked_at(look, monkeypatch, synchronised, level):
+    """Guests are set by it; a kernel that does not say is no finding."""
+    monkeypatch.setattr("harness.cli.doctor.synchronised", lambda: synchronised)
+    found = look().get("host clock")
+    assert (found and found.level) == level
+    assert bool(found and found.fix) == (synchronised is False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import sys
 import threading
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 
 from harness.cli import hold as holding
 from harness.cli.experiment.conduct import DONE, Experiment
+from harness.cli.experiment.summary import summary
 from harness.cli.experiment.sweep import load
 from harness.cli.experiment.tidy import write
 from harness.core.background import start_in_background
@@ -64,7 +67,9 @@ class Box:
             raise self.error
         self.configs.append(config)
         outcome = Outcome.PASS if config.clock.correct else Outcome.FAIL
-        record = a_run(*(a_guest(name, outcome) for name in guests), outcome=outcome,
+        residual_s = 0.001 * len(self.configs)
+        record = a_run(*(a_guest(name, outcome, residual_s=residual_s) for name in guests),
+                       outcome=outcome,
                        run_id=f"run-{len(list(self.state_dir.glob('runs/*')))}")  # fmt: skip
         error = self.error if len(self.configs) == self.stop_after else None
         return SimpleNamespace(record=record, folder=a_folder(self.state_dir, record), error=error)
@@ -97,7 +102,8 @@ def test_each_cell_is_run_with_its_settings(file, tmp_path):
         tuple(cell.settings.values()) for cell in experiment.cells
     ]
     assert said[0].startswith("0 of 16 done: guests=")
-    assert "left" in said[1]
+    assert re.fullmatch(r"(PASS|FAIL) after .*, run run-0", said[1])
+    assert "left" in said[2]
     links = sorted((experiment.folder / "runs").iterdir())
     assert len(links) == 16
     assert all((link / "run.json").exists() for link in links)
@@ -117,6 +123,21 @@ def test_an_interrupted_experiment_goes_on_where_it_was(file, tmp_path, error):
     assert conduct(again, Box(tmp_path))[0] is None
     assert sorted(one.cell.number for one in again.done) == list(range(16))
     assert Experiment(load(file), tmp_path).left == []
+
+
+def test_in_the_end_each_cell_is_a_row_with_what_came_of_it(file, tmp_path):
+    """Repeats together: how many, how they ended, the median and how far apart they were."""
+    experiment = Experiment(load(file), tmp_path)
+    conduct(experiment, Box(tmp_path))
+    rows = summary(experiment)
+    assert len(rows) == 8
+    assert {row[0] for row in rows} == {cell.described() for cell in experiment.cells}
+    assert {(row[1], row[2]) for row in rows} == {("2", "2 PASS"), ("2", "2 FAIL")}
+    assert all(row[2] == ("2 PASS" if "correct=True" in row[0] else "2 FAIL") for row in rows)
+    assert {row[3] for row in rows} == {"5.012 s"}  # all alike
+    assert all(re.fullmatch(r"\S+ ms \(\S+ to \S+\)", row[5]) for row in rows)
+    shutil.rmtree(experiment.run_folder(experiment.done[0]).path)
+    assert sorted(row[1] for row in summary(experiment)) == ["1", *["2"] * 7]
 
 
 def test_a_seed_that_was_drawn_is_kept(file, tmp_path):

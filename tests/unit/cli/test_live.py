@@ -7,7 +7,7 @@ import re
 
 from rich.console import Console
 
-from harness.cli.live import LiveView
+from harness.cli.live import LiveView, waiting
 from harness.core.records import Outcome
 from harness.maintenance.plan import Plan, PlannedGuest, UpdateDomain
 from harness.maintenance.progress import Meanwhile, Phase, Step
@@ -86,3 +86,12 @@ def test_a_guest_that_is_done_shows_its_result():
     [row] = [line for line in text.splitlines() if "web1" in line]
     assert done in row
     assert in_short(a_guest(outcome=Outcome.FAIL)).startswith("fail")
+
+
+def test_what_is_looked_at_before_there_is_a_plan_moves_and_leaves_no_trace():
+    """On a terminal: what goes on, for how long; then the line is erased."""
+    out = io.StringIO()
+    with waiting("looking at qemu:///system", Console(file=out, force_terminal=True, width=80)):
+        pass
+    assert re.search(r"looking at qemu:///system  \d+ s", out.getvalue())
+    assert out.getvalue().endswith("\x1b[2K")

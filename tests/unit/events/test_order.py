@@ -73,3 +73,17 @@ def test_how_many_are_paused_together_is_part_of_an_order():
     order = Order(("web",), {"at_most": 3})
     assert Order.read(order.as_json()) == order
     assert order.words() == ("--at-most", "3", "--", "web")
+
+
+def test_what_it_says_of_clocks_is_shown_as_its_options():
+    """Switches and repeated options too."""
+    settings = {
+        "clock.methods": ["slew", "chronyd"],
+        "clock.watch_s": 60.0,
+        "clock.correct": False,
+        "clock.restore_offset": True,
+    }
+    assert Order(("web1",), settings).words() == (
+        *("--method", "slew", "--method", "chronyd", "--watch", "60.0"),
+        *("--no-correct", "--restore-offset", "--", "web1"),
+    )

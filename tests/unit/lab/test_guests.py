@@ -16,6 +16,7 @@ import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from xml.etree import ElementTree
 
@@ -23,6 +24,7 @@ import libvirt
 import pycdlib
 import pytest
 
+from harness.cli.main import run_command_line
 from harness.core import config
 from harness.core.errors import LabError, UsageError
 from harness.core.timebase import Deadline
@@ -37,6 +39,7 @@ from harness.lab.seed import CLOUD_USER, Seed, append_to_initrd, cloud_files, wr
 from harness.lab.specs import MOST_GUESTS, GuestSpec, default_specs
 from harness.lab.state import LabGuest, LabState
 from harness.lab.wait_ssh import wait_for_ssh
+from harness.testing.clock import FakeClock
 from harness.updates.registry import FULL_CONFIG
 
 HOSTILE = [
@@ -741,3 +744,24 @@ def test_a_guest_that_ends_while_it_boots_is_not_waited_for(tmp_path):
     with pytest.raises(LabError, match="has ended while it booted.*PANIC: early exception"):
         wait_for_ssh([guest], Deadline.after(20), lives)
     assert asked == ["uuid-1"]
+
+
+def test_the_time_for_booting_begins_when_the_image_is_there(monkeypatch):
+    """A slow mirror must not look like a guest that does not answer."""
+    left: list[float] = []
+    built: list[str] = []
+    clock = FakeClock()
+
+    def slowly(image, say):
+        built.append(image)
+        clock.advance(1000)
+        return "image"
+
+    by_our_clock = SimpleNamespace(after=lambda seconds: Deadline.after(seconds, clock))
+    monkeypatch.setattr("harness.cli.commands.lab.Deadline", by_our_clock)
+    monkeypatch.setattr("harness.lab.images.ensure", slowly)
+    up = lambda specs, deadline, **_: left.append(deadline.remaining_s())  # noqa: E731
+    monkeypatch.setattr(guests, "up", up)
+    monkeypatch.setattr(guests, "status", lambda: None)
+    assert run_command_line(["lab", "up", "--image", "tiny", "--timeout", "60s"]) == 0
+    assert (built, left) == (["tiny"], [60.0])

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli.main import run_command_line
 from harness.core.records import Outcome
+from harness.core.settings import Config
 from harness.results import publish
 from harness.results.folder import RunFolder
 from harness.results.history.store import History
@@ -56,7 +57,7 @@ def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypat
 
 def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):
     """Ctrl-C while the page is drawn; and a stranded guest is told of before it is."""
-    from harness.cli.commands.run import _make_reports
+    from harness.cli.commands.run import conclude
     from harness.core.errors import GuestStranded
     from harness.maintenance.run import Finished
 
@@ -66,7 +67,8 @@ def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monke
 
     monkeypatch.setattr(publish, "finish", interrupted)
     folder = a_folder(state_dir, a_run())
-    _make_reports(Finished(a_run(), folder, GuestStranded(["web1"])))
+    finished = Finished(a_run(), folder, GuestStranded(["web1"]))
+    conclude(finished, config=Config(), show=False, report=True)
     assert "no report was written: interrupted" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
+	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -72,6 +72,10 @@ test-live-kernel: setup ## a region of memory set up, seen after a reboot, undon
 
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix
+
+test-fleet: setup ## the Ansible collection: its playbook on stand-ins and on real hosts in namespaces; minutes
+	@scripts/ansible-core
+	@HARNESS_REQUIRE=ansible,guest $(ISOLATED) $(BIN)/pytest -n 2 --dist worksteal tests/fleet
 
 test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox

@@ -222,7 +222,9 @@ def _maintain(
         notice = stack.enter_context(told) or Unannounced()
         after_s = config.mend_timeout_s + config.clock.watch_s
         hold_s = config.budget_s + config.resume_patience_s + after_s
-        with_leases = leased(notice, config.fleet.database, hold_s=hold_s, clock=backend.clock)
+        with_leases = stack.enter_context(
+            leased(notice, config.fleet, hold_s=hold_s, clock=backend.clock)
+        )
         return run(
             config,
             planned.plan,
@@ -231,7 +233,7 @@ def _maintain(
             backend.connector,
             state_dir=state_dir,
             observer=observer,
-            notice=stack.enter_context(with_leases),
+            notice=part.around(with_leases) if part is not None else with_leases,
             label=label,
             follows=follows,
             part=part,

@@ -28,6 +28,7 @@ FLAGS: Mapping[str, str] = {
     "clock.watch_s": "--watch",
     "metrics.file": "--metrics-file",
     "metrics.listen": "--metrics",
+    "fleet.database": "--database",
     "events.notice_s": "--notify",
     "events.time_scale": "--time-scale",
     "events.address": "--address",

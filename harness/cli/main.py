@@ -59,7 +59,7 @@ COMMANDS = {
     "report": "Show a run again: table, page, JUnit or JSON.",
     "history": "Runs over time: list, compare, trend, regression verdict.",
     "nightly": "doctor, runs, report, history, verdict; one exit code, one line.",
-    "fleet": "Many hosts: in which waves they are done.",
+    "fleet": "Many hosts: in which waves they are done, and how far they are.",
     "experiment": "A grid of runs from a file, in random order; tidy results and plots.",
 }
 

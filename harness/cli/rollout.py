@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.cli.commands.common import load_config, out, print_json, say, spoken
 from harness.cli.commands.refusals import Spoken
@@ -19,10 +21,13 @@ from harness.core.config import Loaded
 from harness.core.errors import (
     HarnessError,
     InfrastructureError,
+    RunDied,
     rollout_exit_code,
 )
 from harness.core.files import last_lines
 from harness.core.process_state import python_module, settle_process
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.fleet.followed import Followed, followed
 from harness.maintenance.run import Finished, Part
 from harness.results.answer import ENDINGS, Answer, ErrorRecord
 from harness.results.in_progress import look
@@ -53,7 +58,7 @@ def begin_or_find(
                 found = folder.answer() if waited else None
                 if found is not None:
                     return found
-                done = folder.done(asked)
+                done = _done(folder, asked, loaded)
                 if done is not None:
                     return done.model_copy(update={"already": True})
                 if waited:
@@ -69,24 +74,61 @@ def begin_or_find(
         waited = True
 
 
+def _done(folder: RolloutFolder, asked: Asked, loaded: Loaded) -> Answer | None:
+    """As ``RolloutFolder.done``; the fleet's database is told what it may not know yet."""
+    try:
+        done = folder.done(asked)
+    except RunDied as error:
+        _told(_followed(folder, loaded).died, error)
+        raise
+    if done is not None:
+        _told(_followed(folder, loaded).ended, done, known=True)
+    return done
+
+
 def _carried_out(folder: RolloutFolder, attempt: Attempt, loaded: Loaded) -> Answer:
     """Carry out the part whose lock is held; what came of it is kept, refusals too."""
-    asked = attempt.asked
+    asked, told = attempt.asked, _followed(folder, loaded)
+
+    def begin(run_id: str, left: int) -> None:
+        folder.begin_run(attempt, run_id, left)
+        told.run_begins(run_id)
+
+    told.begins(max(0.0, (asked.not_before_ns - SYSTEM_CLOCK.realtime_ns()) / NS_PER_S))
     try:
         finished = carry_out(
             loaded,
             asked.guests,
             not_before_ns=asked.not_before_ns,
-            part=Part(folder.rollout, partial(folder.begin_run, attempt)),
+            part=Part(folder.rollout, begin, around=told.around),
             show=False,
             report=attempt.report,
         )
     except HarnessError as error:
-        return _refused(folder, error)
+        answer = _refused(folder, error)
+        _told(told.ended, answer)
+        return answer
     answer = _answer(folder.rollout, finished)
     _keep(folder, answer)
+    _told(told.ended, answer)
     conclude(finished, config=loaded.config, show=False, report=attempt.report)
     return answer
+
+
+def _followed(folder: RolloutFolder, loaded: Loaded) -> Followed:
+    """Return what the fleet's database is told by; that it cannot be told is a warning."""
+
+    def warn(line: str) -> None:
+        with spoken():
+            say(f"warning: {line}")
+
+    return followed(loaded.config, folder.rollout, warn)
+
+
+def _told(tell: Callable[..., None], *what: Any, **how: Any) -> None:
+    """Tell the fleet's database of what is over: nothing that fails here changes that."""
+    with spoken():
+        tell(*what, **how)
 
 
 def _refused(folder: RolloutFolder, error: HarnessError) -> Answer:

@@ -337,6 +337,8 @@ class FleetSection(_Section):
     database: Name | None = None
     """``postgresql://USER@HOST/DATABASE``; ``sqlite:////FILE`` for the runs of one host. Each run
     leases there the availability sets whose guests it pauses; None: it does not."""
+    host: Name | None = None
+    """What this host is called there, as ``harness fleet plan`` has it; None: its host name."""
 
 
 class NotifySection(_Section):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import NullPool
 
 from harness.core.errors import ConfigError, InfrastructureError
@@ -63,6 +64,10 @@ class FleetDatabase:
         """``postgresql`` or ``sqlite``."""
         return self._engine.dialect.name
 
+    def insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that knows what to do about a row that is there (``on_conflict_…``)."""
+        return _INSERT[self.dialect](table)
+
     @contextmanager
     def changing(self) -> Iterator[sa.Connection]:
         """One transaction: all of it or, after an exception, nothing.
@@ -110,6 +115,7 @@ class FleetDatabase:
 
 
 _HINT = "nothing was paused for it; start it, or look at its log"
+_INSERT: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _BEGIN = {"sqlite": "BEGIN IMMEDIATE"}
 
 

@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from harness.core.durations import spoken
 from harness.core.errors import SetLeased
 from harness.fleet.database import FleetDatabase
 from harness.fleet.schema import leases
-
-_INSERT: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def take(
     with database.changing() as connection:
         now_s = database.now_s(connection)
         for name in sorted(set(sets)):  # in one order everywhere: two runs never wait in a circle
-            row = _INSERT[database.dialect](leases).values(
+            row = database.insert(leases).values(
                 availability_set=name,
                 update_domain=update_domain,
                 run_id=run_id,
@@ -110,3 +106,12 @@ def held(database: FleetDatabase) -> Sequence[Lease]:
         query = sa.select(leases).where(leases.c.expires_s > database.now_s(connection))
         rows = connection.execute(query.order_by(leases.c.availability_set)).mappings().all()
     return [Lease(**row) for row in rows]
+
+
+def leases_of(connection: sa.Connection) -> Sequence[Lease]:
+    """Return all leases, by set, also those that ended by themselves: of a run that died, mostly.
+
+    One of those is there until the set is leased again.
+    """
+    query = sa.select(leases).order_by(leases.c.availability_set)
+    return [Lease(**row) for row in connection.execute(query).mappings()]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import PlanError, UsageError
+from harness.fleet.waves import Wave
 
 #: As ``outcome`` of an answer has it.
 _NOT_NEEDED = "not-needed"
@@ -49,6 +50,30 @@ def read_plan(host: str, document: Any) -> HostPlan:
             f"host {host}: this is no plan", hint="write it with: harness plan --json"
         ) from wrong
     return HostPlan(frozenset(str(one) for one in sets if one is not None), len(names))
+
+
+def changes_since(
+    kept: Mapping[str, HostPlan], now: Mapping[str, HostPlan], waves: Sequence[Wave]
+) -> Iterator[str]:
+    """Yield what is different by now and matters to the waves that are kept.
+
+    Args:
+        kept: What each host planned when the waves were made.
+        now: What hosts plan now.
+        waves: The waves that were made then.
+    """
+    for host, plan in now.items():
+        if kept[host].not_needed is not None and plan.not_needed is None:
+            yield f"host {host} was left out, and has guests to maintain now"
+    for number, wave in enumerate(waves, 1):
+        first: dict[str, str] = {}
+        for host in wave.hosts:
+            for name in sorted(now[host].sets if host in now else ()):
+                if first.setdefault(name, host) != host:
+                    yield (
+                        f"hosts {first[name]} and {host} of wave {number} both have guests of "
+                        f"availability set {name} now; its lease lets one of them begin"
+                    )
 
 
 def _text(value: Any) -> str | None:

@@ -58,6 +58,8 @@ class Part:
     """Called with the run's id and ``left`` before the run begins; raises HarnessError."""
     left: int = 0
     """So many windows are to follow this run's."""
+    around: Callable[[Notice], Notice] = lambda notice: notice
+    """What the run's notice goes through: whoever follows the rollout sees its update domains."""
 
 
 @dataclass(frozen=True)

@@ -89,17 +89,22 @@ class Attempt(BaseModel):
     """So many windows were to follow that of the last run."""
 
 
+def refuse_no_id(rollout: str) -> None:
+    """Raise ConfigError for an ID that cannot be one."""
+    if not rollout.strip() or not rollout.isprintable() or len(rollout) > _LONGEST_ID:
+        raise ConfigError(
+            f"invalid ID {rollout[:_LONGEST_ID]!r}",
+            key="--rollout",
+            hint=f"1 to {_LONGEST_ID} printable characters, e.g. kernel-2026-11",
+        )
+
+
 class RolloutFolder:
     """This host's part of one rollout."""
 
     def __init__(self, state_dir: Path, rollout: str) -> None:
         """Nothing is made yet. Raises ConfigError for an ID that cannot be one."""
-        if not rollout.strip() or not rollout.isprintable() or len(rollout) > _LONGEST_ID:
-            raise ConfigError(
-                f"invalid ID {rollout[:_LONGEST_ID]!r}",
-                key="--rollout",
-                hint=f"1 to {_LONGEST_ID} printable characters, e.g. kernel-2026-11",
-            )
+        refuse_no_id(rollout)
         self.rollout = rollout
         self.state_dir = state_dir
         self.path = state_dir / FOLDER / file_name(rollout)

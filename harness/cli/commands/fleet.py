@@ -5,23 +5,49 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.commands.common import json_option, out, print_json
+from harness.cli.commands import fleet_views
+from harness.cli.commands.common import (
+    config_option,
+    duration_option,
+    json_option,
+    out,
+    print_json,
+    say,
+)
+from harness.cli.commands.fleet_database import database_option, fleet_database
 from harness.core.errors import HarnessError, UsageError
-from harness.fleet.plans import HostPlan, read_plan
+from harness.fleet.plans import HostPlan, changes_since, read_plan
 from harness.fleet.waves import FleetHost, Wave, plan_waves
 from harness.results.report.words import printable
+
+if TYPE_CHECKING:
+    from harness.fleet.database import FleetDatabase
+    from harness.fleet.frozen import WavesAsked
 
 SCHEMA_VERSION = 1
 
 
 @click.group()
 def command() -> None:
-    """Many hosts: in which order, and how many at once."""
+    """Many hosts: in which order, how many at once, and how far they are."""
+
+
+command.add_command(fleet_views.status)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    waves: Sequence[Wave]
+    plans: Mapping[str, HostPlan]
+    """Of each host, also of those that are left out."""
+    warnings: Sequence[str] = ()
+    soak_s: float = 0.0
 
 
 @command.command(
@@ -30,13 +56,14 @@ Examples:
   ssh host7 harness plan --json > plans/host7.json   for each host
   harness fleet plan plans/*.json --canary host7 --at-most 20
   harness fleet plan plans/*.json --wave host9=1 --json
+  harness fleet plan plans/*.json --rollout kernel-11 --soak 15m     kept: the same again
+  harness fleet plan --rollout kernel-11             the waves that were kept
 """
 )
 @click.argument(
     "files",
     nargs=-1,
-    required=True,
-    metavar="HOST.json...",
+    metavar="[HOST.json...]",
     type=click.Path(path_type=Path, dir_okay=False),
 )
 @click.option("--canary", "canaries", multiple=True, metavar="HOST", help="Done first; repeatable.")
@@ -48,48 +75,120 @@ Examples:
     help="Put a host into this wave, from 1, after the canaries; repeatable.",
 )
 @click.option("--at-most", type=click.IntRange(min=1), help="No more hosts than this in a wave.")
+@duration_option("--soak", "soak_s", "How long to wait after a wave; kept with --rollout.")
+@click.option("--rollout", metavar="ID", help="Keep the waves in the fleet's database, once.")
+@config_option
+@database_option
 @json_option
 def plan(
     files: tuple[Path, ...],
     canaries: tuple[str, ...],
     waves: tuple[str, ...],
     at_most: int | None,
+    soak_s: float | None,
+    rollout: str | None,
+    config_file: Path | None,
+    database: str | None,
     as_json: bool,
 ) -> None:
     """Sort hosts into waves, by what each of them printed for harness plan --json.
 
     A host has the name of its file. Two hosts with guests of one availability set are never in one
-    wave. Hosts on which there is nothing to do are left out. Nothing is touched.
+    wave. Hosts on which there is nothing to do are left out. No host is touched.
+
+    With --rollout the waves are kept in the fleet's database: planned again under the same ID they
+    are the same, whatever the hosts say by then; with other arguments that is refused.
     """
-    plans = _read(files)
-    needed = {host: one for host, one in plans.items() if one.not_needed is None}
+    given = (files, canaries, waves, at_most, soak_s)
+    if rollout is None:
+        if not files:
+            raise UsageError("missing HOST.json...", hint="harness plan --json of each host")
+        if soak_s is not None:
+            raise UsageError("--soak is kept with a rollout", hint="--rollout ID")
+        planned = _sorted(files, canaries, waves, at_most)
+    else:
+        from harness.fleet.frozen import WavesAsked
+
+        known = tuple(file.stem for file in files)
+        asked = WavesAsked(known, canaries, waves, at_most, soak_s) if any(given) else None
+        kept = fleet_database(config_file, database)
+        planned = _kept(kept, rollout, asked, files)
+    _tell(planned, rollout, as_json)
+
+
+def _sorted(
+    files: Sequence[Path], canaries: Sequence[str], waves: Sequence[str], at_most: int | None
+) -> _Planned:
+    plans, refused = _read(files)
+    if refused:
+        raise UsageError("; ".join(refused), hint="leave those out, or correct what they refuse")
     chosen = _chosen(waves)
     _refuse_unknown((*canaries, *chosen), plans)
     hosts = [
         FleetHost(host, one.sets, chosen.get(host), host in canaries)
-        for host, one in needed.items()
+        for host, one in plans.items()
+        if one.not_needed is None
     ]
-    found = plan_waves(hosts, at_most=at_most)
-    left_out = {host: one.not_needed for host, one in plans.items() if one.not_needed is not None}
+    return _Planned(plan_waves(hosts, at_most=at_most), plans)
+
+
+def _kept(
+    database: FleetDatabase, rollout: str, asked: WavesAsked | None, files: Sequence[Path]
+) -> _Planned:
+    """Return the waves that a rollout has; those that were just made if it has none yet."""
+    from harness.fleet.frozen import expect_same_waves, freeze, frozen_waves
+    from harness.results.rollout import refuse_no_id
+
+    refuse_no_id(rollout)
+    found = frozen_waves(database, rollout)
+    if found is None:
+        if asked is None or not files:
+            raise UsageError(
+                f"rollout {rollout} has no waves yet", hint="HOST.json...: the plan of each host"
+            )
+        new = _sorted(files, asked.canary, asked.wave, asked.at_most)
+        freeze(database, rollout, asked, new.waves, new.plans)
+        found = frozen_waves(database, rollout)
+    if found is None:
+        raise UsageError(f"rollout {rollout} was removed meanwhile")
+    warnings: list[str] = []
+    if asked is not None:
+        if not files:
+            asked = replace(asked, hosts=tuple(found.plans))
+        expect_same_waves(found, asked)
+        now, refused = _read(files)
+        warnings = [*refused, *changes_since(found.plans, now, found.waves)]
+    return _Planned(found.waves, found.plans, warnings, found.soak_s)
+
+
+def _tell(planned: _Planned, rollout: str | None, as_json: bool) -> None:
+    plans, left_out = planned.plans, {}
+    for host, one in plans.items():
+        if one.not_needed is not None:
+            left_out[host] = one.not_needed
+    for warning in planned.warnings:
+        say(f"warning: {warning}")
     if as_json:
+        kept = {"rollout": rollout, "soak_s": planned.soak_s, "warnings": list(planned.warnings)}
         print_json(
             {
                 "schema_version": SCHEMA_VERSION,
                 "waves": [
                     {"number": number, "canary": wave.canary, "hosts": list(wave.hosts)}
-                    for number, wave in enumerate(found, 1)
+                    for number, wave in enumerate(planned.waves, 1)
                 ],
                 "not_needed": left_out,
+                **(kept if rollout is not None else {}),
             }
         )
         return
-    _print(found, plans)
+    _print(planned.waves, plans)
     for host, why in left_out.items():
         click.echo(printable(f"left out: {host}: {why}"))
 
 
-def _read(files: Sequence[Path]) -> dict[str, HostPlan]:
-    """Return the plan of each host. Raises UsageError, which names all that are refused."""
+def _read(files: Sequence[Path]) -> tuple[dict[str, HostPlan], list[str]]:
+    """Return the plan of each host, and why there is none of others. Raises UsageError."""
     found: dict[str, HostPlan] = {}
     refused: list[str] = []
     for file in files:
@@ -104,9 +203,7 @@ def _read(files: Sequence[Path]) -> dict[str, HostPlan]:
             why = getattr(error, "strerror", None) or "it is not JSON"
             logging.getLogger(__name__).debug("%s", error)
             refused.append(f"host {host}: {file} cannot be read: {why}")
-    if refused:
-        raise UsageError("; ".join(refused), hint="leave those out, or correct what they refuse")
-    return found
+    return found, refused
 
 
 def _chosen(waves: Iterable[str]) -> dict[str, int]:

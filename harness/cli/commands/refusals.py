@@ -46,7 +46,7 @@ def want_rollout(ctx: click.Context, param: click.Parameter, value: str | None) 
 def note_what_was_asked_for(error: click.ClickException, arguments: list[str]) -> None:
     """Take note of ``--json`` and ``--rollout`` where a command's arguments could not be read."""
     Spoken.wanted = Spoken.wanted or _json_was_asked_for(error, arguments)
-    if Spoken.rollout is None and _has(error, _ROLLOUT):
+    if Spoken.rollout is None and _of_a_host(error):
         Spoken.rollout = next(_rollouts(arguments), None)
 
 
@@ -58,10 +58,19 @@ def _rollouts(arguments: list[str]) -> Iterator[str]:
             yield word.partition("=")[2]
 
 
+def _of_a_host(error: click.ClickException) -> bool:
+    """Return True if the command is a host's part of a rollout."""
+    return any(one.callback is want_rollout for one in _options(error))
+
+
 def _has(error: click.ClickException, option: str) -> bool:
+    return any(option in one.opts for one in _options(error))
+
+
+def _options(error: click.ClickException) -> list[click.Parameter]:
     context = getattr(error, "ctx", None)
     command = getattr(error, "cmd", None) or getattr(context, "command", None)
-    return command is not None and any(option in one.opts for one in command.params)
+    return command.params if command is not None else []
 
 
 def _json_was_asked_for(error: click.ClickException, arguments: list[str]) -> bool:

@@ -1,0 +1,232 @@
+"""The views of a fleet: the same promises on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness.cli.main import run_command_line
+from harness.core.errors import RunDied, SetLeased
+from harness.fleet.database import FleetDatabase
+from harness.fleet.leases import take
+from harness.fleet.progress import Patience, Progress
+from harness.results.answer import Answer, Ending
+from harness.testing.runs import a_run
+
+#: Hosts, and the availability sets that each has guests of.
+HOSTS = {"h1": ["web"], "h2": ["web", "db"], "h3": ["db"], "h4": []}
+PATIENT, IMPATIENT = Patience(600.0, 600.0, 60.0), Patience(-1.0, -1.0, 0.0)
+
+
+def a_plan(sets):
+    guests = [{"name": f"g-{one}", "availability_set": one} for one in sets]
+    return {"update_domains": [{"name": "0", "guests": guests}], "later": []}
+
+
+class Fleet:
+    """Commands of a controller, and what hosts tell."""
+
+    def __init__(self, url, folder, capsys):
+        self.url, self.folder, self.capsys = url, folder, capsys
+        self.told = []
+
+    def command(self, *words, code=0):
+        found = run_command_line(["fleet", *words, "--database", self.url, "--json"])
+        printed = self.capsys.readouterr()
+        assert found == code, printed.out + printed.err
+        return json.loads(printed.out)
+
+    def plan(self, *options, hosts=HOSTS, code=0):
+        for host, plan in hosts.items():
+            plan = plan if isinstance(plan, dict) else a_plan(plan)
+            (self.folder / f"{host}.json").write_text(json.dumps(plan))
+        files = [str(self.folder / f"{host}.json") for host in hosts]
+        return self.command("plan", *files, "--rollout", "r", *options, code=code)
+
+    def host(self, name, patience=PATIENT):
+        return Progress(FleetDatabase(self.url), "r", name, patience, self.told.append)
+
+    def status(self):
+        return self.command("status", "r")
+
+    def states(self):
+        return {one["host"]: one["state"] for w in self.status()["waves"] for one in w["hosts"]}
+
+
+@pytest.fixture
+def fleet(url, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Fleet(url, tmp_path, capsys)
+
+
+def passed(run_id="20261127-1-aaaaaa", **changes):
+    record = a_run(run_id=run_id)
+    known = {"rollout": "r", "outcome": Ending.PASS, "exit_code": 0, "record": record}
+    return Answer.model_validate({**known, **changes})
+
+
+def waves(said):
+    return [(one["canary"], one["hosts"]) for one in said["waves"]]
+
+
+def test_planned_again_it_has_the_same_waves(fleet):
+    """Also when hosts are done by then, refuse, or have other guests: that is told."""
+    first = fleet.plan("--canary", "h4", "--soak", "90s")
+    assert waves(first) == [(True, ["h4"]), (False, ["h2"]), (False, ["h1", "h3"])]
+    assert (first["rollout"], first["soak_s"], first["warnings"]) == ("r", 90.0, [])
+    idle = {"rollout": "r", "outcome": "not-needed", "error": {"message": "so already"}}
+    down = {"error": {"message": "is paused"}}
+    changed = {"h1": ["web"], "h2": idle, "h3": ["web"], "h4": down}
+    again = fleet.plan("--soak", "1.5m", "--canary", "h4", hosts=changed)
+    assert waves(again) == waves(first)
+    refused, shared = again["warnings"]
+    assert refused == "host h4 refused: is paused"
+    assert shared.startswith("hosts h1 and h3 of wave 3 both have guests of availability set web")
+    assert fleet.command("plan", "--rollout", "r") == first
+    assert waves(fleet.plan("--canary", "h4", "--soak", "90s")) == waves(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "hosts", "said"),
+    [
+        (("--canary", "h1"), HOSTS, "canary: now also h1"),
+        (("--at-most", "1"), HOSTS, "at_most: was not given, now 1"),
+        (("--wave", "h1=2"), HOSTS, "wave: now also h1=2"),
+        (("--soak", "1s"), HOSTS, "soak_s: was not given, now 1.0"),
+        ((), {"h1": [], "h9": []}, "hosts: no longer h2 h3 h4, now also h9"),
+    ],
+)
+def test_other_arguments_are_refused(fleet, options, hosts, said):
+    first = fleet.plan()
+    refused = fleet.plan(*options, hosts=hosts, code=2)
+    assert refused["error"]["message"] == f"rollout r was planned with other arguments: {said}"
+    assert fleet.command("plan", "--rollout", "r") == first
+
+
+def test_of_two_controllers_at_one_instant_both_have_the_same_waves(url, fleet):
+    """Whichever was first; the tables are made at that instant too."""
+    from harness.fleet.frozen import WavesAsked, freeze, frozen_waves
+    from harness.fleet.plans import read_plan
+    from harness.fleet.waves import FleetHost, plan_waves
+
+    together = threading.Barrier(6)
+    plans = {host: read_plan(host, a_plan(sets)) for host, sets in HOSTS.items()}
+
+    def come(number):
+        mine, at_most = FleetDatabase(url), number % 3 + 1
+        made = plan_waves((FleetHost(h, p.sets) for h, p in plans.items()), at_most=at_most)
+        together.wait(timeout=30)
+        freeze(mine, "r", WavesAsked(tuple(HOSTS), at_most=at_most), made, plans)
+        return frozen_waves(mine, "r")
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(come, range(6)))
+    assert len(found[0].plans) == len(HOSTS)
+    assert found == [found[0]] * 6
+
+
+def test_a_rollout_that_goes_on_is_told_wave_by_wave(fleet):
+    """Waiting, running, soaking between update domains, done; the next wave waits for the soak."""
+    fleet.plan("--canary", "h4", "--soak", "10m")
+    said = fleet.status()
+    assert (said["state"], said["wave"], said["waves_in_all"]) == ("waiting", 1, 3)
+    one = fleet.host("h4")
+    one.begins()
+    one.run_begins("20261127-1-aaaaaa")
+    assert fleet.states()["h4"] == "running"
+    one.domain_begins(1, 2)
+    (now,) = fleet.status()["waves"][0]["hosts"]
+    assert (now["doing"], now["run_id"]) == ("update domain 1/2", "20261127-1-aaaaaa")
+    one.domain_ended(1, 2)
+    assert fleet.states()["h4"] == "soaking"
+    one.domain_begins(2, 2)
+    one.domain_ended(2, 2)
+    assert fleet.states()["h4"] == "running"
+    one.ended(passed())
+    said = fleet.status()
+    assert (said["state"], said["wave"]) == ("soaking", 1)
+    assert said["counts"] == {
+        **dict.fromkeys(said["counts"], 0),
+        "done": 1,
+        "waiting": 3,
+    }
+    (done,) = said["waves"][0]["hosts"]
+    assert (done["outcome"], done["exit_code"], done["due_at"]) == ("pass", 0, None)
+    assert done["pause_window_s"] is not None
+    assert said["waves"][0]["soaks_until"] > done["ended_at"]
+    assert fleet.told == []
+
+
+def test_what_went_wrong_is_named(fleet):
+    """Failed, found dead, silent, not now; and which leases ended by themselves."""
+    fleet.plan()
+    fleet.host("h1").ended(passed(outcome=Ending.FAIL, exit_code=1))
+    fleet.host("h2", IMPATIENT).begins()
+    fleet.host("h3").begins()
+    fleet.host("h3").died(RunDied("run x died", hint="harness recover"))
+    fleet.host("h4").ended(Answer.refusal("r", SetLeased("set web is held")))
+    wrong = {"h1": "failed", "h2": "silent", "h3": "died", "h4": "waiting"}
+    assert fleet.states() == wrong
+    said = fleet.status()
+    assert said["state"] == "died"
+    told = {one["host"]: one["message"] for wave in said["waves"] for one in wave["hosts"]}
+    assert told["h3"] == "run x died (hint: harness recover)"
+    assert told["h4"] == "set web is held"
+    database = FleetDatabase(fleet.url)
+    take(database, ["web"], update_domain="0", run_id="x", host="h3", seconds=-1.0)
+    take(database, ["other"], update_domain="0", run_id="y", host="h9", seconds=60.0)
+    (lease,) = fleet.status()["leases"]
+    assert (lease["availability_set"], lease["host"], lease["expired"]) == ("web", "h3", True)
+    run_command_line(["fleet", "status", "--database", fleet.url])
+    shown = fleet.capsys.readouterr().out
+    assert "h2: silent since preparing" in shown
+    assert "the lease of availability set web ended by itself" in shown
+    assert "update domain 0 on h3, run x, did not release it (hint: harness status there" in shown
+
+
+def test_an_end_that_is_told_again_stays_as_it_was(fleet):
+    """A host that found its part done; it counts where the database had missed it."""
+    fleet.host("h1").ended(passed())
+    (first,) = fleet.status()["waves"][0]["hosts"]
+    fleet.host("h1").ended(passed(), known=True)
+    (again,) = fleet.status()["waves"][0]["hosts"]
+    assert again == first
+    fleet.host("h2").ended(passed(), known=True)
+    assert fleet.states() == {"h1": "done", "h2": "done"}
+    assert fleet.status()["waves_in_all"] is None
+
+
+def test_a_database_that_is_gone_is_a_warning_for_a_host(tmp_path):
+    told = []
+    database = FleetDatabase(f"sqlite:///{tmp_path}/no/folder.db")
+    host = Progress(database, "r", "h1", PATIENT, told.append)
+    host.begins()
+    host.domain_begins(1, 1)
+    host.ended(passed())
+    assert len(told) == 3
+    assert all(line.startswith("the views of the fleet lack this: ") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("status",), "no rollout is known"),
+        (("status", "x"), "no rollout 'x'"),
+        (("plan", "--rollout", "x"), "rollout x has no waves yet"),
+        (("plan", "--rollout", " "), "invalid ID"),
+        (("plan",), "missing HOST.json"),
+    ],
+)
+def test_what_is_not_known_is_refused(fleet, words, said):
+    assert said in fleet.command(*words, code=2)["error"]["message"]
+
+
+def test_without_a_database_nothing_can_be_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "harness.toml").touch()
+    for words in (["status"], ["plan", "--rollout", "r"]):
+        assert run_command_line(["fleet", *words, "--json"]) == 2
+        assert "no database" in json.loads(capsys.readouterr().out)["error"]["message"]

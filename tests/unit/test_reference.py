@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from harness.cli.commands import clock, events_serve, nightly, plan, run
+from harness.cli.commands import clock, events_serve, fleet, nightly, plan, run
 from harness.cli.flags import FLAGS
 from harness.core.config import load
 from harness.core.config_text import as_toml

@@ -42,7 +42,7 @@ def test_every_key_flag_and_variable_is_in_the_reference_and_means_something():
 def test_a_flag_that_is_named_is_one_and_sets_that_key():
     """An error that names a flag which is not there would send a person nowhere."""
     commands = [run.command, plan.command, nightly.command, events_serve.serve,
-                clock.show, clock.correct]  # fmt: skip
+                clock.show, clock.correct, fleet.plan]  # fmt: skip
     options = {opt for command in commands for one in command.params for opt in one.opts}
     assert set(FLAGS.values()) - options == set()
     known = {*(key for key, _ in scalar_keys(FULL_CONFIG)), *list_keys(FULL_CONFIG)}

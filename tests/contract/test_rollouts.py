@@ -200,7 +200,7 @@ def test_an_end_that_is_told_again_stays_as_it_was(fleet):
 
 
 def test_a_database_that_is_gone_is_a_warning_for_a_host(tmp_path):
-    told = []
+    told: list[str] = []
     database = FleetDatabase(f"sqlite:///{tmp_path}/no/folder.db")
     host = Progress(database, "r", "h1", PATIENT, told.append)
     host.begins()

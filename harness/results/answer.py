@@ -79,7 +79,7 @@ class Answer(Record):
     """What ``exit_code`` means, as a word."""
     exit_code: int
     already: bool = False
-    """It was over before this command: nothing was done by it."""
+    """It was over before this command: nothing was done by it, nor would a plan be carried out."""
     error: ErrorRecord | None = None
     """What ended it early; null for a run that ended by itself, whatever it found."""
     record: RunRecord | None = None

@@ -217,6 +217,14 @@ class RolloutFolder:
             raise self._died(runs[-1], histories[-1])
         return self.answer()
 
+    def is_done(self) -> bool:
+        """Return True if the last attempt is over and paused a guest: it is never begun again.
+
+        Raises InfrastructureError.
+        """
+        found = self.answer()
+        return found is not None and (self.paused_a_guest() or paused_a_guest(found.record))
+
     def record(self) -> RunRecord | None:
         """Return the record of the last run of the last attempt that has one."""
         for run in reversed(self._last_runs()):

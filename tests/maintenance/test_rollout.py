@@ -313,6 +313,16 @@ def test_a_plan_is_the_same_document_and_begins_nothing(host, command, words):
     assert not (host.folder / "state" / "rollouts").exists()
 
 
+def test_a_plan_tells_whether_a_run_would_only_tell_of_what_is_done(host):
+    """A refusal binds nothing, so it is not done."""
+    words = ("--rollout", "r", "web1")
+    assert host.run("run", *words, wrong="login").code == 3
+    assert host.run("plan", *words).answer["already"] is False
+    assert host.run("run", *words).code == 0
+    assert host.run("plan", *words).answer["already"] is True
+    assert host.run("plan", "--rollout", "other", "web1").answer["already"] is False
+
+
 def test_a_bug_and_a_person_who_interrupts_are_the_same_document(command, monkeypatch):
     """3 and 130."""
     for raised, code, ending in (

@@ -116,7 +116,13 @@ def _envelope(plan: dict[str, Any]) -> dict[str, Any]:
         return plan
     from harness.results.answer import Answer, Ending
 
-    answer = Answer(rollout=Spoken.rollout, outcome=Ending.PASS, exit_code=0, plan=plan)
+    answer = Answer(
+        rollout=Spoken.rollout,
+        outcome=Ending.PASS,
+        exit_code=0,
+        already=RolloutFolder(state_dir(), Spoken.rollout).is_done(),
+        plan=plan,
+    )
     return answer.model_dump(mode="json")
 
 

@@ -144,7 +144,7 @@ class Box:
 
     def _read(self, port: str, connection: socket.socket) -> None:
         log = (self.folder / f"{port}.log").open("a", buffering=1)
-        with suppress(OSError), log, connection.makefile(errors="replace") as file:
+        with suppress(OSError), log, connection, connection.makefile(errors="replace") as file:
             for text in file:
                 log.write(text)
                 self.lines[port].append(

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.api import Backend
 from harness.cli.doctor_logins import examine_logins, problem
 from harness.cli.doctor_qemu import examine_qemu, examine_setup
+from harness.cli.doctor_region import examine_region
 from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
 from harness.core.settings import Config
@@ -41,6 +42,7 @@ def examine(
     yield from _accelerator(config)
     yield from _host_clock()
     yield _state_folder(state_dir)
+    yield from examine_region()
     for folder in dead_runs(state_dir):
         detail = f"{folder.run_id} ended unexpectedly; guests may be paused, clocks may be slow"
         yield Finding("dead run", Level.PROBLEM, detail, "harness recover")

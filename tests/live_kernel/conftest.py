@@ -21,6 +21,8 @@ from harness.lab.images import ensure
 from harness.testing.required import required
 from tests.live_kernel.machine import Machine
 
+#: Debian's own initrd, by which the kernel is started anew, has to be told the root.
+LINE = f"{PLAIN} root=/dev/vda"
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,6 +48,6 @@ def host(tmp_path) -> Iterator[Machine]:
     assert os.geteuid() == 0
     qemu = subprocess.run([ROOT / "scripts/second-qemu"], check=True, stdout=subprocess.PIPE)
     image = ensure("labbox", print)
-    with Machine(tmp_path, image, Path(qemu.stdout.decode().split()[-1]), PLAIN) as machine:
+    with Machine(tmp_path, image, Path(qemu.stdout.decode().split()[-1]), LINE) as machine:
         machine.settle()
         yield machine

@@ -61,6 +61,14 @@ class Machine(Box):
             " ".join([self.plain, *(word for word in kept if word not in self.plain.split())])
         )
 
+    def rehearse(self) -> None:
+        """A kexec of its own kernel; returns when that has come up."""
+        already = len(self.lines["host"])
+        self.sh(
+            "setsid harness setup-host --rehearse-kexec >/root/rehearsal 2>&1 </dev/null & true"
+        )
+        self.wait("host", "Debian GNU/Linux", already)
+
     @property
     def plain(self) -> str:
         """Its command line without what decides about memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ import click
 from harness.cli.commands.common import json_option, out, print_json
 
 if TYPE_CHECKING:
+    from harness.host.region.enrolment import Enrolment
     from harness.host.setup_steps import Setup
 
 
@@ -19,6 +21,7 @@ Examples:
   harness setup-host --resident 16G --dry-run   print what would be changed, and stop
   harness setup-host --resident 16G             RAM of guests in memory, 16 GiB in all
   harness setup-host --resident 16G --region    16 GiB of memory that outlives the host's kernel
+  harness setup-host --rehearse-kexec           does this machine survive a kexec? No guest runs.
   harness setup-host --undo                     take it all away again
 """
 )
@@ -33,10 +36,22 @@ Examples:
     is_flag=True,
     help="That memory is set aside at boot, so that it outlives the host's kernel: 16G. A reboot.",
 )
+@click.option(
+    "--rehearse-kexec",
+    is_flag=True,
+    help="Have this host's kernel start itself (kexec), with no guest; all ends as in a crash.",
+)
 @click.option("--undo", is_flag=True, help="Take away what this command has set up.")
 @click.option("--dry-run", is_flag=True, help="Print what would be changed; change nothing.")
 @json_option
-def command(size: str | None, region: bool, undo: bool, dry_run: bool, as_json: bool) -> None:
+def command(
+    size: str | None,
+    region: bool,
+    rehearse_kexec: bool,
+    undo: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Set this host up for guests whose QEMU can be replaced (kinds qemu and adopt).
 
     A systemd mount unit puts libvirt's memory backing folder into memory, and AppArmor's profiles
@@ -52,13 +67,19 @@ def command(size: str | None, region: bool, undo: bool, dry_run: bool, as_json: 
     from harness.core.errors import MissingCapability, UsageError
     from harness.host.region.enrolment import Enrolment
 
-    if (size is None) is not undo:
-        raise UsageError("one of --resident SIZE and --undo is needed", hint="--help has examples")
-    if region and undo:
-        raise UsageError("--undo takes away all that was set up, the region, too")
+    if (size is not None) + undo + rehearse_kexec != 1:
+        raise UsageError(
+            "one of --resident SIZE, --rehearse-kexec and --undo is needed",
+            hint="--help has examples",
+        )
+    if region and size is None:
+        raise UsageError("--region goes with --resident SIZE; --undo takes the region away, too")
     if os.geteuid() != 0 and not dry_run:
         raise MissingCapability("root", "setting up a host needs root", hint="run it as root")
     here = Enrolment.this()
+    if rehearse_kexec:
+        _rehearse(here, dry_run, as_json)
+        return
     of_region = here if region else here.host
     setup = here.undo() if size is None else of_region.set_up(size)
     if as_json:
@@ -74,6 +95,29 @@ def command(size: str | None, region: bool, undo: bool, dry_run: bool, as_json: 
         _tell(setup, dry_run)
     if not dry_run:
         setup.make()
+
+
+def _rehearse(here: Enrolment, dry_run: bool, as_json: bool) -> None:
+    """Say what is started, and start it: this process ends with its kernel."""
+    from harness.host.region.facts import look
+    from harness.host.region.rehearse import leave, prepared
+
+    facts = look(here)
+    start = prepared(facts)
+    if as_json:
+        told = {"kernel": str(start.kernel), "initrd": str(start.initrd)}
+        print_json({"dry_run": dry_run, **told, "command_line": start.command_line})
+    else:
+        would = "would start" if dry_run else "start"
+        for line in (
+            f"{would} {start.kernel} with {start.initrd} and: {start.command_line}",
+            "every process of this host ends at once, disks are synced, as when its kernel is "
+            "replaced; harness doctor tells afterwards whether it has come up",
+        ):
+            out().print(line, markup=False, soft_wrap=True)
+    sys.stdout.flush()
+    if not dry_run:
+        leave(start, facts)
 
 
 def _tell(setup: Setup, dry_run: bool) -> None:

@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import HarnessError, InfrastructureError
+from harness.core.files import public_folder
 from harness.core.process_state import settle_process
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.region.device import NVDIMM, block_device, is_mounted
 from harness.host.region.handover import HANDOVER, is_pending
 from harness.host.region.place import Region, is_set_aside
+from harness.host.region.rehearsal import conclude
 from harness.host.setup_steps import run
 
 #: What the mount unit mounts.
 LINK = Path("/run/harness/region")
 MODULES = ("nd_e820", "nd_pmem")
 IOMEM = Path("/proc/iomem")
+COMMAND_LINE = Path("/proc/cmdline")
 _PATIENCE_S = 60.0
 #: Blocks of a page: DAX maps no others.
 _MAKE = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", "nodiscard")
@@ -66,7 +69,7 @@ def make_ready(
 
 def lead(link: Path, device: Path) -> None:
     """Have a symbolic link lead to the device, whatever was there. Raises OSError."""
-    link.parent.mkdir(mode=0o755, exist_ok=True)
+    public_folder(link.parent)
     new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(device)
@@ -80,6 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         said = make_ready(Region(int(start, 0), int(size, 0)), Path(folder))
         sys.stdout.write(f"{said}\n")
+        rehearsed = conclude(COMMAND_LINE.read_text())
+        if rehearsed is not None:
+            sys.stdout.write(f"the kexec that was rehearsed {rehearsed.at} has come up\n")
     except (HarnessError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -18,7 +18,7 @@ from harness.core.errors import UsageError
 from harness.core.process_state import python_module
 from harness.core.trust import refuse_untrusted, refuse_untrusted_tree
 from harness.host.mounts import DAX, file_system
-from harness.host.region import boot
+from harness.host.region import boot, rehearsal
 from harness.host.region.handover import HANDOVER, is_pending
 from harness.host.region.place import Region, choose, is_set_aside, regions, size_of, words
 from harness.host.resident_setup import Host, template
@@ -27,7 +27,6 @@ from harness.host.setup_steps import Change, Setup, read
 UNIT = "harness-region.service"
 #: Read by grub-mkconfig after what the owner has in /etc/default/grub.
 LOADER = Path("/etc/default/grub.d/harness-region.cfg")
-COMMAND_LINE = Path("/proc/cmdline")
 _MODULE = "harness.host.region.boot"
 _PACKAGE = Path(__file__).parents[2]
 _STARTED = re.compile(
@@ -54,10 +53,11 @@ class Enrolment:
 
     host: Host
     loader: Path = LOADER
-    command_line: Path = COMMAND_LINE
+    command_line: Path = boot.COMMAND_LINE
     iomem: Path = boot.IOMEM
     link: Path = boot.LINK
     handover: Path = HANDOVER
+    rehearsals: tuple[Path, ...] = (rehearsal.RECORD, rehearsal.BEGUN)
     update_grub: str | None = None
     """The program that writes the boot loader's configuration; None: this host has none."""
 
@@ -114,7 +114,8 @@ class Enrolment:
         self._refuse_while_pending()
         done = self.host.undo()
         stop = (("systemctl", "stop", UNIT),) if read(self.unit) is not None else ()
-        there = [path for path in (self.unit, self.loader) if read(path) is not None]
+        ours = (self.unit, self.loader, *self.rehearsals)
+        there = [path for path in ours if read(path) is not None]
         there += [self.link] if self.link.is_symlink() else []
         update = ((self.update_grub,),) if self.loader in there and self.update_grub else ()
         return Setup(

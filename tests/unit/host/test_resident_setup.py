@@ -171,7 +171,7 @@ def test_it_says_what_it_does_and_does_it(host):
 @pytest.mark.parametrize("words", [(), ("--resident", "8G", "--undo")])
 def test_what_is_wanted_has_to_be_said(host, words):
     """One of the two."""
-    with pytest.raises(UsageError, match="one of --resident SIZE and --undo"):
+    with pytest.raises(UsageError, match="one of --resident SIZE, --rehearse-kexec and --undo"):
         raise harness(*words).exception
 
 

@@ -12,6 +12,7 @@ from harness.host.region.boot import make_ready
 from harness.host.region.device import block_device
 from harness.host.region.handover import is_pending
 from harness.host.region.place import GIB, Region
+from tests.unit.host.region.test_facts import FIT
 
 REGION = Region(5 * GIB, GIB)
 IOMEM = "140000000-17fffffff : Persistent Memory (legacy)\n"
@@ -113,12 +114,17 @@ def test_a_device_that_does_not_come_is_waited_for_and_told(bench):
     assert not bench.link.exists()
 
 
-def test_its_program_says_what_it_did_or_why_not(bench, monkeypatch, capsys):
+def test_its_program_says_what_it_did_or_why_not(bench, monkeypatch, capsys, tmp_path):
     """To the unit's log, and by its exit status."""
     monkeypatch.setattr(boot, "make_ready", lambda region, folder: f"{region} {folder}")
     monkeypatch.setattr(boot, "settle_process", lambda: [])
+    (tmp_path / "cmdline").write_text("quiet x=1\n")
+    monkeypatch.setattr(boot, "COMMAND_LINE", tmp_path / "cmdline")
+    monkeypatch.setattr(boot, "conclude", lambda line: FIT.rehearsal if "x=1" in line else None)
     assert boot.main(["0x140000000", "0x40000000", "/ram"]) == 0
-    assert capsys.readouterr().out == "1024 MiB at 0x140000000 /ram\n"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "1024 MiB at 0x140000000 /ram"
+    assert "rehearsed 2026-11-27T20:00:00+00:00 has come up" in second
 
     def fail(region: Region, folder: Path) -> str:
         raise InfrastructureError("no region")

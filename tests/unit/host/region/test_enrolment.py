@@ -39,6 +39,7 @@ class Bench:
             folder / "iomem",
             folder / "run/region",
             folder / "handover",
+            (folder / "rehearsal", folder / "begun"),
             "/usr/sbin/update-grub",
         )
         self.boot("quiet", Q35)
@@ -86,6 +87,8 @@ def test_a_host_is_set_up_once_and_undone(bench, tmp_path):
     bench.boot(f"quiet {ARGUMENT}", SET_ASIDE)
     bench.mounted = "dax"
     assert bench.here.set_up("1G").nothing
+    for record in bench.here.rehearsals:
+        record.touch()
     bench.ran.clear()
     bench.here.undo().make()
     assert bench.ran == [
@@ -198,4 +201,4 @@ def test_the_command_line_shows_and_does_it(bench, monkeypatch, tmp_path):
     assert "in force after the next reboot: 1024 MiB at 0x140000000" in shown
     assert "set aside until the next reboot" in harness("--undo").stdout
     assert not bench.here.unit.exists()
-    assert "--undo takes away all" in str(harness("--undo", "--region").exception)
+    assert "takes the region away, too" in str(harness("--undo", "--region").exception)

@@ -1,0 +1,41 @@
+"""Is the memory that was set aside for guests' RAM in force, and can this kernel be replaced?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from harness.cli.finding import Finding, Level
+from harness.core.errors import HarnessError
+from harness.host.region import facts
+from harness.host.region.enrolment import Enrolment
+from harness.host.region.lacks import lacks_of_kernel, lacks_of_memory
+
+
+def examine_region() -> Iterator[Finding]:
+    """Say what is missing on a host that is set up with ``--region``; nothing on another."""
+    try:
+        here = Enrolment.this()
+        enrolled = here.enrolled()
+        if enrolled is None:
+            return
+        if os.geteuid() != 0:
+            detail = f"{enrolled.region} is set up; whether it is in force is for root to see"
+            yield Finding("memory region", Level.WARNING, detail, "harness doctor, as root")
+            return
+        found = facts.look(here)
+    except HarnessError as error:
+        yield Finding("memory region", Level.PROBLEM, error.message, error.hint or "")
+        return
+    missing = lacks_of_memory(found)
+    for lack in missing:
+        yield Finding("memory region", Level.PROBLEM, lack.reason, lack.fix)
+    if not missing:
+        detail = f"{enrolled.region}, mounted on {found.folder} with DAX"
+        yield Finding("memory region", Level.OK, detail)
+    unfit = lacks_of_kernel(found)
+    for lack in unfit:
+        yield Finding("replacing the kernel", Level.WARNING, lack.reason, lack.fix)
+    if not unfit and found.rehearsal is not None:
+        detail = f"a kexec to {found.rehearsal.release} was rehearsed, {found.rehearsal.at}"
+        yield Finding("replacing the kernel", Level.OK, detail)

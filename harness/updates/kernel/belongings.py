@@ -1,0 +1,127 @@
+"""What a guest stands on that must be there before systemd is: disks, NICs, and its RAM.
+
+The next kernel brings guests back when it has its root file system and the region, and nothing
+else: no other mount, no logical volume that the root is not on, no iSCSI, no NFS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from harness.host.mounts import DAX
+from harness.host.parking import QemuLook
+from harness.host.region.lacks import Lack
+
+#: NICs whose other end is made again: a tap by libvirt, on a bridge or a network.
+_NICS = frozenset({"bridge", "network", "user"})
+#: Programs beside QEMU, which end with this kernel.
+_BESIDE = {
+    "devices/tpm/backend[@type='emulator']": "a TPM of swtpm's",
+    "devices/interface/backend[@type='passt']": "a NIC of passt's",
+}
+#: Files of a guest that are no disks.
+_FILES = ("os/loader", "os/nvram", "os/kernel", "os/initrd")
+
+
+def on_the_root(path: Path) -> bool:
+    """Return True if a file is on the root file system. Raises OSError."""
+    return os.stat(path).st_dev == os.stat("/").st_dev
+
+
+def lacks_of_guest(
+    look: QemuLook, folder: Path, is_there: Callable[[Path], bool] = on_the_root
+) -> tuple[Lack, ...]:
+    """Return why a guest cannot be handed to the next kernel, beside its QEMU's own reasons.
+
+    Args:
+        look: at the running guest.
+        folder: where the region is mounted.
+        is_there: whether the next kernel has a file before it starts systemd; raises OSError.
+    """
+    domain = ElementTree.fromstring(look.description)
+    return (
+        *_ram(look, folder),
+        *_disks(domain, is_there),
+        *_files(domain, is_there),
+        *_nics(domain),
+        *_beside(domain),
+    )
+
+
+def _beside(domain: Element) -> Iterator[Lack]:
+    for place, what in _BESIDE.items():
+        if domain.find(place) is not None:
+            yield Lack(f"it has {what}, a program that ends with this kernel", "unplug it")
+
+
+def _ram(look: QemuLook, folder: Path) -> Iterator[Lack]:
+    """RAM on a tmpfs is enough for another QEMU, and ends with the kernel."""
+    for backing in look.backings:
+        if backing.file_system != DAX or folder not in Path(backing.path).parents:
+            yield Lack(
+                f"its RAM {backing.path or '(private memory)'} is not on the region ({folder}), "
+                "and would end with this kernel",
+                f"harness adopt {look.name}, or a cold boot",
+            )
+
+
+def _disks(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[Lack]:
+    for disk in domain.iterfind("devices/disk"):
+        target = disk.find("target")
+        name = target.get("dev", "?") if target is not None else "?"
+        for source, kind in _sources(disk):
+            path = source.get("file") if kind == "file" else None
+            if path is not None:
+                yield from _file(f"its disk {name}", Path(path), is_there)
+            elif kind != "file":
+                what = source.get("dev") or source.get("name") or ""
+                yield Lack(
+                    f"its disk {name} is {kind} {what}".rstrip()
+                    + ", which is not known to be there "
+                    "before systemd starts",
+                    "a file on the root file system",
+                )
+
+
+def _sources(disk: Element) -> Iterator[tuple[Element, str]]:
+    """Yield the sources of a disk and of what it is layered on; a drive may be empty."""
+    layer: Element | None = disk
+    while layer is not None:
+        source, kind = layer.find("source"), layer.get("type", "file")
+        if source is not None:
+            yield source, kind
+        layer = layer.find("backingStore")
+
+
+def _files(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[Lack]:
+    for place in _FILES:
+        text = (domain.findtext(place) or "").strip()
+        if text:
+            yield from _file(f"its {place.partition('/')[2]}", Path(text), is_there)
+
+
+def _file(what: str, path: Path, is_there: Callable[[Path], bool]) -> Iterator[Lack]:
+    fix = "move it to the root file system"
+    try:
+        if not is_there(path):
+            yield Lack(f"{what} ({path}) is not on the root file system", fix)
+    except OSError as error:
+        yield Lack(f"{what} ({path}): {error.strerror}", fix)
+
+
+def _nics(domain: Element) -> Iterator[Lack]:
+    for nic in domain.iterfind("devices/interface"):
+        kind, source = nic.get("type", ""), nic.find("source")
+        direct = source is not None and source.get("dev") is not None
+        if kind not in _NICS or (kind == "network" and direct):
+            mac = nic.find("mac")
+            address = mac.get("address", "") if mac is not None else ""
+            yield Lack(
+                f"its NIC {address} is of type {'direct' if direct else kind}, which is not made "
+                "again before systemd starts",
+                "a NIC on a bridge, or on a network of libvirt's",
+            )

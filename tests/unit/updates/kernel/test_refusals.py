@@ -1,0 +1,157 @@
+"""Why a host's kernel is not replaced: each reason, alone, with its fix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from harness.host.region.place import GIB, Region, regions
+from harness.updates.kernel.candidate import Candidate, look
+from harness.updates.kernel.refusals import others, refusals, without_room
+from tests.unit.host.region.test_facts import ARGUMENT, FIT, LINE
+
+KERNEL, INITRD = Path("/boot/vmlinuz-6.12"), Path("/boot/initrd.img-6.12")
+CONFIG = {"CONFIG_X86_PMEM_LEGACY": "m", "CONFIG_BLK_DEV_PMEM": "m", "CONFIG_FS_DAX": "y"}
+NEW = Candidate(
+    release="6.12",
+    kernel=KERNEL,
+    initrd=INITRD,
+    unreadable={},
+    modules=frozenset({"nd_e820", "nd_pmem", "kvm_amd", "ext4"}),
+    config=CONFIG,
+    command_line=LINE,
+)
+RUNNING = frozenset({"kvm_amd", "kvm", "nd_pmem", "nvme"})
+
+
+def test_a_kernel_that_can_take_over_is_not_refused():
+    """Also one whose build nobody tells."""
+    assert refusals(FIT, NEW, RUNNING) == ()
+    assert refusals(FIT, replace(NEW, config=None), RUNNING) == ()
+    assert refusals(FIT, replace(NEW, command_line=f"{LINE} init=/thaw x=y"), RUNNING) == ()
+
+
+def without(line: str, word: str) -> str:
+    return " ".join(one for one in line.split() if one != word)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "fix"),
+    [
+        (
+            {"command_line": without(LINE, ARGUMENT)},
+            "take the RAM of guests for its own: its command line does not set aside 1024 MiB at "
+            "0x140000000, it has no memmap=",
+            ARGUMENT,
+        ),
+        (
+            {"command_line": LINE.replace(ARGUMENT, "memmap=1G!4G")},
+            "it has 1024 MiB at 0x100000000 in its place",
+            ARGUMENT,
+        ),
+        (
+            {"command_line": LINE.replace(ARGUMENT, "memmap=512M!5G")},
+            "it has 512 MiB at 0x140000000 in its place",
+            ARGUMENT,
+        ),
+        (
+            {"command_line": f"{without(LINE, ARGUMENT)} -- {ARGUMENT}"},
+            "take the RAM of guests for its own",
+            ARGUMENT,
+        ),
+        ({"command_line": f"{LINE} memmap=1G@5G"}, "has other memory than this one", "order"),
+        ({"command_line": f"{LINE} mem=4G"}, "has other memory than this one", "order"),
+        ({"command_line": ARGUMENT}, "names no root=", "root=/dev/vda"),
+        ({"command_line": f"{LINE} {'x' * 2048}"}, "and a kernel takes 2047", "shorter"),
+        (
+            {"unreadable": {KERNEL: "No such file"}},
+            "vmlinuz-6.12 cannot be read: No such",
+            "install",
+        ),
+        ({"unreadable": {INITRD: "it is empty"}}, "initrd.img-6.12 cannot be read", "install"),
+        ({"modules": None}, "/lib/modules/6.12 is not there", "package"),
+        ({"modules": NEW.modules - {"nd_pmem"}}, "has no module nd_pmem", "all of its modules"),
+        ({"modules": NEW.modules - {"nd_e820"}}, "has no module nd_e820", "all of its modules"),
+        ({"modules": NEW.modules - {"kvm_amd"}}, "has no module kvm_amd", "all of its modules"),
+        (
+            {"config": {**CONFIG, "CONFIG_FS_DAX": "n"}},
+            "built without CONFIG_FS_DAX",
+            "distribution",
+        ),
+        (
+            {"config": {"CONFIG_FS_DAX": "y", "CONFIG_BLK_DEV_PMEM": "m"}},
+            "built without CONFIG_X86_PMEM_LEGACY",
+            "distribution",
+        ),
+    ],
+)
+def test_each_reason_of_the_new_kernel_is_told_with_its_fix(changed, reason, fix):
+    """And no other."""
+    (found,) = refusals(FIT, replace(NEW, **changed), RUNNING)
+    assert reason in found.reason
+    assert fix in found.fix
+
+
+def test_what_the_host_lacks_is_a_reason_too():
+    """All of it at once, so that a person comes once."""
+    host = replace(FIT, rehearsal=None, lockdown="integrity", secure_boot=True)
+    found = refusals(host, replace(NEW, modules=None), RUNNING)
+    assert len(found) == 4
+
+
+@given(
+    some.lists(some.sampled_from([ARGUMENT, "memmap=1G!4G", "memmap=1G@5G", "mem=1G", "--", "a"]))
+)
+def test_no_line_that_differs_in_memory_from_this_one_is_let_through(more):
+    """Whatever is made of it: the same region and nothing that takes it back."""
+    line = " ".join(["root=/dev/vda", *more])
+    if not refusals(FIT, replace(NEW, command_line=line), RUNNING):
+        assert regions(line) == [Region(5 * GIB, GIB)]
+        assert more[: more.index("--") if "--" in more else None].count(ARGUMENT) == 1
+
+
+def test_a_guest_that_is_not_in_the_run_would_end():
+    """Each is named, with a command that can be pasted."""
+    assert others({"u1": "web1"}, {"u1"}) == ()
+    db, odd = others({"u1": "web1", "u3": "x; reboot", "u2": "db"}, {"u1"})
+    assert "db is not in the run" in db.reason
+    assert "'x; reboot'" in odd.fix
+
+
+def test_states_need_room_beside_the_ram():
+    """A little, but some."""
+    assert without_room(None, ["a", "b"]) == ()
+    assert without_room(16 << 20, ["a", "b"]) == ()
+    (found,) = without_room((16 << 20) - 1, ["a", "b"])
+    assert "15 MiB left" in found.reason
+
+
+def test_a_kernels_files_are_looked_at(tmp_path):
+    """Its own name of a module has underscores; its build is told beside it or with its modules."""
+    home, kernel, initrd = tmp_path / "modules/6.12", tmp_path / "vmlinuz", tmp_path / "initrd"
+    kernel.write_bytes(b"MZ")
+    initrd.touch()
+
+    def looked() -> Candidate:
+        return look("6.12", kernel, initrd, "quiet", boot=tmp_path, modules=tmp_path / "modules")
+
+    assert looked().modules is None
+    assert looked().config is None
+    assert looked().unreadable == {initrd: "it is empty"}
+    kernel.unlink()
+    assert looked().unreadable[kernel] == "No such file or directory"
+    home.mkdir(parents=True)
+    (home / "modules.dep").write_text(
+        "kernel/drivers/nvdimm/nd_pmem.ko.xz: kernel/drivers/nvdimm/nd_btt.ko.xz kernel/x.ko\n"
+        "kernel/arch/x86/kvm/kvm-amd.ko: kernel/a/kvm.ko\n"
+    )
+    (home / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    assert looked().modules == {"nd_pmem", "kvm_amd", "ext4"}
+    (home / "config").write_text("CONFIG_FS_DAX=y\n# CONFIG_X is not set\n")
+    assert looked().config == {"CONFIG_FS_DAX": "y"}
+    (tmp_path / "config-6.12").write_text("CONFIG_A=m\n")
+    assert looked().config == {"CONFIG_A": "m"}

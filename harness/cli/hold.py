@@ -60,7 +60,7 @@ def hold(
 
     def look() -> Held:
         if process.poll() is not None:
-            last = last_lines(log) or f"status {process.returncode}"
+            last = last_lines(log).removeprefix("harness: ") or f"status {process.returncode}"
             raise InfrastructureError(f"nothing is held: {last}", hint=f"all of it is in {log}")
         return _found(process, state_dir)
 

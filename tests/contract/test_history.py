@@ -166,11 +166,16 @@ def test_the_command_line_lists_shows_compares_and_draws(url, tmp_path, capsys, 
     compared = _said(capsys, "compare", "run-0", "run-2")[1]
     assert re.search(r"^\(run\) +overhead_s +10\.0 ms +30\.0 ms +\+200 %$", compared, re.M)
     assert re.search(r"overhead_s +20\.0 ms$", _said(capsys, "show", "run-1")[1], re.M)
+    shown = _said(capsys, "show", "run-1")[1]
+    assert re.search(r"check\.clock +200 µs$", shown, re.M)
+    assert "[]" not in shown
     picture = tmp_path / "trend.svg"
     assert "30.0 ms     █" in _said(capsys, "trend", "overhead_s", "--plot", str(picture))[1]
     assert picture.read_text().startswith("<svg")
     assert "Overhead of the pause window" in picture.read_text()
     assert _said(capsys, "trend", "nosuch")[0] == 2
+    run_command_line(["history", "trend", "overhead_s", "--guest", "gone"])
+    assert "did you mean" not in capsys.readouterr().err  # it is the word that was typed
     assert _said(capsys, "list", "--since", "yesterday-ish")[0] == 2
 
 

@@ -24,6 +24,7 @@ from harness.maintenance.notice import Unannounced
 from harness.maintenance.progress import Phase, Step
 from harness.maintenance.run import run
 from harness.maintenance.survey import survey
+from harness.results.history.figures import CHECK_UNITS
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
 from tests.maintenance.conftest import events, of, verdicts
@@ -332,3 +333,12 @@ def test_the_real_guardian_is_what_a_run_takes_by_default(house):
     finished = run(config, plan, update, at.host, at.connector, state_dir=at.state_dir)
     assert isinstance(finished.error, GuardianLost)
     assert at.host.calls == []
+
+
+def test_the_history_knows_what_each_check_measures_in(house):
+    """The figures ``check.NAME`` are stored without their unit."""
+    at = house("web1")
+    (guest,) = at.maintain("web1").record.guests
+    measured = {one.name: one.unit for one in guest.checks if isinstance(one.measured, float)}
+    assert measured
+    assert measured.items() <= CHECK_UNITS.items()

@@ -58,7 +58,10 @@ def test_what_is_paused_is_told_since_when_and_until_when(at, capsys):
     assert told["paused_s"] + told["left_s"] == pytest.approx(30.0, abs=0.1)  # its budget
     assert "web1: paused for " in said(now)
     assert "; to run again by " in said(now)
-    assert f"run {finished.record.run_id} goes on" in capsys.readouterr().err
+    reported = capsys.readouterr()
+    assert f"run {finished.record.run_id} goes on" in reported.err
+    assert "0 guests" not in reported.out  # a table of none, and a verdict, would say it is over
+    assert finished.record.run_id in reported.out
     after = taken(at)
     assert (after.going_on, after.holder, after.needs_a_person) == ((), None, False)
     assert [past.run_id for past in after.past] == [finished.record.run_id]

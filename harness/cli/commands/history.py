@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,7 +106,8 @@ def show(history: History, run: str | None, as_json: bool, as_csv: bool) -> None
         print_csv(figures)
     else:
         for key, said in as_data(found).items():
-            click.echo(printable(f"{key:16} {said}"))
+            words = shlex.join(said) if isinstance(said, list) else said
+            click.echo(printable(f"{key:16} {words}").rstrip())
         rows = [(f["guest"] or "(run)", f["name"], value(f["name"], f["value"])) for f in figures]
         print_table(("guest", "figure", "value"), rows)
 
@@ -163,7 +165,8 @@ def trend(
 
     found = history.trend(figure, guest, since=_moment(since))
     if not found:
-        hint = did_you_mean(figure, KINDS) or "harness history show"
+        known = set(KINDS) - {figure}
+        hint = did_you_mean(figure, known) or "harness history show names those of a run"
         raise UsageError(f"no run has a figure {figure!r}", hint=hint)
     rows: list[dict[str, Any]] = [
         {"run_id": run.run_id, "started_at": run.started_at.isoformat(), "value": value}

@@ -58,12 +58,13 @@ def print_csv(rows: Sequence[dict[str, Any]]) -> None:
 
 def value(figure: str, measured: float | None) -> str:
     """Return a figure as it is shown, with its unit; nothing was measured: a dash."""
-    from harness.results.history.figures import KINDS
+    from harness.results.history.figures import unit_of
     from harness.results.report.spoken import duration
 
-    if measured is not None and (figure not in KINDS or KINDS[figure].unit != "s"):
-        return f"{measured:.6g}"
-    return duration(measured)
+    unit = unit_of(figure)
+    return (
+        duration(measured) if measured is None or unit == "s" else f"{measured:.6g} {unit}".rstrip()
+    )
 
 
 def short_id(run_id: str) -> str:
@@ -90,14 +91,14 @@ def draw(file: Path, figure: str, guest: str, found: Sequence[tuple[Run, float]]
     """Write a figure over runs to ``file``, as its ending says."""
     require("reports", "a plot")
     from harness.core.records import Outcome
-    from harness.results.history.figures import KINDS
+    from harness.results.history.figures import KINDS, unit_of
     from harness.results.report.plots import Point, Said, over_time, write
 
     kind = KINDS.get(figure)
     title = kind.title if kind else figure
     said = Said(
         f"{title}, {guest}" if guest else title,
-        kind.unit if kind else "",
+        unit_of(figure),
         [run.host for run, _ in found],
         len(found),
     )

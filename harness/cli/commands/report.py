@@ -12,6 +12,7 @@ from harness.core.errors import UsageError
 from harness.core.extras import require
 from harness.core.paths import state_dir
 from harness.results.folder import RECORD, RunFolder, find_run
+from harness.results.report.spoken import printable
 
 
 @click.command(
@@ -69,9 +70,14 @@ def command(
     elif form == "junit":
         click.echo(_junit(folder))
     else:
+        from harness.results.in_progress import goes_on
         from harness.results.report.table import print_run
 
-        print_run(folder.record(), out(), folder.path)
+        record = folder.record()
+        if record.guests or not goes_on(folder):
+            print_run(record, out(), folder.path)
+        else:  # no verdict on a guest yet: a table of none would say that all is over
+            click.echo(printable(f"run folder: {folder.path}"))
 
 
 def _found(wanted: str | None) -> RunFolder:
@@ -86,7 +92,7 @@ def _found(wanted: str | None) -> RunFolder:
             break
     folder = find_run(state_dir(), wanted)
     if goes_on(folder):
-        say(f"run {folder.run_id} goes on: this is what is known so far")
+        say(f"run {folder.run_id} goes on: this is what is known so far; harness status shows more")
     elif any(folder.path == dead.path for dead in dead_runs(state_dir())):
         say(f"run {folder.run_id} ended unexpectedly; finish it with: harness recover")
     return folder

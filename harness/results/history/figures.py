@@ -46,6 +46,26 @@ KINDS = {
 }
 
 
+#: What the figures ``check.NAME`` are in.
+CHECK_UNITS = {
+    **dict.fromkeys(("clock", "clock-watch", "downtime", "frozen", "lag", "pause-window"), "s"),
+    **dict.fromkeys(("timers", "vcpus"), "s"),
+    "connections": "connections broken",
+    "disk": "blocks",
+    "kernel-log": "lines",
+    "mounts": "file systems changed",
+    "processes": "processes gone",
+    "ram": "bytes",
+    "tcp-session": "messages",
+}
+
+
+def unit_of(figure: str) -> str:
+    """Return the unit of a figure; "" for that of a check of the user's own."""
+    kind = KINDS.get(figure)
+    return kind.unit if kind else CHECK_UNITS.get(figure.removeprefix("check."), "")
+
+
 @dataclass(frozen=True)
 class Figure:
     """One measured value of one run; ``guest`` is ``RUN`` for the run's own."""

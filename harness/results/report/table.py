@@ -33,9 +33,10 @@ def print_run(record: RunRecord, console: Console, folder: Path | None = None) -
         _print_troubles(guest, console)
     for domain in record.update_domains:
         for problem in domain.problems:
-            console.print(_text(f"update domain {domain.name}: {problem}", "yellow"))
+            words = _text(f"update domain {domain.name}: {problem}", "yellow")
+            console.print(words, soft_wrap=True)  # what it says to paste stays in one line
     for warning in record.warnings:
-        console.print(_text(f"warning: {warning}", "yellow"))
+        console.print(_text(f"warning: {warning}", "yellow"), soft_wrap=True)
     if folder:
         console.print(_text(f"run folder: {folder}", "dim"), soft_wrap=True)
 
@@ -132,16 +133,18 @@ def _guest_row(guest: GuestRecord) -> tuple[Text, ...]:
 def _print_troubles(guest: GuestRecord, console: Console) -> None:
     if guest.still_paused:
         hint = guest.resume_hint or virsh("", "resume", guest.name, guest.uuid)
-        console.print(_text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"))
+        console.print(
+            _text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"), soft_wrap=True
+        )
     for problem in guest.problems:
-        console.print(_text(problem, "yellow"))
+        console.print(_text(problem, "yellow"), soft_wrap=True)
     if guest.clock.guest_agent_agrees is False:
         apart = duration(abs(guest.clock.guest_agent_disagreement_s or 0.0))
         say = f"{guest.name}: its guest agent tells another time than we measured, by {apart}"
-        console.print(_text(say, "yellow"))
+        console.print(_text(say, "yellow"), soft_wrap=True)
     for check in guest.checks:
         if check.outcome in (Outcome.FAIL, Outcome.ERROR):
-            console.print(_trouble(guest, check))
+            console.print(_trouble(guest, check), soft_wrap=True)
 
 
 def _trouble(guest: GuestRecord, check: CheckRecord) -> Text:

@@ -81,6 +81,20 @@ def test_a_green_run_fits_80_columns_and_says_slow():
     assert row.rstrip().endswith("PASS")
 
 
+def test_what_is_to_be_pasted_stays_in_one_line():
+    """A command that is broken over two lines does something else in a shell."""
+    command = "virsh -c qemu:///system resume " + "web-with-a-long-name-" * 4
+    record = a_record()
+    (guest,), (domain,) = record.guests, record.update_domains
+    guest = guest.model_copy(
+        update={"still_paused": True, "resume_hint": command, "problems": (f"a: {command}",)}
+    )
+    domain = domain.model_copy(update={"problems": (f"b: {command}",)})
+    changed = {"guests": (guest,), "update_domains": (domain,), "warnings": (f"c: {command}",)}
+    lines = drawn(record.model_copy(update=changed)).splitlines()
+    assert sum(command in line for line in lines) == 4
+
+
 def test_what_failed_is_said_with_measured_and_allowed():
     """A person sees what was broken without opening a file."""
     assert "web1: clock FAIL: 250.0 ms vs 10.0 ms; too much" in drawn(

@@ -156,7 +156,7 @@ def files() -> list[Path]:
         *(ROOT / "vm-images").rglob("*.md"),
     ]
     pages = [page for page in pages if "adr" not in page.parts]
-    return sorted(pages)
+    return sorted([*pages, *(ROOT / "harness").rglob("*.py")])
 
 
 def main(arguments: list[str]) -> int:

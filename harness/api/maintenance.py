@@ -31,7 +31,7 @@ class Planned:
     update: HostUpdate
     """The update that would be applied, with its scope and expected duration; several are one."""
     later: tuple[Planned, ...] = ()
-    """The windows after this one, where the updates take several; each is planned anew when the
+    """The windows after this one, where the updates take several; each is planned again when the
     one before it is over."""
 
 
@@ -144,7 +144,7 @@ def maintain(
         config_file: For the process that tells guests beforehand, where one is configured.
         not_before_ns: Earliest pause, nanoseconds since 1970; counts only with a notice.
         label: How the run came about, for the history.
-        part: The rollout that it is a part of, which is told of each run before it begins.
+        part: The rollout that it is a part of; it hears of each run before it begins.
         observe: Called with the plan before anything is touched; its context manager gives an
             observer, called with a step each, never while guests are paused; for each window.
         between: Called with each window's run that passed, before the next window is planned.

@@ -1,7 +1,7 @@
 """Promise: timers fire as ever; none much too late, none in a burst, no timer unit is lost.
 
 Timers on CLOCK_MONOTONIC stand still with the guest, so a pause owes them nothing. Those on
-CLOCK_REALTIME jump with its correction: their burst is told, and is no broken promise.
+CLOCK_REALTIME jump with its correction: their burst is reported, and is no broken promise.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Putting a guest's clock right: read, decide, try a method, read again, until it is right.
 
-What may be done is decided in :mod:`harness.clock.policy`, anew for every reading; how it is done
+What may be done is decided in :mod:`harness.clock.policy`, for every reading; how it is done
 is in :mod:`harness.clock.methods`.
 """
 

@@ -1,6 +1,6 @@
 """What may be done about a clock, and what a reading asks for; pure.
 
-Decided anew for every reading: an attempt that overshot does not make a backward step right.
+Decided for every reading by itself: an attempt that overshot does not make a backward step right.
 """
 
 from __future__ import annotations

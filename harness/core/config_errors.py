@@ -1,7 +1,8 @@
 """What is wrong with a configuration, in the words of the person who wrote it. Pure.
 
-A validation error names a field of ours; a person typed a flag, set a variable or wrote a key. The
-message begins with that, says what is wrong and what is allowed, and hints at the nearest right.
+A validation error names a field of a model; a person typed a flag, set a variable or wrote a key.
+The message begins with that, says what is wrong and what is allowed, and hints at the nearest
+right.
 """
 
 from __future__ import annotations

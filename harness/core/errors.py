@@ -39,7 +39,7 @@
     │   ├─ UpdateOverran
     │   ├─ DeadlineExpired(what, limit_s, last_error)
     │   ├─ SeveralFailed(by_guest)
-    │   └─ InternalError                                 a bug of ours
+    │   └─ InternalError                                 a bug of harness
     ├─ Interrupted(signal_name)                          exit 130
     └─ GuestStranded(guests)                             exit 4, the loudest message there is
 

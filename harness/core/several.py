@@ -1,7 +1,7 @@
 """``[[update]]`` more than once: which updates a configuration asks for, in order. Pure.
 
 A file with one update, as a table or as a list of one, is read as before. Of several, the first
-stays under ``update`` and the others are beside it, under :data:`FURTHER`, which nobody writes.
+stays under ``update`` and the others are beside it, under :data:`FURTHER`, which no person writes.
 """
 
 from __future__ import annotations

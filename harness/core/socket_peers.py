@@ -1,7 +1,7 @@
 """Which processes are at the other end of this process's unix sockets, libvirt's above all.
 
 An update may itself have started the libvirtd that is to resume the guests. That libvirtd then
-looks like a process of the update, and whoever ends the update must leave it alone.
+looks like a process of the update, and a process that ends the update must leave it alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Standard output and error that cannot end a run: what cannot be written is dropped, and noted.
 
 A reader that goes away, a full disk, a terminal that was closed, an encoding that lacks a
-character, a pager that nobody pages: while guests wait, none of them may raise or block.
+character, a pager that does not read on: while guests wait, none of them may raise or block.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What root may run or be told by: only what no other user can change, file and folders alike.
 
-Whoever may write a program, or a folder on the way to it, decides what it does. So for root every
-part of the path must belong to root, or to the person who became root by sudo (SUDO_UID, or
+A user who may write a program, or a folder on the way to it, decides what it does. So for root
+every part of the path must belong to root, or to the person who became root by sudo (SUDO_UID, or
 PKEXEC_UID): their own files are their own choice. In a sticky folder (``/tmp``) others cannot
-replace what is not theirs, so such a folder may be writable by everybody.
+replace what is not theirs, so such a folder may be writable by every user.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ OTHERS: Mapping[str, str] = {
     "HARNESS_IMAGES": "Image recipes: where built images are kept.",
     "HARNESS_SCRATCH": "Image recipes: where images are built.",
 }
-#: What programs that harness starts are told: an update, a check. A harness that one of those
+#: For programs that harness starts: an update, a check. A harness that one of those
 #: starts inherits them.
 TOLD: Mapping[str, str] = {
     "HARNESS_RUN_ID": "Id of the run.",

@@ -177,7 +177,7 @@ class MetadataService:
 
 
 def _query(request: Request) -> dict[str, str]:
-    """The parameters. Refuses a doubled one, and whoever was relayed to us."""
+    """The parameters. Refuses a doubled one, and a request that was relayed."""
     if "x-forwarded-for" in request.headers:
         raise bad("Bad request. X-Forwarded-For is not allowed")
     pairs = [

@@ -4,7 +4,7 @@ A guest can put any address and any MAC into what it sends, and tell the host by
 address is its own. What it cannot do is receive what goes to another port of the bridge, and
 without that there is no TCP connection. So the host's way to each address is pinned: address → MAC
 (neighbour table), MAC → port (forwarding table), as libvirt's leases and descriptions have it,
-where no guest can change it. Whoever then connects from an address is the guest behind that port.
+where no guest can change it. What then connects from an address is the guest behind that port.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def metrics_served(
         server_version, sys_version = "harness", ""
 
         def do_GET(self) -> None:
-            """Answer one request; of many at once some are told to come again."""
+            """Answer one request; of many at once some get 503, to come again."""
             if self.path.partition("?")[0] != "/metrics":
                 self._answer(404, b"not found\n", "text/plain")
             elif not places.acquire(blocking=False):

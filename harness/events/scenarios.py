@@ -140,7 +140,7 @@ class Rehearsal:
             self._say(f"removed {ids[0]}")
 
     def _announced(self, scenario: Scenario, ids: Sequence[str], names: Sequence[str]) -> bool:
-        """Announce and wait; whether it shall start then."""
+        """Announce and wait; return whether it is to start then."""
         notice_s = scaled(scenario.notice_s, self._scale)
         at_ns = self._clock.realtime_ns() + round(notice_s * NS_PER_S)
         not_before_ns = -(-at_ns // NS_PER_S) * NS_PER_S

@@ -1,6 +1,6 @@
 """What the server does beside answering: scheduled maintenances are carried out, the dead cleared.
 
-An event whose driver is dead is removed, so that no guest waits for ever: at once if it had not
+An event whose driver is dead is removed, so that no guest waits without end: at once if it had not
 started; if it had, when the run has been recovered, because its removal tells guests to go on.
 """
 
@@ -103,8 +103,8 @@ class Caretaker:
     ) -> None:
         """Take care of what is in ``state_dir``.
 
-        ``launch`` starts a command whose output goes to a file; ``tell`` is told what begins, what
-        has ended, and what was missed.
+        ``launch`` starts a command whose output goes to a file; ``tell`` gets a line of what
+        begins, what has ended, and what was missed.
         """
         self._state_dir = state_dir
         self._config_file = config_file

@@ -1,7 +1,7 @@
 """Where the server listens: an address of the guests' network, and on no other interface.
 
 Linux accepts a packet for any of its addresses on any interface. So each socket is bound to the
-device that carries the address: nobody reaches the server from another network, whatever they
+device that carries the address: no machine reaches the server from another network, whatever they
 route to us.
 """
 

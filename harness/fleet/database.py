@@ -102,7 +102,7 @@ class FleetDatabase:
         bring_up_to_date(connection, LAYOUT)
 
     def _private(self) -> None:
-        """A file of ours is for its owner alone, from its first moment on."""
+        """A file is for its owner alone, from its first moment on."""
         name = self._engine.url.database
         if self.dialect != "sqlite" or not name:
             return

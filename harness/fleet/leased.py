@@ -18,7 +18,7 @@ def leased(
     """Return ``notice``, with leases if there is a database for them.
 
     Args:
-        notice: How guests are told.
+        notice: How guests learn of it.
         fleet: Which database that is, and what this host is called there.
         hold_s: From the pause on a lease lasts at least so long.
         clock: For how long a lease lasts.

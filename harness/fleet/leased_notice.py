@@ -91,7 +91,7 @@ class LeasedNotice:
         self._notice.close()
 
     def record(self, domain_name: str) -> NoticeRecord | None:
-        """Return who was told."""
+        """Return which guests were notified."""
         return self._notice.record(domain_name)
 
     def _take(self, domain: UpdateDomain, seconds: float) -> Deadline:

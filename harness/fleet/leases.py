@@ -1,8 +1,8 @@
 """A lease per availability set: of all its guests, on every host, one run pauses some at a time.
 
-A row is a promise until ``expires_s``: whoever holds the set has its guests back by then, or has a
-guardian that sees to it. A lease that has expired counts for nothing, so that of a dead host ends
-by itself.
+A row is a promise until ``expires_s``: the run that holds the set has its guests back by then, or
+has a guardian that sees to it. A lease that has expired counts for nothing, so that of a dead host
+ends by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A guest's shell by its guest agent (:class:`harness.guest.protocol.GuestShell`); no login.
 
 ``guest-exec`` starts a program and tells what it printed once it has ended. An agent does one
-command at a time, whoever asks: nothing is ever waited for inside one command.
+command at a time, for all callers together: nothing is ever waited for inside one command.
 """
 
 from __future__ import annotations

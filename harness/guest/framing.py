@@ -1,8 +1,8 @@
 """What a command in the guest prints, told from what the login shell says around it.
 
-A login shell may greet before a command and say good-bye after it, be a csh or a fish, or be
+A login shell may greet before a command and say goodbye after it, be a csh or a fish, or be
 replaced by a command that the server forces. So no command is ever an argument of it: all it has to
-start is ``sh -s``, which reads a script. The script prints a line that nobody can know
+start is ``sh -s``, which reads a script. The script prints a line that no program can know
 beforehand, runs the command, and prints another such line with the command's status.
 """
 
@@ -18,7 +18,8 @@ from harness.core.errors import ProbeError
 COMMAND = "sh -s"
 _HINT = "harness needs a login that runs commands: does `ssh GUEST sh -s` run what is typed?"
 #: The marker's halves are put together by printf: a shell that traces what it runs does not print
-#: the marker. TMOUT would end a `read` of ours where sh is bash; messages are matched in English.
+#: the marker. TMOUT would end a `read` of the script where sh is bash; messages are matched in
+#: English.
 _SCRIPT = """{{ unset TMOUT; LC_ALL=C; export LC_ALL
 printf '%s%s\\n' {token} errors-begin >&2; printf '%s%s\\n' {token} begin
 (

@@ -70,7 +70,7 @@ class Way:
 
     @property
     def shown(self) -> str:
-        """Return the address as people are told it: with its port and jump hosts, if special."""
+        """Return the address as people read it: with its port and jump hosts, if special."""
         port = "" if self.port == 22 else f" port {self.port}"
         through = f" through {', '.join(self.through)}" if self.through else ""
         return f"{self.address}{port}{through}"

@@ -193,7 +193,7 @@ def _number(of: Effective, key: str, fallback: int, guest: str) -> int:
 def _strictness(value: str) -> str:
     if value == "accept-new":
         return value
-    return "no" if value in ("no", "off", "false") else "yes"  # nobody is there to be asked
+    return "no" if value in ("no", "off", "false") else "yes"  # there is no person to ask
 
 
 def _agent(value: str) -> str | None:

@@ -4,7 +4,7 @@ Calls of several threads on one connection are allowed, and crash the process no
 two overlap, libvirt's client may go on using the stack of a thread that has left (seen with Debian
 12's libvirt 9.0; it is what CVE-2024-4418 describes). A ping of the keep-alive that falls into a
 call may do the same. So each call has a connection for itself, and only the one that listens for
-events, on which nobody calls, is kept alive. See docs/adr/0015-connections.md.
+events, on which there are no calls, is kept alive. See docs/adr/0015-connections.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 libvirt saves such a guest with all of its RAM. The state is written to memory, beside where the RAM
 is to be. libvirt has a place of its own for a managed save, on the disk: a link there leads to the
-state, so that anybody's start brings the guest back with its RAM.
+state, so that any program's start brings the guest back with its RAM.
 """
 
 from __future__ import annotations

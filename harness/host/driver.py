@@ -1,7 +1,7 @@
 """The hypervisor, as libvirt offers it (:class:`harness.host.protocol.Hypervisor`).
 
-libvirt's calls block, some of them for ever when libvirtd hangs. Each call therefore runs in a
-daemon thread and is given up at its deadline. A broken connection is dropped and made anew by the
+libvirt's calls block, some of them without end when libvirtd hangs. Each call therefore runs in a
+daemon thread and is given up at its deadline. A broken connection is dropped and made again by the
 next call; nothing that changes a guest is ever repeated here, because after a lost answer only
 the caller knows whether repeating is safe.
 """

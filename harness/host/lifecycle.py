@@ -43,7 +43,7 @@ ENDED = frozenset({GuestState.SHUT_OFF, GuestState.CRASHED, GuestState.GONE})
 SAVED = "saved"
 #: The reason of a guest that is shut off here because it lives on another host.
 MIGRATED = "migrated"
-#: The reason of a pause during which libvirt starts a QEMU. It stays for ever where libvirt was
+#: The reason of a pause during which libvirt starts a QEMU. It stays without end where libvirt was
 #: killed before it knew that QEMU's pid: the next libvirt does not carry that start on.
 STARTING = "starting up"
 

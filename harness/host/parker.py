@@ -1,7 +1,7 @@
 """Parking by libvirt: its own save and restore, with the RAM left where it is.
 
 See :mod:`harness.host.parking` for what it offers, :mod:`harness.host.ram_links` for how the RAM is
-kept and :mod:`harness.host.start_commands` for how a QEMU is told of it.
+kept and :mod:`harness.host.start_commands` for how a QEMU learns of it.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class QemuLook:
     """The live XML, secrets included: it is what the guest is started by again."""
     present: str
     """The live XML as it is now, without secrets: also the names that the host gave to its parts,
-    such as its pty, which ``description`` leaves out, as they are given anew."""
+    such as its pty, which ``description`` leaves out, as they are given again."""
     persistent: bool
     number: int
     """libvirt's id of this instance."""

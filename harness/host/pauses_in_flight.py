@@ -1,7 +1,7 @@
 """Which calls are under way: a call that was given up at its deadline is not over yet.
 
-A pause that nobody waits for any more may still take effect. Whoever resumes the guest before
-that finds it running, leaves it alone, and it is paused for ever.
+A pause that no thread waits for any more may still take effect. A process that resumes the guest
+before that finds it running, leaves it alone, and it is paused without end.
 """
 
 from __future__ import annotations

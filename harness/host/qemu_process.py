@@ -2,7 +2,7 @@
 
 libvirt keeps ``NAME.pid`` for each guest that runs. Only a process that is named there is taken
 for a guest, and only if it was started with the guest's UUID, executes a QEMU, and belongs to a
-user as whom libvirt runs guests: anyone can start a process with ``-uuid`` among its arguments.
+user that libvirt runs guests as: anyone can start a process with ``-uuid`` among its arguments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Hard links that keep a guest's RAM while it has no QEMU, and offer it to the next one.
 
 libvirt gives each instance of a guest a folder ``<id>-<name>`` for its RAM files, deletes it when
-that instance ends, and makes nothing where the folder exists already. So a link of ours keeps the
-RAM, and a folder of ours under the next id has QEMU open it. The folder around them may belong to
-QEMU's user: everything is done by descriptors of folders, and no symbolic link is followed.
+that instance ends, and makes nothing where the folder exists already. So a link of harness keeps
+the RAM, and a folder of harness under the next id has QEMU open it. The folder around them may
+belong to QEMU's user: everything is done by descriptors of folders, and no symbolic link is
+followed.
 """
 
 from __future__ import annotations

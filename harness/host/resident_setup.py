@@ -135,7 +135,7 @@ class Host:
         names = self._installed()
         try:
             lines = self.loaded.read_text().splitlines()
-        except PermissionError:  # nobody but root may know: any may be
+        except PermissionError:  # only root may know: any may be
             return names
         except OSError:
             return []

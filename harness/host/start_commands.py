@@ -7,7 +7,7 @@ talks to QEMU a dozen times before it lets it load a state.
 
 ``P.in`` and ``P.out`` are links in a folder of root's that outlasts a reboot, because each later
 start by the same description needs them. They lead to ``/dev/null``, but for the time of a
-restore of ours: then ``P.in`` leads to the commands, under ``/run``. After a reboot of the host
+restore of harness: then ``P.in`` leads to the commands, under ``/run``. After a reboot of the host
 in that time it leads nowhere, and no QEMU starts: better none than one with empty RAM.
 """
 

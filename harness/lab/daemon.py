@@ -1,8 +1,8 @@
 """The lab's own libvirtd, for where none answers: started, remembered by pid and start time, ended.
 
-Where KVM is not usable, a ``/dev/kvm`` that QEMU's user may open makes libvirt probe QEMU anew for
+Where KVM is not usable, a ``/dev/kvm`` that QEMU's user may open makes libvirt probe QEMU again for
 every guest, which costs many seconds each time. The daemon is then started in a mount namespace
-of its own where ``/dev/kvm`` is a device that nobody may open: see docs/adr/0008-lab-files.md.
+of its own where ``/dev/kvm`` is a device that no user may open: see docs/adr/0008-lab-files.md.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _refuse_taken_names(host: Provisioner, specs: Sequence[GuestSpec]) -> None:
 
 
 def _may_carry_metadata(taken: Sequence[ipaddress.IPv4Network], progress: Progress) -> bool:
-    """Return whether the lab's network may carry the metadata address; if not, that is told."""
+    """Return whether the lab's network may carry the metadata address; tell if not."""
     carriers = _carriers(METADATA_IP)
     if not carriers and not any(METADATA_IP in network for network in taken):
         return True

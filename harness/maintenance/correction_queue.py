@@ -3,8 +3,8 @@
 Every exchange with a guest is work for the host that all guests share, and for this process. Done
 with all of them at once, each exchange waits for the others': readings get poor, and have to be
 taken again. So would they for looks at guests that are right already, and for time daemons that are
-told of a step. docs/explanation/performance.md has the figures. A silent guest delays the others by
-seconds at most.
+informed of a step. docs/explanation/performance.md has the figures. A silent guest delays the
+others by seconds at most.
 """
 
 from __future__ import annotations

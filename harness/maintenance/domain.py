@@ -121,7 +121,7 @@ def maintain(
     )
     window = _hold(domain, context, tools, mine)
     settled = None
-    if window.update_error is not None and window.none_resumed:  # still paused: nobody is told yet
+    if window.update_error is not None and window.none_resumed:  # paused: none is notified yet
         settled = settle_update(window, context, tools)  # the update may be why
         window = _resume_late(domain, window, tools)
 

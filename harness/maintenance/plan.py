@@ -218,7 +218,7 @@ def _refuse_too_many(update: HostUpdate, domains: Sequence[UpdateDomain], rules:
 
 
 def _refuse_two_at_once(domains: Sequence[UpdateDomain]) -> None:
-    """Members of a set that are kept apart are not paused together, whoever spreads them."""
+    """Members of a set that are kept apart are not paused together, whatever spreads them."""
     for domain in domains:
         labels: dict[str, dict[str, str]] = {}
         for guest in domain.guests:

@@ -29,7 +29,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """What can be looked at at any time of a pause window, in which no step is told."""
+    """What can be looked at at any time of a pause window, in which there is no step."""
 
     output: Path
     """What the update's programs print, once there is a file of that name."""

@@ -24,7 +24,7 @@ def find_paused(
     """Guests that are paused now: those that we did not resume, and, in words, those that ran.
 
     Among the former is one that another program took over and left paused: it is not ours to
-    resume, and is said to be paused; and one that could not be resumed and of which libvirt says
+    resume, and is reported as paused; and one that could not be resumed and of which libvirt says
     nothing: it was paused by us, and was not seen to run. A dead guest is in neither, nor is one
     that was not ours all along.
     """
@@ -57,7 +57,7 @@ def find_ended(
     for guest in domain.guests:
         if window.guests[guest.name].resume_returned_ns is None:
             continue
-        with suppress(HarnessError):  # of what cannot be seen nothing is said
+        with suppress(HarnessError):  # of what cannot be seen nothing is reported
             reading = hypervisor.state(guest.info.uuid, look_until)
             if reading.state in ENDED:
                 ended[guest.name] = (

@@ -19,7 +19,7 @@ def refuse_unshared(
     """Raise PlanError for a set that spans hosts where the hosts do not share what they must.
 
     ``sets`` say which span hosts; ``database``: the URL of what they share; ``notice_s``: how long
-    before the pause guests are told, None: not at all.
+    before the pause guests are notified, None: not at all.
 
     Without a lease two hosts could pause its guests at once. Its Scheduled Events would be told to
     the guests of this host only, and those of the others could neither see nor approve them.

@@ -2,8 +2,8 @@
 
 ``attempt.json`` says what was asked for and which run was to do it, before that run begins;
 ``answer.json`` what came of it. The process that carries it out holds a lock on ``lock``, so a part
-that goes on is told from one whose process is dead. The run's own journal says whether a guest was
-paused: until then nothing was done, and the same ID may begin again.
+that goes on is distinguished from one whose process is dead. The run's own journal says whether a
+guest was paused: until then nothing was done, and the same ID may begin again.
 """
 
 from __future__ import annotations

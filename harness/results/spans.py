@@ -246,7 +246,7 @@ def main(path: str, endpoint: str, timeout_s: str) -> int:
     except HarnessError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except Exception as error:  # noqa: BLE001  of libraries that are none of ours
+    except Exception as error:  # noqa: BLE001  of libraries
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
     if not taken:

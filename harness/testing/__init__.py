@@ -7,7 +7,7 @@
 ``guest_shell``    the shell of such a guest: clock agent, probes' programs, the few commands
 ``guard``          ``FakeGuard``; ``guardian_thread``, the real guardian's loop in a thread
 ``hypervisor``     ``FakeHypervisor``: states and calls only, without guests behind them
-``clock``          ``FakeClock``: moves when it is told to, or when somebody sleeps
+``clock``          ``FakeClock``: moves when a test moves it, or when code sleeps
 ``agent``          ``FakeAgent``: one clock agent on a FakeClock
 ``local_shell``    ``LocalShell``: a shell whose guest is this machine, with real processes
 ``evidence``       what the checks see of a guest that was paused and suffered no harm

@@ -73,7 +73,7 @@ class Windows:
         return f"boot_id={self.uuid}-612-{self.boot + 5 * _PER_S}"
 
     def answer(self, program: str) -> list[str]:
-        """Return what a program prints. Raises CommandFailed as PowerShell's errors are told."""
+        """Return what a program prints. Raises CommandFailed in PowerShell's words."""
         self.asked.append(program)
         known: dict[str, Callable[[], list[str]]] = {
             windows.FACTS: self._facts,

@@ -1,7 +1,7 @@
 """One transaction of apt: simulated at plan time, done as simulated, proven, undone.
 
 With ``repository`` packages come from that folder alone, by an index of our own in the state
-folder; else from wherever apt gets them on this host, downloaded before anybody is paused.
+folder; else from wherever apt gets them on this host, downloaded before any guest is paused.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class AptTransaction:
         lacking = self._without_way_back()
         if undone and lacking:
             raise UpdateFailed(
-                f"cannot be rolled back, as was said: no .deb of {', '.join(lacking)} is here",
+                f"cannot be rolled back, as was warned: no .deb of {', '.join(lacking)} is here",
                 hint="dpkg --audit and apt-get -f install say what is to be fixed",
             )
         if old := [str(self._debs[change]) for change in undone if change.before is not None]:

@@ -1,8 +1,8 @@
 """Kind ``libvirt``: renew libvirt while guests are paused, and restart its daemon.
 
 The guests' QEMUs go on without it, and every connection to it is lost; the window's own is opened
-again by the driver. Without a daemon nobody can resume anybody, so ``apply`` itself puts the old
-packages back if the new daemon does not answer.
+again by the driver. Without a daemon no program can resume a guest, so ``apply`` itself puts the
+old packages back if the new daemon does not answer.
 """
 
 from __future__ import annotations

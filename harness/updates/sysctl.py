@@ -94,7 +94,7 @@ class SysctlUpdate:
         return Applied(0, detail=", ".join(changes))
 
     def verify(self, context: UpdateContext, deadline: Deadline) -> None:
-        """Read them back: the kernel may have taken another value, or somebody changed it since."""
+        """Read them back: the kernel may have taken other values, or a program changed them."""
         self._expect(self._wanted)
 
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:

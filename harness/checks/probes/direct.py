@@ -1,7 +1,7 @@
 """At which address is the guest itself to be asked, past our login? Decided before it is asked.
 
 A forwarded port of this machine, an address behind a jump host and one that is translated lead a
-login to the guest, and everything else to somebody else: what answers there is no evidence.
+login to the guest, and everything else to another machine: what answers there is no evidence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def direct_address(scene: Scene) -> str:
         if own is None:
             message = "the guest was reached by its agent, which tells no address of its own MACs"
             raise MissingCapability("direct-address", message)
-        return own  # who proves by what the channel was told that it is the guest
+        return own  # the guest proves by the secret of the channel that it is the guest
     if way.through:
         raise _elsewhere(f"the guest is reached through {', '.join(way.through)}", way.address)
     if way.peer is None:

@@ -9,7 +9,7 @@ from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
 
-#: So many blocks have to be on disk before the pause; one of ours waits no longer for them.
+#: So many blocks have to be on disk before the pause; a run waits no longer for them.
 _BLOCKS_FIRST = 2
 _FIRST_S = 10.0
 #: After the pause as well: a guest that resumed a moment ago has not written yet.

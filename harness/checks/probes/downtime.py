@@ -61,7 +61,7 @@ class Way:
             self._socket.send(data, socket.MSG_DONTWAIT)
 
     def answer_ns(self, wait_s: float) -> int | None:
-        """When an answer to a probe of ours came (CLOCK_MONOTONIC); None: not within ``wait_s``.
+        """When an answer to this probe came (CLOCK_MONOTONIC); None: not within ``wait_s``.
 
         By the kernel's stamp, so that it does not matter how late we come to read it.
         """

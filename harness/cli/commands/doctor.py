@@ -121,7 +121,7 @@ def tell_findings(
         if not silent:
             _print(finding)
     bad = any(finding.level is Level.PROBLEM for finding in findings)
-    # "mend" is what "fix" was called in version 0.1.
+    # Version 0.1 called the fix ``mend``.
     return [{**vars(found), "mend": found.fix} for found in findings], 3 if bad else 0
 
 

@@ -26,7 +26,7 @@ class Spoken:
     said = False
     """A document is on stdout: a second one beside it would make both useless."""
     told: HarnessError | None = None
-    """The last error that was told on stderr."""
+    """The last error that stderr has had."""
     rollout: str | None = None
     """The ID that was given with ``--rollout``."""
 

@@ -1,8 +1,8 @@
 """What ``harness-region.service`` runs at each boot: the region's file system, ready to mount.
 
 It is made again at each boot, for libvirt would give a new guest the RAM file of an old one of the
-same name, and what is said of guests after a reboot (their RAM is gone) has to be true. Only where
-a handover is pending nothing is touched: guests wait in there.
+same name, and what is reported of guests after a reboot (their RAM is gone) has to be true. Only
+where a handover is pending nothing is touched: guests wait in there.
 """
 
 from __future__ import annotations

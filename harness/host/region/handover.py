@@ -1,7 +1,7 @@
 """Is a handover pending? Then the region holds the RAM of guests that wait to be brought back.
 
-Whoever hands guests over to another kernel writes the file, and it is on the disk, before the first
-of them is parked; it goes when none of them needs what is in the region any more. While it is
+A host that hands guests over to another kernel writes the file, and it is on the disk, before the
+first of them is parked; it goes when none of them needs what is in the region any more. While it is
 there no boot makes the region's file system again.
 """
 

@@ -41,7 +41,7 @@ class Alarm:
 
         Args:
             tell: Tells people; True if it has. It is given whether the rescue is over.
-            after_s: How long a rescue may take before people are told.
+            after_s: How long a rescue may take before people are notified.
         """
         self._tell = tell
         self._after_s = after_s
@@ -62,7 +62,7 @@ class Alarm:
         self._begun.set()
 
     def wait(self, seconds: float) -> None:
-        """Return when people are told, or after ``seconds``."""
+        """Return when people are notified, or after ``seconds``."""
         self._thread.join(seconds)
 
     def _work(self) -> None:

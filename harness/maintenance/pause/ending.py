@@ -1,7 +1,7 @@
 """End an update only after the guests that it was applied under have had their chance to run.
 
 An update may have restarted libvirtd, and ending the update first could end the one process that
-can resume the guests. So ending waits until the guests run; but not for ever, because an update
+can resume the guests. So ending waits until the guests run; but not without end, because an update
 that hangs may itself be what keeps them paused.
 """
 

@@ -53,8 +53,8 @@ class Guard(Protocol):
     def arm(self, limit_s: float, mark: str, members: Sequence[Member], patience_s: float) -> None:
         """Have the guardian resume ``members``, but for those that the journal says we let go.
 
-        It does so as soon as this process is gone, or in ``limit_s`` seconds. People are told of
-        guests that it cannot resume for ``patience_s``. Raises GuardianLost.
+        It does so as soon as this process is gone, or in ``limit_s`` seconds. People are notified
+        of guests that it cannot resume for ``patience_s``. Raises GuardianLost.
         """
 
     def disarm(self) -> None:

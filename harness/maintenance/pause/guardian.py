@@ -7,8 +7,8 @@ is armed it resumes every guest that the journal says this run holds, and no oth
 - the socket to the run ends: the run has died, of whatever; or
 - the limit is reached: half-way from when the run itself should resume to the end of the budget.
 
-It ends the update's processes too: nobody else is there to do it. Of guests that it cannot resume
-it has people told by a process of its own, and goes on trying.
+It ends the update's processes too: no other process is there to do it. Of guests that it cannot
+resume it has people told by a process of its own, and goes on trying.
 """
 
 from __future__ import annotations

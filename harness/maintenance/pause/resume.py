@@ -1,7 +1,7 @@
 """Resuming guests that are ours, until each of them runs or is known to be dead.
 
 The one way in which the run, its guardian and ``harness recover`` resume: concurrently, one
-failure never prevents the next, nothing that can block for ever is waited for.
+failure never prevents the next, nothing that can block without end is waited for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Replacing the QEMU of one guest in the window: parked, and unparked in the new QEMU, or the old.
 
 A guest whose new QEMU refuses has its old one back here, in the window: it is to run again within
-the budget. What is not finished in time is left to the resume, which brings back whoever is
+the budget. What is not finished in time is left to the resume, which brings back each guest that is
 parked.
 """
 

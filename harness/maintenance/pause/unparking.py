@@ -1,6 +1,6 @@
 """Bringing back guests that were parked: the one way of the run, its guardian and recover.
 
-Where a guest is, is told by what is there: its QEMU, or else its state and its RAM. It never runs
+Where a guest is, follows from what is there: its QEMU, or else its state and its RAM. It never runs
 with other RAM than its own, and never by a state that it has left behind.
 """
 
@@ -127,7 +127,7 @@ class Return:
             raise NotYet(str(error)) from error
         except NotYet:
             raise
-        except Exception as error:  # a bug of ours gives up no guest that is parked
+        except Exception as error:  # a bug of harness gives up no guest that is parked
             raise NotYet(f"{type(error).__name__}: {error}") from error
         seen = _life(found, self.hypervisor)
         return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)

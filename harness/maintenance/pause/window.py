@@ -6,10 +6,10 @@
 2. ``t0``, the first call that pauses. All guests of the update domain are paused, concurrently.
    A guest that was paused already is not ours and is never resumed by us.
 3. The update runs in a thread of its own until ``budget − resume reserve``. When that passes, the
-   guardian dies, or somebody asks us to stop, the update is given up; the guests are not. It is
-   ended after step 4, because it may have restarted the libvirtd that resumes them.
+   guardian dies, or a signal asks the run to stop, the update is given up; the guests are not. It
+   is ended after step 4, because it may have restarted the libvirtd that resumes them.
 4. ``finally``: every guest that we paused, or may have paused, is resumed, concurrently; one
-   failure never prevents the next; nothing that can block for ever is waited for.
+   failure never prevents the next; nothing that can block without end is waited for.
 5. ``t1`` when the last guest ran again. t1 − t0 on the host's monotonic clock is the outer bound
    of the pause and is what the budget is judged against.
 """

@@ -1,6 +1,6 @@
 """What a dead run left behind is finished: guests resumed, clocks corrected, its record completed.
 
-A run is dead when its process is gone (nobody holds its journal's lock) and its journal has no
+A run is dead when its process is gone (no process holds its journal's lock) and its journal has no
 end; one that had to leave guests paused has none either. Journal and actual state are compared
 guest by guest, each for itself; only what was paused by this run, as far as can be seen, is
 resumed. That comes first and takes nothing but the journal and libvirt; what else is missing costs

@@ -1,8 +1,8 @@
 """Every dead run of this machine is finished: all guests are resumed first, then clocks corrected.
 
 Dead runs are looked for in every known state folder. Those of this user are followed; what another
-user's journal says is told and not acted on, because it may say anything. In the end every guest
-of each libvirt is looked at once more, and what is said is what was seen then.
+user's journal says is reported and not acted on, because it may say anything. In the end every
+guest of each libvirt is looked at once more, and the report is what was seen then.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def _look(
         except HarnessError as error:
             not_looked_at.append((uri, error))
             continue
-        except Exception as error:  # noqa: BLE001  what was done is told all the same
+        except Exception as error:  # noqa: BLE001  what was done is reported all the same
             not_looked_at.append((uri, InternalError(error)))
             continue
         looked_at.append(uri)

@@ -2,7 +2,8 @@
 
 Pure but for :func:`look`. A guest is resumed only if nothing speaks against its being paused by the
 run: it lives in the process that was paused, or was restored from the disk to which that one was
-saved, and its vCPUs have stood still since. Everything else is somebody's decision, and is told.
+saved, and its vCPUs have stood still since. Everything else is a person's decision, and is
+reported.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The intent log of a run: append-only JSON lines, on disk before anything is paused.
 
-Whoever comes after a crash reads it to learn which guests *this* run paused. So an intent is
+A program that comes after a crash reads it to learn which guests *this* run paused. So an intent is
 written, and both the file and its folder are fsync'd, before the pause it announces. A line that
-was torn (power cut, full disk) is tolerated if it is the last one, or if whoever wrote on after it
-said so by a line of event ``torn``.
+was torn (power cut, full disk) is tolerated if it is the last one, or if the process that wrote on
+after it said so by a line of event ``torn``.
 
 The process that carries out the run holds a lock on the file for as long as it lives; the kernel
 releases it, so ``in_use`` tells a run that goes on from one that is dead. Its guardian, and later

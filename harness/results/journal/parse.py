@@ -1,7 +1,7 @@
 """From lines of JSON to entries. Pure; raises nothing, whatever the lines hold.
 
-What cannot be understood is told as a notice with its line number: an entry of a version or kind
-that is not known, one without a field that it must have, a line that is no JSON or no object.
+What cannot be understood is reported as a notice with its line number: an entry of a version or
+kind that is not known, one without a field that it must have, a line that is no JSON or no object.
 """
 
 from __future__ import annotations

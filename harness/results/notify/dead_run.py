@@ -1,7 +1,7 @@
 """Tell people of guests that a run has left paused: what its guardian starts, and recover does.
 
 A run tells of its guests itself; one that has died cannot. Who has been told of which guests is
-kept in the run folder, so that they are told once, by whoever comes first.
+kept in the run folder, so that they are notified once, by the first that comes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def tell_once(notice: Notice, folder: RunFolder, settings: NotifySection) -> lis
 
 
 def note_told(folder: RunFolder, names: Collection[str]) -> None:
-    """Keep that people were told of these guests. Never raises: they are told twice then."""
+    """Keep that people know of these guests. Never raises: they are notified twice then."""
     with suppress(HarnessError):
         write_atomically(folder.path / TOLD, json.dumps(sorted(names)) + "\n")
 

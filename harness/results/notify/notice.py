@@ -71,7 +71,7 @@ def _way_on(guest: GuestRecord) -> str | None:
 
 
 def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
-    """Return what is told of a run, at once if a guest is still paused.
+    """Return what is sent of a run, at once if a guest is still paused.
 
     ``error``: what ended it early, if anything did.
     """
@@ -99,7 +99,7 @@ def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
 def of_dead_run(
     host: str, held: Sequence[tuple[str, str]], folder: Path, why: Sequence[str]
 ) -> Notice:
-    """Return what is told of a run that died while it held guests.
+    """Return what is sent of a run that died while it held guests.
 
     Args:
         host: This machine's name.
@@ -127,7 +127,7 @@ def of_dead_run(
 def of_night(
     host: str, summary: str, exit_code: int, problems: Sequence[str], runs: Sequence[RunRecord]
 ) -> Notice:
-    """Return what is told of a night: its line, and the guests of its last run."""
+    """Return what is sent of a night: its line, and the guests of its last run."""
     guests = runs[-1].guests if runs else ()
     return Notice(
         NIGHT_FINISHED,

@@ -1,6 +1,6 @@
 """What a state folder tells a collector, as OpenMetrics text; Prometheus reads it as its own too.
 
-For a file of node_exporter's textfile collector, and for whoever asks the events server.
+For a file of node_exporter's textfile collector, and for collectors that ask the events server.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Collected:
         return gauge("harness_runs", "runs whose folder is kept, by outcome", values)
 
     def _held(self) -> str:
-        """Say whom runs hold now: one that goes on will resume its guests, one that died cannot."""
+        """Return which guests are held now: by a run that goes on, or by one that died."""
         dead, held = list(dead_runs(self.state_dir)), Counter[str]()
         for folder in dead:
             held["dead"] += _count_held(folder)

@@ -92,7 +92,7 @@ def _domain_row(domain: UpdateDomainRecord) -> tuple[Text, ...]:
 
 
 def _said(notice: NoticeRecord) -> str:
-    """How it came to the pause: announced when, approved by whom, started after how long."""
+    """How it came to the pause: announced when, approved by which guest, started after how long."""
     if notice.announced_at is None:
         return "cancelled before it was announced"
     said = f"announced {notice.announced_at:%H:%M:%S} UTC"

@@ -63,7 +63,7 @@ def in_tree(tree: Path, name: str, deadline: Deadline, wrappers: Path = WRAPPERS
 def named(emulator: Path, deadline: Deadline) -> Program:
     """Return the QEMU that a guest's description names. Raises UpdateFailed.
 
-    It is installed, or in the folder that a script of ours starts it from.
+    It is installed, or in the folder that a script of harness starts it from.
     """
     tree = _tree_of(emulator)
     if tree is None:
@@ -72,7 +72,7 @@ def named(emulator: Path, deadline: Deadline) -> Program:
 
 
 def usual(emulator: Path) -> Path:
-    """Return what a guest goes on in unless somebody says otherwise: what its description names.
+    """Return the QEMU a guest goes on in by default: the one that its description names.
 
     One that came back in a QEMU of a folder goes on in the installed one.
     """
@@ -81,7 +81,7 @@ def usual(emulator: Path) -> Path:
 
 
 def _tree_of(emulator: Path) -> Path | None:
-    """The folder of unpacked packages that a script of ours starts its QEMU from."""
+    """The folder of unpacked packages that a script of harness starts its QEMU from."""
     if emulator.parent.parent != WRAPPERS:
         return None
     try:

@@ -159,7 +159,7 @@ def test_what_cannot_be_rolled_back_is_said_at_plan_time(fake, context):
     one = prepared(context)
     assert one.warnings[1].startswith("it cannot be rolled back: no .deb of agent 1 is here")
     one.apply(context, soon())
-    with pytest.raises(UpdateFailed, match="cannot be rolled back, as was said"):
+    with pytest.raises(UpdateFailed, match="cannot be rolled back, as was warned"):
         one.rollback(context, soon())
 
 

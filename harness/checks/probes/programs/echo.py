@@ -27,7 +27,7 @@ def tcp_echo(server, token):
         except OSError:
             pass
         peer.close()
-    server.close()  # nobody else
+    server.close()  # no second client
     peer.settimeout(None)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:

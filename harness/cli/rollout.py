@@ -75,7 +75,7 @@ def begin_or_find(
 
 
 def _done(folder: RolloutFolder, asked: Asked, loaded: Loaded) -> Answer | None:
-    """As ``RolloutFolder.done``; the fleet's database is told what it may not know yet."""
+    """As ``RolloutFolder.done``; the fleet's database gets what it may not know yet."""
     try:
         done = folder.done(asked)
     except RunDied as error:
@@ -116,7 +116,7 @@ def _carried_out(folder: RolloutFolder, attempt: Attempt, loaded: Loaded) -> Ans
 
 
 def _followed(folder: RolloutFolder, loaded: Loaded) -> Followed:
-    """Return what the fleet's database is told by; that it cannot be told is a warning."""
+    """Return what writes to the fleet's database; that it cannot be written to is a warning."""
 
     def warn(line: str) -> None:
         with spoken():

@@ -1,4 +1,4 @@
-"""Where the fleet's database is configured, a host's part of a rollout is told there as it goes."""
+"""Where the fleet's database is configured, a host's part of a rollout is written there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.results.answer import Answer
 
 
 class Followed(Protocol):
-    """What the views of the fleet are told of this host's part of a rollout. Never raises ours."""
+    """What the views of the fleet learn of this host's part of a rollout. Never raises ours."""
 
     def begins(self, later_s: float = 0.0) -> None:
         """It was begun; no guest is paused yet, nor within ``later_s``."""
@@ -25,7 +25,7 @@ class Followed(Protocol):
         """Return ``notice``, with each update domain's beginning and end told."""
 
     def ended(self, answer: Answer, *, known: bool = False) -> None:
-        """It is over; ``known``: it was before, and is told where the database lacks it."""
+        """It is over; ``known``: it was before, and is written where the database lacks it."""
 
     def died(self, error: HarnessError) -> None:
         """Its run was found dead: neither over nor recovered."""
@@ -52,7 +52,7 @@ class Unfollowed:
 
 
 def followed(config: Config, rollout: str, tell: Callable[[str], object]) -> Followed:
-    """Return what is told of this host's part of ``rollout``, by the configuration in force.
+    """Return what is written of this host's part of ``rollout``, by the configuration in force.
 
     A database that may not be used, or whose library is not installed, is for the run to refuse.
     ``tell``: called with a line for a person where the database cannot be told.

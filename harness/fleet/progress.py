@@ -76,10 +76,10 @@ class Progress:
         patience: Patience,
         tell: Callable[[str], object],
     ) -> None:
-        """Nothing is told yet.
+        """Nothing is written yet.
 
         Args:
-            database: What is told.
+            database: Where it is written.
             rollout: Its ID.
             host: What this host is called there; None: its host name.
             patience: Until when the next word is to be expected.
@@ -111,7 +111,7 @@ class Progress:
         return _Told(notice, self)
 
     def domain_begins(self, number: int, of: int) -> None:
-        """Its guests are told, then paused."""
+        """Its guests are notified, then paused."""
         self._say(f"update domain {number}/{of}", self._patience.domain_s)
 
     def domain_ended(self, number: int, of: int) -> None:
@@ -122,7 +122,7 @@ class Progress:
         self._say(doing, self._patience.between_s + soak_s, soaking=soak_s > 0)
 
     def ended(self, answer: Answer, *, known: bool = False) -> None:
-        """It is over; ``known``: it was before, and is told where the database lacks it."""
+        """It is over; ``known``: it was before, and is written where the database lacks it."""
         record = answer.record
         run_id = record.run_id if record is not None else self._run_id
 

@@ -59,7 +59,7 @@ class Part:
     left: int = 0
     """So many windows are to follow this run's."""
     around: Callable[[Notice], Notice] = lambda notice: notice
-    """What the run's notice goes through: whoever follows the rollout sees its update domains."""
+    """What the run's notice goes through: those who follow the rollout see its domains."""
 
 
 @dataclass(frozen=True)

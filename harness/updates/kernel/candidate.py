@@ -25,7 +25,7 @@ class Candidate:
     modules: frozenset[str] | None
     """What can be loaded, or is built in, by the kernel's own names; None: it has no folder."""
     config: Mapping[str, str] | None
-    """``CONFIG_FS_DAX`` → ``y``, as far as set; None: nobody tells."""
+    """``CONFIG_FS_DAX`` → ``y``, as far as set; None: no user tells."""
     command_line: str
 
 

@@ -78,7 +78,9 @@ def test_guests_go_on_in_another_qemu_and_back(there, harness):
     assert {verdicts[name] for name in promised} == {"pass"}, record["guests"][0]["checks"]
     assert most_at_once(record) == 2
     said = [line.entry for line in journal_of(record)]
-    assert all(one.start_s > 1.0 for one in said if isinstance(one, entries.Parkable))
+    measured = [one.start_s for one in said if isinstance(one, entries.Parkable)]
+    assert len(measured) == 2, "how long a start may take is measured for each"
+    assert all(start_s > 0 for start_s in measured), "0: it could not be measured"
     second = {name: there.look(name) for name in there.guests}
     back = hop(there, harness, "--at-most", "1", **BACK)
     assert [len(domain["guests"]) for domain in back["update_domains"]] == [1, 1]

@@ -7,7 +7,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports soak
+	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -111,6 +111,10 @@ bench-kernel: setup ## a host's kernel replaced under guests, in an emulated box
 
 bench-qemu: setup ## a guest's pause while its QEMU is replaced, beside other ways
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.qemu $(REPEATS)
+
+COUNTS ?= 8 16 32 64
+bench-scale: setup ## what it costs by the number of guests; WRITE=--write: docs/explanation/scale.md
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.scale $(COUNTS) $(WRITE)
 
 bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)

@@ -14,6 +14,7 @@ from harness.cli.doctor_qemu import examine_qemu, examine_setup
 from harness.cli.doctor_region import examine_region
 from harness.cli.finding import Finding, Level
 from harness.core.errors import HarnessError
+from harness.core.headroom import headroom
 from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.events.sockets import bridges_of, carriers, how_to_add
@@ -23,6 +24,7 @@ from harness.host.advice import way_on
 from harness.host.clock_sync import HOW_TO_SYNCHRONISE, synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.maintenance.capacity import most_at_once
 from harness.maintenance.named import chosen, pick
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
@@ -42,6 +44,7 @@ def examine(
     yield from _accelerator(config)
     yield from _host_clock()
     yield _state_folder(state_dir)
+    yield _at_once()
     yield from examine_region()
     for folder in dead_runs(state_dir):
         detail = f"{folder.run_id} ended unexpectedly; guests may be paused, clocks may be slow"
@@ -106,6 +109,16 @@ def _state_folder(state_dir: Path) -> Finding:
         fix = f"free some space; {FREE_BYTES_WANTED // 2**20} MiB are wanted"
         return Finding("state folder", Level.PROBLEM, detail, fix)
     return Finding("state folder", Level.OK, detail)
+
+
+def _at_once() -> Finding:
+    """How many guests a run from here could hold at once, by descriptors and threads."""
+    most, why = most_at_once(headroom())
+    if most is None:
+        return Finding("guests at once", Level.OK, "no limit of descriptors or threads is known")
+    level = Level.OK if most else Level.PROBLEM
+    fix = "" if most else "raise that limit"
+    return Finding("guests at once", level, f"at most {most}: {why}", fix, {"most": most})
 
 
 def _guests(

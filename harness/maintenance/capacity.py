@@ -1,12 +1,19 @@
-"""How many guests may be paused together: by ``at_most``, and by what an update takes; pure."""
+"""How many guests may pause together: by ``at_most``, what an update takes, and limits; pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from harness.core.errors import PlanError
+from harness.core.headroom import Headroom
 from harness.core.settings import Scope
 from harness.updates.protocol import GuestUpdate, HostUpdate, Needs
+
+#: Descriptors that the run takes, beside its guests and for each guest of an update domain.
+#: These and the next are what `make bench-scale` measures, rounded up.
+_DESCRIPTORS = (48, 8)
+#: Threads that the run and its guardian take together.
+_THREADS = (32, 16)
 
 
 @dataclass(frozen=True)
@@ -59,4 +66,36 @@ def refuse_too_many(domain: str, guests: int, update: GuestUpdate, room: Room, s
         f"{needs.expected_s:.1f} s ({source}), and {room.reserve_s(needs):.1f} s are kept to bring "
         f"them all back; the budget is {room.budget_s:.1f} s",
         hint=f"{fewer}raise --budget if your guests can bear it",
+    )
+
+
+def most_at_once(headroom: Headroom) -> tuple[int | None, str]:
+    """Return how many guests this process can take care of at once, and what sets that.
+
+    None where nothing is known to limit it.
+    """
+    limits = [
+        (max(0, (limit.left - beside) // each), f"{limit.left} {what} are left of {limit.by}")
+        for limit, (beside, each), what in (
+            (headroom.descriptors, _DESCRIPTORS, "descriptors"),
+            (headroom.threads, _THREADS, "threads"),
+        )
+        if limit is not None
+    ]
+    return min(limits, default=(None, ""), key=lambda one: one[0])
+
+
+def refuse_overload(domain: str, guests: int, scope: Scope, headroom: Headroom) -> None:
+    """Raise PlanError if descriptors or threads would run out with so many guests in hand.
+
+    A run that finds that out in the window leaves guests to be resumed by what is left.
+    """
+    most, why = most_at_once(headroom)
+    if most is None or guests <= most:
+        return
+    fewer = f"pause fewer at once: --at-most {most}; or " if most and scope is Scope.GUEST else ""
+    raise PlanError(
+        f"update domain {domain}: {guests} guests at once are more than the {most} that this "
+        f"process can take care of: {why}",
+        hint=f"{fewer}raise that limit",
     )

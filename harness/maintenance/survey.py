@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.core.headroom import headroom
 from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.agents_foreseen import foresee_agents
+from harness.maintenance.capacity import refuse_overload
 from harness.maintenance.named import pick, wanted
 from harness.maintenance.plan import Plan, PlanRules, make_plan
 from harness.maintenance.spanning import refuse_unshared
@@ -40,6 +42,9 @@ def survey(
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
     plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
+    left = headroom()
+    for domain in plan.domains:
+        refuse_overload(domain.name, len(domain.guests), update.scope, left)
     refuse_unshared(
         config.availability_set,
         plan.guests,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
 import pytest
 from lxml import etree
 
-from harness.core.errors import SeveralFailed, ShellUnreachable, UnknownGuest
+from harness.core.errors import PlanError, SeveralFailed, ShellUnreachable, UnknownGuest
 from harness.core.records import Outcome
 from harness.host.lifecycle import GuestState
 from harness.results.report.html import render
@@ -79,3 +82,20 @@ def test_every_guest_that_is_not_there_is_refused_at_once(house):
     assert refused.value.exit_code == 2
     assert "wbe2, nobody" in str(refused.value)
     assert "running there: web1, web2" in str(refused.value)
+
+
+def test_more_guests_than_descriptors_last_for_are_refused_before_anybody_is_touched(house):
+    """The hint is followed: one at a time they can be done."""
+    at = house("web1", "web2", update__scope="guest")
+    at.host.labels = {name: ("0", None) for name in ("web1", "web2")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
+    try:
+        with pytest.raises(PlanError, match="descriptors are left of ulimit -n") as refused:
+            at.maintain()
+        assert (at.host.calls, at.connector.logins) == ([], [])
+        assert "--at-most 1" in refused.value.hint
+        assert at.maintain(at_most=1).record.outcome is Outcome.PASS
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,1 @@
+"""What a maintenance costs by the number of guests; ``make bench-scale``."""

@@ -1,0 +1,85 @@
+"""Every reason is looked up and told at once, before a guest is paused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import PlanError
+from harness.core.timebase import Deadline
+from harness.host import ram_folder
+from harness.host.lifecycle import GuestState
+from harness.host.region import facts
+from harness.testing.hypervisor import FakeHypervisor
+from harness.updates.kernel import belongings, candidate, preflight
+from harness.updates.kernel.preflight import require_guests, require_kernel
+from tests.unit.host.region.test_facts import FIT, LINE
+from tests.unit.updates.kernel.test_refusals import INITRD, KERNEL, NEW
+from tests.unit.updates.qemu.test_eligibility import GUEST, backed
+
+ON_REGION = replace(backed(file_system="dax"), uuid="uuid-web1")
+RAM = Path("/ram")
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """A host that is fit, with that kernel installed."""
+    modules = tmp_path / "modules"
+    modules.write_text("kvm_amd 1 0 - Live 0x0\n")
+    monkeypatch.setattr(preflight, "_LOADED_MODULES", modules)
+    monkeypatch.setattr(facts, "look", lambda: FIT)
+    monkeypatch.setattr(candidate, "look", lambda release, kernel, initrd, line: NEW)
+    monkeypatch.setattr(ram_folder, "free_bytes", lambda folder: 1 << 30)
+    return monkeypatch
+
+
+def guests(**states: GuestState):
+    known = FakeHypervisor(states).guests(Deadline.after(5))
+    return [replace(one, uuid=f"uuid-{one.name}") for one in known]
+
+
+def test_a_kernel_that_fits_is_let_through(host):
+    """With what was found of the host."""
+    assert require_kernel("6.12", KERNEL, INITRD, LINE) == FIT
+
+
+def test_all_that_is_wrong_with_a_kernel_is_told_at_once(host):
+    """Each with its fix."""
+    bad = replace(NEW, command_line="root=/dev/vda", modules=frozenset({"nd_pmem", "nd_e820"}))
+    host.setattr(candidate, "look", lambda *words: bad)
+    with pytest.raises(PlanError) as told:
+        require_kernel("6.12", KERNEL, INITRD, "root=/dev/vda")
+    for words in ("take the RAM of guests for its own", "no module kvm_amd", "(fix: add memmap="):
+        assert words in told.value.message
+
+
+def test_guests_that_can_be_handed_over_are_let_through(host):
+    """One that is shut off does not matter."""
+    require_guests([ON_REGION], guests(web1=GuestState.RUNNING, off=GuestState.SHUT_OFF), RAM)
+
+
+def test_all_that_is_wrong_with_guests_is_told_at_once(host):
+    """Of each guest, of those that are not in the run (a paused one ends as well), of the room."""
+    host.setattr(ram_folder, "free_bytes", lambda folder: 0)
+    tmpfs = replace(GUEST, uuid="uuid-web1")
+    there = guests(web1=GuestState.RUNNING, db=GuestState.PAUSED)
+    with pytest.raises(PlanError) as told:
+        require_guests([tmpfs], there, RAM)
+    for words in (
+        "web1: its RAM",
+        "would end with this kernel",
+        "db is not in the run",
+        "MiB left",
+    ):
+        assert words in told.value.message
+
+
+def test_what_keeps_a_guest_from_another_qemu_keeps_it_from_another_kernel(host):
+    """A device of the host, above all."""
+    device = "<devices><hostdev mode='subsystem' type='pci'/>"
+    passed = replace(ON_REGION, description=GUEST.description.replace("<devices>", device))
+    with pytest.raises(PlanError, match=r"web1: it has a device of the host \(hostdev\)"):
+        require_guests([passed], guests(web1=GuestState.RUNNING), RAM)
+    assert belongings.lacks_of_guest(passed, RAM) == ()

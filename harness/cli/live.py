@@ -25,11 +25,14 @@ _STYLES = {
     Phase.WAITING: "cyan",
     Phase.PAUSED: "bold magenta",
     Phase.CORRECTING: "yellow",
+    Phase.CORRECTED: "green",
     Phase.CHECKED: "green",
     Phase.LEFT_ALONE: "dim",
 }
 
 
+#: What these say is a guest's own.
+_RESULTS = (Phase.CORRECTED, Phase.CHECKED)
 _BAR_CELLS = 40
 #: Of the update's output, so much of its end is looked at.
 _TAIL_BYTES = 4096
@@ -133,7 +136,8 @@ class LiveView:
         """Take note of one step."""
         self._paused = Stopwatch() if step.phase is Phase.PAUSED else None
         self._meanwhile = step.meanwhile or self._meanwhile
-        self._now = step
+        if step.phase is not Phase.CORRECTED:  # of one guest, while the others go on
+            self._now = step
         for name in step.guests:
             self._rows[name] = (self._rows[name][0], step.phase, step.text)
 
@@ -144,7 +148,7 @@ class LiveView:
             table.add_column(column)
         for name, (domain, phase, text) in self._rows.items():
             style = _STYLES.get(phase, "")
-            shown = text if phase is Phase.CHECKED else ""  # the headline shows what goes on
+            shown = text if phase in _RESULTS else ""  # the headline shows what goes on
             table.add_row(
                 printable(domain), Text(printable(name)), Text(phase, style), Text(printable(shown))
             )

@@ -5,7 +5,7 @@ One guest that has fallen silent costs the others a few seconds at most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +27,13 @@ _SLACK_S = 2.0
 _AGAIN_S = 10.0
 
 
+Corrected = Callable[[str, ClockOutcome], None]
+
+
+def _unheard(name: str, outcome: ClockOutcome) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Aftermath:
     """One guest after the pause; None and empty where it was silent."""
@@ -44,14 +51,18 @@ def correct_and_observe(
     pauses: Mapping[str, GuestPause],
     journal: Journal,
     deadline: Deadline,
+    corrected: Corrected = _unheard,
 ) -> dict[str, Aftermath]:
     """Correct the clock of every guest that runs again, and look at the guest; in parallel.
+
+    ``corrected`` is called with a guest's name and outcome as soon as its clock is corrected and no
+    other guest waits for that, from a thread of that guest's own.
 
     Never raises a HarnessError: what went wrong is part of the result.
     """
     queue = CorrectionQueue(sum(pauses[name].resume_returned_ns is not None for name in sessions))
     calls = {
-        name: partial(_one, one, baselines[name], pauses[name], journal, queue, deadline)
+        name: partial(_one, one, baselines[name], pauses[name], journal, queue, deadline, corrected)
         for name, one in sessions.items()
     }
     until = Deadline.after(deadline.remaining_s() + _SLACK_S, deadline.clock)
@@ -72,6 +83,7 @@ def _one(
     journal: Journal,
     queue: CorrectionQueue,
     deadline: Deadline,
+    corrected: Corrected,
 ) -> Aftermath:
     if pause.resume_returned_ns is None:
         problem = "not resumed by this run, so it was left alone"
@@ -85,6 +97,8 @@ def _one(
     if outcome.after_resume is not None:
         uuid = session.info.uuid
         journal.note(entries.Mended(session.name, uuid, outcome.method))
+    if outcome.after_correction is not None:
+        corrected(session.name, outcome)
     outcome = observe_clock(outcome, session, deadline, before=before.clock)
     boot_id, log = _look_again(session, before, deadline)
     seen = session.observe(boot_id, deadline, before.seen.process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError
 from harness.core.records import GuestRecord, UpdateDomainRecord
@@ -14,6 +15,7 @@ from harness.core.timebase import Clock, Deadline, Suspension
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, correct_and_observe
 from harness.maintenance.before_pause import take_baselines, warn_of_clocks
+from harness.maintenance.guest_clock import ClockOutcome
 from harness.maintenance.notice import Notice
 from harness.maintenance.pause.guard import Guard
 from harness.maintenance.pause.outcome import PauseWindow
@@ -28,7 +30,7 @@ from harness.maintenance.swapped import look_at_parkable, look_at_swapped
 from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, record_untouched
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
-from harness.results.report.words import in_short
+from harness.results.report.words import in_short, offset
 from harness.updates.protocol import GuestUpdate, HostUpdate, SeveralUpdates, UpdateContext
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
@@ -128,7 +130,12 @@ def maintain(
     tell(Phase.CORRECTING, f"{_how_it_went(window)}; correcting clocks")
     limit_s = tools.mend_timeout_s + tools.watch_s
     after = correct_and_observe(
-        mine, baselines, window.guests, tools.journal, Deadline.after(limit_s, tools.clock)
+        mine,
+        baselines,
+        window.guests,
+        tools.journal,
+        Deadline.after(limit_s, tools.clock),
+        partial(_tell_corrected, tools, domain.name, Lock()),
     )
     suspended_s = suspension.seconds()
     look = (domain, window, tools.hypervisor)
@@ -160,6 +167,16 @@ def maintain(
     for guest in guests:
         tools.observer(Step(Phase.CHECKED, in_short(guest), domain.name, (guest.name,)))
     return DomainResult(record, guests, stranded, warnings)
+
+
+def _tell_corrected(
+    tools: Tools, domain: str, one_at_a_time: Lock, name: str, outcome: ClockOutcome
+) -> None:
+    """Tell the observer of one guest's clock; the guest's own thread calls this."""
+    left = f"watched for {tools.watch_s:g} s, then checked" if tools.watch_s else "being checked"
+    said = f"clock {offset(outcome.after_correction)}; {left}"
+    with one_at_a_time:
+        tools.observer(Step(Phase.CORRECTED, said, domain, (name,)))
 
 
 def _tell(

@@ -21,6 +21,7 @@ class Phase(StrEnum):
     WAITING = "waiting"
     PAUSED = "paused"
     CORRECTING = "correcting"
+    CORRECTED = "corrected"
     CHECKED = "checked"
     SOAKING = "soaking"
     LEFT_ALONE = "left alone"

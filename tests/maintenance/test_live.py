@@ -44,11 +44,11 @@ def run(tmp_path):
         "HARNESS_LOCK_DIR": str(tmp_path),
         "HARNESS_STATE_DIR": str(tmp_path / "state"),
     }
-    words = [sys.executable, "-P", "-c", DRIVER, "fine"]
-    command = [*words, "run", "web1", "web2", "--no-report", "-c", "house.toml"]
+    words = ["run", "web1", "web2", "--no-report", "-c", "house.toml"]
 
     @contextmanager
-    def started():
+    def started(wrong="fine"):
+        command = [sys.executable, "-P", "-c", DRIVER, wrong, *words]
         with on_a_terminal(command, tmp_path, environment) as terminal:
             yield terminal
 
@@ -73,3 +73,16 @@ def test_the_update_is_seen_at_work_and_ctrl_c_ends_all_of_it_cleanly(run, tmp_p
     record = record_in(tmp_path)
     assert record.exit_code == 130
     assert record.guests[0].clock.after_correction is not None
+
+
+def test_it_moves_before_there_is_a_plan_and_ctrl_c_ends_that_too(run, tmp_path):
+    """libvirt has not answered yet; nothing was paused, and nothing of the view is left."""
+    with run("mute") as terminal:
+        terminal.until("looking at qemu:///system and its guests  0 s")
+        terminal.until("looking at qemu:///system and its guests  1 s")
+        terminal.type(CTRL_C)
+        assert terminal.end() == 130
+    assert "interrupted" in terminal.screen
+    assert "looking at" not in terminal.screen
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
+    assert list(tmp_path.glob("state/runs/*")) == []

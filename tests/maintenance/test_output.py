@@ -21,6 +21,7 @@ from tests.maintenance.conftest import QUICK, events, verdicts
 #: ``harness``, with guests in memory; the first argument says what goes wrong with them.
 DRIVER = """
 import sys
+import threading
 import harness.maintenance.pause.guard as guard
 from harness.testing.guard import FakeGuard
 guard.GuardianProcess = lambda *_: FakeGuard()
@@ -43,7 +44,12 @@ if wrong == "stuck":
     host.before["resume", "web1"] = stuck
 if wrong == "bug":
     host.before["pause", "web1"] = bug
-harness.host.driver.LibvirtHypervisor.open = lambda *_: host
+def opened(*_):
+    if wrong == "mute":
+        threading.Event().wait(60)
+    return host
+
+harness.host.driver.LibvirtHypervisor.open = opened
 connector = FakeConnector({guest.name: guest for guest in guests})
 harness.guest.connector.SshConnector = lambda *_: connector
 from harness.cli.main import main

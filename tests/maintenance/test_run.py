@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import get_args
 
 import pytest
 
@@ -18,7 +19,7 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.core.records import NoticeRecord, Outcome
-from harness.core.settings import Scope
+from harness.core.settings import CheckName, Scope
 from harness.host.lock import host_lock
 from harness.maintenance.notice import Unannounced
 from harness.maintenance.progress import Phase, Step
@@ -93,7 +94,8 @@ def test_whoever_watches_is_told_each_step_and_never_while_a_guest_is_paused(hou
 
     at.steps = Watching()
     at.maintain(soak_s=0.05)
-    domain = [Phase.PREPARING, Phase.PAUSED, Phase.CORRECTING, Phase.CHECKED]
+    after = [Phase.CORRECTING, Phase.CORRECTED, Phase.CHECKED]
+    domain = [Phase.PREPARING, Phase.PAUSED, *after]
     wanted = [Phase.PREPARING, Phase.READY, *domain, Phase.SOAKING, *domain]
     assert [step.phase for step in at.steps] == wanted
     assert at.steps[2].guests == ("web1",)
@@ -342,3 +344,4 @@ def test_the_history_knows_what_each_check_measures_in(house):
     measured = {one.name: one.unit for one in guest.checks if isinstance(one.measured, float)}
     assert measured
     assert measured.items() <= CHECK_UNITS.items()
+    assert set(CHECK_UNITS) <= set(get_args(CheckName))

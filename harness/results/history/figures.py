@@ -48,7 +48,7 @@ KINDS = {
 
 #: What the figures ``check.NAME`` are in.
 CHECK_UNITS = {
-    **dict.fromkeys(("clock", "clock-watch", "downtime", "frozen", "lag", "pause-window"), "s"),
+    **dict.fromkeys(("clock", "watch", "downtime", "frozen", "lag", "pause-window"), "s"),
     **dict.fromkeys(("timers", "vcpus"), "s"),
     "connections": "connections broken",
     "disk": "blocks",

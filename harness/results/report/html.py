@@ -23,7 +23,7 @@ from harness.core.timebase import NS_PER_S
 from harness.results import journal
 from harness.results.folder import RunFolder
 from harness.results.report import figures, words
-from harness.results.report.meanings import meaning
+from harness.results.report.meanings import EXPECTED, meaning
 from harness.results.report.story import Stretch, tell
 
 FILE_NAME = "report.html"
@@ -119,6 +119,7 @@ def environment() -> jinja2.Environment:
         meaning=meaning,
         anchor=_anchor,
     )
+    made.globals["expected"] = EXPECTED
     return made
 
 

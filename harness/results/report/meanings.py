@@ -30,6 +30,8 @@ MEANINGS: Mapping[CheckName, str] = {
     "timers": "Timers in the guest fired in time, and no timer unit was lost.",
     "kernel-log": "The guest's kernel reported no stall and no I/O error.",
 }
+#: Checks whose figure is to be as expected, and not at most what is allowed.
+EXPECTED: frozenset[CheckName] = frozenset(("lag", "frozen"))
 _OWN = "A check of the configuration's own (`[[checks.own]]`): the exit status of an executable."
 
 

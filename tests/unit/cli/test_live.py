@@ -88,6 +88,17 @@ def test_a_guest_that_is_done_shows_its_result():
     assert in_short(a_guest(outcome=Outcome.FAIL)).startswith("fail")
 
 
+def test_a_guest_whose_clock_is_right_shows_it_while_others_are_corrected():
+    """The headline stays what goes on for all of them."""
+    both = Step(Phase.CORRECTING, "resumed; correcting clocks", "0", ("web1", "web2"))
+    one = Step(Phase.CORRECTED, "clock 200 µs fast; being checked", "0", ("web1",))
+    headline, _, first, second = seen(both, one).splitlines()[:4]
+    assert "1 of 2: resumed; correcting clocks" in headline
+    assert "corrected" in first
+    assert "clock 200 µs fast; being checked" in first
+    assert "200 µs" not in second
+
+
 def test_what_is_looked_at_before_there_is_a_plan_moves_and_leaves_no_trace():
     """On a terminal: what goes on, for how long; then the line is erased."""
     out = io.StringIO()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import ProbeError
+from harness.core.records import ClockReading
 from harness.core.timebase import Deadline
 from harness.maintenance import after_resume, correction_queue
 from harness.maintenance.after_resume import correct_and_observe
@@ -20,14 +21,15 @@ from harness.maintenance.pause.outcome import GuestPause
 def care(monkeypatch):
     """``care(slow="b")``: guests a and b are looked after; what was done, in order."""
 
-    def make(slow: str, patience_s: float) -> list[str]:
+    def make(slow: str, patience_s: float, corrected: str = "") -> list[str]:
         done, gate = [], threading.Event()
 
         def correct_clock(session, *_, **__):
             if session.name == slow:
                 gate.wait(0.5)
             done.append(f"mend {session.name}")
-            return ClockOutcome(None)
+            right = ClockReading(offset_s=0.0, uncertainty_s=0.001)
+            return ClockOutcome(None, right if session.name == corrected else None)
 
         def observe_clock(outcome, session, *_, **__):
             done.append(f"look {session.name}")
@@ -42,7 +44,8 @@ def care(monkeypatch):
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
         journal: Any = None  # nothing was measured, so there is nothing to note
         pauses = {**guests, "c": GuestPause(0, 1)}
-        correct_and_observe(sessions, baselines, pauses, journal, Deadline.after(60))
+        told = lambda name, outcome: done.append(f"told {name}")  # noqa: E731
+        correct_and_observe(sessions, baselines, pauses, journal, Deadline.after(60), told)
         return done
 
     return make
@@ -53,6 +56,12 @@ def test_nobody_is_looked_at_before_every_clock_was_seen_to(care):
     done = care(slow="b", patience_s=20)
     assert done[:2] == ["mend a", "mend b"]
     assert sorted(done[2:]) == ["look a", "look b"]
+
+
+def test_each_clock_that_was_corrected_is_told_of_before_its_guest_is_looked_at(care):
+    """Not when all are done: a person sees how far it is. One that was not corrected is no news."""
+    done = care(slow="b", patience_s=0.1, corrected="a")
+    assert done == ["mend a", "told a", "look a", "mend b", "look b"]
 
 
 def test_a_guest_that_is_silent_holds_up_the_looks_at_the_others_for_a_few_seconds(care):

@@ -241,6 +241,8 @@ def test_a_row_has_one_unit_and_real_minus_signs():
     assert "10.0 ms" in text
     assert "−8.017 s" in text
     assert "-8.017" not in text
+    assert re.search(r"≈ \s*−8.000 s", text)  # expected: no limit
+    assert text.count("≈") == 1
     assert quantity(1, "timer units", None) == "1 timer unit"
 
 
@@ -303,13 +305,30 @@ def test_every_page_fits_a_phone(several, tmp_path, hostile):
     }
     wide = '<div style="width: 500px">x</div></main>'
     pages["bad"] = pages["index"].replace("</main>", wide)
-    too_wide = _overflows(tmp_path, pages)
-    assert too_wide.pop("bad") > 0
+    pages["bare"] = pages["index"].replace('class="wide"', 'style="overflow-x: auto"')
+    seen = _on_a_phone(tmp_path, pages)
+    assert seen.pop("bad")[0] > 0
+    too_wide = {name: over for name, (over, _, _) in seen.items()}
     assert max(too_wide.values()) <= 0, too_wide
+    # What is cut off can be scrolled, and shows it.
+    assert seen.pop("bare")[2] > 0
+    assert sum(cut_off for _, cut_off, _ in seen.values()) > 0
+    assert {name: unseen for name, (_, _, unseen) in seen.items()} == dict.fromkeys(seen, 0)
 
 
-def _overflows(tmp_path, pages: dict[str, str]) -> dict[str, int]:
-    """Return by how many pixels each page is wider than a frame of 360 px, asked of a browser."""
+#: Of a document: how much wider it is than its frame, how many boxes in it are cut off, and how
+#: many of these cannot be scrolled or do not show that they can.
+_MEASURE = """d => {
+  const cut = [...d.body.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1
+    && e.clientWidth > 0 && getComputedStyle(e).overflowX !== 'visible');
+  const signs = e => { const s = getComputedStyle(e);
+    return ['auto', 'scroll'].includes(s.overflowX) && s.backgroundImage.includes('gradient') };
+  const over = d.documentElement.scrollWidth - d.documentElement.clientWidth;
+  return [over, cut.length, cut.filter(e => !signs(e)).length].join(' ') }"""
+
+
+def _on_a_phone(tmp_path, pages: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    """Return what ``_MEASURE`` finds of each page in a frame of 360 px, asked of a browser."""
     for name, text in pages.items():
         (tmp_path / f"{name}.html").write_text(text)
     frames = "".join(
@@ -319,8 +338,8 @@ def _overflows(tmp_path, pages: dict[str, str]) -> dict[str, int]:
     frame = tmp_path / "frames.html"
     frame.write_text(
         f"{frames}<script>onload = () => {{ document.title = 'over:' + [...document"
-        ".querySelectorAll('iframe')].map(f => f.contentDocument.documentElement)"
-        ".map(d => d.scrollWidth - d.clientWidth).join(' ') + ':' }</script>"
+        f".querySelectorAll('iframe')].map(f => f.contentDocument).map({_MEASURE}).join(',')"
+        " + ':' }</script>"
     )
     done = _browser(
         f"--user-data-dir={tmp_path / 'profile'}",
@@ -329,6 +348,7 @@ def _overflows(tmp_path, pages: dict[str, str]) -> dict[str, int]:
         "--dump-dom",
         frame.as_uri(),
     )
-    found = re.search(r"<title>over:([-\d ]+):", done.stdout)
+    found = re.search(r"<title>over:([-\d ,]+):", done.stdout)
     assert found, done.stdout[:500]
-    return dict(zip(pages, map(int, found[1].split()), strict=True))
+    measured = [tuple(map(int, one.split())) for one in found[1].split(",")]
+    return dict(zip(pages, measured, strict=True))

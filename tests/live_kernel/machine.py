@@ -63,6 +63,7 @@ class Machine(Box):
 
     def rehearse(self) -> None:
         """A kexec of its own kernel; returns when that has come up."""
+        self.harness("setup-host", "--rehearse-kexec", "--dry-run")
         already = len(self.lines["host"])
         self.sh(
             "setsid harness setup-host --rehearse-kexec >/root/rehearsal 2>&1 </dev/null & true"

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from harness.core.pasteable import command
 from harness.host.region.enrolment import Enrolled
 from harness.host.region.facts import HostFacts
-from harness.host.region.place import of_memory, regions
+from harness.host.region.place import of_memory, regions, words
 from harness.host.region.rehearsal import Hardware, Rehearsal, changes
 
 #: The counter goes on over a kexec: the host's clock is set by it before a guest runs.
 _STEADY = ("constant_tsc", "nonstop_tsc")
+#: By which a person tells the kernel that it does so, although the CPU does not say it.
+_RELIABLE = "tsc=reliable"
 _SHOWN = 3
 
 
@@ -47,7 +49,7 @@ def lacks_of_memory(facts: HostFacts) -> tuple[Lack, ...]:
 
 def lacks_of_kernel(facts: HostFacts) -> tuple[Lack, ...]:
     """Return what of this kernel, CPU and firmware keeps another kernel from being started."""
-    return (*unfit_for_kexec(facts), *_rehearsed(facts))
+    return (*unfit_for_kexec(facts), *_clock(facts), *_rehearsed(facts))
 
 
 def unfit_for_kexec(facts: HostFacts) -> tuple[Lack, ...]:
@@ -132,12 +134,16 @@ def _kernel(facts: HostFacts) -> Iterator[Lack]:
         yield Lack(
             "Secure Boot is on, with which this was never tried", "Secure Boot off, in the firmware"
         )
+
+
+def _clock(facts: HostFacts) -> Iterator[Lack]:
     missing = [flag for flag in _STEADY if flag not in facts.cpu_flags]
-    if missing:
+    if missing and _RELIABLE not in words(facts.command_line):
         yield Lack(
             f"the CPU has no {' '.join(missing)}: how long a pause took could not be told, and the "
             "host's clock, by which guests' are set, would be wrong by up to a second",
-            "another host; in a VM, its CPU model with invtsc",
+            f"another host; in a VM, its CPU model with invtsc; or {_RELIABLE} for the kernel, "
+            "if you know that its counter goes on at one pace",
         )
 
 

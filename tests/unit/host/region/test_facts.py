@@ -43,6 +43,8 @@ def test_a_host_that_has_all_lacks_nothing():
     assert lacks(FIT) == ()
     assert lacks(replace(FIT, loader=Loader(FIT.loader.file, True, None))) == ()
     assert lacks(replace(FIT, loader=Loader(FIT.loader.file, True, ()))) == ()
+    known_steady = replace(FIT, cpu_flags=frozenset(), command_line=f"{LINE} tsc=reliable")
+    assert lacks(known_steady) == ()
 
 
 @pytest.mark.parametrize(

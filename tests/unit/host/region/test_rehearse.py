@@ -47,6 +47,11 @@ def test_the_kernel_that_runs_is_started_with_its_own_line_and_a_word(host):
     assert prepared(NEVER, **host).word != found.word
 
 
+def test_a_cpu_whose_counter_may_stop_can_be_rehearsed_on(host):
+    """That is a matter of guests' clocks, and no guest runs."""
+    assert prepared(replace(NEVER, cpu_flags=frozenset()), **host).kernel
+
+
 def test_no_guest_is_ended_by_it(host):
     """Not even one that libvirt does not know."""
     process(host["proc"], 77, "qemu-system-x86")

@@ -53,7 +53,7 @@ def require_guests(looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], fold
 
 
 def _of_guest(look: QemuLook, folder: Path) -> Iterable[object]:
-    """What keeps it from another QEMU as well; a reason is told once."""
+    """Return what keeps it from another QEMU, and from another kernel besides."""
     mine: tuple[Lack, ...] = lacks_of_guest(look, folder)
     return (*obstacles(look), *mine)
 

@@ -13,6 +13,7 @@ images. Without that the tests are skipped, or fail where HARNESS_REQUIRE names 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -63,6 +64,14 @@ def pytest_collection_modifyitems(items):
         there = any(item.path.is_relative_to(tier) for tier in _TIERS_WITH_GUESTS)
         if there or "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.guest)
+
+
+def pytest_collection_finish():
+    """Thousands of tests and the libraries stay: the collector need not go through them each time.
+
+    What a test leaves behind is found as before.
+    """
+    gc.freeze()
 
 
 _TIERS_WITH_GUESTS = tuple(Path(__file__).with_name(name) for name in ("guest", "drills"))

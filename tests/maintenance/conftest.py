@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from harness.updates.configured import make_update
 from harness.updates.protocol import Site
 from harness.updates.qemu.update import QemuSettings, QemuUpdate
 from harness.updates.registry import FULL_CONFIG
+from tests.maintenance.forked import LoadedProcess
+from tests.maintenance.in_memory import LOADED, PATCHED
 
 #: Checks that need nothing but clocks, boot ids, kernel logs and processes: they take no time.
 QUICK = ("pause-window", "frozen", "lag", "clock", "same-boot", "same-process", "kernel-log")
@@ -149,3 +152,11 @@ def replaced(house, tmp_path, monkeypatch):
         house.host.parking.looks[guest.name] = {"description": text}
     settings = QemuSettings(emulator=program(tmp_path / "new", NEW_VERSION), expected_s=0.2)
     return house, QemuUpdate(settings, Site(), cores=2)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[LoadedProcess]:
+    """A process that has loaded ``harness run`` with guests in memory, to fork others of."""
+    one = LoadedProcess(PATCHED + LOADED)
+    yield one
+    one.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 
 import pytest
 
-from tests.maintenance.test_output import CONFIG, DRIVER, record_in
+from tests.maintenance.in_memory import DRIVER, in_folder
+from tests.maintenance.test_output import CONFIG, record_in
 from tests.terminal import CTRL_C, on_a_terminal
 
 #: It prints its steps, the last of them with control characters, and goes on for long.
@@ -39,17 +39,12 @@ def run(tmp_path):
     )
     config = config.replace("budget_s = 3.0", "budget_s = 30.0")
     (tmp_path / "house.toml").write_text(config + DOMAINS)
-    environment = {
-        **os.environ,
-        "HARNESS_LOCK_DIR": str(tmp_path),
-        "HARNESS_STATE_DIR": str(tmp_path / "state"),
-    }
     words = ["run", "web1", "web2", "--no-report", "-c", "house.toml"]
 
     @contextmanager
     def started(wrong="fine"):
         command = [sys.executable, "-P", "-c", DRIVER, wrong, *words]
-        with on_a_terminal(command, tmp_path, environment) as terminal:
+        with on_a_terminal(command, tmp_path, in_folder(tmp_path)) as terminal:
             yield terminal
 
     return started

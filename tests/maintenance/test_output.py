@@ -17,44 +17,9 @@ import pytest
 from harness.core.records import Outcome, RunRecord
 from harness.testing.updates import Meddling
 from tests.maintenance.conftest import QUICK, events, verdicts
+from tests.maintenance.forked import PIPE
+from tests.maintenance.in_memory import DRIVER, HARNESS, in_folder
 
-#: ``harness``, with guests in memory; the first argument says what goes wrong with them.
-DRIVER = """
-import sys
-import threading
-import harness.maintenance.pause.guard as guard
-from harness.testing.guard import FakeGuard
-guard.GuardianProcess = lambda *_: FakeGuard()
-import harness.guest.connector, harness.host.driver
-from harness.core.errors import HypervisorError
-from harness.testing.connector import FakeConnector
-from harness.testing.guest import FakeGuest
-from harness.testing.host import FakeHost
-
-def stuck():
-    raise HypervisorError("cannot be resumed \\u2013", operation="resuming", guest="web1")
-
-def bug():
-    raise KeyError("a bug \\u2013")
-
-guests = [FakeGuest(name) for name in ("web1", "web2")]
-host = FakeHost(*guests)
-wrong = sys.argv.pop(1)
-if wrong == "stuck":
-    host.before["resume", "web1"] = stuck
-if wrong == "bug":
-    host.before["pause", "web1"] = bug
-def opened(*_):
-    if wrong == "mute":
-        threading.Event().wait(60)
-    return host
-
-harness.host.driver.LibvirtHypervisor.open = opened
-connector = FakeConnector({guest.name: guest for guest in guests})
-harness.guest.connector.SshConnector = lambda *_: connector
-from harness.cli.main import main
-main()
-"""
 CONFIG = f"""
 budget_s = 3.0
 resume_reserve_s = 0.5
@@ -73,38 +38,50 @@ RUN = ("run", "web1", "web2", "--no-report", "-c", "house.toml")
 
 
 @pytest.fixture
-def process(tmp_path):
-    """``process("fine", "--json", stdout=…)``: the exit code, and what was said on stderr."""
+def interpreter(tmp_path):
+    """``interpreter("fine", "--json", stdout=…)``: the exit code, and what was said on stderr."""
     (tmp_path / "house.toml").write_text(CONFIG)
-    environment = {
-        **os.environ,
-        "HARNESS_LOCK_DIR": str(tmp_path),
-        "HARNESS_STATE_DIR": str(tmp_path / "state"),
-    }
+
+    def run(
+        wrong: str, *arguments: str, before: Callable[[], None] | None = None, **more: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", DRIVER, wrong, *RUN, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            preexec_fn=before,
+            cwd=tmp_path,
+            env={**in_folder(tmp_path), **more},
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path, loaded):
+    """The same, in a process that is forked."""
+    (tmp_path / "house.toml").write_text(CONFIG)
 
     def run(
         wrong: str,
         *arguments: str,
-        before: Callable[[], None] | None = None,
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
+        stdout: int = PIPE,
+        stderr: int = PIPE,
         report: bool = False,
         **more: str,
     ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-P", "-c", DRIVER, wrong),
-                *(word for word in RUN if not (report and word == "--no-report")),
-                *arguments,
-            ],
-            stdin=subprocess.DEVNULL,
+        words = [word for word in RUN if not (report and word == "--no-report")]
+        one = loaded.start(
+            HARNESS,
+            [wrong, *words, *arguments],
+            folder=tmp_path,
+            environment={**in_folder(tmp_path), **more},
             stdout=stdout,
             stderr=stderr,
-            preexec_fn=before,
-            cwd=tmp_path,
-            env={**environment, **more},
-            timeout=60,
         )
+        out, said = one.communicate(timeout=60)
+        return subprocess.CompletedProcess([wrong, *arguments], one.returncode, out, said)
 
     return run
 
@@ -123,9 +100,11 @@ def expect_a_good_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", [(), ("--json",)], ids=["table", "json"])
-def test_an_encoding_without_the_characters_still_tells_who_is_paused(process, tmp_path, output):
+def test_an_encoding_without_the_characters_still_tells_who_is_paused(
+    interpreter, tmp_path, output
+):
     """Latin-1 has no en dash: that was exit code 1, and the loudest message was never said."""
-    done = process("stuck", *output, PYTHONIOENCODING="latin-1")
+    done = interpreter("stuck", *output, PYTHONIOENCODING="latin-1")
     assert done.returncode == 4, done.stderr.decode()
     assert b"STILL PAUSED: web1" in done.stderr
     # All of it, with an escape where it must be.
@@ -137,9 +116,9 @@ def test_an_encoding_without_the_characters_still_tells_who_is_paused(process, t
 
 @pytest.mark.parametrize("output", [(), ("--json",)], ids=["table", "json"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_closed_descriptor(process, tmp_path, number, output):
+def test_a_closed_descriptor(interpreter, tmp_path, number, output):
     """``>&-`` and ``2>&-``; the next file opened must not get its number either."""
-    assert process("fine", *output, before=lambda: os.close(number)).returncode == 0
+    assert interpreter("fine", *output, before=lambda: os.close(number)).returncode == 0
     expect_a_good_end(tmp_path)
 
 
@@ -207,9 +186,9 @@ def test_a_terminal_that_goes_away_under_the_live_view(process, tmp_path):
     expect_a_good_end(tmp_path)
 
 
-def test_a_bug_is_exit_code_3_with_its_class(process, tmp_path):
+def test_a_bug_is_exit_code_3_with_its_class(interpreter, tmp_path):
     """Never 1, which says that a promise was broken; and the guests run."""
-    done = process("bug", "--json", PYTHONIOENCODING="ascii")
+    done = interpreter("bug", "--json", PYTHONIOENCODING="ascii")
     assert done.returncode == 3
     assert b"KeyError" in done.stderr
     assert record_in(tmp_path).exit_code == 3

@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +25,12 @@ from harness.results.answer import Ending, schema_of_answer, schema_of_run
 from harness.results.journal import FILE_NAME, read
 from harness.testing.guest import FakeGuest
 from harness.testing.host import FakeHost
-from tests.maintenance.test_output import CONFIG, DRIVER
+from tests.maintenance.forked import Forked, LoadedProcess
+from tests.maintenance.in_memory import HARNESS, PATCHED, in_folder
+from tests.maintenance.test_output import CONFIG
 
-#: As ``DRIVER``; and what it starts in the background has guests in memory too.
-DRIVER = DRIVER.replace(
+#: As ``HARNESS``; and what it starts in the background has guests in memory too.
+WITH_ROLLOUTS = HARNESS.replace(
     "from harness.cli.main import main\nmain()\n",
     """
 import os
@@ -42,9 +42,8 @@ if wrong == "login":
     def refuse(*_, **__):
         unreachable()
     connector.open = refuse
-own = sys.orig_argv[sys.orig_argv.index("-c") + 1]
 def again(*words):
-    return [sys.executable, "-P", "-c", own, wrong, *words]
+    return [sys.executable, "-P", "-c", os.environ["DRIVER"], wrong, *words]
 rollout.python_module = again
 if sys.argv[1:2] == ["harness.cli.rollout"]:
     rollout.main(*sys.argv[2:])
@@ -60,23 +59,17 @@ class Host:
     """A host in memory, and commands for it."""
 
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    loaded: LoadedProcess
+    started: list[Forked] = field(default_factory=list)
 
-    def start(self, *arguments: str, wrong: str = "fine") -> subprocess.Popen[str]:
-        words = [*arguments, "--no-report", "-c", "house.toml", "--json"]
-        one = subprocess.Popen(
-            [sys.executable, "-P", "-c", DRIVER, wrong, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    def start(self, *arguments: str, wrong: str = "fine") -> Forked:
+        one = self.loaded.start(
+            WITH_ROLLOUTS,
+            [wrong, *arguments, "--no-report", "-c", "house.toml", "--json"],
+            folder=self.folder,
+            environment={**in_folder(self.folder), "DRIVER": PATCHED + WITH_ROLLOUTS},
             text=True,
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "HARNESS_LOCK_DIR": str(self.folder),
-                "HARNESS_STATE_DIR": str(self.folder / "state"),
-            },
-            start_new_session=True,
+            new_session=True,
         )
         self.started.append(one)
         return one
@@ -124,7 +117,7 @@ class Answered:
     said: str
 
 
-def ended(process: subprocess.Popen[str]) -> Answered:
+def ended(process: Forked) -> Answered:
     out, said = process.communicate(timeout=60)
     try:
         answer = json.loads(out)
@@ -138,12 +131,12 @@ def ended(process: subprocess.Popen[str]) -> Answered:
 
 
 @pytest.fixture
-def host(tmp_path) -> Iterator[Host]:
+def host(tmp_path, loaded) -> Iterator[Host]:
     wait = f"while [ -e {shlex.quote(str(tmp_path / 'hold'))} ]; do sleep 0.02; done"
     command = f'kind = "command"\ncommand = {json.dumps(["sh", "-c", wait])}\nexpected_s = 1.0'
     config = CONFIG.replace('kind = "stand-in"\nduration_s = 0.3', command)
     (tmp_path / "house.toml").write_text(config.replace("budget_s = 3.0", "budget_s = 50.0"))
-    one = Host(tmp_path)
+    one = Host(tmp_path, loaded)
     yield one
     for process in one.started:
         if process.poll() is None:

@@ -10,6 +10,8 @@ def printable(text: str) -> str:
 
     Names and guest output are data: an escape sequence in one must not reach the terminal.
     """
+    if text.isprintable():  # nearly every text, and at once
+        return text
     return "".join(
         character
         if unicodedata.category(character)[0] != "C"

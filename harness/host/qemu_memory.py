@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.process_stat import PROC, is_same_process, read_stat
+from harness.host.mounts import DAX, file_system
 from harness.host.protocol import ProcessIdentity
 
 
@@ -61,6 +62,20 @@ def maps_files(pid: int, files: Collection[str], proc: Path = PROC) -> bool:
         major, minor = (int(part, 16) for part in device.split(":"))
         found.add(f"{os.makedev(major, minor)}:{inode}")
     return set(files) <= found
+
+
+def is_set_aside(pid: int, proc: Path = PROC) -> bool:
+    """Return True if a process has files of a DAX mount in its memory. False also if it is gone.
+
+    Not for the edges of a pause: it looks at the files' names.
+    """
+    try:
+        lines = (proc / str(pid) / "maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    paths = {words[5] for line in lines if len(words := line.split(maxsplit=5)) > 5}
+    folders = {Path(path).parent for path in paths if path.startswith("/")}
+    return any(file_system(folder) == DAX for folder in folders)
 
 
 def vcpu_threads(pid: int, proc: Path = PROC) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestOs
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_memory import Resident, is_alive, resident
+from harness.host.qemu_memory import Resident, is_alive, is_set_aside, resident
 
 
 class ResidencyProbe(Probe):
@@ -20,6 +20,7 @@ class ResidencyProbe(Probe):
     serves = frozenset(GuestOs)
 
     def __init__(self) -> None:
+        self._set_aside = False
         self._before: Resident | None = None
         self._paused: Resident | None = None
         self._resuming: Resident | None = None
@@ -27,6 +28,7 @@ class ResidencyProbe(Probe):
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Find the process. Raises MissingCapability."""
         self._process = visible(scene)
+        self._set_aside = is_set_aside(self._process.pid)
         self._before = self._look()
 
     def mark(self, deadline: Deadline) -> None:
@@ -45,7 +47,10 @@ class ResidencyProbe(Probe):
         """Look once more. Raises ProbeError if the process is another one now."""
         if self._before is None or not is_alive(self._process):
             raise ProbeError(f"QEMU's process {self._process.pid} is gone")
-        return Residency(self._before, self._paused, self._resuming, self._look())
+        last = self._look()
+        return Residency(
+            self._before, self._paused, self._resuming, last, set_aside=self._set_aside
+        )
 
     def _look(self) -> Resident | None:
         with suppress(OSError, ValueError, IndexError):

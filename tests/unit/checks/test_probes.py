@@ -35,8 +35,9 @@ from harness.core.settings import ChecksSection, Config, OwnCheckSection
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.guest.facts import GuestFacts
 from harness.guest.machine import Machine
+from harness.host import qemu_memory
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_memory import is_alive, resident, vcpu_threads
+from harness.host.qemu_memory import is_alive, is_set_aside, resident, vcpu_threads
 from harness.maintenance.survey import survey
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.local_shell import LocalShell
@@ -318,6 +319,22 @@ def test_the_memory_and_the_threads_of_qemu_are_read_from_proc(tmp_path):
     assert is_alive(ProcessIdentity(7, 22), proc)
     assert not is_alive(ProcessIdentity(7, 23), proc)
     assert not is_alive(ProcessIdentity(6, 22), proc)
+
+
+def test_ram_on_memory_that_was_set_aside_is_told_from_any_other(tmp_path, monkeypatch):
+    """By the mounts of the files that a process maps, whatever they are called, gone or not."""
+    proc = fake_proc(tmp_path, {"7": "qemu-system-x86"})
+    assert not is_set_aside(7, proc)
+    maps = proc / "7" / "maps"
+    maps.write_text(
+        "7f00-7f01 rw-s 00000000 103:00 12 /ram/1-a b/pc.ram\n7f02-7f03 rw-p 0 00:00 0 [heap]\n"
+        "7f04-7f05 r-xp 0 08:01 9 /usr/bin/qemu (deleted)\n7f06-7f07 rw-p 0 00:00 0\n"
+    )
+    kinds = {"/ram/1-a b": "dax"}
+    monkeypatch.setattr(qemu_memory, "file_system", lambda path: kinds.get(str(path)))
+    assert is_set_aside(7, proc)
+    kinds["/ram/1-a b"] = "tmpfs"
+    assert not is_set_aside(7, proc)
 
 
 def test_a_process_without_memory_has_lost_none(tmp_path):

@@ -214,6 +214,18 @@ CASES: dict[str, dict[str, Evidence]] = {
                 )
             ),
         ),
+        "touched for the first time, on a region": replace(
+            GOOD,
+            **told(
+                Residency(
+                    RESIDENT,
+                    RESIDENT,
+                    RESIDENT,
+                    replace(RESIDENT, major_fault_bytes=9 << 20),
+                    set_aside=True,
+                )
+            ),
+        ),
         "what was in swap before": replace(
             GOOD, **told(Residency(*[replace(RESIDENT, swap_bytes=7 << 20)] * 4))
         ),

@@ -43,6 +43,21 @@ class Swapped:
 
 
 @dataclass(frozen=True)
+class HostChange:
+    """The host's kernel was replaced in the pause, and how that went. Seconds."""
+
+    release_before: str
+    release_wanted: str
+    release_now: str
+    boot_before: str
+    boot_now: str
+    clock_moved_s: float | None
+    """By how much the host's CLOCK_REALTIME was set by the CPU's counter; None: it was not."""
+    clock_known_s: float | None
+    """How well it was known then."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """One look at a guest."""
 
@@ -83,6 +98,8 @@ class Evidence:
     watch_asked: bool = False
     swapped: Swapped | None = None
     """None: its QEMU was to stay."""
+    change: HostChange | None = None
+    """None: the host's kernel was to stay."""
     events: tuple[str, ...] | None = None
     """The kinds of libvirt's lifecycle events since the pause began; None: some may be missing."""
     testimony: Testimony = field(default_factory=dict)

@@ -92,6 +92,30 @@ def use_copy(parking: Parking) -> None:
         raise InfrastructureError(f"{copy}: {error.strerror}") from error
 
 
+def forget_for_good(parking: Parking) -> None:
+    """Return when its state is gone from the disk too: no boot brings the guest back by it again.
+
+    Raises InfrastructureError if it is there still, or that cannot be made sure: then the guest
+    must not run.
+    """
+    managed = copied_ram.MANAGED / f"{parking.name}.save"
+    states = [Path(parking.state), Path(parking.files) / COPY]
+    states += [managed] if parking.persistent else []
+    for state in states:
+        if os.path.lexists(state):
+            raise InfrastructureError(f"{state} is there still: the guest may not run beside it")
+        if not state.parent.is_dir():
+            continue
+        try:
+            folder = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise InfrastructureError(f"{state.parent}: {error.strerror}") from error
+
+
 @contextmanager
 def locked(files: Path, deadline: Deadline) -> Iterator[bool]:
     """Hold the lock on what is kept for a guest; False if it cannot be had by the deadline."""

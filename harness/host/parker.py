@@ -31,6 +31,7 @@ from harness.host.given_up_start import await_process
 from harness.host.parked_files import (
     COPY,
     copy_managed_save,
+    forget_for_good,
     has_copy,
     is_kept,
     kept_again,
@@ -264,6 +265,8 @@ class LibvirtParking:
             for file in (Path(parking.state), files / COPY):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
+            if parking.lasting:
+                forget_for_good(parking)
         if not parking.copied:
             StartCommands(Path(parking.commands)).disarm()
         _withdraw(parking, current)

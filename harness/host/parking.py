@@ -65,6 +65,9 @@ class Parking:
     """Folders of unpacked packages that one of its two QEMUs is taken from."""
     start_s: float = 0.0
     """For how long a start may take, where that is long; a longer one hangs."""
+    lasting: bool = False
+    """``files`` outlast this boot of the host: an unparked guest's state is gone from the disk too
+    before it may run, so that no other boot starts it by that."""
 
     @property
     def state(self) -> str:

@@ -14,6 +14,7 @@ from harness.core.signals import Interruption
 from harness.core.timebase import Clock, Deadline, Suspension
 from harness.host.protocol import Hypervisor
 from harness.maintenance.after_resume import Aftermath, correct_and_observe
+from harness.maintenance.baselines_kept import keep_baselines
 from harness.maintenance.before_pause import take_baselines, warn_of_clocks
 from harness.maintenance.guest_clock import ClockOutcome
 from harness.maintenance.notice import Notice
@@ -31,7 +32,13 @@ from harness.maintenance.verdicts import keep_raw, record_domain, record_guest, 
 from harness.results.folder import RunFolder
 from harness.results.journal import Journal, Member, entries
 from harness.results.report.words import in_short, offset
-from harness.updates.protocol import GuestUpdate, HostUpdate, SeveralUpdates, UpdateContext
+from harness.updates.protocol import (
+    GuestUpdate,
+    HostUpdate,
+    LeavesThisKernel,
+    SeveralUpdates,
+    UpdateContext,
+)
 
 #: For asking whether a guest is really still paused. Not shared: nothing else may use it up.
 _LOOK_S = 20.0
@@ -108,6 +115,8 @@ def maintain(
         before_until = Deadline.after(tools.prepare_timeout_s, tools.clock)
         suspension = Suspension(tools.clock)
         baselines = take_baselines(mine, checks, run_dir, before_until)
+    if isinstance(tools.update, LeavesThisKernel):  # another process judges by them
+        keep_baselines(baselines, tools.folder)
     warnings = warn_of_clocks(mine, baselines)
     if warnings:
         tell(Phase.PREPARING, "; ".join(warnings))

@@ -7,6 +7,7 @@ record. After the first domain that is not healthy the others are left alone.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -165,6 +166,7 @@ def _begin(head: RunHead, tools: Tools) -> None:
             user=me["user"],
             start_ticks=me["start_ticks"],
             boot_id=me["boot_id"],
+            release=os.uname().release,
             uri=tools.hypervisor.uri,
             update=head.update.kind,
             guests=tuple(guest.name for guest in head.plan.guests),

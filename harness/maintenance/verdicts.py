@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.checks import judge_all
-from harness.checks.evidence import Evidence, Swapped, Testimony
+from harness.checks.evidence import Evidence, HostChange, Swapped, Testimony
 from harness.checks.frozen import monotonic_deficit
 from harness.core.records import (
     ClockRecord,
@@ -39,6 +39,7 @@ def evidence_of(
     budget_s: float,
     swapped: Swapped | None = None,
     events: tuple[str, ...] | None = None,
+    change: HostChange | None = None,
 ) -> Evidence:
     """Everything that the checks of one guest judge by."""
     clock, log = after.clock, after.kernel_log
@@ -66,6 +67,7 @@ def evidence_of(
         testimony=_testimony(session, after),
         kernel_log_has_gap=log.has_gap if log else False,
         swapped=swapped,
+        change=change,
         events=events,
         own_asked=session.probes.own_names if session.probes else (),
         may_catch_up=session.facts.os is GuestOs.WINDOWS
@@ -92,17 +94,19 @@ def record_guest(
     swapped: Swapped | None = None,
     resume_hint: str | None,
     since: str = "",
+    change: HostChange | None = None,
 ) -> GuestRecord:
     """One guest's record, its checks judged.
 
     ``swapped`` is what is seen of a guest whose QEMU was to be replaced.
+    ``change``: how the host's kernel was replaced.
     ``resume_hint``: we could not resume it, and what a person does about that, None if we could;
     ``since``: what has become of it after it ran, in words.
     """
     pause = window.guests[session.name]
     ran = pause.resume_returned_ns is not None
     told = events_told(session.info.uuid, pause, hypervisor, LATE_S if ran else 0.0)
-    evidence = evidence_of(session, before, pause, after, budget_s, swapped, told)
+    evidence = evidence_of(session, before, pause, after, budget_s, swapped, told, change)
     verdicts = judge_all(evidence, checks)
     problems = tuple(str(e) for e in (pause.pause_error, pause.resume_error) if e)
     if since:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NoReturn, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -19,6 +19,7 @@ from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
 from harness.host.parking import Parking
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.results.journal.entries import Leaving
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,27 @@ class SwapPlan:
     """What they say of themselves."""
 
 
+class NextKernel(Protocol):
+    """A kernel of this host that is loaded, and to which parked guests are handed over."""
+
+    @property
+    def release(self) -> str:
+        """As ``uname -r`` will say."""
+
+    @property
+    def plan(self) -> str:
+        """The file of the thaw plan."""
+
+    def sync(self) -> None:
+        """Return when everything that was written is on the disks."""
+
+    def leaving(self) -> Leaving:
+        """Return what tells that kernel what time it is. Raises HarnessError."""
+
+    def start(self) -> NoReturn:
+        """Start it: the end of this process. Raises UpdateFailed if this kernel goes on."""
+
+
 class GuestSwap(Protocol):
     """What a window offers an update that replaces the QEMU of its guests."""
 
@@ -104,6 +126,14 @@ class GuestSwap(Protocol):
 
         Raises UpdateFailed if the new QEMU refuses: the guest is in its old one then, or, where
         there was no time, is brought back by the resume. DeadlineExpired: nothing was begun.
+        """
+
+    def hand_over(
+        self, parkings: Sequence[Parking], kernel: NextKernel, deadline: Deadline
+    ) -> NoReturn:
+        """Park all guests and start the next kernel, which brings them back.
+
+        Raises UpdateFailed or DeadlineExpired if this kernel goes on: the resume brings them back.
         """
 
     def quiesce(self, deadline: Deadline) -> None:
@@ -124,6 +154,15 @@ class GuestUpdate(Protocol):
 
     def needs(self, guests: int) -> Needs:
         """Return what it takes for so many guests at once."""
+
+
+@runtime_checkable
+class LeavesThisKernel(Protocol):
+    """What an update whose window this process does not outlive offers beside the others."""
+
+    @property
+    def release(self) -> str:
+        """Of the kernel that is to come."""
 
 
 @dataclass(frozen=True)

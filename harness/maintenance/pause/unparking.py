@@ -129,6 +129,8 @@ class Return:
             raise
         except Exception as error:  # a bug of harness gives up no guest that is parked
             raise NotYet(f"{type(error).__name__}: {error}") from error
+        if self.parking.lasting:
+            self.journal.note(entries.Consumed(self.parking.name, self.parking.uuid))
         seen = _life(found, self.hypervisor)
         return PauseEdge(found.returned_ns, seen.process, seen.vcpu_ns, started_by_us=True)
 

@@ -90,7 +90,7 @@ def completed(
     if record.finished_at is not None:
         return _relieved(record, recovery)
     known = {guest.name for guest in record.guests}
-    added = [_guest(guest, history, recovery.booted_since) for guest in recovery.guests]
+    added = [guest_record(guest, history, recovery.booted_since) for guest in recovery.guests]
     new = tuple(guest for guest in added if guest.name not in known)
     domain = _domain(history, new)
     return record.model_copy(
@@ -130,7 +130,8 @@ def _said(guest: GuestRecovery) -> str:
     return f"{guest.member.name}: {guest.action}: {guest.why}"
 
 
-def _guest(guest: GuestRecovery, history: History, booted_since: bool) -> GuestRecord:
+def guest_record(guest: GuestRecovery, history: History, booted_since: bool) -> GuestRecord:
+    """Return the record of a guest that was not judged."""
     clock = guest.clock or ClockOutcome(None)
     return GuestRecord(
         name=guest.member.name,

@@ -20,8 +20,10 @@ from harness.maintenance.admission import Claims
 from harness.maintenance.pause.resume import resume_all
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.pause.unparking import returns
+from harness.maintenance.recovery import handover
 from harness.maintenance.recovery.assessment import LOOK_S, compare, recovery_of, what_is_to_do
 from harness.maintenance.recovery.clock import LogIn, correct_one, known_apart
+from harness.maintenance.recovery.handover import take_over, was_handed_over
 from harness.maintenance.recovery.record import Action, GuestRecovery, RunRecovery, completed
 from harness.maintenance.recovery.whose_pause import Sight, Verdict, judge, look
 from harness.results.folder import RunFolder
@@ -87,7 +89,7 @@ def rescue(
     newer version, is followed as far as it is understood; the result says so in ``error``. Raises
     JournalError if there is none to be read.
     """
-    history = fold(journal.read())
+    history = take_over(fold(journal.read()), journal, Deadline.after(LOOK_S, clock))
     found, judged = compare(folder, history, hypervisor, clock)
     for uuid, (verdict, _) in judged.items():
         if history.guests[uuid].held and verdict in _NOTED:
@@ -172,6 +174,8 @@ def finish(
     if found.guests and all(guest.action is Action.UNSEEN for guest in found.guests):
         return found  # libvirt was not there: the record stays as it is
     history = fold(journal.read())
+    if was_handed_over(history) and any(one.action in _RUNNING for one in found.guests):
+        return _judge_handover(found, journal, log_in, deadline)
     wanted = {u for u, g in history.guests.items() if ToDo.CORRECT_CLOCK in g.todo}
     guests, claims = list(found.guests), Claims()
     for position, guest in enumerate(guests):
@@ -182,12 +186,34 @@ def finish(
     recovery = replace(found, guests=tuple(known_apart(guest, claims) for guest in guests))
     error, notes = _complete(recovery, history, deadline)
     recovery = replace(recovery, error=recovery.error or error, notes=(*recovery.notes, *notes))
+    return _marked(recovery, journal)
+
+
+def _judge_handover(
+    found: RunRecovery, journal: Journal, log_in: LogIn, deadline: Deadline
+) -> RunRecovery:
+    """Finish a run that died with its kernel, by design, as it would have finished itself."""
+    try:
+        record = found.folder.record()
+        if record.finished_at is None:
+            config, _ = found.folder.config_as_understood()
+            verdict = handover.judge(found, record, config.checks.chosen, journal, log_in, deadline)
+            found.folder.write_record(verdict.record)
+            found = replace(found, guests=verdict.guests)
+    except HarnessError as error:
+        return replace(found, error=error)
+    return _marked(found, journal)
+
+
+def _marked(recovery: RunRecovery, journal: Journal) -> RunRecovery:
+    """Mark the run as finished, unless a guest is held still, or was not looked at."""
     if not recovery.stranded and recovery.error is None:
         actions = {guest.member.name: guest.action.value for guest in recovery.guests}
         try:
             journal.intend(entries.Recovered(actions))
         except JournalError as failure:
             return replace(recovery, error=failure)
+        handover.forget_of(journal.run_id)
     return recovery
 
 

@@ -45,6 +45,8 @@ class RunStarted:
     """When the run's process was started, as field 22 of ``/proc/PID/stat``."""
     boot_id: str = ""
     """The boot of the host; entries of another boot tell of guests that ended with it."""
+    release: str = ""
+    """Of the host's kernel."""
     uri: str = ""
     update: str = ""
     """The kind of the update."""
@@ -134,6 +136,8 @@ class Parkable:
     """Whether its RAM goes through its state, because no file has it."""
     start_s: float = 0.0
     """For how long a start of it may take, where that is long."""
+    lasting: bool = False
+    """Whether ``files`` outlast this boot of the host."""
     qemu_pid: int | None = None
     """Of one that is copied: the QEMU process that it is in before."""
     qemu_start_ticks: int | None = None

@@ -45,7 +45,7 @@ class Journal:
     ) -> None:
         """``joining``: write beside the process that carries out the run, without its lock."""
         self.path = folder / FILE_NAME
-        self._run_id = run_id
+        self.run_id = run_id
         self._clock = clock
         self._writing = threading.Lock()
         self.lost: list[str] = []
@@ -117,7 +117,7 @@ class Journal:
     def _line(self, entry: Entry) -> bytes:
         stamped = {
             **written(entry),
-            "run_id": self._run_id,
+            "run_id": self.run_id,
             "pid": os.getpid(),
             "boottime_ns": self._clock.boottime_ns(),
             "realtime_ns": self._clock.realtime_ns(),

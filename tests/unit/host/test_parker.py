@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -134,6 +135,7 @@ class Domain:
         self.world.did.append("create")
         self.world.start()
         self.world.managed = False
+        (self.world.saves / "web1.save").unlink()
 
     def jobInfo(self):
         return [self.world.job, 0]
@@ -267,6 +269,42 @@ def test_a_guest_is_parked_and_comes_back_with_its_own_ram(bench):
     bench.subject.settle(bench.parking, soon())
     assert bench.folders() == ["8-web1"]
     assert not bench.files.exists()
+
+
+def test_a_state_that_outlasts_a_boot_is_gone_from_the_disk_before_its_guest_may_run(
+    bench, monkeypatch
+):
+    """Else the next boot would start it once more, beside a disk that has gone on."""
+    parking = replace(bench.parking, lasting=True)
+    bench.subject.park(parking, soon())
+    synced: list[list[str]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(sorted(os.listdir(descriptor)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    bench.subject.unpark(bench.parking, soon(), new=True)
+    assert synced == []  # one whose state ends with this boot waits for no disk
+    bench.subject.unpark(parking, soon(), new=True)
+    states = {"state", "state.copy", "web1.save"}
+    assert synced
+    assert all(states.isdisjoint(names) for names in synced)
+
+
+def test_a_guest_whose_state_cannot_be_removed_is_not_let_run(bench, monkeypatch):
+    """It stays paused, and that is told."""
+    parking = replace(bench.parking, lasting=True)
+    bench.subject.park(parking, soon())
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == bench.files and path.name.startswith("state"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        real(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(InfrastructureError, match="may not run beside it"):
+        bench.subject.unpark(parking, soon(), new=True)
 
 
 def test_the_old_qemu_takes_over_by_its_own_description(bench):

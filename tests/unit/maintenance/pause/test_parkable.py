@@ -19,6 +19,7 @@ PARKED = replace(
     copied=True,
     trees=("/opt/qemu",),
     start_s=7.0,
+    lasting=True,
     process=ProcessIdentity(5, 6),
 )
 

@@ -1,0 +1,95 @@
+"""What udev and systemd do for QEMU and libvirt, where neither has run yet.
+
+For ``init=`` of a new kernel: process 1 on the real root, as the initrd leaves it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError
+
+_BIND = 4096
+#: Options that are flags of the call.
+_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024}
+_GROUPS = Path("/sys/fs/cgroup")
+_SLICE = "machine.slice"
+#: (what, where, type, options)
+_MOUNTS = (
+    ("proc", "/proc", "proc", ""),
+    ("sysfs", "/sys", "sysfs", ""),
+    ("devtmpfs", "/dev", "devtmpfs", ""),
+    ("tmpfs", "/run", "tmpfs", "mode=0755"),
+    ("devpts", "/dev/pts", "devpts", "gid=5,mode=620"),
+    ("cgroup2", str(_GROUPS), "cgroup2", ""),
+)
+_KVM = Path("/dev/kvm")
+
+
+def mount_the_usual() -> None:
+    """Mount what every program expects, and what the initrd has not. Raises InfrastructureError."""
+    for what, where, kind, options in _MOUNTS:
+        place = Path(where)
+        if not place.is_dir():
+            place.mkdir()
+        if not place.is_mount():
+            mount(what, place, kind, options)
+
+
+def mount(what: str, where: Path, kind: str, options: str = "", flags: int = 0) -> None:
+    """Mount a file system. Raises InfrastructureError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [os.fsencode(one) for one in (what, where, kind)]
+    said = [one for one in options.split(",") if one]
+    flags |= sum(_FLAGS.get(one, 0) for one in said)
+    own = ",".join(one for one in said if one not in _FLAGS)
+    if libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(own)):
+        number = ctypes.get_errno()
+        raise InfrastructureError(f"mounting {where}: {os.strerror(number)}")
+
+
+def cover(this: Path, by: Path) -> None:
+    """Have ``by`` be seen in the place of ``this``, until :func:`uncover`."""
+    mount(str(by), this, "", flags=_BIND)
+
+
+def uncover(this: Path) -> None:
+    """Take away what covers ``this``. Never raises."""
+    ctypes.CDLL(None).umount2(os.fsencode(this), 0)
+
+
+def load_modules(names: Iterable[str]) -> None:
+    """Load modules as far as this kernel has them; what needs one that is missing says so."""
+    subprocess.run(["modprobe", "--all", *names], check=False, capture_output=True)
+
+
+def give_kvm_its_group() -> None:
+    """``/dev/kvm`` is root's alone until udev has run. Raises OSError."""
+    if _KVM.exists():
+        os.chown(_KVM, 0, grp.getgrnam("kvm").gr_gid)
+        _KVM.chmod(0o660)
+
+
+def make_bridge(name: str) -> None:
+    """Make a bridge that the system's own configuration makes later. Raises InfrastructureError."""
+    if Path("/sys/class/net", name).exists():
+        return
+    for words in (("ip", "link", "add", name, "type", "bridge"), ("ip", "link", "set", name, "up")):
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            raise InfrastructureError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+def give_a_group(uuid: str, pid: int) -> None:
+    """Put a QEMU into a control group of its own, or systemd takes it for its own. Raises OSError.
+
+    Below the slice that is for machines; a scope's name tells which.
+    """
+    group = _GROUPS / _SLICE / f"harness-{uuid}.scope"
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "cgroup.procs").write_text(str(pid))

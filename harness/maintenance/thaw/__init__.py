@@ -1,0 +1,1 @@
+"""Guests that one kernel of the host hands over to the next: the plan, and bringing them back."""

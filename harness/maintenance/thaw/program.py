@@ -1,0 +1,136 @@
+"""What ``init=`` of a new kernel starts first: guests go on before systemd does.
+
+``python -m harness.maintenance.thaw.program PLAN``, started by the launcher that
+:mod:`harness.updates.kernel.launcher` writes, which becomes the real init whatever comes of this.
+What could not be brought back is left as it is, for ``harness recover`` once the host is up.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from harness.core.fanout import fan_out
+from harness.core.timebase import Deadline
+from harness.host.kernel import early
+from harness.host.kernel.brief_libvirtd import brief_libvirtd
+from harness.host.parking import Parking
+from harness.host.protocol import Hypervisor
+from harness.maintenance.pause.parkable import parking_of
+from harness.maintenance.pause.unparking import start
+from harness.maintenance.thaw import arrival
+from harness.results.journal import History, Journal, ToDo, entries, fold
+from harness.updates.kernel.plan import ThawPlan, read
+
+BY = "thaw"
+FOLDER = Path("/run/harness/thaw")
+CONSOLE = Path("/dev/console")
+_PASS = 0o711
+
+Say = Callable[[str], None]
+
+
+def thaw(plan: ThawPlan, say: Say) -> bool:
+    """Bring back every guest that the plan holds; True if all of them run. Raises HarnessError."""
+    deadline = Deadline.after(plan.limit_s)
+    with Journal(Path(plan.folder), plan.run_id, joining=True) as journal:
+        history = fold(journal.read())
+        if not arrival.is_awaited(history):
+            say("no guest was handed over to this boot")
+            return True
+        clock_set = arrival.set_clock(history)
+        say(_clock_in_words(clock_set))
+        early.load_modules((*arrival.MODULES, *plan.modules))
+        arrival.mount_region(plan, deadline)
+        history = arrival.arrive(plan, journal, BY, clock_set)
+        if history.arrived is not None and history.arrived.problem:
+            say(f"no guest is brought back: {history.arrived.problem}")
+            return False
+        say("the region is what it was")
+        return _bring_back(plan, history, journal, deadline, say)
+
+
+def _clock_in_words(clock_set: tuple[int, int] | None) -> str:
+    if clock_set is None:
+        return "clock not set: the CPU's counter was set back"
+    moved_ns, known_ns = clock_set
+    return f"clock set by {moved_ns / 1e6:+.1f} ms, known to {known_ns / 1e6:.1f} ms"
+
+
+def _bring_back(
+    plan: ThawPlan, history: History, journal: Journal, deadline: Deadline, say: Say
+) -> bool:
+    from harness.host.driver import LibvirtHypervisor  # where it is needed: it takes a while
+
+    held = [one for one in history.guests.values() if one.held and ToDo.UNPARK in one.todo]
+    parkings = [parking_of(one.parkable) for one in held if one.parkable is not None]
+    early.give_kvm_its_group()
+    for bridge in plan.bridges:
+        early.make_bridge(bridge)
+    FOLDER.mkdir(mode=_PASS, parents=True, exist_ok=True)
+    with brief_libvirtd(FOLDER, plan.known, deadline):
+        say("libvirtd answers")
+        hypervisor = LibvirtHypervisor.open(plan.uri, deadline)
+        try:
+            calls = {
+                one.name: partial(_one, one, hypervisor, journal, deadline, say) for one in parkings
+            }
+            answers = fan_out(calls, deadline, what="bringing back")
+        finally:
+            hypervisor.close()
+    failed = {name: one.error for name, one in answers.items() if one.error is not None}
+    for name, error in failed.items():
+        say(f"{name} is not back: {error}")
+    return not failed
+
+
+def _one(
+    parking: Parking, hypervisor: Hypervisor, journal: Journal, deadline: Deadline, say: Say
+) -> None:
+    """Bring one guest back. Its state is gone, and that is on the disk, before it runs."""
+    found = start(parking, hypervisor, journal, BY, deadline, new=True)
+    journal.intend(entries.Consumed(parking.name, parking.uuid))
+    hypervisor.resume(parking.uuid, deadline)
+    journal.note(entries.Resumed(parking.name, parking.uuid, BY))
+    say(f"{parking.name} runs")
+    if found.process is not None:
+        with suppress(OSError):  # it runs; without, it is in init's own group
+            early.give_a_group(parking.uuid, found.process.pid)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """What ends us ends the libvirtd of that time, too: systemd starts its own."""
+    raise SystemExit(f"ended by {signal.Signals(number).name}")
+
+
+def _speaker(log: Path) -> Say:
+    def say(what: str) -> None:
+        for place in (CONSOLE, log):
+            with suppress(OSError), place.open("a") as file:
+                file.write(f"harness: {what}\r\n" if place is CONSOLE else f"{what}\n")
+
+    return say
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return 0 if every guest that was handed over runs."""
+    signal.signal(signal.SIGTERM, _end)
+    say = _speaker(FOLDER / "log")
+    try:
+        early.mount_the_usual()
+        FOLDER.mkdir(mode=_PASS, parents=True, exist_ok=True)
+        say("init")
+        done = thaw(read(Path(arguments[0])), say)
+    except Exception as error:  # noqa: BLE001  the host has to come up
+        say(f"failed: {type(error).__name__}: {error}")
+        return 1
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

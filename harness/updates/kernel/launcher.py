@@ -1,0 +1,92 @@
+"""The file that ``init=`` names: a few lines of shell, which become the real init in any case.
+
+A kernel panics if its process 1 ends. So that one is a shell that starts the program and goes on to
+the real init however the program ended: by an error, a crash of a library, or for want of time.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError, MissingCapability
+from harness.core.files import public_folder, write_atomically
+
+FOLDER = Path("/var/lib/harness/thaw")
+INIT = Path("/sbin/init")
+_EXECUTABLE = 0o755
+#: For what the program does after SIGTERM.
+_GRACE_S = 10
+_TEXT = """#!/bin/sh
+# Written by harness: what the next kernel runs first. It brings guests back, and becomes {init}.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+[ -e /proc/self ] || mount -t proc proc /proc
+timeout --kill-after={grace} {limit} {program} </dev/null
+# Of a program that was killed; systemd starts its own libvirtd.
+if [ -e /run/libvirtd.pid ]; then kill -9 "$(cat /run/libvirtd.pid)"; rm -f /run/libvirtd.pid; fi
+for covered in /var/cache/libvirt/qemu/capabilities /etc/libvirt/qemu.conf; do
+    umount "$covered" 2>/dev/null
+done
+exec {init} "$@"
+"""
+
+
+def text(plan: Path, limit_s: float, init: Path = INIT, python: str = sys.executable) -> str:
+    """Return what the file says."""
+    program = [python, "-I", "-m", "harness.maintenance.thaw.program", str(plan)]
+    return _TEXT.format(
+        init=shlex.quote(str(init)),
+        grace=_GRACE_S,
+        limit=round(limit_s) + _GRACE_S,
+        program=shlex.join(program),
+    )
+
+
+def path(folder: Path = FOLDER) -> Path:
+    """Return where the launcher is."""
+    return folder / "init"
+
+
+def require_root() -> None:
+    """Raise MissingCapability if the program is not where an initrd leads to.
+
+    The installed program is run, not a copy: it needs libvirt's binding, which is compiled, and
+    the interpreter that this was compiled for.
+    """
+    for needed in (Path(sys.executable).resolve(), Path(__file__), Path(os.__file__)):
+        if not is_on_root(needed):
+            raise MissingCapability(
+                "harness on the root file system",
+                f"{needed} is on a file system of its own, which is not mounted before init",
+            )
+
+
+def write(plan: Path, limit_s: float, folder: Path = FOLDER) -> Path:
+    """Write the launcher, and return where it is. Raises InfrastructureError."""
+    launcher = path(folder)
+    try:
+        public_folder(folder)
+    except OSError as error:
+        raise InfrastructureError(f"{folder}: {error.strerror}") from error
+    write_atomically(launcher, text(plan, limit_s), mode=_EXECUTABLE)
+    return launcher
+
+
+def forget(plan: Path, folder: Path = FOLDER) -> None:
+    """Take away what a handover took: no guest waits for another kernel any more. Never raises."""
+    for one in (path(folder), plan):
+        with suppress(OSError):
+            one.unlink(missing_ok=True)
+
+
+def is_on_root(path: Path) -> bool:
+    """Return True if ``path`` is there, on what an initrd mounts: the root, or /usr."""
+    try:
+        device = path.stat().st_dev
+        return device in (os.stat("/").st_dev, os.stat("/usr").st_dev)
+    except OSError:
+        return False

@@ -1,0 +1,97 @@
+"""The kernel that is to come: its files, its command line, and how it is started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from harness.core import tsc
+from harness.core.errors import ConfigError, UpdateFailed
+from harness.core.identity import boot_id
+from harness.host.kernel import kexec
+from harness.host.kernel.kexec import KernelImage
+from harness.host.region.place import Region, regions, words
+from harness.results.journal.entries import Leaving
+
+BOOT, MODULES = Path("/boot"), Path("/lib/modules")
+#: What the boot loader adds, and what the new line has of its own.
+_LEFT_OUT = ("BOOT_IMAGE", "init", "ro", "rw")
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """A kernel that is installed, with what it takes to start it."""
+
+    image: KernelImage
+    initrd: Path
+
+    @classmethod
+    def find(cls, kernel: Path, initrd: Path | None) -> KernelFiles:
+        """Look for a kernel's parts. Raises ConfigError or UpdateFailed naming what is missing."""
+        image = KernelImage.read(kernel)
+        found = initrd or BOOT / f"initrd.img-{image.release}"
+        if not found.is_file():
+            raise ConfigError(
+                f"{found}, the initrd of {image.release}, is not there", key="update.initrd"
+            )
+        if not (MODULES / image.release).is_dir():
+            raise ConfigError(
+                f"{MODULES / image.release} is not there: its modules are not installed",
+                key="update.kernel",
+            )
+        return cls(image, found)
+
+
+def command_line(line: str, launcher: Path) -> str:
+    """Return ``line`` for a kernel that runs ``launcher`` as its init, on a root that is writable.
+
+    Guests that wait need a place to write to before anything would have remounted the root.
+    """
+    kept = [one for one in words(line) if one.partition("=")[0] not in _LEFT_OUT]
+    return " ".join([*kept, "rw", f"init={launcher}"])
+
+
+def require_region(line: str, region: Region) -> None:
+    """Raise ConfigError for a command line that would have guests' RAM used as any other."""
+    if region not in regions(line):
+        raise ConfigError(
+            f"the new kernel's command line does not set aside {region}: it would take the "
+            "guests' RAM for its own",
+            key="update.cmdline",
+            hint=f"add {region.argument}",
+        )
+
+
+class LoadedKernel:
+    """Offers :class:`harness.updates.protocol.NextKernel`."""
+
+    def __init__(self, release: str, plan: Path, first: tsc.Pair) -> None:
+        """``first``: the counter beside a steady clock, some time ago: it tells its pace."""
+        self.release = release
+        self.plan = str(plan)
+        self._first = first
+
+    def sync(self) -> None:
+        """See :class:`~harness.updates.protocol.NextKernel`."""
+        os.sync()
+
+    def leaving(self) -> Leaving:
+        """See :class:`~harness.updates.protocol.NextKernel`."""
+        pace = tsc.counts_per_ns(self._first, tsc.steady())
+        if pace <= 0:
+            raise UpdateFailed("the CPU's time stamp counter does not go on")
+        now = tsc.realtime()
+        return Leaving(
+            self.release,
+            boot_id(),
+            tsc=now.counts,
+            at_realtime_ns=now.clock_ns,
+            width=now.width,
+            counts_per_ns=pace,
+        )
+
+    def start(self) -> NoReturn:
+        """See :class:`~harness.updates.protocol.NextKernel`."""
+        kexec.start()

@@ -1,0 +1,275 @@
+"""Kind ``kernel``: the host's next kernel is started under parked guests, which it brings back.
+
+Everything that can fail is done before a guest is paused: the kernel is loaded, the region marked,
+the thaw plan on the disk. In the window all guests are parked and this kernel is left, by the
+window's :class:`~harness.updates.protocol.GuestSwap`; what follows is
+:mod:`harness.maintenance.thaw`'s. See docs/explanation/kernel.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal
+from xml.etree import ElementTree
+
+from harness.core import tsc
+from harness.core.errors import HarnessError, MissingCapability, PlanError, UpdateFailed
+from harness.core.files import private_folder, write_atomically
+from harness.core.identity import boot_id
+from harness.core.timebase import Deadline
+from harness.host import ram_links
+from harness.host.kernel import kexec, magic, qemus_known
+from harness.host.lifecycle import ENDED
+from harness.host.parking import NEW, OLD, Parking
+from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.ram_folder import backing_folder
+from harness.host.region.device import is_mounted
+from harness.host.region.handover import HANDOVER
+from harness.host.region.place import Region, regions
+from harness.updates.kernel import completion, launcher
+from harness.updates.kernel.next_kernel import (
+    KernelFiles,
+    LoadedKernel,
+    command_line,
+    require_region,
+)
+from harness.updates.kernel.plan import ThawPlan
+from harness.updates.protocol import (
+    THIS_HOST,
+    Applied,
+    Needs,
+    Site,
+    SwapPlan,
+    UpdateContext,
+    UpdateSettings,
+)
+from harness.updates.qemu.eligibility import obstacles
+from harness.updates.qemu.successor import successor
+from harness.updates.qemu.update import parking_for
+from harness.updates.requirements import host_scope, require_this_host
+
+#: From the freeze to the last guest that runs, as long as no run has told; see kernel.md.
+_EXPECTED_S = 20.0
+#: What of it is this kernel's: guests are parked, disks synced.
+_HERE_SHARE = 0.2
+#: To bring all guests back in place: a start of QEMU each, on one core.
+_RESERVE_S, _RESERVE_A_GUEST_S = 2.0, 2.0
+#: Beside the folder of RAM links: states, which outlast this boot as the RAM does.
+STATES = "harness-states"
+_CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
+#: What QEMU and its NICs may need, as far as this kernel has it loaded.
+_MODULES = ("kvm_amd", "kvm_intel", "bridge", "tun", "vhost_net", "vhost_vsock", "macvtap")
+
+
+class KernelSettings(UpdateSettings):
+    """``[update]`` of kind ``kernel``."""
+
+    learns: ClassVar[bool] = False
+
+    kind: Literal["kernel"] = "kernel"
+    kernel: Path
+    """The kernel to go on in, such as ``/boot/vmlinuz-6.12.95``."""
+    initrd: Path | None = None
+    """Its initrd; None: ``/boot/initrd.img-RELEASE``."""
+    cmdline: str | None = None
+    """Its command line; None: today's."""
+
+
+class KernelUpdate:
+    """Starts the host's next kernel under its guests."""
+
+    kind = "kernel"
+    command: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, settings: KernelSettings, site: Site = THIS_HOST) -> None:
+        self._settings = settings
+        self._site = site
+        self.scope = host_scope(settings)
+        self.preserves_memory = settings.preserves_memory
+        self.expected_s, self.expected_from = settings.expectation(_EXPECTED_S, site)
+        self._abandoned = threading.Event()
+        self._files: KernelFiles | None = None
+        self._region: Region | None = None
+        self._uuids: dict[str, str] = {}
+        self._parkings: dict[str, Parking] = {}
+        self._descriptions: dict[str, dict[str, str]] = {}
+        self._kernel: LoadedKernel | None = None
+        self._hypervisor: Hypervisor | None = None
+
+    @property
+    def release(self) -> str:
+        """See :class:`harness.updates.protocol.LeavesThisKernel`."""
+        return self._files.image.release if self._files is not None else ""
+
+    def needs(self, guests: int) -> Needs:
+        """See :class:`harness.updates.protocol.GuestUpdate`."""
+        return Needs(self.expected_s, _RESERVE_S + _RESERVE_A_GUEST_S * guests)
+
+    def check(self) -> None:
+        """Find the kernel's files, and that its command line spares the guests' RAM."""
+        require_this_host(self.kind, self._site)
+        self._files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
+        self._region = _region_of(backing_folder())
+        require_region(self._line(), self._region)
+        launcher.require_root()
+
+    def examine(
+        self, guests: Sequence[GuestInfo], hypervisor: Hypervisor, deadline: Deadline
+    ) -> None:
+        """See :class:`harness.updates.protocol.GuestUpdate`."""
+        self._hypervisor = hypervisor
+        self._uuids = {one.name: one.uuid for one in guests}
+        refused: list[str] = []
+        for guest in guests:
+            try:
+                look = hypervisor.parking.look(guest.uuid, deadline)
+            except HarnessError as error:
+                refused.append(f"{guest.name}: {error.message}")
+                continue
+            refused += [f"{guest.name}: {one}" for one in obstacles(look)]
+        for other in hypervisor.guests(deadline):
+            if other.name not in self._uuids and other.state.state not in ENDED:
+                refused.append(f"{other.name} is not in the run, and would end with this kernel")
+        if refused:
+            raise PlanError(
+                f"guests cannot be handed over to another kernel: {'; '.join(refused)}",
+                hint="docs/explanation/kernel.md says which can be; shut the others down",
+            )
+
+    def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
+        """Load the kernel and write down how guests come back; no guest is paused yet."""
+        self._abandoned.clear()
+        files, region, hypervisor = self._files, self._region, self._hypervisor
+        if files is None or region is None or hypervisor is None or context.swap is None:
+            raise UpdateFailed("the guests were not examined")
+        first = tsc.steady()
+        self._parkings, self._descriptions = {}, {}
+        plans = [self._prepare(self._uuids[one], hypervisor, deadline) for one in context.guests]
+        context.swap.prepare(plans)
+        plan = self._thaw_plan(context, files, region, plans)
+        magic.write(Path(plan.ram_folder), plan.magic)
+        launcher.write(HANDOVER, plan.limit_s)
+        completion.write(HANDOVER, context.state_dir)
+        plan.write(HANDOVER)
+        kexec.load(files.image.path, files.initrd, self._line())
+        self._kernel = LoadedKernel(files.image.release, HANDOVER, first)
+
+    def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
+        """Hand all guests over and leave this kernel. Raises UpdateFailed if it goes on."""
+        if context.swap is None or self._kernel is None:
+            raise UpdateFailed("no kernel is loaded")
+        if self._abandoned.is_set():
+            raise UpdateFailed("the update was abandoned before a guest was parked")
+        parkings = [self._parkings[name] for name in context.guests]
+        for parking in parkings:
+            _lay_out(parking, self._descriptions[parking.name])
+        here_s = deadline.remaining_s() - self.expected_s * (1 - _HERE_SHARE)
+        context.swap.hand_over(parkings, self._kernel, deadline.sooner(max(0.0, here_s)))
+
+    def verify(self, context: UpdateContext, deadline: Deadline) -> None:
+        """See :class:`HostUpdate`: it is the next kernel that is to prove it."""
+        running = os.uname().release
+        wanted = self._files.image.release if self._files is not None else "unknown"
+        if running != wanted:
+            raise UpdateFailed(f"the host runs {running}, not {wanted}")
+
+    def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
+        """This kernel goes on: forget the one that is loaded, and what was prepared for it."""
+        self._kernel = None
+        kexec.unload()
+        launcher.forget(HANDOVER)
+        completion.forget()
+
+    def abandon(self) -> None:
+        """Leave this kernel no more: the resume brings back guests that are parked."""
+        self._abandoned.set()
+
+    def _line(self) -> str:
+        return command_line(self._settings.cmdline or _CMDLINE.read_text(), launcher.path())
+
+    def _prepare(self, uuid: str, hypervisor: Hypervisor, deadline: Deadline) -> SwapPlan:
+        look = hypervisor.parking.look(uuid, deadline)
+        found = "; ".join(map(str, obstacles(look)))
+        if found:
+            raise UpdateFailed(f"it cannot be handed over: {found}", guest=look.name)
+        parking = parking_for(look)
+        states = Path(parking.ram_folder, STATES, look.uuid)
+        parking = replace(parking, files=str(states), lasting=True)
+        self._parkings[look.name] = parking
+        emulator = Path(ElementTree.fromstring(look.description).findtext("devices/emulator", ""))
+        same = successor(look.description, emulator, parking.commands)
+        self._descriptions[look.name] = {NEW: same, OLD: same}
+        named = {"old": str(emulator), "new": str(emulator)}
+        return SwapPlan(parking, named, {"old": look.version, "new": look.version})
+
+    def _thaw_plan(
+        self,
+        context: UpdateContext,
+        files: KernelFiles,
+        region: Region,
+        plans: Sequence[SwapPlan],
+    ) -> ThawPlan:
+        return ThawPlan(
+            run_id=context.run_id,
+            folder=str(context.run_dir),
+            uri=self._site.uri,
+            boot_id=boot_id(),
+            release=files.image.release,
+            magic=magic.new_magic(context.run_id),
+            region_start=region.start,
+            region_size=region.size,
+            ram_folder=plans[0].parking.ram_folder,
+            guests=tuple(one.parking for one in plans),
+            bridges=bridges(one[NEW] for one in self._descriptions.values()),
+            modules=_loaded(_MODULES),
+            known=qemus_known.prepared(files.image),
+        )
+
+
+def bridges(descriptions: Iterable[str]) -> tuple[str, ...]:
+    """Return the bridges that NICs are on and that no network of libvirt's makes, sorted."""
+    found = (
+        source.get("bridge", "")
+        for text in descriptions
+        for source in ElementTree.fromstring(text).iterfind(
+            "devices/interface[@type='bridge']/source"
+        )
+    )
+    return tuple(sorted({one for one in found if one}))
+
+
+def _lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
+    """Make the guest's private folders in the region. Raises HarnessError."""
+    keep, files = Path(parking.keep), Path(parking.files)
+    ram_links.remove_keep(keep)
+    shutil.rmtree(files, ignore_errors=True)
+    ram_links.make_keep(keep)
+    try:
+        private_folder(files, new=True)
+    except OSError as error:
+        raise UpdateFailed(f"cannot make {files}: {error.strerror}") from error
+    for name, said in descriptions.items():
+        write_atomically(files / name, said)
+
+
+def _region_of(folder: Path) -> Region:
+    """Return the region that is mounted on ``folder``. Raises MissingCapability."""
+    for region in regions(_CMDLINE.read_text()):
+        if is_mounted(region, folder):
+            return region
+    raise MissingCapability(
+        "a region",
+        f"{folder} is on no memory that every kernel of this host sets aside",
+        hint="harness setup-host --region --resident SIZE, and a reboot",
+    )
+
+
+def _loaded(names: Sequence[str], table: Path = _LOADED_MODULES) -> tuple[str, ...]:
+    known = {line.split(" ", 1)[0] for line in table.read_text().splitlines()}
+    return tuple(one for one in names if one in known)

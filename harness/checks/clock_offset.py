@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.evidence import Evidence, unknown
-from harness.clock.arithmetic import describe, judge_offset
+from harness.clock.arithmetic import describe, judge_offset, size
 from harness.core.records import CheckRecord, Outcome
 
 NAME = "clock"
@@ -16,7 +16,7 @@ def judge(evidence: Evidence) -> CheckRecord:
         return unknown(NAME, evidence.correction_problem or "the clock could not be measured")
     error_s = reading.offset_s - evidence.clock_target_s
     uncertainty_s = reading.uncertainty_s + evidence.clock_target_uncertainty_s
-    said = [f"{describe(error_s)} ± {uncertainty_s * 1000:.2f} ms"]
+    said = [f"{describe(error_s)} ± {size(uncertainty_s)}"]
     if evidence.clock_target_s:
         said.append(f"against {describe(evidence.clock_target_s)}, as it was before the pause")
     said += [why for why in (evidence.correction_problem, evidence.correction_doubt) if why]

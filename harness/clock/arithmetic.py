@@ -139,9 +139,12 @@ def judge_offset(offset_s: float, uncertainty_s: float, tolerance_s: float) -> O
 
 def describe(offset_s: float) -> str:
     """``5.003 s slow``, ``45 µs fast``: people are shown words, not signs."""
-    size = abs(offset_s)
-    if size < 0.9995e-3:  # what would be rounded to 1000 of a unit is shown in the next
-        said = f"{size * 1e6:.0f} µs"
-    else:
-        said = f"{size * 1e3:.1f} ms" if size < 0.99995 else f"{size:.3f} s"
-    return f"{said} {'slow' if offset_s < 0 else 'fast'}"
+    return f"{size(offset_s)} {'slow' if offset_s < 0 else 'fast'}"
+
+
+def size(seconds: float) -> str:
+    """Return ``5.003 s``, ``1.2 ms`` or ``45 µs``, without a sign."""
+    length_s = abs(seconds)
+    if length_s < 0.9995e-3:  # what would be rounded to 1000 of a unit is shown in the next
+        return f"{length_s * 1e6:.0f} µs"
+    return f"{length_s * 1e3:.1f} ms" if length_s < 0.99995 else f"{length_s:.3f} s"

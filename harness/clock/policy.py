@@ -28,6 +28,8 @@ class Remedy(StrEnum):
     REFUSE = "refuse"
 
 
+#: How far off the clock is stands beside it.
+_BACKWARD = "setting it back is not allowed (hint: --allow-backward)"
 #: ``[clock]`` where nothing is configured: its defaults are in core/settings.py, and only there.
 _DEFAULTS = ClockSection()
 
@@ -119,11 +121,7 @@ def decide(reading: ClockReading, policy: CorrectionPolicy, *, stepped: bool = F
     may_step = error_s < 0 or policy.allow_backward
     overshot = stepped and not may_step
     if abs(error_s) <= max(policy.slew_below_s, OVERSHOOT_S if overshot else 0.0):
-        return Decision(Remedy.SLEW, "" if may_step else _backward(said), may_step)
+        return Decision(Remedy.SLEW, "" if may_step else _BACKWARD, may_step)
     if not may_step:
-        return Decision(Remedy.REFUSE, _backward(said), may_step)
+        return Decision(Remedy.REFUSE, _BACKWARD, may_step)
     return Decision(Remedy.STEP)
-
-
-def _backward(said: str) -> str:
-    return f"{said}; setting it back is not allowed (hint: --allow-backward)"

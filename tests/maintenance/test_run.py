@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from harness.clock.arithmetic import size
 from harness.core.errors import (
     EventError,
     GuardianLost,
@@ -48,7 +49,7 @@ def test_a_clock_put_back_to_its_old_offset_keeps_the_doubt_of_both_readings(hou
     doubts = [one.uncertainty_s for one in (guest.clock.before, guest.clock.after_correction)]
     assert doubts[0] > 0.0039 > doubts[1]
     found = {check.name: check for check in guest.checks}["clock"]
-    assert f"± {1000 * sum(doubts):.2f} ms" in found.detail
+    assert f"± {size(sum(doubts))}" in found.detail
 
 
 def test_connections_are_there_before_the_first_pause(house, monkeypatch):

@@ -11,7 +11,7 @@ from harness.checks.custom import Ended, OwnChecks
 from harness.checks.evidence import Missing, Observed
 from harness.checks.frozen import monotonic_deficit
 from harness.checks.timers import Timers, Units
-from harness.clock.arithmetic import describe
+from harness.clock.arithmetic import describe, size
 from harness.core.records import CheckRecord, Outcome
 from harness.core.settings import CHECK_NAMES, ChecksSection
 from harness.guest.kernel_log import KernelLog
@@ -35,6 +35,12 @@ def verdict(name: str, **changes) -> CheckRecord:
 
 #: What is judged also where no QEMU was to be replaced.
 ALWAYS = [name for name in CHECKS if name not in ("qemu-version", "ram-inode")]
+
+
+def test_a_figure_is_said_once_beside_what_was_measured():
+    """``measured vs allowed``, then the direction and the doubt, then why: in one unit each."""
+    assert size(0.0000778) == "78 µs"
+    assert size(-0.0012) == "1.2 ms"
 
 
 def test_every_check_has_one_name_everywhere():
@@ -111,7 +117,7 @@ def test_where_a_clock_was_before_is_known_no_better_than_it_was_read(doubt_s, o
     changes = {"clock_target_s": -2.0, "clock_target_uncertainty_s": doubt_s}
     record = verdict("clock", clock_at_end=clock(-2.001, 0.001), **changes)
     assert record.outcome is outcome
-    assert f"± {(0.001 + doubt_s) * 1000:.2f} ms" in record.detail
+    assert f"± {size(0.001 + doubt_s)}" in record.detail
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_the_clock_is_judged_as_an_interval(side, offset_s, uncertainty_s, outco
     record = verdict("clock", clock_at_end=clock(side * offset_s, uncertainty_s))
     assert record.outcome is outcome
     assert (record.measured, record.allowed) == (side * offset_s, 0.010)
-    assert f" ± {uncertainty_s * 1000:.2f} ms" in record.detail
+    assert f" ± {size(uncertainty_s)}" in record.detail
     assert record.detail.startswith(describe(side * offset_s))
 
 

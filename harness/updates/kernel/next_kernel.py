@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -12,7 +13,7 @@ from harness.core.errors import ConfigError, UpdateFailed
 from harness.core.identity import boot_id
 from harness.host.kernel import kexec
 from harness.host.kernel.kexec import KernelImage
-from harness.host.region.place import Region, regions, words
+from harness.host.region.place import words
 from harness.results.journal.entries import Leaving
 
 BOOT, MODULES = Path("/boot"), Path("/lib/modules")
@@ -50,18 +51,8 @@ def command_line(line: str, launcher: Path) -> str:
     Guests that wait need a place to write to before anything would have remounted the root.
     """
     kept = [one for one in words(line) if one.partition("=")[0] not in _LEFT_OUT]
-    return " ".join([*kept, "rw", f"init={launcher}"])
-
-
-def require_region(line: str, region: Region) -> None:
-    """Raise ConfigError for a command line that would have guests' RAM used as any other."""
-    if region not in regions(line):
-        raise ConfigError(
-            f"the new kernel's command line does not set aside {region}: it would take the "
-            "guests' RAM for its own",
-            key="update.cmdline",
-            hint=f"add {region.argument}",
-        )
+    quoted = [f'"{one}"' if re.search(r"\s", one) else one for one in kept]
+    return " ".join([*quoted, "rw", f"init={launcher}"])
 
 
 class LoadedKernel:

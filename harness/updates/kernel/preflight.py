@@ -14,7 +14,7 @@ from harness.host.lifecycle import ENDED
 from harness.host.parking import QemuLook
 from harness.host.protocol import GuestInfo
 from harness.host.region import facts
-from harness.host.region.facts import HostFacts
+from harness.host.region.enrolment import Enrolled
 from harness.host.region.lacks import Lack
 from harness.updates.kernel import candidate
 from harness.updates.kernel.belongings import lacks_of_guest
@@ -24,8 +24,8 @@ from harness.updates.qemu.eligibility import obstacles
 _LOADED_MODULES = Path("/proc/modules")
 
 
-def require_kernel(release: str, kernel: Path, initrd: Path, command_line: str) -> HostFacts:
-    """Return what was found of this host if that kernel can take over from its own.
+def require_kernel(release: str, kernel: Path, initrd: Path, command_line: str) -> Enrolled:
+    """Return what is set aside on this host, if that kernel can take over from its own.
 
     Raises PlanError naming every reason why it cannot.
     """
@@ -33,7 +33,9 @@ def require_kernel(release: str, kernel: Path, initrd: Path, command_line: str) 
     new = candidate.look(release, kernel, initrd, command_line)
     loaded = {line.split(" ", 1)[0] for line in _LOADED_MODULES.read_text().splitlines()}
     _refuse("this host's kernel cannot be replaced", map(str, refusals(host, new, loaded)))
-    return host
+    if host.enrolled is None:  # which was refused
+        raise PlanError("no memory of this host is set aside")
+    return host.enrolled
 
 
 def require_guests(looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], folder: Path) -> None:

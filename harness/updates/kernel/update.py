@@ -18,25 +18,22 @@ from typing import ClassVar, Literal
 from xml.etree import ElementTree
 
 from harness.core import tsc
-from harness.core.errors import HarnessError, MissingCapability, PlanError, UpdateFailed
+from harness.core.errors import HarnessError, PlanError, UpdateFailed
 from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
 from harness.host.kernel import kexec, magic, qemus_known
-from harness.host.lifecycle import ENDED
-from harness.host.parking import NEW, OLD, Parking
+from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.ram_folder import backing_folder
-from harness.host.region.device import is_mounted
 from harness.host.region.handover import HANDOVER
-from harness.host.region.place import Region, regions
-from harness.updates.kernel import completion, launcher
+from harness.host.region.place import Region
+from harness.updates.kernel import completion, launcher, preflight
 from harness.updates.kernel.next_kernel import (
     KernelFiles,
     LoadedKernel,
     command_line,
-    require_region,
 )
 from harness.updates.kernel.plan import ThawPlan
 from harness.updates.protocol import (
@@ -48,7 +45,6 @@ from harness.updates.protocol import (
     UpdateContext,
     UpdateSettings,
 )
-from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.successor import successor
 from harness.updates.qemu.update import parking_for
 from harness.updates.requirements import host_scope, require_this_host
@@ -112,11 +108,13 @@ class KernelUpdate:
         return Needs(self.expected_s, _RESERVE_S + _RESERVE_A_GUEST_S * guests)
 
     def check(self) -> None:
-        """Find the kernel's files, and that its command line spares the guests' RAM."""
+        """Find why this host's kernel cannot be replaced by that one; every reason at once."""
         require_this_host(self.kind, self._site)
-        self._files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
-        self._region = _region_of(backing_folder())
-        require_region(self._line(), self._region)
+        self._files = files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
+        found = preflight.require_kernel(
+            files.image.release, files.image.path, files.initrd, self._line()
+        )
+        self._region = found.region
         launcher.require_root()
 
     def examine(
@@ -125,22 +123,15 @@ class KernelUpdate:
         """See :class:`harness.updates.protocol.GuestUpdate`."""
         self._hypervisor = hypervisor
         self._uuids = {one.name: one.uuid for one in guests}
-        refused: list[str] = []
+        looks, hidden = [], []
         for guest in guests:
             try:
-                look = hypervisor.parking.look(guest.uuid, deadline)
+                looks.append(hypervisor.parking.look(guest.uuid, deadline))
             except HarnessError as error:
-                refused.append(f"{guest.name}: {error.message}")
-                continue
-            refused += [f"{guest.name}: {one}" for one in obstacles(look)]
-        for other in hypervisor.guests(deadline):
-            if other.name not in self._uuids and other.state.state not in ENDED:
-                refused.append(f"{other.name} is not in the run, and would end with this kernel")
-        if refused:
-            raise PlanError(
-                f"guests cannot be handed over to another kernel: {'; '.join(refused)}",
-                hint="docs/explanation/kernel.md says which can be; shut the others down",
-            )
+                hidden.append(f"{guest.name}: {error.message}")
+        if hidden:
+            raise PlanError(f"guests cannot be looked at: {'; '.join(hidden)}")
+        preflight.require_guests(looks, hypervisor.guests(deadline), backing_folder())
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Load the kernel and write down how guests come back; no guest is paused yet."""
@@ -150,7 +141,10 @@ class KernelUpdate:
             raise UpdateFailed("the guests were not examined")
         first = tsc.steady()
         self._parkings, self._descriptions = {}, {}
-        plans = [self._prepare(self._uuids[one], hypervisor, deadline) for one in context.guests]
+        looks = [hypervisor.parking.look(self._uuids[one], deadline) for one in context.guests]
+        # A guest that was started since the plan was made would end with this kernel.
+        preflight.require_guests(looks, hypervisor.guests(deadline), backing_folder())
+        plans = [self._prepare(look) for look in looks]
         context.swap.prepare(plans)
         plan = self._thaw_plan(context, files, region, plans)
         magic.write(Path(plan.ram_folder), plan.magic)
@@ -193,11 +187,7 @@ class KernelUpdate:
     def _line(self) -> str:
         return command_line(self._settings.cmdline or _CMDLINE.read_text(), launcher.path())
 
-    def _prepare(self, uuid: str, hypervisor: Hypervisor, deadline: Deadline) -> SwapPlan:
-        look = hypervisor.parking.look(uuid, deadline)
-        found = "; ".join(map(str, obstacles(look)))
-        if found:
-            raise UpdateFailed(f"it cannot be handed over: {found}", guest=look.name)
+    def _prepare(self, look: QemuLook) -> SwapPlan:
         parking = parking_for(look)
         states = Path(parking.ram_folder, STATES, look.uuid)
         parking = replace(parking, files=str(states), lasting=True)
@@ -256,18 +246,6 @@ def _lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
         raise UpdateFailed(f"cannot make {files}: {error.strerror}") from error
     for name, said in descriptions.items():
         write_atomically(files / name, said)
-
-
-def _region_of(folder: Path) -> Region:
-    """Return the region that is mounted on ``folder``. Raises MissingCapability."""
-    for region in regions(_CMDLINE.read_text()):
-        if is_mounted(region, folder):
-            return region
-    raise MissingCapability(
-        "a region",
-        f"{folder} is on no memory that every kernel of this host sets aside",
-        hint="harness setup-host --region --resident SIZE, and a reboot",
-    )
 
 
 def _loaded(names: Sequence[str], table: Path = _LOADED_MODULES) -> tuple[str, ...]:

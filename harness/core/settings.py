@@ -329,6 +329,9 @@ class EventsSection(_Section):
     """From the announcement to the pause, unless approved earlier; None: guests get no notice."""
     time_scale: Positive = 1.0
     """Notices are this many times shorter, for labs."""
+    store: Name | None = None
+    """Database that hosts share their events in, for sets that span hosts: as
+    ``fleet.database``, and may be the same; None: a file in the state folder."""
 
 
 class FleetSection(_Section):

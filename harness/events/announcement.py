@@ -34,9 +34,10 @@ def announcement(
         return
     require("events", "telling guests of a pause")
     from harness.events.announcer import EventNotice
-    from harness.events.membership import memberships
+    from harness.events.membership import Scopes, memberships
     from harness.events.schema import Member
     from harness.events.service import served
+    from harness.events.shared import SharedStore
     from harness.events.store import Store
 
     where = ["--address", settings.address, "--port", str(settings.port)]
@@ -44,10 +45,12 @@ def announcement(
 
     def known() -> list[Member]:
         deadline = Deadline.after(config.prepare_timeout_s)
-        return memberships(config.guest, hypervisor.guests(deadline))
+        return memberships(config.guest, hypervisor.guests(deadline), scopes)
 
+    shared = SharedStore.of(config)
+    scopes = Scopes.of(config, shared)
     with (
-        Store(state_dir) as store,
+        Store(state_dir, shared=shared) as store,
         served(state_dir, [*file, "--uri", config.uri, *where]) as service,
     ):
         yield EventNotice(
@@ -57,5 +60,7 @@ def announcement(
             known,
             duration_s=update.expected_s,
             not_before_ns=not_before_ns,
+            scopes=scopes,
+            leased=config.fleet.database is not None,
             keep_served=service.ensure,
         )

@@ -19,14 +19,13 @@ from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.events import windows
 from harness.events.document import Event, EventType, State, utc
-from harness.events.membership import scope_name, spoken_scope
+from harness.events.membership import Scopes, spoken_scope
 from harness.events.schema import Member, Stored
 from harness.events.store import Store
 from harness.maintenance.plan import Plan, UpdateDomain, sets_of
 from harness.results.journal import Journal, entries
 
-#: How soon an approval is noticed.
-_LOOK_S = 0.02
+_ALONE = Scopes()
 #: So close to the time no wait is begun.
 _STAY_S = 10.0
 _CARE_S = 1.0
@@ -49,6 +48,8 @@ class EventNotice:
         *,
         duration_s: float,
         not_before_ns: int = 0,
+        scopes: Scopes = _ALONE,
+        leased: bool = False,
         keep_served: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -56,7 +57,8 @@ class EventNotice:
 
         ``sets`` say when each availability set may be paused, ``known`` which guests are on the
         host. ``duration_s``: how long guests are expected to stand still. ``not_before_ns``: the
-        first domain is not paused earlier (CLOCK_REALTIME), however short the notice.
+        first domain is not paused earlier (CLOCK_REALTIME), however short the notice. ``scopes``
+        name each guest's; ``leased``: the sets of an update domain are leased when it is announced.
         """
         self._store = store
         self._settings = settings
@@ -64,6 +66,8 @@ class EventNotice:
         self._known = known
         self._duration_s = duration_s
         self._not_before_ns = not_before_ns
+        self._scopes = scopes
+        self._leased = leased
         self._keep_served = keep_served
         self._clock = clock
         self._ids: dict[str, list[str]] = {}
@@ -87,7 +91,7 @@ class EventNotice:
                 self._store.plan(
                     scope, domain.name, self._event(names), owner=owner_of_run(run_dir)
                 )
-                for scope, names in _by_scope(domain).items()
+                for scope, names in _by_scope(domain, self._scopes).items()
             ]
 
     def _event(self, names: Sequence[str]) -> Event:
@@ -112,7 +116,7 @@ class EventNotice:
         # Both clocks must agree that it is time: either may be set while we wait.
         self._due = Deadline.after((not_before_ns - now_ns) / NS_PER_S, self._clock)
         ids = self._ids[domain.name]
-        self._store.announce(ids, not_before_ns)
+        self._store.announce(ids, not_before_ns, leased=self._leased)
         self._note(entries.Announced(domain.name, tuple(ids), not_before_ns))
         return f"announced for {utc(not_before_ns):%H:%M:%S} UTC; waiting for that, or approval"
 
@@ -145,7 +149,7 @@ class EventNotice:
             if cared.elapsed_s() >= _CARE_S:
                 self._care()
                 cared = Stopwatch(self._clock)
-            interruption.pause(_LOOK_S)
+            interruption.pause(self._store.look_s)
         ids = self._ids[domain.name]
         self._store.start(ids)
         self._note(entries.Started(domain.name, tuple(ids), approved))
@@ -222,10 +226,10 @@ class EventNotice:
             self._journal.note(entry)
 
 
-def _by_scope(domain: UpdateDomain) -> dict[str, list[str]]:
+def _by_scope(domain: UpdateDomain, named: Scopes) -> dict[str, list[str]]:
     scopes: dict[str, list[str]] = {}
     for guest in domain.guests:
-        scope = scope_name(guest.availability_set, guest.info.uuid)
+        scope = named.name(guest.availability_set, guest.info.uuid)
         scopes.setdefault(scope, []).append(guest.name)
     return scopes
 

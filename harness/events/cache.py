@@ -15,11 +15,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.events.copy import STALE_S, Copy
 from harness.events.document import Document, Snapshot, render
 from harness.events.schema import Member, Sighting, faults, scope_of_guest
-from harness.events.store import Store
+from harness.events.shared import SharedStore
+from harness.events.store import Look, Store
 
 #: Sightings are written together.
 _GATHER_S = 0.2
@@ -28,10 +30,20 @@ _GATHER_S = 0.2
 class Desk:
     """For the thread of one event loop; ``close`` it in the end."""
 
-    def __init__(self, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock = SYSTEM_CLOCK, shared: SharedStore | None = None
+    ) -> None:
+        """``shared``: where hosts share their events; None: they are in ``folder``."""
         self._clock = clock
-        self._reader = Store(folder, clock)
-        self._writer = Store(folder, clock)
+        self._writer = Store(folder, clock, shared)
+        self._reader: Store | None = None
+        self._copy: Copy | None = None
+        if shared is None:
+            self._reader = Store(folder, clock)
+        else:
+            self._copy = Copy(partial(Store, folder, clock, shared), clock)
+            self._copy.wait(STALE_S)
+        self._look: Look | None = None
         self._thread = ThreadPoolExecutor(1, "events-store")
         self._version = -1
         self._members: dict[str, Member] = {}
@@ -47,19 +59,37 @@ class Desk:
         self._thread.shutdown()
         with suppress(HarnessError):
             self._writer.note_seen(self._sightings)
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._copy is not None:
+            self._copy.close()
         self._writer.close()
 
     def _refresh(self) -> None:
-        version = self._reader.version()
+        """Raises InfrastructureError if what guests see is not known."""
+        if self._copy is not None:
+            self._take(self._copy.latest())
+        elif self._reader is not None:
+            self._read(self._reader)
+
+    def _take(self, look: Look) -> None:
+        if look is self._look:
+            return
+        self._look = look
+        if look.snapshots != self._snapshots:
+            self._documents.clear()
+        self._members, self._faults = dict(look.members), dict(look.faults)
+        self._snapshots = dict(look.snapshots)
+
+    def _read(self, reader: Store) -> None:
+        version = reader.version()
         if version == self._version:
             return
         self._snapshots.clear()
         self._documents.clear()
-        self._members = {member.uuid: member for member in self._reader.members()}
+        self._members = {member.uuid: member for member in reader.members()}
         self._faults = {
-            row["scope"]: (row["kind"], row["until_ns"])
-            for row in self._reader.rows(sa.select(faults))
+            row["scope"]: (row["kind"], row["until_ns"]) for row in reader.rows(sa.select(faults))
         }
         self._version = version
 
@@ -72,6 +102,8 @@ class Desk:
         """What the guests of a scope see now."""
         self._refresh()
         if scope not in self._snapshots:
+            if self._reader is None:  # of a guest that was enrolled since
+                raise InfrastructureError(f"what {scope} sees is not known yet")
             self._snapshots[scope] = self._reader.snapshot(scope)
         return self._snapshots[scope]
 
@@ -93,6 +125,8 @@ class Desk:
         """Record an approval. Raises EventError for an event that this guest does not have."""
         approve = partial(self._writer.approve, event_ids, by=member.name, scope=member.scope)
         await asyncio.get_running_loop().run_in_executor(self._thread, approve)
+        if self._copy is not None:
+            self._copy.soon()
 
     def saw(self, member: Member, incarnation: int) -> bool:
         """Note that a guest was shown an incarnation; whether that was the first time."""
@@ -108,7 +142,10 @@ class Desk:
     def everybody_knows(self) -> bool:
         """Whether every guest that has asked has seen that nothing is left."""
         seen = self._last_seen.values()
-        return all(self.snapshot(scope) == Snapshot(number) for scope, number in seen)
+        try:
+            return all(self.snapshot(scope) == Snapshot(number) for scope, number in seen)
+        except InfrastructureError:  # not before it is known what there is to know
+            return False
 
     async def _write_soon(self) -> None:
         while self._sightings:

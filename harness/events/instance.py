@@ -20,11 +20,11 @@ def is_version(text: str) -> bool:
 
 def describe(member: Member) -> dict[str, Any]:
     """The document of one guest."""
-    scope, _, name = member.scope.partition(":")
+    kind, _, name = member.scope.partition(":")
     return {
         "compute": {
             "name": member.name,
-            "placementGroupId": name if scope == "set" else "",
+            "placementGroupId": name if kind != "guest" else "",
             "platformUpdateDomain": member.update_domain,
             "vmId": member.uuid,
         }

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from harness.core.settings import GuestSection, guest_section
+from harness.core.settings import Config, GuestSection, guest_section
 from harness.events.schema import Member, scope_of_guest, scope_of_set
+from harness.events.shared import SharedStore
 from harness.host.protocol import GuestInfo
 
 
-def memberships(sections: Sequence[GuestSection], guests: Iterable[GuestInfo]) -> list[Member]:
+@dataclass(frozen=True)
+class Scopes:
+    """The scope of each guest; in a store that is shared a set of one host bears its name."""
+
+    host: str = ""
+    """What this host is called there; "": the store is not shared."""
+    spanning: frozenset[str] = frozenset()
+    """Sets that have guests on other hosts too."""
+
+    @classmethod
+    def of(cls, config: Config, shared: SharedStore | None) -> Scopes:
+        """Return those of a configuration."""
+        spanning = frozenset(one.name for one in config.availability_set if one.spans_hosts)
+        return cls(shared.host if shared is not None else "", spanning)
+
+    def name(self, availability_set: str | None, uuid: str) -> str:
+        """Return the scope of a guest."""
+        if not availability_set:
+            return scope_of_guest(uuid)
+        return scope_of_set(
+            availability_set, "" if availability_set in self.spanning else self.host
+        )
+
+
+_ALONE = Scopes()
+
+
+def memberships(
+    sections: Sequence[GuestSection], guests: Iterable[GuestInfo], scopes: Scopes = _ALONE
+) -> list[Member]:
     """Return every guest's scope and update domain: its section first, then its metadata."""
-    return [_membership(guest_section(sections, one.name, one.uuid), one) for one in guests]
+    return [_membership(guest_section(sections, g.name, g.uuid), g, scopes) for g in guests]
 
 
-def _membership(section: GuestSection, guest: GuestInfo) -> Member:
+def _membership(section: GuestSection, guest: GuestInfo, scopes: Scopes) -> Member:
     domain = section.update_domain or guest.update_domain or ""
     name = section.availability_set or guest.availability_set
-    return Member(guest.uuid, guest.name, scope_name(name, guest.uuid), domain)
-
-
-def scope_name(availability_set: str | None, uuid: str) -> str:
-    """The scope of a guest."""
-    return scope_of_set(availability_set) if availability_set else scope_of_guest(uuid)
+    return Member(guest.uuid, guest.name, scopes.name(name, guest.uuid), domain)
 
 
 def spoken_scope(scope: str) -> str:
     """A scope as people say it."""
     kind, _, name = scope.partition(":")
-    return f"availability set {name}" if kind == "set" else f"guest {name}"
+    return f"availability set {name}" if kind != "guest" else f"guest {name}"

@@ -21,6 +21,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.events.document import State
 from harness.events.order import Order
 from harness.events.schema import schedules
+from harness.events.shared import SharedStore
 from harness.events.store import Store
 from harness.results.journal import FILE_NAME, in_use
 from harness.results.unfinished import dead_runs
@@ -100,11 +101,13 @@ class Caretaker:
         clock: Clock = SYSTEM_CLOCK,
         launch: Callable[[Sequence[str], Path], Begun] = start_in_background,
         tell: Callable[[str], None] = lambda line: None,
+        shared: SharedStore | None = None,
     ) -> None:
         """Take care of what is in ``state_dir``.
 
         ``launch`` starts a command whose output goes to a file; ``tell`` gets a line of what
-        begins, what has ended, and what was missed.
+        begins, what has ended, and what was missed. ``shared``: where hosts share their events;
+        what is scheduled is in ``state_dir`` all the same.
         """
         self._state_dir = state_dir
         self._config_file = config_file
@@ -112,14 +115,15 @@ class Caretaker:
         self._running: dict[int, Begun] = {}
         self._launch, self._tell = launch, tell
         self._store = Store(state_dir, clock)
+        self._events = self._store if shared is None else Store(state_dir, clock, shared)
 
     def close(self) -> None:
         """Let go of the events; runs that were begun go on."""
         self._store.close()
+        self._events.close()
 
     def tick(self) -> None:
-        """Clear what the dead left, begin what is due, note what has ended."""
-        clear_dead(self._store, self._state_dir)
+        """Note what has ended, begin what is due, clear what the dead left."""
         self._note_ended()
         now_ns = self._clock.realtime_ns()
         for one in scheduled(self._store):
@@ -131,6 +135,7 @@ class Caretaker:
                     self._tell(f"maintenance #{one.number} was missed: {_TOO_LATE}")
             elif now_ns >= begin_ns and move(self._store, one.number, "waiting", "running"):
                 self._begin(one)
+        clear_dead(self._events, self._state_dir)  # the last: it may have to wait
 
     def _begin(self, one: Scheduled) -> None:
         config = ["--config", str(self._config_file)] if self._config_file else []
@@ -156,9 +161,9 @@ def owner_of_process(pid: int, what: str) -> str:
 
 
 def clear_dead(store: Store, state_dir: Path) -> None:
-    """Remove the events whose driver is gone."""
+    """Remove this host's events whose driver is gone."""
     for found in store.events(State.PLANNED, State.SCHEDULED, State.STARTED):
-        if _lives(found.owner):
+        if found.host != store.host or _lives(found.owner):
             continue
         store.cancel([found.event.event_id])
         if found.state is State.STARTED and not _to_be_recovered(found.owner, state_dir):

@@ -8,12 +8,29 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import REAL, Column, Index, Integer, MetaData, RowMapping, Table, Text, event
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    RowMapping,
+    Table,
+    Text,
+    event,
+)
 
 from harness.events.document import Event, EventType, Source, State
 
 #: The newest migration.
-HEAD = "0002"
+HEAD = "0003"
+
+#: Nanoseconds, and numbers that SQLite gives: there they are INTEGER, which has 64 bits.
+_WHOLE = BigInteger().with_variant(Integer(), "sqlite")
+_SECONDS: Double[float] = Double().with_variant(REAL(), "sqlite")
 
 metadata = MetaData()
 
@@ -24,6 +41,7 @@ members = Table(
     Column("name", Text, nullable=False),
     Column("scope", Text, nullable=False),
     Column("update_domain", Text, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),  # "": the store is this host's
     sqlite_strict=True,
 )
 
@@ -38,24 +56,25 @@ scopes = Table(
 events = Table(
     "event",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", _WHOLE, primary_key=True),
     Column("event_id", Text, nullable=False, unique=True),
     Column("scope", Text, nullable=False),
     Column("update_domain", Text, nullable=False),
     Column("event_type", Text, nullable=False),
     Column("resources", Text, nullable=False),  # JSON
     Column("state", Text, nullable=False),
-    Column("not_before_ns", Integer, nullable=False),
+    Column("not_before_ns", _WHOLE, nullable=False),
     Column("description", Text, nullable=False),
     Column("source", Text, nullable=False),
-    Column("duration_s", REAL, nullable=False),
+    Column("duration_s", _SECONDS, nullable=False),
     Column("owner", Text, nullable=False),
     Column("why", Text, nullable=False, server_default=""),
-    Column("announced_ns", Integer),
-    Column("approved_ns", Integer),
+    Column("announced_ns", _WHOLE),
+    Column("approved_ns", _WHOLE),
     Column("approved_by", Text),
-    Column("started_ns", Integer),
-    Column("removed_ns", Integer),
+    Column("started_ns", _WHOLE),
+    Column("removed_ns", _WHOLE),
+    Column("host", Text, nullable=False, server_default=""),
     sqlite_strict=True,
 )
 
@@ -68,7 +87,7 @@ sightings = Table(
     Column("name", Text, nullable=False),
     Column("scope", Text, primary_key=True),
     Column("incarnation", Integer, primary_key=True),
-    Column("at_ns", Integer, nullable=False),
+    Column("at_ns", _WHOLE, nullable=False),
     sqlite_strict=True,
 )
 
@@ -77,16 +96,16 @@ faults = Table(
     metadata,
     Column("scope", Text, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("until_ns", Integer, nullable=False),
+    Column("until_ns", _WHOLE, nullable=False),
     sqlite_strict=True,
 )
 
 schedules = Table(
     "schedule",
     metadata,
-    Column("number", Integer, primary_key=True),
-    Column("start_ns", Integer, nullable=False),
-    Column("notice_s", REAL, nullable=False),
+    Column("number", _WHOLE, primary_key=True),
+    Column("start_ns", _WHOLE, nullable=False),
+    Column("notice_s", _SECONDS, nullable=False),
     Column("order_json", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("made_by", Text, nullable=False),
@@ -94,12 +113,14 @@ schedules = Table(
     sqlite_strict=True,
 )
 
-# By this a harness from before there were migrations refuses the tables.
-event.listen(
-    metadata,
-    "after_create",
-    lambda _, connection, **__: connection.exec_driver_sql("PRAGMA user_version = 2"),
-)
+
+def _refuse_old(_: MetaData, connection: Connection, **__: object) -> None:
+    """By this a harness from before there were migrations refuses the tables."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA user_version = 2")
+
+
+event.listen(metadata, "after_create", _refuse_old)
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,8 @@ class Stored:
     approved_by: str | None
     started_ns: int | None
     removed_ns: int | None
+    host: str
+    """The host whose guests it is about; "" in a store that is not shared."""
 
     @property
     def state(self) -> State:
@@ -145,9 +168,9 @@ class Sighting:
     at_ns: int
 
 
-def scope_of_set(name: str) -> str:
-    """The scope of an availability set."""
-    return f"set:{name}"
+def scope_of_set(name: str, host: str = "") -> str:
+    """The scope of an availability set; ``host``: its guests are on that one only."""
+    return f"set@{host}:{name}" if host else f"set:{name}"
 
 
 def scope_of_guest(uuid: str) -> str:
@@ -168,5 +191,5 @@ def stored(row: RowMapping) -> Stored:
         duration_s=row["duration_s"],
     )
     keys = ("scope", "update_domain", "owner", "why", "announced_ns", "approved_ns")
-    more = ("approved_by", "started_ns", "removed_ns")
+    more = ("approved_by", "started_ns", "removed_ns", "host")
     return Stored(event, **{key: row[key] for key in (*keys, *more)})

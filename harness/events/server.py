@@ -10,6 +10,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -23,6 +24,7 @@ from harness.events.cache import Desk
 from harness.events.callers import Directory
 from harness.events.limits import CONNECTIONS, IDLE_S, REQUESTS_A_SECOND, GuardedProtocol, RateLimit
 from harness.events.logs import prepare_logs
+from harness.events.shared import SharedStore
 
 _log = logging.getLogger("harness.events")
 
@@ -90,6 +92,7 @@ def serve(
     directory: Directory,
     office: Office,
     *,
+    shared: SharedStore | None = None,
     rate: int = REQUESTS_A_SECOND,
     ready: Callable[[], None] = lambda: None,
     beside: Callable[[], None] = lambda: None,
@@ -99,15 +102,16 @@ def serve(
 
     That while is until all guests that have asked know the last change, or another server comes,
     or two minutes. ``beside`` is called once a second in a thread; ``ready`` once, when guests
-    are answered.
+    are answered. ``shared``: where hosts share their events; None: they are in ``state_dir``.
     """
     prepare_logs(state_dir)
     _allow_connections()
-    asyncio.run(_serve(state_dir, sockets, directory, office, rate, ready, beside, until_eof_of))
+    desk = partial(Desk, state_dir, shared=shared)
+    asyncio.run(_serve(desk, sockets, directory, office, rate, ready, beside, until_eof_of))
 
 
 async def _serve(
-    state_dir: Path,
+    opened: Callable[[], Desk],
     sockets: Sequence[socket.socket],
     directory: Directory,
     office: Office,
@@ -116,7 +120,7 @@ async def _serve(
     beside: Callable[[], None],
     until_eof_of: int | None,
 ) -> None:
-    desk = Desk(state_dir)
+    desk = opened()
     server = uvicorn.Server(
         uvicorn.Config(
             MetadataService(desk, directory, RateLimit(rate)),

@@ -1,42 +1,37 @@
-"""The events, once, for run, server and command line: an SQLite database in the state folder.
+"""The events, once, for run, server and command line: in the state folder, or shared by hosts.
 
 Each change is one transaction that also counts the incarnations of the scopes it touches, so a
-crash of any process leaves both or neither. Write-ahead logging: readers never wait for writers.
-An object is for one thread; open one in each.
+crash of any process leaves both or neither. An object is for one thread; open one in each.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from harness.core.errors import EventError
-from harness.core.files import private_folder
-from harness.core.storage.database import (
-    bring_up_to_date,
-)
 from harness.core.timebase import SYSTEM_CLOCK, Clock
-from harness.core.trust import refuse_untrusted
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
 from harness.events.schema import (
     Member,
     Sighting,
     Stored,
     events,
+    faults,
     members,
     scopes,
     sightings,
     stored,
 )
-from harness.events.store_file import FILE_NAME, LAYOUT, engine_for, translated
+from harness.events.shared import SharedStore
+from harness.events.store_file import FILE_NAME, EventsFile, EventsShared, Tables
 
 _STAMPS = {
     State.SCHEDULED: "announced_ns",
@@ -46,24 +41,38 @@ _STAMPS = {
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """All that the guests of one host see at one moment."""
+
+    members: Mapping[str, Member]
+    """By UUID."""
+    snapshots: Mapping[str, Snapshot]
+    """By scope."""
+    faults: Mapping[str, tuple[str, int]]
+    """By scope: the kind, and until when (ns)."""
+
+
 class Store:
     """A connection to the events. Raises InfrastructureError for what the disk does to it."""
 
-    def __init__(self, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock = SYSTEM_CLOCK, shared: SharedStore | None = None
+    ) -> None:
+        """``shared``: where hosts share them; None: they are this host's, in ``folder``."""
         self.path = folder / FILE_NAME
+        self.host = shared.host if shared is not None else ""
         self._clock = clock
-        with translated(self.path):
-            refuse_untrusted(private_folder(folder))
-            self._engine = engine_for(self.path)
-            self._db = self._engine.connect()
-            # Four times a poll; by SQLAlchemy it would cost more than all the rest of an answer.
-            self._driver: Any = self._db.connection.driver_connection
-        try:
-            with self.changing() as db:
-                bring_up_to_date(db, LAYOUT)
-        except BaseException:
-            self.close()
-            raise
+        self._tables: Tables
+        if shared is None:
+            self._tables = EventsFile(folder)
+        else:
+            self._tables = EventsShared(shared.database(clock))
+        self.changing = self._tables.changing
+        self.rows = self._tables.rows
+        self.version = self._tables.version
+        self.insert = self._tables.insert
+        self.look_s = self._tables.look_s
 
     def __enter__(self) -> Store:
         return self
@@ -77,31 +86,8 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-        self._engine.dispose()
-
-    @contextmanager
-    def changing(self) -> Iterator[sa.Connection]:
-        """One transaction: all of it or, after an exception, nothing."""
-        with translated(self.path):
-            self._db.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.rollback()
-                raise
-            self._db.commit()
-
-    def rows(self, question: sa.Select[Any], **values: str) -> Sequence[sa.RowMapping]:
-        """Return the rows that answer a question."""
-        with translated(self.path):
-            return self._db.execute(question, values).mappings().all()
-
-    def version(self) -> int:
-        """Return a number that differs after any other connection commits. Cheap."""
-        with translated(self.path):
-            return int(self._driver.execute("PRAGMA data_version").fetchone()[0])
+        """Let go of it."""
+        self._tables.close()
 
     # guests
 
@@ -109,13 +95,16 @@ class Store:
         """Say which scope each guest is in; a guest that is known already may move."""
         with self.changing() as db:
             for guest in guests:
-                row = insert(members).values(**vars(guest))
-                named = {key: row.excluded[key] for key in ("name", "scope", "update_domain")}
-                db.execute(row.on_conflict_do_update([members.c.uuid], set_=named))
+                row = self.insert(members).values(**vars(guest), host=self.host)
+                keys = ("name", "scope", "update_domain", "host")
+                named = {key: row.excluded[key] for key in keys}
+                db.execute(row.on_conflict_do_update(index_elements=[members.c.uuid], set_=named))
 
     def members(self) -> list[Member]:
-        """Every guest that was enrolled."""
-        return [Member(**row) for row in self.rows(sa.select(members).order_by(members.c.name))]
+        """Every guest of this host that was enrolled."""
+        columns = [members.c[field.name] for field in fields(Member)]
+        query = sa.select(*columns).where(members.c.host == self.host).order_by(members.c.name)
+        return [Member(**row) for row in self.rows(query)]
 
     def snapshot(self, scope: str) -> Snapshot:
         """What the guests of ``scope`` see now."""
@@ -145,22 +134,38 @@ class Store:
                     duration_s=event.duration_s,
                     owner=owner,
                     why=why,
+                    host=self.host,
                 )
             )
         return event_id
 
-    def announce(self, event_ids: Sequence[str], not_before_ns: int) -> None:
+    def announce(
+        self, event_ids: Sequence[str], not_before_ns: int, *, leased: bool = False
+    ) -> None:
         """Show planned events to the guests. ``not_before_ns``: CLOCK_REALTIME, a whole second.
 
-        Raises EventError if an event of another update domain of the same scope is in progress.
+        ``leased``: this run has the lease of every set whose scope spans hosts, so that what
+        another host still shows there is of a run that died, and is removed.
+
+        Raises EventError if an event of another update domain, or another host, of the same scope
+        is in progress.
         """
         with self.changing() as db:
+            if leased:
+                self._remove_abandoned(db, event_ids)
             db.execute(
                 sa.update(events)
                 .where(events.c.event_id.in_(event_ids))
                 .values(not_before_ns=not_before_ns)
             )
             self._move(db, event_ids, State.SCHEDULED)
+
+    def _remove_abandoned(self, db: sa.Connection, event_ids: Sequence[str]) -> None:
+        ours = {self.find(event_id).scope for event_id in event_ids}
+        for other in self.events(*VISIBLE):
+            if other.scope in ours and other.host != self.host:
+                after = State.ENDED if other.state is State.STARTED else State.CANCELLED
+                self._move(db, [other.event.event_id], after)
 
     def start(self, event_ids: Sequence[str]) -> None:
         """Mark events as started: from now on the guests may be paused.
@@ -207,10 +212,11 @@ class Store:
         for scope in touched:
             # Nothing yet is 1, so the first change makes 2.
             db.execute(
-                insert(scopes)
+                self.insert(scopes)
                 .values(scope=scope, incarnation=2)
                 .on_conflict_do_update(
-                    [scopes.c.scope], set_={"incarnation": scopes.c.incarnation + 1}
+                    index_elements=[scopes.c.scope],
+                    set_={"incarnation": scopes.c.incarnation + 1},
                 )
             )
 
@@ -246,6 +252,28 @@ class Store:
         query = sa.select(events).where(events.c.state.in_(wanted)).order_by(events.c.number)
         return [stored(row) for row in self.rows(query)]
 
+    def look(self) -> Look:
+        """Return all that the guests of this host see, as of one moment; of a shared store."""
+        own = sa.select(members.c.scope).where(members.c.host == self.host)
+        visible = sa.and_(events.c.scope.in_(own), events.c.state.in_(VISIBLE))
+        with self._tables.looking():
+            known = self.members()
+            counted = self.rows(sa.select(scopes).where(scopes.c.scope.in_(own)))
+            shown = self.rows(sa.select(events).where(visible).order_by(events.c.number))
+            wrong = self.rows(sa.select(faults).where(faults.c.scope.in_(own)))
+        by_scope: dict[str, list[Event]] = {}
+        for row in shown:
+            by_scope.setdefault(row["scope"], []).append(stored(row).event)
+        numbers = {row["scope"]: row["incarnation"] for row in counted}
+        return Look(
+            {member.uuid: member for member in known},
+            {
+                scope: Snapshot(numbers.get(scope, 1), tuple(by_scope.get(scope, ())))
+                for scope in {member.scope for member in known} | numbers.keys()
+            },
+            {row["scope"]: (row["kind"], row["until_ns"]) for row in wrong},
+        )
+
     # who looked
 
     def note_seen(self, polls: Iterable[Sighting]) -> None:
@@ -253,7 +281,7 @@ class Store:
         rows = [vars(poll) for poll in polls]
         with self.changing() as db:
             if rows:
-                db.execute(insert(sightings).on_conflict_do_nothing(), rows)
+                db.execute(self.insert(sightings).on_conflict_do_nothing(), rows)
 
     def seen(self, scope: str, since_ns: int) -> list[Sighting]:
         """Who saw which incarnation of ``scope`` first when."""
@@ -282,9 +310,11 @@ _ONE = sa.select(events).where(events.c.event_id == sa.bindparam("wanted"))
 
 def _refuse_second_domain(event: Stored, visible: Sequence[Stored]) -> None:
     for other in visible:
-        if other.scope == event.scope and other.update_domain != event.update_domain:
+        same = (other.host, other.update_domain) == (event.host, event.update_domain)
+        if other.scope == event.scope and not same:
+            where = f" on {other.host}" if other.host else ""
             raise EventError(
-                f"update domain {other.update_domain} of {event.scope} has an event that is "
+                f"update domain {other.update_domain}{where} of {event.scope} has an event that is "
                 f"{other.state} ({other.event.event_id}); update domains go one at a time",
                 hint="wait for it, or cancel it: harness events cancel",
             )

@@ -1,124 +1,17 @@
-"""The database that the hosts of a fleet share: one transaction at a time, and never a long wait.
-
-Connected for each question: a lease is asked for a few times a run, and a database that is gone
-must be noticed then, not by a connection that hangs. PostgreSQL's clock decides for all hosts.
-"""
+"""The fleet's database: leases, the waves of rollouts, and how far their hosts are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.pool import NullPool
-
-from harness.core.errors import ConfigError, InfrastructureError
-from harness.core.files import private_file
-from harness.core.storage.database import bring_up_to_date, explained, make_engine
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
+from harness.core.storage.shared import SharedDatabase
+from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.fleet.schema import LAYOUT
 
 KEY = "fleet.database"
-#: For a connection to be made, and for each statement of it.
-LIMIT_S = 10
-#: Of PostgreSQL's advisory lock by which one host at a time makes the tables.
-_MAKING = 0x6861726E
-_POSTGRESQL: dict[str, Any] = {
-    "connect_timeout": LIMIT_S,
-    "tcp_user_timeout": LIMIT_S * 1000,
-    "application_name": "harness",
-    "options": f"-c statement_timeout={LIMIT_S * 1000} -c lock_timeout={LIMIT_S * 1000}",
-}
 
 
-class FleetDatabase:
-    """A database by its URL; nothing is connected until it is asked."""
+class FleetDatabase(SharedDatabase):
+    """By its URL. Connected for each question: it is asked a few times a run."""
 
     def __init__(self, url: str, clock: Clock = SYSTEM_CLOCK) -> None:
-        """``clock`` is that of a database without one: SQLite.
-
-        Raises ConfigError for a URL with a password, UsageError for what is none,
-        MissingCapability for a driver that is not installed.
-        """
-        with explained(f"{KEY}"):
-            parsed = sa.make_url(url)
-            if parsed.password is not None:
-                raise ConfigError(
-                    "a URL with a password would be shown and kept with every run",
-                    key=KEY,
-                    hint="~/.pgpass (PGPASSFILE) has the password; postgresql://USER@HOST/DATABASE",
-                )
-            self.shown = parsed.render_as_string(hide_password=True)
-            more = {"poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
-            if parsed.get_backend_name().startswith("postgres"):
-                more["connect_args"] = _with_given(parsed)
-            self._engine = make_engine(url, ("journal_mode = WAL", "synchronous = FULL"), **more)
-        self._clock = clock
-        self._ready = False
-
-    @property
-    def dialect(self) -> str:
-        """``postgresql`` or ``sqlite``."""
-        return self._engine.dialect.name
-
-    def insert(self, table: sa.Table) -> Any:
-        """Return an INSERT that knows what to do about a row that is there (``on_conflict_…``)."""
-        return _INSERT[self.dialect](table)
-
-    @contextmanager
-    def changing(self) -> Iterator[sa.Connection]:
-        """One transaction: all of it or, after an exception, nothing.
-
-        Raises InfrastructureError, within some ``LIMIT_S`` seconds a statement.
-        """
-        with explained(f"the fleet's database {self.shown} cannot be used", _HINT):
-            self._private()
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql(_BEGIN.get(self.dialect, "BEGIN"))
-                try:
-                    self._bring_up_to_date(connection)
-                    yield connection
-                except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
-                    raise
-                connection.exec_driver_sql("COMMIT")
-        self._ready = True
-
-    def now_s(self, connection: sa.Connection) -> float:
-        """Return seconds since 1970, by the clock that decides for all hosts."""
-        if self.dialect != "postgresql":
-            return self._clock.realtime_ns() / NS_PER_S
-        now = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())")
-        return float(now.scalar_one())
-
-    def _bring_up_to_date(self, connection: sa.Connection) -> None:
-        if self._ready:
-            return
-        if self.dialect == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MAKING})")
-        bring_up_to_date(connection, LAYOUT)
-
-    def _private(self) -> None:
-        """A file is for its owner alone, from its first moment on."""
-        name = self._engine.url.database
-        if self.dialect != "sqlite" or not name:
-            return
-        try:
-            private_file(Path(name))
-        except OSError as error:
-            raise InfrastructureError(
-                f"cannot make {name}: {error.strerror}", hint=_HINT
-            ) from error
-
-
-_HINT = "nothing was paused for it; start it, or look at its log"
-_INSERT: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-_BEGIN = {"sqlite": "BEGIN IMMEDIATE"}
-
-
-def _with_given(url: sa.URL) -> dict[str, Any]:
-    """What the URL says of a connection goes before what we say."""
-    return {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
+        """Raises as :class:`SharedDatabase`."""
+        super().__init__(url, LAYOUT, key=KEY, name="the fleet's database", clock=clock)

@@ -78,8 +78,15 @@ class LeasedNotice:
         return may
 
     def over(self, domain: UpdateDomain) -> None:
-        """Remove the events, then let go; not of sets of which a guest is still held."""
-        self._notice.over(domain)
+        """Remove the events, then let go; not of sets of which a guest is still held.
+
+        Nor where the events could not be removed: guests on other hosts see them until then.
+        """
+        try:
+            self._notice.over(domain)
+        except HarnessError as error:
+            self._let_expire(domain, f"its events are there still: {error}")
+            raise
         if domain.name not in self._taken:
             return
         self._taken.remove(domain.name)
@@ -120,6 +127,11 @@ class LeasedNotice:
         except HarnessError as error:
             return str(error)
         return ""
+
+    def _let_expire(self, domain: UpdateDomain, why: str) -> None:
+        if domain.name in self._taken:
+            self._taken.remove(domain.name)
+            self._note(entries.LeaseReleased(domain.name, sets_of(domain.guests), why))
 
     def _held(self) -> set[str]:
         if self._journal is None:

@@ -15,11 +15,12 @@ def refuse_unshared(
     *,
     database: str | None,
     notice_s: float | None,
+    store: str | None,
 ) -> None:
     """Raise PlanError for a set that spans hosts where the hosts do not share what they must.
 
     ``sets`` say which span hosts; ``database``: the URL of what they share; ``notice_s``: how long
-    before the pause guests are notified, None: not at all.
+    before the pause guests are notified, None: not at all; ``store``: the URL of their events.
 
     Without a lease two hosts could pause its guests at once. Its Scheduled Events would be told to
     the guests of this host only, and those of the others could neither see nor approve them.
@@ -33,9 +34,9 @@ def refuse_unshared(
                 "could pause its guests at the same time",
                 hint='[fleet] database = "postgresql://USER@HOST/DATABASE", on each of them',
             )
-        if notice_s is not None:
+        if notice_s is not None and store is None:
             raise PlanError(
                 f"availability set {name} spans hosts, and its guests on other hosts cannot be "
-                "told: Scheduled Events are of one host",
-                hint="leave out --notify (events.notice_s), or take the set's guests out",
+                "told: the hosts share no store of events",
+                hint='[events] store = "postgresql://USER@HOST/DATABASE", on each of them',
             )

@@ -50,6 +50,7 @@ def survey(
         plan.guests,
         database=config.fleet.database,
         notice_s=config.events.notice_s,
+        store=config.events.store,
     )
     agents = foresee_agents(plan.guests, config.access, hypervisor, deadline)
     return replace(plan, warnings=(*plan.warnings, *agents))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.commands import completion
-from harness.cli.commands.common import json_option, out, print_json
+from harness.cli.commands.common import (
+    config_option,
+    json_option,
+    load_config,
+    out,
+    print_json,
+)
 from harness.cli.commands.events_schedule import schedule
 from harness.cli.commands.events_serve import rehearse, serve
 from harness.core.durations import spoken
@@ -43,7 +50,16 @@ command.add_command(schedule)
 _event_id = click.argument("event_id", metavar="EVENT", shell_complete=completion.events)
 
 
-def _store() -> Store:
+def _store(config_file: Path | None) -> Store:
+    """Open the events of this host, or those that hosts share."""
+    from harness.events.shared import SharedStore
+    from harness.events.store import Store
+
+    return Store(state_dir(), shared=SharedStore.of(load_config(config_file, {}).config))
+
+
+def _own_store() -> Store:
+    """Open what is this host's alone: what is scheduled."""
     from harness.events.store import Store
 
     return Store(state_dir())
@@ -60,16 +76,17 @@ def _find(store: Store, wanted: str) -> Stored:
 
 @command.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also those that are over.")
+@config_option
 @json_option
-def list_(everything: bool, as_json: bool) -> None:
+def list_(everything: bool, config_file: Path | None, as_json: bool) -> None:
     """Show events, and maintenances that are scheduled for later."""
     from harness.events.document import State
     from harness.events.scheduler import scheduled
 
     live = (State.PLANNED, State.SCHEDULED, State.STARTED)
-    with _store() as store:
+    with _store(config_file) as store, _own_store() as own:
         events = store.events(*(() if everything else live))
-        later = [one for one in scheduled(store) if everything or one.state == "waiting"]
+        later = [one for one in scheduled(own) if everything or one.state == "waiting"]
     if as_json:
         print_json(
             {
@@ -140,6 +157,7 @@ def _as_data(one: Stored) -> dict[str, Any]:
         "event_type": event.event_type.value,
         "resources": list(event.resources),
         "scope": one.scope,
+        "host": one.host or None,
         "update_domain": one.update_domain,
         "not_before": _time(event.not_before_ns),
         "not_before_ns": event.not_before_ns,
@@ -156,10 +174,11 @@ def _as_data(one: Stored) -> dict[str, Any]:
 
 @command.command()
 @_event_id
+@config_option
 @json_option
-def show(event_id: str, as_json: bool) -> None:
+def show(event_id: str, config_file: Path | None, as_json: bool) -> None:
     """Show one event, and which guests have seen what of it when."""
-    with _store() as store:
+    with _store(config_file) as store:
         one = _find(store, event_id)
         seen = store.seen(one.scope, one.announced_ns or 0) if one.announced_ns else []
     data = {**_as_data(one), "seen": [vars(sighting) for sighting in seen]}
@@ -185,12 +204,13 @@ def _in_words(key: str, value: Any) -> str:
 
 @command.command()
 @_event_id
+@config_option
 @json_option
-def approve(event_id: str, as_json: bool) -> None:
+def approve(event_id: str, config_file: Path | None, as_json: bool) -> None:
     """Let an event start now, for all its guests."""
     from harness.core.identity import who_am_i
 
-    with _store() as store:
+    with _store(config_file) as store:
         one = _find(store, event_id)
         store.approve([one.event.event_id], f"{who_am_i()['user']} at the command line")
         one = _find(store, one.event.event_id)
@@ -213,15 +233,16 @@ def _number(store: Store, text: str) -> int | None:
 
 @command.command()
 @_event_id
+@config_option
 @json_option
-def cancel(event_id: str, as_json: bool) -> None:
+def cancel(event_id: str, config_file: Path | None, as_json: bool) -> None:
     """Cancel an event that has not started, or a scheduled maintenance by its number."""
     from harness.events.scheduler import move
 
-    with _store() as store:
+    with _store(config_file) as store, _own_store() as own:
         number = _number(store, event_id)
         if number is not None:
-            if not move(store, number, "waiting", "cancelled"):
+            if not move(own, number, "waiting", "cancelled"):
                 raise UsageError(f"{event_id} is not waiting", hint="harness events list --all")
             _tell(as_json, {"cancelled": number}, f"maintenance #{number} is cancelled")
             return
@@ -240,13 +261,14 @@ def _tell(as_json: bool, data: dict[str, Any], line: str) -> None:
 
 
 @command.command()
+@config_option
 @json_option
-def watch(as_json: bool) -> None:
+def watch(config_file: Path | None, as_json: bool) -> None:
     """Show events as they change, until interrupted."""
     from harness.events.document import State
 
     shown: dict[str, Stored] = {}
-    with _store() as store:
+    with _store(config_file) as store:
         version = None
         while True:
             now = store.version()

@@ -23,6 +23,7 @@ from harness.results.report.words import printable
 
 if TYPE_CHECKING:
     from harness.events.callers import Directory, Known
+    from harness.events.membership import Scopes
     from harness.events.schema import Member
 
 #: libvirt is asked who a stranger is; the stranger waits for it.
@@ -89,10 +90,12 @@ def serve(
     from harness.events.scheduler import Caretaker
     from harness.events.server import serve as serve_until_told
     from harness.events.server import sole_server
+    from harness.events.shared import SharedStore
     from harness.events.sockets import listen
 
     loaded = _load(config_file, uri, options)
     settings = loaded.config.events
+    shared = SharedStore.of(loaded.config)
     access_log = state_dir() / ACCESS_LOG
 
     def ready() -> None:
@@ -115,7 +118,7 @@ def serve(
         stack.callback(undo)
         _serve_metrics(stack, loaded.config.metrics.listen)
         file = loaded.file and loaded.file.absolute()
-        care = stack.enter_context(closing(Caretaker(state_dir(), file, tell=say)))
+        care = stack.enter_context(closing(Caretaker(state_dir(), file, tell=say, shared=shared)))
         learn = getattr(directory, "learn", lambda: None)
 
         def beside() -> None:
@@ -127,6 +130,7 @@ def serve(
             sockets,
             directory,
             office,
+            shared=shared,
             rate=options["rate"],
             ready=ready,
             beside=beside,
@@ -156,12 +160,15 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
         Kernel,
         Known,
     )
-    from harness.events.membership import memberships
+    from harness.events.membership import Scopes, memberships
+    from harness.events.shared import SharedStore
     from harness.events.store import Store
 
+    shared = SharedStore.of(config)
+    scopes = Scopes.of(config, shared)
     if identified:
-        members = dict(map(_identified, identified))
-        with Store(state_dir()) as store:
+        members = dict(_identified(text, scopes) for text in identified)
+        with Store(state_dir(), shared=shared) as store:
             store.enrol(members.values())
         return FixedDirectory({a: Caller(m.uuid, m.name) for a, m in members.items()})
 
@@ -171,8 +178,8 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
         deadline = Deadline.after(_ASK_S)
         with connect(config) as host:
             guests, leases = host.guests(deadline), host.leases(deadline)
-        with Store(state_dir()) as store:
-            store.enrol(memberships(config.guest, guests))
+        with Store(state_dir(), shared=shared) as store:
+            store.enrol(memberships(config.guest, guests, scopes))
         by_hand = {
             address: guest.macs[0]
             for guest in guests
@@ -186,8 +193,7 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     return directory
 
 
-def _identified(text: str) -> tuple[str, Member]:
-    from harness.events.membership import scope_name
+def _identified(text: str, scopes: Scopes) -> tuple[str, Member]:
     from harness.events.schema import Member
 
     address, found, guest = text.partition("=")
@@ -196,7 +202,7 @@ def _identified(text: str) -> tuple[str, Member]:
     if not (address and found and name):
         raise UsageError(f"--identify: {text!r} is not ADDRESS=GUEST[@SET[/DOMAIN]]")
     uuid = f"fixed-{name}"
-    return address, Member(uuid, name, scope_name(availability_set or None, uuid), domain)
+    return address, Member(uuid, name, scopes.name(availability_set or None, uuid), domain)
 
 
 def _scenarios() -> Iterable[str]:
@@ -261,6 +267,7 @@ def rehearse(
     from harness.events.faults import check_kind
     from harness.events.scenarios import Rehearsal
     from harness.events.service import served
+    from harness.events.shared import SharedStore
     from harness.events.store import Store
 
     try:
@@ -271,7 +278,7 @@ def rehearse(
         raise UsageError("--time-scale: must be more than nothing")
     loaded = _load(config_file, uri, options)
     with (
-        Store(state_dir()) as store,
+        Store(state_dir(), shared=SharedStore.of(loaded.config)) as store,
         served(state_dir(), _again(loaded, options)) as service,
         Interruption() as interruption,
     ):

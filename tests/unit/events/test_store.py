@@ -367,7 +367,7 @@ def test_a_store_between_the_migrations_keeps_what_is_scheduled(tmp_path):
 
 
 def test_a_new_store_is_what_the_migrations_make(tmp_path):
-    """To the letter, without taking the time to run them; at the newest of them."""
+    """Column by column, without taking the time to run them; at the newest of them."""
     Store(tmp_path).close()
     engine = sa.create_engine("sqlite://")
     with engine.begin() as migrated:
@@ -379,7 +379,11 @@ def test_a_new_store_is_what_the_migrations_make(tmp_path):
 
 
 _EVERYTHING = (
-    "SELECT type, name, sql FROM sqlite_master ORDER BY name",
+    "SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name",
+    "SELECT m.name, x.* FROM sqlite_master m, pragma_table_xinfo(m.name) x "
+    "WHERE m.type = 'table' ORDER BY 1, 2",
+    "SELECT m.name, i.*, x.* FROM sqlite_master m, pragma_index_list(m.name) i, "
+    "pragma_index_info(i.name) x WHERE m.type = 'table' ORDER BY m.name, i.name, x.seqno",
     "SELECT version_num FROM alembic_version",
     "PRAGMA user_version",
 )

@@ -1,7 +1,7 @@
 """What the guests of this host see, copied from a store that hosts share by a thread of its own.
 
 No request of a guest waits for a database on another machine. A copy that is too old is no answer:
-a client that is told "nothing has changed" believes it, one that gets a 503 asks again.
+a client takes an incarnation that it knows for "nothing has changed"; after a 503 it asks again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 from harness.events.store import Look, Store
 
-#: Clients ask once a second; what they are told is not older than their own last question.
+#: Clients ask once a second; an answer is not older than a client's own last question.
 _LOOK_S = 0.5
 #: So old a copy is shown; by then a database that is there would have answered.
 STALE_S = 5.0

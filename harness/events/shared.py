@@ -1,6 +1,6 @@
 """A store of events that several hosts share: a database by its URL.
 
-Each host writes of its own guests and reads of everybody's, so that guests of a set that spans
+Each host writes of its own guests and reads of all of them, so that guests of a set that spans
 hosts see what is to happen to any of them, and may approve it.
 """
 

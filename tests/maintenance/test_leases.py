@@ -106,7 +106,10 @@ def test_a_set_whose_guest_is_still_paused_is_not_let_go(fleet):
     ("settings", "said"),
     [
         ({}, "share no database"),
-        ({"fleet__database": "sqlite:////x.db", "events__notice_s": 5.0}, "share no store of events"),
+        (
+            {"fleet__database": "sqlite:////x.db", "events__notice_s": 5.0},
+            "share no store of events",
+        ),
     ],
 )
 def test_a_set_that_spans_hosts_needs_what_they_share(house, settings, said):

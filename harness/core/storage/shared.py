@@ -104,7 +104,7 @@ class SharedDatabase:
 
     @contextmanager
     def looking(self) -> Iterator[sa.Connection]:
-        """One moment of it: nothing is changed, nobody waits for it. Raises as ``changing``."""
+        """One moment of it: nothing is changed, no host waits for it. Raises as ``changing``."""
         if not self._ready:
             with self.changing():
                 pass

@@ -2,6 +2,9 @@
 
 ``host``  a lab box of its own with this checkout: ``host.sh("uname -r")``, ``host.harness("plan")``
 
+``setup-host --resident 1G --region`` in it, ``host.reboot()`` and ``host.rehearse()`` make it one
+whose kernel may be replaced.
+
 Its boot loader is the test's: QEMU is given the command line that real GRUB wrote in the box, by
 what harness has told it. Requires: HARNESS_REQUIRE=live-kernel, as `make test-live-kernel` has it;
 else skipped, as an emulated host takes a core for minutes. Leaves behind: nothing.

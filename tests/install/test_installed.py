@@ -55,6 +55,19 @@ def test_the_wheel_is_a_tool_of_its_own(tmp_path):
     assert not harness.exists()
 
 
+#: Prints each module of the package that cannot be imported, but those that run in guests.
+_IMPORT_ALL = """
+import importlib, pkgutil, harness
+for found in pkgutil.walk_packages(harness.__path__, "harness."):
+    if {"programs", "agents", "env", "__main__"} & set(found.name.split(".")):
+        continue
+    try:
+        importlib.import_module(found.name)
+    except ImportError as error:
+        print(found.name, error.name)
+"""
+
+
 @pytest.fixture(scope="module")
 def clean_root(tmp_path_factory):
     """A Debian with nothing but what apt needs, and the package beside it."""
@@ -92,6 +105,9 @@ def test_the_package_is_installed_works_and_is_removed(clean_root):
     planned = inside(clean_root, "harness", "plan", "--uri", "test:///default", "test")
     assert "test" in planned
     assert "need" not in inside(clean_root, "harness", "history", "list", "--json")
+    python = "/usr/lib/harness-kvm/bin/python"
+    lacking = inside(clean_root, python, "-I", "-c", _IMPORT_ALL).split("\n")[:-1]
+    assert {line.split()[1] for line in lacking} <= {"pytest"}, lacking  # of the tests' own plugin
     for file in (
         "usr/share/man/man1/harness.1.gz",
         "usr/share/man/man1/harness-run.1.gz",

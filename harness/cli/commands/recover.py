@@ -175,7 +175,7 @@ def _guest(guest: GuestRecovery) -> dict[str, Any]:
 
 def _print(found: Sequence[RunRecovery]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "guest", "", "why", "clock now"):
+    for column in ("run", "guest", "now", "why", "clock now"):
         table.add_column(column)
     for one in found:
         if one.error is not None:

@@ -19,15 +19,18 @@ from harness.core.records import (
 )
 from harness.results.report.words import STYLES, duration, measured, offset, printable
 
+_NONE = "no update domain is in the record"
+
 
 def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:
     """Verdict, update domains, guests, then what was not all right."""
-    console.print(_headline(record), "", _domains(record), sep="\n")
+    domains = _domains(record) if record.update_domains else _text(_NONE)
+    console.print(_headline(record), "", domains, sep="\n")
     for domain in record.update_domains:
         if domain.notice is not None:
             console.print(_text(f"update domain {domain.name}: {_said(domain.notice)}", "dim"))
     console.print()
-    if record.guests:
+    if record.guests and record.update_domains:
         console.print(_guests(record), "", sep="\n")
     for guest in record.guests:
         _print_troubles(guest, console)

@@ -84,3 +84,15 @@ def test_all_agree_on_the_name():
 @pytest.mark.parametrize("extra", LIBRARIES)
 def test_the_hint_names_our_distribution(extra):
     assert how_to_install(extra) == f"pip install 'harness-kvm[{extra}]'"
+
+
+def test_the_page_about_installing_lists_every_extra_and_those_of_the_package():
+    """In its table, in brackets; the Debian package's as ``make deb`` asks for them."""
+    extras = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    )
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    assert set(re.findall(r"^\| `\[(\w+)\]` \|", page, re.MULTILINE)) == extras
+    built = re.findall(r"--extra (\w+)", (ROOT / "scripts/build-deb").read_text())
+    listed = ", ".join(f"`{one}`" for one in built[:-1])
+    assert f"It has the extras {listed} and `{built[-1]}`" in page

@@ -218,6 +218,18 @@ def test_warnings_are_below_the_verdict_and_a_good_run_has_no_failures():
     assert bad.index('id="failures"') < bad.index("<h2>Guests</h2>")
 
 
+def test_a_run_that_could_not_log_in_shows_no_empty_table():
+    """A run that died has no such record either: nothing is said of whether guests were paused."""
+    guest = GuestRecord(
+        name="web1", uuid="u", outcome=Outcome.ERROR, accelerator="tcg", problems=("no login",)
+    )
+    run = a_run(guest, outcome=Outcome.ERROR).model_copy(update={"update_domains": ()})
+    text = page(run, Reading())
+    assert "No update domain is in the record." in text
+    assert not re.search(r"<tbody>\s*</tbody>", text.partition("<h2>Journal")[0])
+    assert "no login" in text
+
+
 def test_each_check_links_to_what_it_means():
     """On the page itself, which asks for nothing else; every check has a sentence."""
     assert set(MEANINGS) == set(CHECK_NAMES)

@@ -95,6 +95,17 @@ def test_what_is_to_be_pasted_stays_in_one_line():
     assert sum(command in line for line in lines) == 4
 
 
+def test_a_run_that_could_not_log_in_shows_no_empty_table():
+    record = a_record(outcome=Outcome.ERROR)
+    (guest,) = record.guests
+    guest = guest.model_copy(update={"checks": (), "problems": ("web1: no login",)})
+    text = drawn(record.model_copy(update={"update_domains": (), "guests": (guest,)}))
+    assert "no update domain is in the record" in text
+    assert "web1: no login" in text
+    assert "pause window" not in text
+    assert "clock now" not in text
+
+
 def test_what_failed_is_said_with_measured_and_allowed():
     """A person sees what was broken without opening a file."""
     assert "web1: clock FAIL: 250.0 ms vs 10.0 ms; too much" in drawn(

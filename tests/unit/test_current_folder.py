@@ -48,6 +48,8 @@ def built(text: str) -> list[str]:
         parts = getattr(node, "elts", None) or getattr(node, "args", None)
         if not isinstance(parts, list) or not parts:
             continue
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path":
+            continue  # a file that is looked at, no command
         for part, following in zip(parts, [*parts[1:], None], strict=True):
             if isinstance(part, ast.Attribute) and ast.unparse(part) == "sys.executable":
                 option = following.value if isinstance(following, ast.Constant) else ""

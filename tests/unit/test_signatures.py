@@ -61,6 +61,8 @@ def test_a_clock_beside_a_deadline_would_be_noticed():
 #: ways into a room, which hand out its parts. All others take the section or the numbers they need.
 WHOLE = {
     ("events/announcement.py", "announcement"),
+    ("fleet/followed.py", "followed"),
+    ("fleet/progress.py", "of"),
     ("maintenance/plan.py", "of"),
     ("maintenance/run.py", "run"),
     ("maintenance/survey.py", "survey"),

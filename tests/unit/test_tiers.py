@@ -59,7 +59,8 @@ def test_make_test_runs_every_tier_and_no_test_twice():
     assert "-m guest" in marked
     tiers = {*re.findall(r"tests/(\w+)", without + marked)}
     tiers |= {*re.findall(r"tests/(\w+)", recipe("test-kvm") + recipe("test-vagrant"))}
-    tiers |= {*re.findall(r"tests/(\w+)", recipe("test-install"))}
+    for alone in ("test-install", "test-fleet", "test-live-kernel"):
+        tiers |= {*re.findall(r"tests/(\w+)", recipe(alone))}
     assert tiers == set(TIERS)
 
 

@@ -1,6 +1,6 @@
 """What ``init=`` of a new kernel starts first: guests go on before systemd does.
 
-``python -m harness.maintenance.thaw.program PLAN``, started by the launcher that
+``python -I -m harness.maintenance.thaw.program PLAN``, started by the launcher that
 :mod:`harness.updates.kernel.launcher` writes, which becomes the real init whatever comes of this.
 What could not be brought back is left as it is, for ``harness recover`` once the host is up.
 """

@@ -47,8 +47,8 @@ def announcement(
         deadline = Deadline.after(config.prepare_timeout_s)
         return memberships(config.guest, hypervisor.guests(deadline), scopes)
 
-    shared = SharedStore.of(config)
-    scopes = Scopes.of(config, shared)
+    shared = SharedStore.of(config.events, config.fleet)
+    scopes = Scopes.of(config.availability_set, shared)
     with (
         Store(state_dir, shared=shared) as store,
         served(state_dir, [*file, "--uri", config.uri, *where]) as service,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.core.settings import Config, GuestSection, guest_section
+from harness.core.settings import AvailabilitySetSection, GuestSection, guest_section
 from harness.events.schema import Member, scope_of_guest, scope_of_set
 from harness.events.shared import SharedStore
 from harness.host.protocol import GuestInfo
@@ -21,9 +21,9 @@ class Scopes:
     """Sets that have guests on other hosts too."""
 
     @classmethod
-    def of(cls, config: Config, shared: SharedStore | None) -> Scopes:
+    def of(cls, sets: Sequence[AvailabilitySetSection], shared: SharedStore | None) -> Scopes:
         """Return those of a configuration."""
-        spanning = frozenset(one.name for one in config.availability_set if one.spans_hosts)
+        spanning = frozenset(one.name for one in sets if one.spans_hosts)
         return cls(shared.host if shared is not None else "", spanning)
 
     def name(self, availability_set: str | None, uuid: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass, replace
 
-from harness.core.settings import Config
+from harness.core.settings import EventsSection, FleetSection
 from harness.core.storage.shared import SharedDatabase
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.events.store_file import LAYOUT
@@ -27,11 +27,11 @@ class SharedStore:
     host: str
 
     @classmethod
-    def of(cls, config: Config) -> SharedStore | None:
+    def of(cls, events: EventsSection, fleet: FleetSection) -> SharedStore | None:
         """Return that of a configuration; None: the events are in the state folder."""
-        if config.events.store is None:
+        if events.store is None:
             return None
-        return cls(config.events.store, config.fleet.host or platform.node())
+        return cls(events.store, fleet.host or platform.node())
 
     def database(self, clock: Clock = SYSTEM_CLOCK) -> SharedDatabase:
         """Return the database, not connected yet. Raises as :class:`SharedDatabase`."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.core.errors import ConfigError, EventError, InfrastructureError
-from harness.core.settings import AvailabilitySetSection, Config
+from harness.core.settings import AvailabilitySetSection
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.cache import Desk
 from harness.events.document import Event, EventType, State
@@ -36,7 +36,7 @@ class Host:
         self.folder.mkdir()
         self.shared = SharedStore(url, name)
         spanning = AvailabilitySetSection(name="web", spans_hosts=True)
-        self.scopes = Scopes.of(Config(availability_set=(spanning,)), self.shared)
+        self.scopes = Scopes.of([spanning], self.shared)
         self.store = Store(self.folder, shared=self.shared)
         self.guest = Member(f"uuid-{name}", f"g-{name}", self.scopes.name("web", ""), "0")
         self.store.enrol([self.guest])

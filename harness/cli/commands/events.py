@@ -55,7 +55,8 @@ def _store(config_file: Path | None) -> Store:
     from harness.events.shared import SharedStore
     from harness.events.store import Store
 
-    return Store(state_dir(), shared=SharedStore.of(load_config(config_file, {}).config))
+    config = load_config(config_file, {}).config
+    return Store(state_dir(), shared=SharedStore.of(config.events, config.fleet))
 
 
 def _own_store() -> Store:

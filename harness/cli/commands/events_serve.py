@@ -95,7 +95,7 @@ def serve(
 
     loaded = _load(config_file, uri, options)
     settings = loaded.config.events
-    shared = SharedStore.of(loaded.config)
+    shared = SharedStore.of(loaded.config.events, loaded.config.fleet)
     access_log = state_dir() / ACCESS_LOG
 
     def ready() -> None:
@@ -164,8 +164,8 @@ def _directory(config: Config, identified: tuple[str, ...]) -> Directory:
     from harness.events.shared import SharedStore
     from harness.events.store import Store
 
-    shared = SharedStore.of(config)
-    scopes = Scopes.of(config, shared)
+    shared = SharedStore.of(config.events, config.fleet)
+    scopes = Scopes.of(config.availability_set, shared)
     if identified:
         members = dict(_identified(text, scopes) for text in identified)
         with Store(state_dir(), shared=shared) as store:
@@ -278,7 +278,9 @@ def rehearse(
         raise UsageError("--time-scale: must be more than nothing")
     loaded = _load(config_file, uri, options)
     with (
-        Store(state_dir(), shared=SharedStore.of(loaded.config)) as store,
+        Store(
+            state_dir(), shared=SharedStore.of(loaded.config.events, loaded.config.fleet)
+        ) as store,
         served(state_dir(), _again(loaded, options)) as service,
         Interruption() as interruption,
     ):

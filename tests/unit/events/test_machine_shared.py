@@ -52,7 +52,7 @@ class Host:
         )
         hypervisor = FakeHypervisor(dict.fromkeys([g.name for g in guests], GuestState.RUNNING))
         found = hypervisor.guests(Deadline.after(1))
-        scopes = Scopes.of(config, shared)
+        scopes = Scopes.of(config.availability_set, shared)
         self.run = folder / name
         self.plan = make_plan(PlanRules.of(config), found, Meddling())
         self.store = Store(folder, clock, shared)

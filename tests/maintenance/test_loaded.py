@@ -1,0 +1,71 @@
+"""What processes of harness load: each library is time before a guest is touched, and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.maintenance.in_memory import DRIVER, in_folder
+from tests.maintenance.test_output import CONFIG, RUN
+
+#: Parts of Python itself that take long to load.
+SLOW = {
+    "asyncio",
+    "concurrent",
+    "http",
+    "multiprocessing",
+    "sqlite3",
+    "ssl",
+    "unittest",
+}
+LIBVIRT = {"libvirt", "libvirt_qemu", "libvirtmod", "libvirtmod_qemu"}
+#: Of a run, the configuration and its records, the command line and what it shows.
+PYDANTIC = {
+    "annotated_types",
+    "pydantic",
+    "pydantic_core",
+    "typing_extensions",
+    "typing_inspection",
+}
+SHOWN = {"click", "platformdirs", "rich"}
+SERVING = {"anyio", "click", "h11", "httptools", "sqlalchemy", "starlette", "typing_extensions"}
+TELL = """
+import sys
+there = {name.partition(".")[0] for name in sys.modules if not name.startswith("_")}
+print("LOADED", *there, file=sys.stderr)
+"""
+
+
+def loaded(code: str, *arguments: str, **more) -> set[str]:
+    """The libraries that ``code`` has loaded, and which parts of Python that take long."""
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **more)
+    told = [line for line in done.stderr.splitlines() if line.startswith("LOADED ")]
+    assert (done.returncode, len(told)) == (0, 1), done.stderr
+    ours = {"harness", "cython_runtime"}  # and what libraries say they are compiled with
+    return set(told[0].split()[1:]) - (sys.stdlib_module_names - SLOW) - ours
+
+
+@pytest.mark.parametrize("output", [(), ("--json",)], ids=["table", "json"])
+def test_a_run_loads_no_more_than_this(tmp_path, output):
+    """A whole one, of guests in memory: no page, no database, no SSH where there is no login."""
+    (tmp_path / "house.toml").write_text(CONFIG)
+    code = DRIVER.replace("import main\nmain()", "import run_command_line\nrun_command_line(None)")
+    found = loaded(code + TELL, "fine", *RUN, *output, cwd=tmp_path, env=in_folder(tmp_path))
+    assert found == LIBVIRT | PYDANTIC | SHOWN
+
+
+@pytest.mark.parametrize(
+    ("modules", "libraries"),
+    [
+        (("harness.maintenance.pause.guardian", "harness.host.driver"), LIBVIRT),
+        (("harness.events.server",), SERVING | (SLOW - {"unittest"}) | {"uvicorn"}),
+    ],
+    ids=["guardian", "server"],
+)
+def test_a_process_beside_it_loads_no_more_than_this(modules, libraries):
+    """The guardian is there while memory is short; a server answers while its host is busy."""
+    code = "".join(f"import {module}\n" for module in modules)
+    assert loaded(code + TELL) <= libraries

@@ -6,6 +6,12 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What is synced to a disk waits for it, and the quick tests do so thousands of times: what they write is
+# in memory, where a program can be run from there, and goes with each test that passed.
+IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep -qvw noexec \
+	&& echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+QUICKLY := -o tmp_path_retention_policy=failed
+
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
 	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
@@ -30,19 +36,20 @@ docs: ## the documentation as a site with search, in site/; a broken link or anc
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-quick: ## both tiers below in one go: no root, no guests, a minute and a half on two cores
-	@$(BIN)/pytest -n 3 --dist worksteal tests/unit tests/maintenance  # one waits while two work
+	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) --hypothesis-profile=quick -n 3 --dist worksteal \
+		tests/unit tests/maintenance  # one waits while two work
 
 pictures: setup ## docs/images: the live view and the page of a run on three real guests
 	@$(ISOLATED) $(BIN)/python -P -m scripts.pictures
 
 test-unit: ## the quick tests: no root, no guests
-	@$(BIN)/pytest -n 2 --dist worksteal tests/unit
+	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) -n 2 --dist worksteal tests/unit
 
 test-pythons: setup ## the quick tests in Python 3.12, 3.13 and 3.14, as far as they can be had
 	@scripts/test-pythons
 
 test-maintenance: ## whole maintenances on a host in memory: no root, no guests, seconds
-	@$(BIN)/pytest -n 4 tests/maintenance  # they wait more than they work
+	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) -n 4 tests/maintenance  # they wait more than they work
 
 REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant,mono
 # Guests are waited for more than worked on: two at a time, each in namespaces and a lab of its own.

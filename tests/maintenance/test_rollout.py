@@ -51,7 +51,8 @@ from harness.cli.main import main
 main()
 """,
 )
-ANSWER, RUN = schema_of_answer(), schema_of_run()
+#: That these are schemas is tested where they are made; to look each time takes long.
+ANSWER, RUN = map(jsonschema.Draft202012Validator, (schema_of_answer(), schema_of_run()))
 
 
 @dataclass
@@ -123,10 +124,10 @@ def ended(process: Forked) -> Answered:
         answer = json.loads(out)
     except ValueError:
         pytest.fail(f"no JSON document on stdout ({process.returncode}): {out!r}; {said}")
-    jsonschema.validate(answer, ANSWER)
+    ANSWER.validate(answer)
     assert answer["exit_code"] == process.returncode, (answer, said)
     if answer["record"] is not None:
-        jsonschema.validate(answer["record"], RUN)
+        RUN.validate(answer["record"])
     return Answered(process.returncode, answer, said)
 
 
@@ -265,7 +266,7 @@ def command(host, monkeypatch, capsys) -> Callable[..., Answered]:
         code = run_command_line([*arguments, "--json"])
         printed = capsys.readouterr()
         answer = json.loads(printed.out)
-        jsonschema.validate(answer, ANSWER)
+        ANSWER.validate(answer)
         assert answer["exit_code"] == code
         return Answered(code, answer, printed.err)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -50,12 +52,19 @@ BARE = replace(FACTS, interpreters=("sh",))
 
 
 @pytest.fixture
-def scene(tmp_path):
+def disk() -> Iterator[Path]:
+    """A folder on a disk, as the disk writer needs: that of a test may be in memory."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def scene(tmp_path, disk):
     """``scene(disk_folder="/x")``: this machine as a guest; everything is closed afterwards."""
     made = []
 
     def make(facts=FACTS, own=(), **settings):
-        here = {"disk_folder": str(tmp_path), "long_running_s": 0.0, **settings}
+        here = {"disk_folder": str(disk), "long_running_s": 0.0, **settings}
         made.append(
             Scene(
                 name="here",
@@ -91,7 +100,7 @@ def through(
     return dict(watch.stop(Deadline.after(30)))
 
 
-def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
+def test_everybody_tells_and_leaves_nothing_behind(scene, disk):
     """All probes at once, as in a run; the vCPU threads are the one thing we lack here."""
     here = scene()
     told = through(here, *CHECKS)
@@ -102,9 +111,9 @@ def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
         assert isinstance(testimony, kind), testimony
     assert told[Canary].before == told[Canary].after
     assert told[Canary].size_bytes == 1 << 20
-    disk = told[DiskWriter]
-    assert (disk.lost, disk.torn, disk.problem) == (0, 0, None)
-    assert disk.acknowledged > disk.at_first_look >= 2
+    written = told[DiskWriter]
+    assert (written.lost, written.torn, written.problem) == (0, 0, None)
+    assert written.acknowledged > written.at_first_look >= 2
     session = told[TcpSession]
     assert (session.over, session.wrong, session.broken) == ("tcp", 0, None)
     assert session.sent == session.answered > session.sent_while_paused >= 1
@@ -113,7 +122,7 @@ def test_everybody_tells_and_leaves_nothing_behind(scene, tmp_path):
     assert told[Timers].fired > 0
     assert (os.getpid(), ME.start_ticks) in told[Life].long_running()
     assert told[Residency].after.rss_bytes > 1 << 20
-    assert not list(tmp_path.glob(".harness*"))
+    assert not list(disk.iterdir())
     assert [stream.process.returncode for stream in here.remote.streams] == [0]
 
 
@@ -158,15 +167,15 @@ def test_a_disk_that_is_ram_is_not_written_to(scene):
     assert "FileNotFoundError" in told[DiskWriter].reason
 
 
-def test_a_block_that_changes_is_torn_and_one_of_zeros_is_lost(scene, tmp_path):
+def test_a_block_that_changes_is_torn_and_one_of_zeros_is_lost(scene, disk):
     """What the disk returns is compared with what was written."""
 
     def hurt():
-        (file,) = tmp_path.glob(".harness-disk-*")
-        with open(file, "r+b") as disk:
-            disk.write(bytes(4096))
-            disk.seek(4096 + 100)
-            disk.write(b"?")
+        (file,) = disk.glob(".harness-disk-*")
+        with open(file, "r+b") as blocks:
+            blocks.write(bytes(4096))
+            blocks.seek(4096 + 100)
+            blocks.write(b"?")
 
     told = through(scene(), "disk", meanwhile=hurt)[DiskWriter]
     assert (told.lost, told.torn) == (1, 1)

@@ -6,7 +6,7 @@ ISOLATED := $(AS_ROOT) scripts/in-namespace
 # Who forbids Python to keep what it compiled has half of the quick tests' time go into compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What is synced to a disk waits for it, and the quick tests do so thousands of times: what they write is
+# What is synced to a disk waits for it, and the quick tests do so often: what they write is
 # in memory, where a program can be run from there, and goes with each test that passed.
 IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep -qvw noexec \
 	&& echo PYTEST_DEBUG_TEMPROOT=/dev/shm)

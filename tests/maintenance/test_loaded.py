@@ -30,7 +30,8 @@ PYDANTIC = {
     "typing_inspection",
 }
 SHOWN = {"click", "platformdirs", "rich"}
-SERVING = {"anyio", "click", "h11", "httptools", "sqlalchemy", "starlette", "typing_extensions"}
+SERVING = {"anyio", "click", "h11", "httptools", "sqlalchemy", "starlette", "uvicorn"}
+SERVER = SERVING | PYDANTIC | SHOWN | (SLOW - {"unittest"})
 TELL = """
 import sys
 there = {name.partition(".")[0] for name in sys.modules if not name.startswith("_")}
@@ -61,7 +62,7 @@ def test_a_run_loads_no_more_than_this(tmp_path, output):
     ("modules", "libraries"),
     [
         (("harness.maintenance.pause.guardian", "harness.host.driver"), LIBVIRT),
-        (("harness.events.server",), SERVING | (SLOW - {"unittest"}) | {"uvicorn"}),
+        (("harness.cli.commands.events", "harness.events.server"), SERVER),
     ],
     ids=["guardian", "server"],
 )

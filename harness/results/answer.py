@@ -80,6 +80,8 @@ class Answer(Record):
     exit_code: int
     already: bool = False
     """It was over before this command: nothing was done by it, nor would a plan be carried out."""
+    goes_on: bool = False
+    """Of a plan: a run for this ID goes on, and ``run`` would wait for it; ``plan`` is null."""
     error: ErrorRecord | None = None
     """What ended it early; null for a run that ended by itself, whatever it found."""
     record: RunRecord | None = None

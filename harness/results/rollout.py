@@ -143,11 +143,17 @@ class RolloutFolder:
         The kernel lets go of the lock when that process ends, however it ends.
         Raises InfrastructureError.
         """
+        while self.goes_on():
+            yield
+            clock.sleep(_LOOK_S)
+
+    def goes_on(self) -> bool:
+        """Return True if another process holds this part now. Raises InfrastructureError."""
         try:
             with open(self.path / _LOCK, "rb") as file:
-                while is_held(file.fileno()):
-                    yield
-                    clock.sleep(_LOOK_S)
+                return is_held(file.fileno())
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise InfrastructureError(f"cannot use {self.path}: {error.strerror}") from error
 

@@ -230,11 +230,17 @@ def test_hooks_are_run_for_hosts_that_are_not_done_and_a_gate_of_the_users_own_s
     assert fleet.order.count("drain h2") == 1
 
 
-def test_no_wave_begins_after_the_end_of_the_window(fleet):
-    over = fleet.play(not_after="2020-01-01T00:00+00:00")
+def test_a_window_that_closes_in_a_wave_lets_it_end_and_no_other_begin(fleet):
+    """The canary's update is when time passes."""
+    end = fleet.folder.parent / "end"
+    end.write_text("2999-01-01T00:00+00:00")
+    fleet.change("h2", closes=str(end))
+
+    over = fleet.play(not_after=f"{{{{ lookup('ansible.builtin.file', '{end}') }}}}")
+
     assert over.code != 0
-    assert fleet.begun == []
-    assert "stops before wave 1" in over.out
+    assert fleet.order == ["begin h2", "end h2"]
+    assert "stops before wave 2; it is past 2020-01-01T00:00+00:00" in over.out
 
 
 def test_two_hosts_of_a_set_that_the_inventory_puts_into_one_wave_are_refused(fleet):

@@ -317,6 +317,18 @@ def test_a_plan_tells_whether_a_run_would_only_tell_of_what_is_done(host):
     assert host.run("plan", "--rollout", "other", "web1").answer["already"] is False
 
 
+def test_a_plan_of_what_goes_on_tells_so_and_is_not_refused_for_guests_that_it_has_paused(host):
+    words = ("--rollout", "r", "web1")
+    with host.updating():
+        going_on = host.start("run", *words)
+        host.until("paused")
+        found = host.run("plan", *words)
+        assert (found.code, found.answer["goes_on"], found.answer["plan"]) == (0, True, None)
+    assert ended(going_on).code == 0
+    found = host.run("plan", *words)
+    assert (found.answer["goes_on"], found.answer["already"]) == (False, True)
+
+
 def test_a_bug_and_a_person_who_interrupts_are_the_same_document(command, monkeypatch):
     """3 and 130."""
     for raised, code, ending in (

@@ -87,6 +87,10 @@ guests:
   returned: always
   type: list
   elements: dict
+goes_on:
+  description: Its run goes on; without check mode the task waits for it.
+  returned: always
+  type: bool
 domains:
   description: Who would be paused with whom, in their order.
   returned: in check mode
@@ -128,6 +132,7 @@ def main():
     if "outcome" not in said.document:
         module.fail_json(msg=said.message, exit_code=said.code)
     result = as_result(said.document, said.message, module.params["full_record"])
+    result["goes_on"] = bool(said.document.get("goes_on"))
     plan = said.document.get("plan")
     if plan is not None:
         result["domains"] = domains(plan)

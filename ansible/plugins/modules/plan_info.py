@@ -61,6 +61,10 @@ already:
   description: With O(rollout), the host has done its part.
   returned: always
   type: bool
+goes_on:
+  description: With O(rollout), its run goes on; there is no plan of it.
+  returned: always
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -89,6 +93,7 @@ def main():
         refused=said.message if error else None,
         not_needed=said.document.get("outcome") == "not-needed",
         already=bool(said.document.get("already")),
+        goes_on=bool(said.document.get("goes_on")),
     )
 
 

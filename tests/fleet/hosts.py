@@ -1,0 +1,196 @@
+"""Three hosts on this machine, each in namespaces of its own, and the network between them.
+
+This process is the controller, inside `scripts/in-namespace`. A host is a UTS namespace and another
+`in-namespace` below, with an sshd whose host key is checked and a lab of two tiny guests; a pair of
+virtual interfaces leads from it to the controller's bridge. Everything ends with its first process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness.core.errors import JournalError
+from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.results.journal import Line, read
+from harness.testing.sshd import make_key, public
+from tests.fleet.playbooks import ROOT
+
+HARNESS = str(Path(sys.executable).with_name("harness"))
+BRIDGE, NETWORK = "fleet", "192.0.2"  # for documentation: no machine has it
+NAMES = ("h1", "h2", "h3")
+BOOT_S = 400
+_SSHD = """
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+UseDNS no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+SetEnv HARNESS_STATE_DIR={folder}/state HARNESS_NO_REPORT=1
+"""
+#: Guests of one set are on all hosts, so each wave is one host; clocks are judged as those of
+#: emulated guests on a busy machine.
+_MORE = """
+[clock]
+tolerance_s = 1.0
+
+[fleet]
+database = "sqlite:///{database}"
+
+[[availability_set]]
+name = "lab"
+spans_hosts = true
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host, as the controller reaches it."""
+
+    name: str
+    address: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def runs(self) -> list[Path]:
+        """The folders of its runs, oldest first."""
+        return sorted((self.folder / "state" / "runs").glob("*"))
+
+    def lines(self, run: int = -1) -> Sequence[Line]:
+        """Return the journal of a run; nothing where there is none yet."""
+        with suppress(IndexError, JournalError, OSError):
+            return read(self.runs[run] / "journal.jsonl").lines
+        return []
+
+    def until(self, event: str, *, after: int) -> None:
+        """Wait until its run after so many others has written a line of this event."""
+
+        def look() -> None:
+            there = [line.event for line in self.lines(after)] if len(self.runs) > after else []
+            if event not in there:
+                raise NotYet(f"{self.name}: {there}")
+
+        wait_for(look, what=event, deadline=Deadline.after(120), interval_s=0.1)
+
+    def cut(self) -> None:
+        """Pull the plug of its network; nothing is told to either side."""
+        _ip("link", "set", f"fleet-{self.name}", "down")
+
+    def plug(self) -> None:
+        """Put it back."""
+        _ip("link", "set", f"fleet-{self.name}", "up")
+
+    def inside(self) -> int:
+        """Return the pid, as seen here, of the process that is its sshd."""
+        pid = self.process.pid
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[0])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "sshd":
+                return pid
+        raise NotYet(f"{self.name}: no sshd yet")
+
+    def end_connections(self) -> None:
+        """Kill what serves its SSH connections, and the programs that they run; not the sshd."""
+        pid = self.inside()
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text().strip().startswith("sshd"):
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)
+
+
+@contextmanager
+def three_hosts(folder: Path) -> Iterator[dict[str, Host]]:
+    """Boot them, side by side; ends them, with everything in them."""
+    client_key = make_key(folder / "client_key")
+    _ip("link", "add", BRIDGE, "type", "bridge")
+    _ip("address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+    _ip("link", "set", BRIDGE, "up")
+    with ExitStack() as stack:
+        stack.callback(_ip, "link", "delete", BRIDGE)
+        hosts = {}
+        for number, name in enumerate(NAMES, 11):
+            hosts[name] = _start(folder, name, f"{NETWORK}.{number}", client_key, stack)
+        known = "".join(
+            f"{host.address} {public(host.folder / 'host_key')}\n" for host in hosts.values()
+        )
+        (folder / "known_hosts").write_text(known)
+        deadline = Deadline.after(BOOT_S)
+        for host in hosts.values():
+            wait_for(partial(_answers, host), what=host.name, deadline=deadline, interval_s=0.5)
+        yield hosts
+
+
+def _start(folder: Path, name: str, address: str, client_key: Path, stack: ExitStack) -> Host:
+    own = folder / name
+    own.mkdir()
+    make_key(own / "host_key")
+    (own / "authorized_keys").write_text(public(client_key) + "\n")
+    (own / "sshd_config").write_text(_SSHD.format(folder=own))
+    (own / "more.toml").write_text(_MORE.format(database=folder / "fleet.db"))
+    words = [str(Path(__file__).with_name("host.sh")), name, address, str(own), HARNESS]
+    with (own / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--uts", str(ROOT / "scripts" / "in-namespace"), *words],
+            env={**os.environ, "HARNESS_STATE_DIR": str(own / "state")},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    stack.callback(_end, process)
+    host = Host(name, address, own, process)
+    space = wait_for(
+        lambda: _namespace(process.pid), what=f"{name}'s network", deadline=Deadline.after(30)
+    )
+    _ip("link", "add", f"fleet-{name}", "type", "veth", "peer", "eth0", "netns", str(space))
+    _ip("link", "set", f"fleet-{name}", "master", BRIDGE, "up")
+    return host
+
+
+def _namespace(pid: int) -> int:
+    """Return the pid of a process below ``pid`` that is in another network. Raises NotYet."""
+    here = os.readlink("/proc/self/ns/net")
+    below = [pid]
+    while below:
+        one = below.pop()
+        with suppress(OSError):
+            if os.readlink(f"/proc/{one}/ns/net") != here and "host.sh" in _words(one):
+                return one
+            below += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    raise NotYet("no process in it yet")
+
+
+def _words(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def _answers(host: Host) -> None:
+    if host.process.poll() is not None:
+        logs = (host.folder / name for name in ("log", "lab.log", "clock.log", "sshd.log"))
+        said = "".join(log.read_text() for log in logs if log.exists())
+        raise AssertionError(f"{host.name} ended: {said}")
+    try:
+        host.inside()
+    except OSError as error:
+        raise NotYet(str(error)) from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(30)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)

@@ -62,6 +62,7 @@ def plan(
             PlanError, …).
         HypervisorError: The hypervisor does not answer, a guest is not there or not running.
     """
+    from harness.fleet.leased import foresee_leases
     from harness.maintenance.earlier_clocks import foresee_clocks
 
     backend = backend or Backend.real()
@@ -70,9 +71,10 @@ def plan(
     with _surveyed(first, guests, state_dir, backend) as (planned, _):
         found = planned.plan
         far = foresee_clocks(found.guests, state_dir, config.clock.tolerance_s)
+        leased = foresee_leases(config.fleet, found.guests, backend.clock)
         return replace(
             planned,
-            plan=replace(found, warnings=(*found.warnings, *far)),
+            plan=replace(found, warnings=(*found.warnings, *far, *leased)),
             later=_foreseen(first, others, guests, state_dir, backend),
         )
 

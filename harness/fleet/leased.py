@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from harness.core.errors import InfrastructureError
 from harness.core.extras import require
 from harness.core.settings import FleetSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.maintenance.notice import Notice
+from harness.maintenance.plan import PlannedGuest, sets_of
+
+
+def foresee_leases(
+    fleet: FleetSection, guests: Iterable[PlannedGuest], clock: Clock = SYSTEM_CLOCK
+) -> tuple[str, ...]:
+    """Return warnings about sets that are leased now, or whose last lease ended by itself.
+
+    Also that the database cannot be used: then no guest of a set would be paused.
+    """
+    sets = sets_of(guests)
+    if fleet.database is None or not sets:
+        return ()
+    require("history", "a lease of an availability set")
+    from harness.fleet.database import FleetDatabase
+    from harness.fleet.leases import leases_of
+
+    database = FleetDatabase(fleet.database, clock)
+    try:
+        with database.looking() as connection:
+            now_s, known = database.now_s(connection), leases_of(connection)
+    except InfrastructureError as error:
+        return (f"{error.message}; without it no guest of a set is paused",)
+    return tuple(
+        one.lapsed(now_s)
+        if one.expires_s <= now_s
+        else f"availability set {one.availability_set} is held by {one.describe(now_s)}"
+        for one in known
+        if one.availability_set in sets
+    )
 
 
 @contextmanager

@@ -30,6 +30,14 @@ class Lease:
     taken_s: float
     expires_s: float
 
+    def lapsed(self, now_s: float) -> str:
+        """Return in words that it ended and was not released: its run died, or was cut off."""
+        return (
+            f"the lease of availability set {self.availability_set} ended by itself "
+            f"{spoken(now_s - self.expires_s)} ago: update domain {self.update_domain} on "
+            f"{self.host}, run {self.run_id}, did not release it"
+        )
+
     def describe(self, now_s: float) -> str:
         """``update domain 0 on host7, run X, for another 95 s at most (until 12:00:05 UTC)``."""
         until = datetime.fromtimestamp(self.expires_s, UTC)
@@ -98,6 +106,12 @@ def release(database: FleetDatabase, sets: Iterable[str], run_id: str) -> None:
                 leases.c.run_id == run_id, leases.c.availability_set.in_(sorted(set(sets)))
             )
         )
+
+
+def release_all(database: FleetDatabase, run_id: str) -> None:
+    """Let go of all that a run holds, which is over for good. Raises InfrastructureError."""
+    with database.changing() as connection:
+        connection.execute(sa.delete(leases).where(leases.c.run_id == run_id))
 
 
 def held(database: FleetDatabase) -> Sequence[Lease]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from harness.fleet.database import FleetDatabase
+from harness.fleet.leases import release, take
 from harness.fleet.rollouts import Rollout, read_rollout
 from harness.fleet.view import HostView, State
 from tests.maintenance.test_rollout import Host
@@ -106,3 +108,52 @@ def test_a_run_that_died_is_told_by_the_next_command(host, fleet):
     assert died.state is State.DIED
     assert "web1, web2 may be paused" in died.part.message
     assert died.part.run_id == host.runs[0].name
+
+
+def dead(host: Host) -> None:
+    """A run that was killed with its guests paused."""
+    with host.updating():
+        going = host.start(*RUN)
+        host.until("paused")
+        going.kill()
+        going.communicate(timeout=10)
+
+
+def test_recover_finishes_the_part_of_a_host_that_died(host, fleet):
+    """Its exit code and JSON, the fleet's views, and the set for other hosts: all say that."""
+    dead(host)
+    assert host.run(*RUN).code == 3
+    assert [one.run_id for one in fleet.rollout().leases] == [host.runs[0].name]
+    recovering = host.start("recover")
+    out, said = recovering.communicate(timeout=60)
+    (run,) = json.loads(out)["runs"]
+    assert run["rollout"] == {"rollout": "r", "outcome": "interrupted", "exit_code": 130}
+    assert "rollout r: the part of this host is over: interrupted (exit code 130)" in said
+    over = fleet.h7()
+    assert (over.state, over.part.exit_code) == (State.FAILED, 130)
+    assert "its record is complete" in over.part.message
+    assert fleet.rollout().leases == ()
+    again = host.run(*RUN)
+    assert (again.code, again.answer["already"]) == (130, True)
+    assert again.answer["record"]["finished_at"] is not None
+
+
+def planned(host: Host) -> str:
+    return " ".join(host.run("plan", "--rollout", "r", "web1").answer["plan"]["warnings"])
+
+
+def test_a_lease_that_ended_by_itself_is_said(host, fleet):
+    """By what plans, by what is refused, and to who has it next."""
+    database = FleetDatabase(fleet.url)
+    held_by = {"update_domain": "3", "run_id": "x", "host": "h9"}
+    take(database, ["web"], **held_by, seconds=600.0)
+    warning = planned(host)
+    assert "availability set web is held by update domain 3 on h9, run x" in warning
+    release(database, ["web"], "x")
+    take(database, ["web"], **held_by, seconds=-7200.0)
+    warning = planned(host)
+    assert "the lease of availability set web ended by itself 2 h ago" in warning
+    assert "update domain 3 on h9, run x, did not release it" in warning
+    fleet.lose()
+    warning = planned(host)
+    assert "without it no guest of a set is paused" in warning

@@ -198,8 +198,4 @@ _LOOK = "harness status there; harness recover finishes a run that died"
 def _of_a_lease(lease: Lease, now_s: float) -> str:
     if lease.expires_s > now_s:
         return f"availability set {lease.availability_set} is held by {lease.describe(now_s)}"
-    return (
-        f"the lease of availability set {lease.availability_set} ended by itself "
-        f"{spoken(now_s - lease.expires_s)} ago: update domain {lease.update_domain} on "
-        f"{lease.host}, run {lease.run_id}, did not release it (hint: {_LOOK})"
-    )
+    return f"{lease.lapsed(now_s)} (hint: {_LOOK})"

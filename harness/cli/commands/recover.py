@@ -20,6 +20,7 @@ from harness.cli.commands.common import (
     say,
     spoken,
 )
+from harness.cli.recovered_part import answer_of, release_fleet
 from harness.cli.recovery_words import summary, told
 from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import EXIT_CODES, Outcome
@@ -70,6 +71,7 @@ def command(
         with spoken():
             for problem in telling.of_recovery(found.runs):
                 say(f"warning: {problem}")
+        _tell_fleet(found)
         if found.signal_name is None:
             _redraw_all(found, page=not no_report)
     ctx.exit(_exit_code(found))
@@ -88,6 +90,18 @@ def _say(found: Recovery, as_json: bool) -> None:
             say(line)
         if not as_json:
             click.echo(printable(summary(found)))
+
+
+def _tell_fleet(found: Recovery) -> None:
+    with spoken():
+        for one in found.runs:
+            release_fleet(one, lambda line: say(f"warning: {line}"))
+            answer = answer_of(one.folder)
+            if answer is not None and not one.stranded and one.error is None:
+                say(
+                    f"rollout {answer.rollout}: the part of this host is over: {answer.outcome} "
+                    f"(exit code {answer.exit_code})"
+                )
 
 
 def _redraw_all(found: Recovery, *, page: bool) -> None:
@@ -150,11 +164,14 @@ def _as_data(found: Recovery) -> dict[str, Any]:
 
 
 def _run(found: RunRecovery) -> dict[str, Any]:
+    part = answer_of(found.folder)
+    keys = {"rollout", "outcome", "exit_code"}
     return {
         "run_id": found.folder.run_id,
         "guests": [_guest(g) for g in found.guests],
         "error": str(found.error) if found.error else None,
         "notes": list(found.notes),
+        "rollout": part.model_dump(mode="json", include=keys) if part is not None else None,
     }
 
 

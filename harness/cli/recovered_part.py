@@ -56,7 +56,7 @@ def _events(folder: RunFolder, config: Config) -> None:
     """Remove its events where other hosts show them; a store of this host's is its server's."""
     from harness.events.shared import SharedStore
 
-    shared = SharedStore.of(config)
+    shared = SharedStore.of(config.events, config.fleet)
     if shared is None:
         return
     from harness.events.scheduler import clear_dead

@@ -21,6 +21,9 @@ from harness.checks import (
     disk,
     downtime,
     frozen,
+    host_boot,
+    host_clock,
+    host_kernel,
     identity,
     kernel_log,
     lag,
@@ -68,6 +71,9 @@ CHECKS: Mapping[str, Check] = {
     libvirt_events.NAME: Check(libvirt_events.judge),
     qemu_version.NAME: Check(qemu_version.judge),
     ram_inode.NAME: Check(ram_inode.judge),
+    host_kernel.NAME: Check(host_kernel.judge),
+    host_boot.NAME: Check(host_boot.judge),
+    host_clock.NAME: Check(host_clock.judge),
     ram.NAME: Check(ram.judge, ram.NEEDS),
     canary.NAME: Check(canary.judge, canary.NEEDS),
     processes.NAME: Check(processes.judge, processes.NEEDS),
@@ -85,11 +91,13 @@ def judge_all(
 ) -> tuple[CheckRecord, ...]:
     """The verdicts of the checks called ``names`` on one guest, and of the user's own.
 
-    The watch is a promise only where it was asked for; those about another QEMU, only where it was
-    to be replaced.
+    The watch is a promise only where it was asked for; those about another QEMU, or another kernel
+    of the host, only where that was to be replaced.
     """
     asked = set(names) if evidence.watch_asked else set(names) - {clock_watch.NAME}
     if evidence.swapped is None:
         asked -= {qemu_version.NAME, ram_inode.NAME}
+    if evidence.change is None:
+        asked -= {host_kernel.NAME, host_boot.NAME, host_clock.NAME}
     ours = (check(evidence) for name, check in CHECKS.items() if name in asked)
     return (*ours, *custom.judge(evidence))

@@ -17,7 +17,7 @@ from harness.core.errors import HarnessError, UpdateFailed
 from harness.core.records import EXIT_CODES, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
 from harness.core.timebase import NS_PER_S, Clock, Deadline, boot_ahead_ns, utc_now
 from harness.host.clock_sync import synchronised
-from harness.host.kernel import early
+from harness.host.kernel import early, networks
 from harness.host.region.handover import HANDOVER
 from harness.maintenance.admission import Claims
 from harness.maintenance.after_resume import correct_and_observe
@@ -53,6 +53,7 @@ def take_over(history: History, journal: Journal, deadline: Deadline) -> History
         raise UpdateFailed(f"{HANDOVER} is of run {plan.run_id}, not of {journal.run_id}")
     early.load_modules((*arrival.MODULES, *plan.modules))
     arrival.mount_region(plan, deadline)
+    networks.start(plan.uri, plan.networks)
     # A time daemon knows better than the counter, if one runs by now.
     clock_set = None if synchronised() else arrival.set_clock(history)
     return arrival.arrive(plan, journal, "recover", clock_set)

@@ -65,7 +65,9 @@ def _clock_in_words(clock_set: tuple[int, int] | None) -> str:
 def _bring_back(
     plan: ThawPlan, history: History, journal: Journal, deadline: Deadline, say: Say
 ) -> bool:
-    from harness.host.driver import LibvirtHypervisor  # where it is needed: it takes a while
+    # Where they are needed: libvirt's binding takes a while.
+    from harness.host.driver import LibvirtHypervisor
+    from harness.host.kernel import networks
 
     held = [one for one in history.guests.values() if one.held and ToDo.UNPARK in one.todo]
     parkings = [parking_of(one.parkable) for one in held if one.parkable is not None]
@@ -75,6 +77,7 @@ def _bring_back(
     FOLDER.mkdir(mode=_PASS, parents=True, exist_ok=True)
     with brief_libvirtd(FOLDER, plan.known, deadline):
         say("libvirtd answers")
+        networks.start(plan.uri, plan.networks)
         hypervisor = LibvirtHypervisor.open(plan.uri, deadline)
         try:
             calls = {

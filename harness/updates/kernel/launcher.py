@@ -27,7 +27,8 @@ export PATH
 [ -e /proc/self ] || mount -t proc proc /proc
 timeout --kill-after={grace} {limit} {program} </dev/null
 # Of a program that was killed; systemd starts its own libvirtd.
-if [ -e /run/libvirtd.pid ]; then kill -9 "$(cat /run/libvirtd.pid)"; rm -f /run/libvirtd.pid; fi
+pid=$(cat /run/libvirtd.pid 2>/dev/null)
+[ "$(cat "/proc/$pid/comm" 2>/dev/null)" != libvirtd ] || kill -9 "$pid"
 for covered in /var/cache/libvirt/qemu/capabilities /etc/libvirt/qemu.conf; do
     umount "$covered" 2>/dev/null
 done

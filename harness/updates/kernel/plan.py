@@ -43,6 +43,8 @@ class ThawPlan:
     """Who is held, and what brings each back."""
     bridges: tuple[str, ...] = ()
     """What their NICs are on, where no network of libvirt's makes it."""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Networks of libvirt's that they are on: name → description."""
     modules: tuple[str, ...] = ()
     """Of the kernel, beside those of the region."""
     known: Mapping[str, str] = field(default_factory=dict)

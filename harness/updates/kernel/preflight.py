@@ -31,7 +31,8 @@ def require_kernel(release: str, kernel: Path, initrd: Path, command_line: str) 
     """
     host = facts.look()
     new = candidate.look(release, kernel, initrd, command_line)
-    loaded = {line.split(" ", 1)[0] for line in _LOADED_MODULES.read_text().splitlines()}
+    table = _LOADED_MODULES.read_text() if _LOADED_MODULES.exists() else ""  # one without modules
+    loaded = {line.split(" ", 1)[0] for line in table.splitlines()}
     _refuse("this host's kernel cannot be replaced", map(str, refusals(host, new, loaded)))
     if host.enrolled is None:  # which was refused
         raise PlanError("no memory of this host is set aside")

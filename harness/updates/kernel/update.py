@@ -23,7 +23,7 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import kexec, magic, qemus_known
+from harness.host.kernel import kexec, magic, networks, qemus_known
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.ram_folder import backing_folder
@@ -53,6 +53,8 @@ from harness.updates.requirements import host_scope, require_this_host
 _EXPECTED_S = 20.0
 #: What of it is this kernel's: guests are parked, disks synced.
 _HERE_SHARE = 0.2
+#: For how long their return may hold up the boot, at the least.
+_LIMIT_S = 120.0
 #: To bring all guests back in place: a start of QEMU each, on one core.
 _RESERVE_S, _RESERVE_A_GUEST_S = 2.0, 2.0
 #: Beside the folder of RAM links: states, which outlast this boot as the RAM does.
@@ -190,7 +192,8 @@ class KernelUpdate:
     def _prepare(self, look: QemuLook) -> SwapPlan:
         parking = parking_for(look)
         states = Path(parking.ram_folder, STATES, look.uuid)
-        parking = replace(parking, files=str(states), lasting=True)
+        # A start took seconds on an emulated host; what hangs is ended by the plan's own limit.
+        parking = replace(parking, files=str(states), lasting=True, start_s=self.expected_s)
         self._parkings[look.name] = parking
         emulator = Path(ElementTree.fromstring(look.description).findtext("devices/emulator", ""))
         same = successor(look.description, emulator, parking.commands)
@@ -205,6 +208,7 @@ class KernelUpdate:
         region: Region,
         plans: Sequence[SwapPlan],
     ) -> ThawPlan:
+        told = [one[NEW] for one in self._descriptions.values()]
         return ThawPlan(
             run_id=context.run_id,
             folder=str(context.run_dir),
@@ -216,9 +220,11 @@ class KernelUpdate:
             region_size=region.size,
             ram_folder=plans[0].parking.ram_folder,
             guests=tuple(one.parking for one in plans),
-            bridges=bridges(one[NEW] for one in self._descriptions.values()),
+            bridges=bridges(told),
+            networks=networks.describe(self._site.uri, networks.networks_of(told)),
             modules=_loaded(_MODULES),
             known=qemus_known.prepared(files.image),
+            limit_s=max(_LIMIT_S, 2 * self.expected_s),
         )
 
 
@@ -249,5 +255,7 @@ def _lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
 
 
 def _loaded(names: Sequence[str], table: Path = _LOADED_MODULES) -> tuple[str, ...]:
-    known = {line.split(" ", 1)[0] for line in table.read_text().splitlines()}
+    """Those of ``names`` that this kernel has loaded; one without modules has no table."""
+    lines = table.read_text().splitlines() if table.exists() else []
+    known = {line.split(" ", 1)[0] for line in lines}
     return tuple(one for one in names if one in known)

@@ -18,7 +18,7 @@ from harness.checks.canary import Canary
 from harness.checks.custom import Ended, OwnChecks
 from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
-from harness.checks.evidence import Evidence, Missing, Swapped
+from harness.checks.evidence import Evidence, HostChange, Missing, Swapped
 from harness.checks.guest_life import Life
 from harness.checks.ram import ALLOWED_BYTES, ALLOWED_SHRINK_BYTES, Residency
 from harness.checks.tcp_session import TcpSession
@@ -38,6 +38,11 @@ def _ram(**after: Any) -> Evidence:
 
 def _vcpu(used_s: float) -> Evidence:
     return replace(GOOD, **told(VcpuTime({1: 0, 2: 7}, {1: round(used_s * 1e9), 2: 7})))
+
+
+def _changed(**changes: Any) -> Evidence:
+    plain = HostChange("6.1", "6.12", "6.12", "one", "two", -0.278, 0.002)
+    return replace(GOOD, change=replace(plain, **changes))
 
 
 def _downtime(*values: Any) -> Evidence:
@@ -201,6 +206,21 @@ CASES: dict[str, dict[str, Evidence]] = {
         "another": _swapped(ram_after={"pc.ram": "42:8"}),
         "one more": _swapped(ram_after={"pc.ram": "42:7", "dimm0": "42:9"}),
         "not seen": _swapped(ram_after=None),
+    },
+    "host-kernel": {
+        "as planned": _changed(),
+        "the old one": _changed(release_now="6.1"),
+        "a third": _changed(release_now="5.10"),
+    },
+    "host-boot": {
+        "another": _changed(),
+        "the same": _changed(boot_now="one"),
+        "not known": _changed(boot_before=""),
+    },
+    "host-clock": {
+        "at the limit": _changed(clock_known_s=GOOD.tolerance_s),
+        "beyond it": _changed(clock_known_s=GOOD.tolerance_s + 0.001),
+        "not set": _changed(clock_moved_s=None),
     },
     "ram": {
         "another QEMU": _swapped(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from harness.core.errors import JournalError
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.journal import Line, read
 from harness.testing.sshd import make_key, public
-from tests.fleet.playbooks import ROOT
+from tests.fleet.playbooks import HARNESS, ROOT
 
-HARNESS = str(Path(sys.executable).with_name("harness"))
 BRIDGE, NETWORK = "fleet", "192.0.2"  # for documentation: no machine has it
 NAMES = ("h1", "h2", "h3")
 BOOT_S = 400

@@ -125,8 +125,10 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+#: Of the environment that the tests run in.
+HARNESS = str(Path(sys.executable).with_name("harness"))
 #: What every inventory says.
 VARIABLES = {
     "ansible_python_interpreter": sys.executable,
-    "rolling_maintenance_controller_executable": str(Path(sys.executable).with_name("harness")),
+    "rolling_maintenance_controller_executable": HARNESS,
 }

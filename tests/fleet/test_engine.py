@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from harness.results.answer import schema_of_answer
 from tests.fleet import stub_harness
-from tests.fleet.playbooks import VARIABLES, Controller, Played
+from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, Played
 
 pytestmark = pytest.mark.timeout(600)
 STUB_SSH = Path(__file__).with_name("stub_ssh")
@@ -89,14 +90,20 @@ def test_a_canary_alone_then_a_wave_at_once_and_the_same_again_changes_nothing(f
     fleet.change("h1", waits="h3")
     fleet.change("h3", waits="h1")
 
-    first = fleet.play()
+    database = f"sqlite:///{fleet.folder.parent}/fleet.db"
+
+    first = fleet.play(database=database)
 
     assert first.code == 0
     assert fleet.order[:2] == ["begin h2", "end h2"]
     assert {*fleet.order[2:4]} == {"begin h1", "begin h3"}  # each waited for the other
     assert [first.recap(host, "changed") for host in ("h1", "h2", "h3")] >= [1, 1, 1]
 
-    again = fleet.play()
+    known = [HARNESS, "fleet", "plan", "--rollout=r1", f"--database={database}", "--json"]
+    kept = json.loads(subprocess.run(known, check=True, capture_output=True).stdout)
+    assert [wave["hosts"] for wave in kept["waves"]] == [["h2"], ["h1", "h3"]]
+
+    again = fleet.play(database=database)
 
     assert again.code == 0
     assert sorted(fleet.begun) == ["h1", "h2", "h3"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.testing.required import required
-from tests.fleet.hosts import HARNESS, NAMES, Host, three_hosts
-from tests.fleet.playbooks import VARIABLES, Controller, end, finish
+from tests.fleet.hosts import NAMES, Host, three_hosts
+from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, end, finish
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.guest]
 

@@ -23,7 +23,7 @@ GROUP = re.compile(r"harness_wave_([0-9]+)\Z")
 _LIMIT_S = 120
 
 
-def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="harness"):
+def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="harness", keep=None):
     """Return what C(harness fleet plan --json) says: waves, and the hosts that need none.
 
     Args:
@@ -33,21 +33,27 @@ def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="h
         at_most: How many hosts a wave may have.
         after: Waves that were planned before: they stay, and their hosts are in no other.
         executable: The command, on the controller.
+        keep: The rollout under which a fleet's database keeps them, and the URL of that database.
     """
     there = {host for wave in after for host in wave["hosts"]}
     plans = {host: plan for host, plan in plans.items() if host not in there}
-    said = _planned(plans, canaries, chosen, at_most, executable)
+    kept = (
+        ["--rollout={}".format(keep["rollout"]), "--database={}".format(keep["database"])]
+        if keep
+        else []
+    )
+    said = _planned(plans, canaries, chosen, at_most, [executable, "fleet", "plan", *kept])
     numbered = [
         dict(wave, number=number) for number, wave in enumerate([*after, *said["waves"]], 1)
     ]
     return {"waves": numbered, "not_needed": said["not_needed"]}
 
 
-def _planned(plans, canaries, chosen, at_most, executable):
+def _planned(plans, canaries, chosen, at_most, command):
     if not plans:
         return {"waves": [], "not_needed": {}}
     with tempfile.TemporaryDirectory(prefix="harness-waves-") as folder:
-        words = [executable, "fleet", "plan", "--json"]
+        words = [*command, "--json"]
         words += [f"--canary={host}" for host in canaries if host in plans]
         words += [f"--wave={host}={wave}" for host, wave in (chosen or {}).items() if host in plans]
         words += [f"--at-most={at_most}"] if at_most else []

@@ -28,7 +28,7 @@ class Residency:
     after: Resident | None
     set_aside: bool = field(default=False, kw_only=True)
     """Its RAM is files on memory that was set aside, with DAX: nothing of it is ever swapped out,
-    and the first touch of a page, which gives the file a block, counts as a major fault."""
+    and the first touch of a page, which gives the file a block, may count as a major fault."""
 
 
 NEEDS = Residency

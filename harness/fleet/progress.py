@@ -25,7 +25,7 @@ from harness.maintenance.plan import Plan, UpdateDomain
 from harness.results.answer import Answer
 from harness.results.history.figures import RUN, figures_of
 from harness.results.journal import Journal
-from harness.results.report.words import measured
+from harness.results.report.words import measured, printable
 
 #: ``ending`` of a part whose run was found dead.
 DIED = "died"
@@ -136,7 +136,7 @@ class Progress:
                 "ended_s": now_s,
                 "ending": answer.outcome.value,
                 "exit_code": answer.exit_code,
-                "message": _why(answer),
+                "message": _text(_why(answer)),
                 "answer": answer.model_dump_json(),
                 **_figures(record),
             }
@@ -153,7 +153,7 @@ class Progress:
                 "told_s": now_s,
                 "ending": DIED,
                 "exit_code": error.exit_code,
-                "message": str(error),
+                "message": _text(str(error)),
             }
             self._write(connection, said, began_s=now_s)
 
@@ -228,6 +228,11 @@ class _Told:
 
     def record(self, domain_name: str) -> NoticeRecord | None:
         return self._notice.record(domain_name)
+
+
+def _text(text: str | None) -> str | None:
+    """Return what every database can hold: PostgreSQL takes no NUL."""
+    return None if text is None else printable(text)
 
 
 def _why(answer: Answer) -> str | None:

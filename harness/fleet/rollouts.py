@@ -33,14 +33,19 @@ class Rollout:
 
 def newest(database: FleetDatabase) -> str:
     """Return the ID of the rollout of which something was heard last. Raises UsageError."""
-    with database.changing() as connection:
-        found = _known(connection)
+    found = known_rollouts(database)
     if not found:
         raise UsageError(
             f"no rollout is known in {database.shown}",
             hint="harness fleet plan --rollout ID, harness run --rollout ID",
         )
     return found[0]
+
+
+def known_rollouts(database: FleetDatabase) -> Sequence[str]:
+    """Return the ID of every rollout, the one heard of last first. Raises InfrastructureError."""
+    with database.looking() as connection:
+        return _known(connection)
 
 
 def read_rollout(database: FleetDatabase, rollout: str) -> Rollout:

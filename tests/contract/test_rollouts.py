@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from harness.cli.main import run_command_line
 from harness.core.errors import RunDied, SetLeased
+from harness.core.records import Outcome
 from harness.fleet.database import FleetDatabase
 from harness.fleet.leases import take
 from harness.fleet.progress import Patience, Progress
 from harness.results.answer import Answer, Ending
-from harness.testing.runs import a_run
+from harness.testing.runs import HOSTILE, a_guest, a_run
 
+SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parents[1] / "data" / "junit-10.xsd"))
 #: Hosts, and the availability sets that each has guests of.
 HOSTS = {"h1": ["web"], "h2": ["web", "db"], "h3": ["db"], "h4": []}
 PATIENT, IMPATIENT = Patience(600.0, 600.0, 60.0), Patience(-1.0, -1.0, 0.0)
@@ -230,3 +235,58 @@ def test_without_a_database_nothing_can_be_shown(tmp_path, capsys, monkeypatch):
     for words in (["status"], ["plan", "--rollout", "r"]):
         assert run_command_line(["fleet", *words, "--json"]) == 2
         assert "no database" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_one_page_and_one_junit_file_tell_of_every_host(fleet):
+    """A host is a suite; names are data; what did not begin is skipped, what is silent an error."""
+    bad = a_guest(HOSTILE, Outcome.FAIL)
+    fleet.plan()
+    fleet.host("h1").ended(passed(record=a_run(a_guest("g1"))))
+    record = a_run(bad, outcome=Outcome.FAIL)
+    fleet.host("h2").ended(passed(record=record, outcome=Ending.FAIL, exit_code=1))
+    fleet.host("h3", IMPATIENT).begins()
+
+    def written(form):
+        command = ["fleet", "report", "r", "--format", form, "-o", f"r.{form}"]
+        assert run_command_line([*command, "--database", fleet.url]) == 0
+        assert fleet.capsys.readouterr().out.strip() == f"r.{form}"
+        return (fleet.folder / f"r.{form}").read_text()
+
+    suites = ET.fromstring(written("junit"))
+    assert SCHEMA.validate(etree.parse(fleet.folder / "r.junit")), SCHEMA.error_log
+    told = {
+        suite.get("name"): [suite.get(key) for key in ("failures", "errors", "skipped")]
+        for suite in suites
+    }
+    assert told == {
+        "h1": ["0", "0", "1"],  # the check that was not asked for
+        "h2": ["2", "0", "1"],  # the check, and the host
+        "h3": ["0", "1", "0"],
+        "h4": ["0", "0", "1"],
+    }
+    text = written("html")
+    assert "<script>" not in text
+    for said in ("Rollout r", "silent since preparing", "h4", "5.012 s"):
+        assert said in text
+    answered = fleet.command("report", "r")["answers"]
+    assert answered["h2"]["record"]["guests"][0]["name"] == HOSTILE
+
+
+def test_rollouts_over_time(fleet):
+    """The newest first, with the worst figures of each."""
+    fleet.plan()
+    fleet.host("h1").ended(passed())
+    fleet.host("h2").ended(passed(outcome=Ending.FAIL, exit_code=1))
+    other = Progress(FleetDatabase(fleet.url), "later", "h1", PATIENT, fleet.told.append)
+    other.begins()
+    later, first = fleet.command("history")["rollouts"]
+    assert (later["rollout"], later["state"], later["longest_pause_s"]) == (
+        "later",
+        "running",
+        None,
+    )
+    assert (first["hosts"], first["done"], first["in_trouble"]) == (4, 1, 1)
+    assert first["longest_pause_s"] == pytest.approx(5.012)
+    assert first["took_s"] is not None
+    assert run_command_line(["fleet", "history", "--database", fleet.url]) == 0
+    assert "5.012 s" in fleet.capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.commands import fleet_views
+from harness.cli.commands import fleet_reports, fleet_views
 from harness.cli.commands.common import (
     config_option,
     duration_option,
@@ -38,7 +38,8 @@ def command() -> None:
     """Many hosts: in which order, how many at once, and how far they are."""
 
 
-command.add_command(fleet_views.status)
+for _view in (fleet_views.status, fleet_reports.report, fleet_reports.history):
+    command.add_command(_view)
 
 
 @dataclass(frozen=True)

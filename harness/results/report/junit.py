@@ -41,7 +41,7 @@ def document(record: RunRecord, planned: Sequence[str] = ()) -> str:
     known = {guest.name for guest in record.guests}
     suites += [_pending(name, record) for name in planned if name not in known]
     suites.append(_run(record))
-    root = ET.Element("testsuites", name=_text(f"harness {record.run_id}"))
+    root = ET.Element("testsuites", name=text_of(f"harness {record.run_id}"))
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     root.set("time", _seconds(_took_s(record)))
@@ -53,21 +53,21 @@ def document(record: RunRecord, planned: Sequence[str] = ()) -> str:
 def _guest(guest: GuestRecord, record: RunRecord) -> ET.Element:
     suite = _suite(guest.name, record, _figures(guest))
     for check in guest.checks:
-        _case(suite, guest.name, check.name, check.outcome, _said(check), "broken promise")
+        add_case(suite, guest.name, check.name, check.outcome, _said(check), "broken promise")
     whole = Outcome.ERROR if guest.problems or guest.still_paused else Outcome.PASS
     if not guest.checks and guest.outcome is Outcome.SKIP:
         whole = Outcome.SKIP
     lines = list(guest.problems)
     if guest.still_paused:
         lines.insert(0, "STILL PAUSED")
-    _case(suite, guest.name, WHOLE, whole, "; ".join(lines), "problem", guest.pause_window_s)
-    return _counted(suite, guest.pause_window_s)
+    add_case(suite, guest.name, WHOLE, whole, "; ".join(lines), "problem", guest.pause_window_s)
+    return counted(suite, guest.pause_window_s)
 
 
 def _pending(name: str, record: RunRecord) -> ET.Element:
     suite = _suite(name, record, [])
-    _case(suite, name, WHOLE, Outcome.ERROR, _why_missing(record), "not judged")
-    return _counted(suite, None)
+    add_case(suite, name, WHOLE, Outcome.ERROR, _why_missing(record), "not judged")
+    return counted(suite, None)
 
 
 def _why_missing(record: RunRecord) -> str:
@@ -87,24 +87,24 @@ def _run(record: RunRecord) -> ET.Element:
         if domain.problems or domain.outcome is Outcome.SKIP:
             outcome = domain.outcome
         said = "; ".join(domain.problems)
-        _case(suite, "harness", name, outcome, said, "problem", domain.pause_window_s)
+        add_case(suite, "harness", name, outcome, said, "problem", domain.pause_window_s)
     ended = Outcome.ERROR if record.problems or record.finished_at is None else Outcome.PASS
     said = "; ".join(record.problems)
-    _case(suite, "harness", "run", ended, said, "problem", _took_s(record))
-    return _counted(suite, _took_s(record))
+    add_case(suite, "harness", "run", ended, said, "problem", _took_s(record))
+    return counted(suite, _took_s(record))
 
 
 def _suite(name: str, record: RunRecord, figures: Sequence[tuple[str, str]]) -> ET.Element:
     suite = ET.Element(
         "testsuite",
-        name=_text(name),
+        name=text_of(name),
         timestamp=f"{record.started_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}",
-        hostname=_text(record.host.hostname),
+        hostname=text_of(record.host.hostname),
     )
     if figures:
         properties = ET.SubElement(suite, "properties")
         for key, value in figures:
-            ET.SubElement(properties, "property", name=_text(key), value=_text(value))
+            ET.SubElement(properties, "property", name=text_of(key), value=text_of(value))
     return suite
 
 
@@ -132,7 +132,7 @@ def _said(check: CheckRecord) -> str:
     return "; ".join(part for part in (measured(check), check.detail) if part)
 
 
-def _case(
+def add_case(
     suite: ET.Element,
     class_name: str,
     name: str,
@@ -141,23 +141,25 @@ def _case(
     kind: str,
     took_s: float | None = None,
 ) -> None:
-    case = ET.SubElement(
+    """Add a case to a suite; ``kind`` is the type of what went wrong."""
+    element = ET.SubElement(
         suite,
         "testcase",
-        classname=_text(class_name),
-        name=_text(name),
+        classname=text_of(class_name),
+        name=text_of(name),
         time=_seconds(took_s),
     )
     if outcome in _ELEMENTS:
-        verdict = ET.SubElement(case, _ELEMENTS[outcome], message=_text(said or outcome.value))
+        verdict = ET.SubElement(element, _ELEMENTS[outcome], message=text_of(said or outcome.value))
         if outcome is not Outcome.SKIP:
             verdict.set("type", kind)
-        verdict.text = _text(said)
+        verdict.text = text_of(said)
     elif said:
-        ET.SubElement(case, "system-out").text = _text(said)
+        ET.SubElement(element, "system-out").text = text_of(said)
 
 
-def _counted(suite: ET.Element, took_s: float | None) -> ET.Element:
+def counted(suite: ET.Element, took_s: float | None) -> ET.Element:
+    """Return the suite with the counts of its cases, and how long it took."""
     suite.set("tests", str(len(suite.findall("testcase"))))
     for count, element in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(count, str(len(suite.findall(f"testcase/{element}"))))
@@ -175,6 +177,6 @@ def _seconds(seconds: float | None) -> str:
     return f"{max(seconds or 0.0, 0.0):.3f}"
 
 
-def _text(text: str) -> str:
-    """What XML can hold of ``text``; the rest made visible."""
+def text_of(text: str) -> str:
+    """Return what XML can hold of ``text``; the rest made visible."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", printable(text))

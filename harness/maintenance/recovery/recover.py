@@ -193,6 +193,8 @@ def _judge_handover(
     found: RunRecovery, journal: Journal, log_in: LogIn, deadline: Deadline
 ) -> RunRecovery:
     """Finish a run that died with its kernel, by design, as it would have finished itself."""
+    if found.stranded:
+        return found  # no verdict yet: the next recover brings them back, and judges all together
     try:
         record = found.folder.record()
         if record.finished_at is None:

@@ -27,6 +27,8 @@ After=libvirtd.service network-online.target harness-region.service
 Type=oneshot
 Environment="HARNESS_STATE_DIR={state_dir}"
 ExecStart="{python}" -P -m harness recover
+Restart=on-failure
+RestartSec=5
 """
 
 

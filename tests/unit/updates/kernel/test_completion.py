@@ -15,6 +15,7 @@ def test_the_unit_waits_for_the_plan_and_finishes_what_is_in_its_state_folder(tm
     lines = (tmp_path / completion.NAME).read_text().splitlines()
     assert f"ConditionPathExists={PLAN}" in lines
     assert f'Environment="HARNESS_STATE_DIR={tmp_path}/50%% state"' in lines
+    assert "Restart=on-failure" in lines  # a guest that could not be brought back in time waits
     (command,) = [line for line in lines if line.startswith("ExecStart=")]
     assert command.endswith("-P -m harness recover")
 

@@ -29,7 +29,7 @@ from harness.maintenance.domain import Tools, left_alone, maintain
 from harness.maintenance.login import Login
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, GuardianProcess
-from harness.maintenance.pause.resume import still_paused
+from harness.maintenance.pause.stranded import still_paused
 from harness.maintenance.pause.swap import Swap
 from harness.maintenance.pause.terms import Limits
 from harness.maintenance.plan import Plan, UpdateDomain

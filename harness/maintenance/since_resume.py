@@ -9,7 +9,7 @@ from harness.core.timebase import Deadline
 from harness.host.lifecycle import ENDED
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.outcome import PauseWindow
-from harness.maintenance.pause.resume import still_paused
+from harness.maintenance.pause.stranded import still_paused
 from harness.maintenance.plan import UpdateDomain
 from harness.results.journal import Journal, Member
 

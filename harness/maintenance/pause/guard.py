@@ -20,7 +20,6 @@ from harness.core.errors import GuardianLost
 from harness.core.polling import readable
 from harness.core.process_state import python_module
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
-from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Member
 
 #: Starting it includes a Python interpreter and a connection to libvirt.
@@ -157,3 +156,8 @@ class GuardianProcess:
             return self._socket.recv(_PACKET_BYTES, flags)
         except ConnectionError:
             return b""
+
+
+def as_data(members: Sequence[Member]) -> list[dict[str, str]]:
+    """Return ``members`` as a message to the guardian names them."""
+    return [{"name": member.name, "uuid": member.uuid} for member in members]

@@ -8,6 +8,7 @@ from typing import Protocol, TypedDict
 
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor, ProcessIdentity
+from harness.results.journal import GuestCustody
 
 
 class LifeFields(TypedDict):
@@ -78,3 +79,9 @@ def process_in(entry: NamesProcess) -> ProcessIdentity | None:
     if entry.qemu_pid is None or entry.qemu_start_ticks is None:
         return None
     return ProcessIdentity(entry.qemu_pid, entry.qemu_start_ticks)
+
+
+def process_of(custody: GuestCustody | None) -> ProcessIdentity | None:
+    """Return the QEMU process that was paused, as the journal has it; None if it does not say."""
+    life = custody.life if custody is not None else None
+    return process_in(life) if life is not None else None

@@ -15,14 +15,14 @@ from typing import Protocol
 from harness.core.errors import GuestSaved, HarnessError, ResumeFailed, TakenOver
 from harness.core.fanout import Answer, fan_out
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, boot_ahead_ns, wait_for
-from harness.host.parking import Berth, Parking
-from harness.host.protocol import GuestState, Hypervisor, ProcessIdentity
+from harness.host.parking import Parking
+from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.absence import Fate, fate_of, lost
-from harness.maintenance.pause.life import process_in, vcpu_time_of
-from harness.maintenance.pause.parkable import parking_of
+from harness.maintenance.pause.life import process_of, vcpu_time_of
+from harness.maintenance.pause.stranded import told
 from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
 from harness.maintenance.pause.unparking import Moved, Return, edge_of, returns
-from harness.results.journal import Entry, GuestCustody, Member, Reading, entries, fold
+from harness.results.journal import Entry, GuestCustody, Member, Reading, entries
 
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
@@ -79,14 +79,14 @@ def resume_all(
     ``booted_since``: the host was booted since the pause, so that no guest is parked any more.
     """
     journal.note(entries.Resuming(by, tuple(members)))
-    told = _told(journal)
-    edges = {one.name: _edge(told.get(one.uuid), since_ns, deadline.clock) for one in members}
+    known = told(journal)
+    edges = {one.name: _edge(known.get(one.uuid), since_ns, deadline.clock) for one in members}
     for one in members:
         if judged and one.uuid in judged:
             edges[one.name] = judged[one.uuid]
     back: dict[str, Return] = {}
     if not booted_since:
-        back = returns(parkings or {}, told, hypervisor, journal, by, deadline)
+        back = returns(parkings or {}, known, hypervisor, journal, by, deadline)
 
     def bring_back(member: Member) -> Resumed:
         way = back.get(member.uuid)
@@ -223,14 +223,6 @@ def _fate(
     return NotYet(refused.message)
 
 
-def _told(journal: Notes) -> Mapping[str, GuestCustody]:
-    """What the journal says of each guest, by UUID; nothing if it cannot be read."""
-    try:
-        return fold(journal.read()).guests
-    except Exception:  # noqa: BLE001  no error of any class comes before the resume
-        return {}
-
-
 def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdge:
     """From where on custody is judged: our own pause, or ``since_ns`` if that is later."""
     if custody is not None and custody.unpark is not None:
@@ -243,12 +235,6 @@ def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdg
     if began_ns < since_ns:  # an attempt since may have let it run for a while
         return PauseEdge(since_ns, process)
     return PauseEdge(began_ns, process, pause.vcpu_ns)
-
-
-def process_of(custody: GuestCustody | None) -> ProcessIdentity | None:
-    """Return the QEMU process that was paused, as the journal has it; None if it does not say."""
-    life = custody.life if custody is not None else None
-    return process_in(life) if life is not None else None
 
 
 def _why_lost(
@@ -268,46 +254,7 @@ def _why_lost(
         same = process is not None and process == edge.process
         vcpu_ns = vcpu_time_of(process, hypervisor) if same else None
         if resumed_since(edge, vcpu_ns, events):
-            guest = _told(journal).get(member.uuid)
+            guest = told(journal).get(member.uuid)
             ours = guest is not None and guest.resuming_by - {by}
             return _BY_US if ours else "was resumed by another program during the pause"
     return None
-
-
-def as_data(members: Sequence[Member]) -> list[dict[str, str]]:
-    """Return ``members`` as a message to the guardian names them."""
-    return [{"name": member.name, "uuid": member.uuid} for member in members]
-
-
-def still_paused(
-    members: Sequence[Member],
-    hypervisor: Hypervisor,
-    deadline: Deadline,
-    *,
-    if_silent: bool,
-    journal: Notes | None = None,
-) -> tuple[str, ...]:
-    """Return the names of those of ``members`` that are paused, asked again.
-
-    ``if_silent`` is the state to assume when libvirt does not answer: True for a guest that was
-    last known to be paused. Such a guest is paused also where it was saved to disk, or where
-    libvirt does not know it any more while its process, as ``journal`` has it, lives.
-    """
-    told = _told(journal) if journal is not None else {}
-    names = []
-    for member in members:
-        try:
-            paused = hypervisor.state(member.uuid, deadline).state is GuestState.PAUSED
-            custody = told.get(member.uuid)
-            if not paused and custody is not None and custody.parkable is not None:
-                berth = hypervisor.parking.berth(parking_of(custody.parkable), deadline)
-                paused = berth is Berth.PARKED
-            if not paused and if_silent:
-                process = process_of(custody)
-                fate = fate_of(member.uuid, process, hypervisor, deadline)
-                paused = fate in (Fate.SAVED, Fate.LOST, Fate.AWAY)
-        except HarnessError:
-            paused = if_silent
-        if paused:
-            names.append(member.name)
-    return tuple(names)

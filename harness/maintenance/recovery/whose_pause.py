@@ -18,9 +18,8 @@ from harness.host.lifecycle import ENDED, GuestState, StateReading
 from harness.host.parking import Berth
 from harness.host.protocol import GuestInfo, Hypervisor, ProcessIdentity
 from harness.maintenance.pause.absence import Fate, fate_of
-from harness.maintenance.pause.life import see_life
+from harness.maintenance.pause.life import process_of, see_life
 from harness.maintenance.pause.parkable import parking_of
-from harness.maintenance.pause.resume import process_of
 from harness.maintenance.pause.takeover import RAN_NS
 from harness.results.journal import Custody, GuestCustody
 

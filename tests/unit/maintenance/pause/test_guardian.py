@@ -23,9 +23,8 @@ from harness.host.driver import LibvirtHypervisor
 from harness.host.lifecycle import GuestState
 from harness.host.process_family import Family
 from harness.maintenance.pause import guardian, resume, scribe
-from harness.maintenance.pause.guard import LOG, GuardianProcess
+from harness.maintenance.pause.guard import LOG, GuardianProcess, as_data
 from harness.maintenance.pause.guardian import Guardian
-from harness.maintenance.pause.resume import as_data
 from harness.results.journal import Journal, Member, entries, read
 from harness.testing.hypervisor import FakeHypervisor
 

@@ -20,7 +20,8 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Berth, Parking
 from harness.host.protocol import EventKind, ProcessIdentity
-from harness.maintenance.pause.resume import Resumed, resume_all, still_paused
+from harness.maintenance.pause.resume import Resumed, resume_all
+from harness.maintenance.pause.stranded import still_paused
 from harness.maintenance.pause.swap import Swap
 from harness.maintenance.pause.takeover import PauseEdge
 from harness.maintenance.pause.terms import Limits, UpdateCalls

@@ -17,7 +17,8 @@ from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.pauses_in_flight import UnderWay
 from harness.host.protocol import EventKind, LifecycleEvent, ProcessIdentity
-from harness.maintenance.pause.resume import resume_all, still_paused
+from harness.maintenance.pause.resume import resume_all
+from harness.maintenance.pause.stranded import still_paused
 from harness.results.journal import Custody, Journal, Member, entries, fold, read
 from harness.testing.clock import FakeClock
 from harness.testing.hypervisor import FakeHypervisor

@@ -61,8 +61,8 @@ test: setup lint coverage ## every test, on real guests too
 		-m guest tests/drills tests/guest tests/contract
 
 coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
-	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \
-		tests/unit tests/contract tests/maintenance
+	@$(REQUIRED) $(IN_MEMORY) $(ISOLATED) $(BIN)/pytest $(QUICKLY) -n 2 -m "not guest" \
+		--cov --cov-report= tests/unit tests/contract tests/maintenance
 	@scripts/coverage-gate
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them

@@ -82,7 +82,7 @@ test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts a
 
 test-fleet: setup ## the Ansible collection: its playbook on stand-ins and on real hosts in namespaces; minutes
 	@scripts/ansible-core
-	@HARNESS_REQUIRE=ansible,guest $(ISOLATED) $(BIN)/pytest -n 2 --dist worksteal tests/fleet
+	@HARNESS_REQUIRE=ansible,guest $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile tests/fleet
 
 test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox

@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is synced to a disk waits for it, and the quick tests do so often: what they write is
 # in memory, where a program can be run from there, and goes with each test that passed.
 IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep -qvw noexec \
-	&& echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+	&& [ "$$(df --output=avail -k /dev/shm | tail -1)" -gt 1000000 ] && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 QUICKLY := -o tmp_path_retention_policy=failed
 
 .PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
@@ -61,8 +61,8 @@ test: setup lint coverage ## every test, on real guests too
 		-m guest tests/drills tests/guest tests/contract
 
 coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
-	@$(REQUIRED) $(IN_MEMORY) $(ISOLATED) $(BIN)/pytest $(QUICKLY) -n 2 -m "not guest" \
-		--cov --cov-report= tests/unit tests/contract tests/maintenance
+	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \
+		tests/unit tests/contract tests/maintenance
 	@scripts/coverage-gate
 
 test-kvm: setup ## the tests that need a KVM host: in a lab box that is booted for them

@@ -1,6 +1,6 @@
 """What a rollout costs the controller: the playbook on so many hosts, stand-ins, in one wave.
 
-    python -m benchmarks.fleet 10 50
+    python -P -m benchmarks.fleet 10 50
 
 CPU seconds are those of ansible-playbook with its forks and of the modules, which here run on the
 controller too: an upper limit. Memory is the largest of its processes.

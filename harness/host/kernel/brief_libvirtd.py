@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import public_folder
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.kernel import early, qemus_known
 
@@ -54,8 +55,7 @@ def _be_known(folder: Path, known: Mapping[str, str], covered: list[Path]) -> No
     """
     if known and qemus_known.CACHE.is_dir():
         cpuid = qemus_known.cpuid_of_kvm()
-        cache = folder / "capabilities"
-        cache.mkdir(exist_ok=True)
+        cache = public_folder(folder / "capabilities")
         for name, entry in known.items():
             (cache / name).write_text(qemus_known.with_cpuid(entry, cpuid))
         early.cover(qemus_known.CACHE, cache)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import public_folder
 
 _BIND = 4096
 #: Options that are flags of the call.
@@ -35,8 +36,7 @@ def mount_the_usual() -> None:
     """Mount what every program expects, and what the initrd has not. Raises InfrastructureError."""
     for what, where, kind, options in _MOUNTS:
         place = Path(where)
-        if not place.is_dir():
-            place.mkdir()
+        public_folder(place)
         if not place.is_mount():
             mount(what, place, kind, options)
 
@@ -91,5 +91,5 @@ def give_a_group(uuid: str, pid: int) -> None:
     Below the slice that is for machines; a scope's name tells which.
     """
     group = _GROUPS / _SLICE / f"harness-{uuid}.scope"
-    group.mkdir(parents=True, exist_ok=True)
+    public_folder(group)
     (group / "cgroup.procs").write_text(str(pid))

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from harness.core.fanout import fan_out
+from harness.core.files import public_folder
+from harness.core.process_state import settle_process
 from harness.core.timebase import Deadline
 from harness.host.kernel import early
 from harness.host.kernel.brief_libvirtd import brief_libvirtd
@@ -74,7 +76,7 @@ def _bring_back(
     early.give_kvm_its_group()
     for bridge in plan.bridges:
         early.make_bridge(bridge)
-    FOLDER.mkdir(mode=_PASS, parents=True, exist_ok=True)
+    public_folder(FOLDER, mode=_PASS)
     with brief_libvirtd(FOLDER, plan.known, deadline):
         say("libvirtd answers")
         networks.start(plan.uri, plan.networks)
@@ -122,11 +124,12 @@ def _speaker(log: Path) -> Say:
 
 def main(arguments: Sequence[str]) -> int:
     """Return 0 if every guest that was handed over runs."""
+    settle_process()
     signal.signal(signal.SIGTERM, _end)
     say = _speaker(FOLDER / "log")
     try:
         early.mount_the_usual()
-        FOLDER.mkdir(mode=_PASS, parents=True, exist_ok=True)
+        public_folder(FOLDER, mode=_PASS)
         say("init")
         done = thaw(read(Path(arguments[0])), say)
     except Exception as error:  # noqa: BLE001  the host has to come up

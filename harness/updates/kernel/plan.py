@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
-from harness.core.files import write_atomically
+from harness.core.files import public_folder, write_atomically
 from harness.host.parking import Parking
 
 VERSION = 1
@@ -54,7 +54,7 @@ class ThawPlan:
 
     def write(self, path: Path) -> None:
         """Write it, and return when it is on the disk, name and all. Raises InfrastructureError."""
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        public_folder(path.parent)
         said = {"version": VERSION, **asdict(self)}
         for guest in said["guests"]:
             guest.pop("process")  # of this boot

@@ -35,9 +35,9 @@ lint: docs ## ruff, mypy, spelling, prose, links; nothing is missing on the map 
 docs: ## the documentation as a site with search, in site/; a broken link or anchor is a failure
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test-quick: ## both tiers below in one go: no root, no guests, a minute and a half on two cores
-	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) --hypothesis-profile=quick -n 3 --dist worksteal \
-		tests/unit tests/maintenance  # one waits while two work
+test-quick: ## both tiers below in one go: no root, no guests, a minute on two cores
+	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) --hypothesis-profile=quick -n 7 --dist worksteal \
+		tests/unit tests/maintenance  # five wait while two work
 
 pictures: setup ## docs/images: the live view and the page of a run on three real guests
 	@$(ISOLATED) $(BIN)/python -P -m scripts.pictures

@@ -6,6 +6,7 @@ The handover is a journal and a plan as a run leaves them; the next boot is told
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +132,7 @@ def left_behind(at: House) -> tuple[RunFolder, tuple[Parking, ...]]:
     """A run that died with its kernel: nothing that its process did afterwards has been."""
     names = [guest.name for guest in at.guests]
     refused = raising(HypervisorError("refused", operation="resuming"))
-    for what in ("resume", "unpark old"):
+    for what in ("resume", "unpark old", "unpark new"):
         at.host.before.update({(what, name): refused for name in names})
     update = Leaves(at)
     with pytest.raises(Died):
@@ -170,6 +171,10 @@ def handed(house, tmp_path, monkeypatch) -> Handed:
     monkeypatch.setattr(handover, "synchronised", lambda: False)
     monkeypatch.setattr(networks, "start", lambda uri, known: None)
     monkeypatch.setattr(early, "load_modules", lambda names: None)
+    monkeypatch.setattr(early, "mount_the_usual", lambda: None)
+    monkeypatch.setattr(program, "CONSOLE", tmp_path / "console")
+    monkeypatch.setattr(program, "settle_process", lambda: [])
+    monkeypatch.setattr(signal, "signal", lambda number, what: None)
     monkeypatch.setattr(early, "give_kvm_its_group", lambda: None)
     monkeypatch.setattr(early, "give_a_group", lambda uuid, pid: None)
     monkeypatch.setattr(program, "FOLDER", tmp_path / "thaw")
@@ -285,3 +290,40 @@ def test_the_plan_of_another_run_is_not_followed(handed):
         handed.recover()
     assert (handed.at.running, handed.at.host.calls) == ([], [])
     assert handed.file.exists()
+
+
+def test_while_a_guest_is_stranded_there_is_no_verdict(handed):
+    """The unit tries again: then both are judged together."""
+    refused = raising(HypervisorError("refused", operation="unparking"))
+    for which in ("unpark new", "unpark old"):
+        handed.at.host.before[(which, "web1")] = refused
+    recovered = handed.recover()
+    assert recovered.stranded == ["web1"]
+    assert handed.folder.record().finished_at is None
+    assert handed.file.exists()
+    handed.at.host.before.clear()
+    handed.recover()
+    record = handed.folder.record()
+    assert record.finished_at is not None
+    assert {one.name for one in record.guests} == {"web1", "web2"}
+    assert not handed.file.exists()
+
+
+def test_a_record_that_is_damaged_leaves_the_run_to_be_finished(handed):
+    """Both guests are back all the same, and it is said why there is no verdict."""
+    assert handed.thaw()
+    (handed.folder.path / "run.json").write_text("{")
+    recovered = handed.recover()
+    assert "run.json" in str(recovered.error)
+    assert handed.at.running == ["web1", "web2"]
+    assert len(list(dead_runs(handed.at.state_dir))) == 1
+
+
+def test_the_program_before_init_says_what_failed_and_ends(handed, tmp_path):
+    """Whatever it is: the host has to come up."""
+    assert program.main([str(handed.file)]) == 0
+    assert handed.at.running == ["web1", "web2"]
+    assert program.main([str(tmp_path / "no-plan")]) == 1
+    log = (tmp_path / "thaw" / "log").read_text()
+    assert "web1 runs" in log
+    assert "failed: InfrastructureError" in log

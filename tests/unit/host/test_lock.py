@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as some
 
 from harness.core.durations import LONGEST_S, parse, scaled, spoken
 from harness.core.errors import HostBusy, InfrastructureError
+from harness.core.process_stat import read_stat
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lock import (
     hold_in_background,
@@ -233,8 +236,19 @@ def test_spoken_durations_can_be_read_back_roughly(seconds):
     assert abs(back - seconds) <= max(1, 0.5 * seconds)
 
 
+def children() -> set[int]:
+    """Of this process, by their pids: other tests may have some that go on."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if read_stat(int(process.name)).parent == os.getpid():
+                found.add(int(process.name))
+    return found
+
+
 def test_a_host_is_held_in_the_background_for_a_while_and_then_let_go():
     """By a process of its own, which the file and the kernel both name."""
+    before = children()
     mine = hold_in_background(URI, "flashing the BMC", 0.3)
     assert (mine.purpose, mine.pid != os.getpid()) == ("flashing the BMC", True)
     assert really_holds(URI, mine.pid)
@@ -247,11 +261,15 @@ def test_a_host_is_held_in_the_background_for_a_while_and_then_let_go():
             raise NotYet("held")
 
     wait_for(free, what="the end of the hold", deadline=Deadline.after(10), interval_s=0.02)
-    while True:  # both children have ended: nothing is left behind
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
+
+    def gone() -> None:
+        for pid in children() - before:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if left := children() - before:
+            raise NotYet(f"processes {left} are there")
+
+    wait_for(gone, what="the end of both children", deadline=Deadline.after(10), interval_s=0.02)
 
 
 def test_who_has_not_said_who_it_is_is_told_so():

@@ -57,6 +57,7 @@ class UpdateProcess:
             umask=UMASK,
         )
         self._family = Family(mark, self._process.pid, clock)
+        self._reaping = threading.Lock()
         try:
             self._exit_fd = os.pidfd_open(self._process.pid)
         except ProcessLookupError as error:
@@ -82,18 +83,19 @@ class UpdateProcess:
             return None
         # The last output may still be in the pipe; a daemon that holds it open is not waited for.
         self._reader.join(timeout=min(0.2, deadline.remaining_s()))
-        if self._process.returncode is None:
-            try:
-                os.waitid(os.P_PIDFD, self._exit_fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError as error:
-                self._process.poll()  # it is not waited for again
-                raise StatusLost from error
-        return self._process.wait()
+        with self._reaping:  # the ender does so too, and is no stranger who has taken the status
+            if self._process.returncode is None:
+                try:
+                    os.waitid(os.P_PIDFD, self._exit_fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                except ChildProcessError as error:
+                    self._process.poll()  # it is not waited for again
+                    raise StatusLost from error
+            return self._process.wait()
 
     def end(self) -> None:
         """End everything of it, in the background: TERM, a grace, KILL. Returns at once."""
         if self._ender is None:
-            end = partial(self._family.end, self._process.poll)
+            end = partial(self._family.end, self._poll)
             self._ender = threading.Thread(target=end, name="update ender", daemon=True)
             self._ender.start()
 
@@ -101,8 +103,12 @@ class UpdateProcess:
         """Wait for ``end`` to have done its work; the pids of what could not be ended."""
         if self._ender is not None:
             self._ender.join(timeout=deadline.remaining_s())
-        self._process.poll()
+        self._poll()
         return self._family.pids()
+
+    def _poll(self) -> int | None:
+        with self._reaping:
+            return self._process.poll()
 
     def _keep(self, output: Path) -> None:
         """Copy the output into its file up to the limit; read on, so no writer ever blocks."""

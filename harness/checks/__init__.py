@@ -2,9 +2,9 @@
 
 A check is a pure function of the :class:`~harness.checks.evidence.Evidence` about one guest. To
 add one, write its module with a ``judge``, add it to ``CHECKS``, its name to
-``harness.core.settings.CheckName``, and its words to ``tests/data/checks.json``. A check that needs
-a probe to watch through the pause names the type of the probe's testimony in ``NEEDS``; the probes
-are in :mod:`harness.checks.probes`.
+``harness.core.settings.CheckName``, what it means to ``results/report/meanings.py`` and its words
+to ``tests/data/checks.json``. A check that needs a probe to watch through the pause names the type
+of the probe's testimony in ``NEEDS``; the probes are in :mod:`harness.checks.probes`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class Remedy(StrEnum):
 
 #: How far off the clock is stands beside it.
 _BACKWARD = "setting it back is not allowed (hint: --allow-backward)"
-#: ``[clock]`` where nothing is configured: its defaults are in core/settings.py, and only there.
+#: ``[clock]`` where nothing is configured: its defaults are in core/settings.py, and only there,
+#: but for the tolerance, which depends on the guest: clock/tolerance.py.
 _DEFAULTS = ClockSection()
 
 

@@ -13,28 +13,18 @@ from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import Reach
 from harness.clock.told import GUEST_AGENT
+from harness.clock.tolerance import default_tolerance
 from harness.core.errors import HarnessError, PlanError, ProbeError, ShellUnreachable
 from harness.core.records import ClockReading, IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline, wait_for
 from harness.guest.agent_shell import AgentShell
-from harness.guest.facts import GuestFacts, GuestOs, gather
+from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.identity import Found, identify
 from harness.maintenance.inside import look_by_agent, look_by_ssh, with_owed_ticks
 from harness.maintenance.login import Login
-
-#: Allowed |offset| where the configuration names none; see docs/explanation/clocks.md.
-DEFAULT_TOLERANCE_S = {
-    "python3": 0.010,
-    "perl": 0.010,
-    "powershell": 0.010,
-    "sh": 0.020,
-    GUEST_AGENT: 0.020,
-}
-#: Where the shell must start a process to read the clock, or Windows tells that of its last tick.
-COARSE_TOLERANCE_S = 0.050
 
 
 @dataclass
@@ -201,12 +191,3 @@ class GuestSession:
             self.probes.close()
         self.sampler.close()
         self.shell.close()
-
-
-def default_tolerance(sampler: Sampler, os: GuestOs) -> float:
-    """The tolerance where none is configured: what this guest's interpreter can keep."""
-    if sampler.interpreter == GUEST_AGENT and os is GuestOs.WINDOWS:
-        return COARSE_TOLERANCE_S
-    if sampler.precise or sampler.interpreter == GUEST_AGENT:
-        return DEFAULT_TOLERANCE_S[sampler.interpreter]
-    return COARSE_TOLERANCE_S

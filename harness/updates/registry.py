@@ -1,4 +1,7 @@
-"""The kinds of update by name. Adding one: its module, a line here, its test."""
+"""The kinds of update by name. Adding one: its module, a line here, its test.
+
+One that changes the host that harness runs on is named in :mod:`harness.updates.possible` as well.
+"""
 
 from __future__ import annotations
 

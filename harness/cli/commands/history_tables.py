@@ -1,4 +1,4 @@
-"""How ``harness history`` shows what it found: columns, CSV, bars, a plot."""
+"""How ``harness history`` shows what it found: the columns of ``list``, CSV, bars, a plot."""
 
 from __future__ import annotations
 

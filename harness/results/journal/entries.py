@@ -1,7 +1,7 @@
 """What a journal can say: one frozen record per kind of entry, told apart by ``event``. Pure.
 
 Fields may be added with a default; none may change its meaning. What must change its meaning is a
-new kind of entry, or a new :data:`VERSION`.
+new kind of entry, or a new :data:`VERSION`. A new kind is a member of :data:`Entry`, too.
 """
 
 from __future__ import annotations

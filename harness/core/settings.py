@@ -411,7 +411,8 @@ class Config(_Section):
     at_most: Annotated[int, Field(ge=1)] | None = None
     """Pause no more guests than this together: a larger update domain is done in parts."""
     prepare_timeout_s: Duration = 120.0
-    """For everything before the pause: connecting, logging in, baselines."""
+    """For everything before the pause: connecting, logging in, baselines. And for all of
+    ``harness clock``, but its watch."""
     mend_timeout_s: Duration = 60.0
     """For everything after the pause: clocks and checks."""
     update: SerializeAsAny[UpdateSection] = UpdateSection.model_construct()

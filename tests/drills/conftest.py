@@ -29,6 +29,7 @@ from harness.host.protocol import ProcessIdentity
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.results.journal import Line, read
+from tests.clocks import set_right
 from tests.residents import residents
 
 RUNNING, PAUSED = GuestState.RUNNING, GuestState.PAUSED
@@ -249,6 +250,7 @@ def doomed(lab, tmp_path, monkeypatch):
         specs = [GuestSpec(f"doomed-{n}", "tiny", update_domain="0") for n in (1, 2)]
         state = labs.up(specs, deadline=Deadline.after(120), progress=print)
         config = state.config_file
+        set_right([spec.name for spec in specs], config)
     yield state, config
     with monkeypatch.context() as patch:
         patch.setenv("HARNESS_STATE_DIR", str(tmp_path / "doomed"))

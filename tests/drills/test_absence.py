@@ -5,6 +5,7 @@ Requires: the session's lab and its libvirtd. Leaves behind: nothing; its guests
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -177,7 +178,7 @@ def test_what_comes_back_paused_is_ours_if_it_is_the_memory_that_we_paused(
         booted_since(run)
     code, (told,) = run.recover()
     if back == "as it was":
-        assert (code, told["action"]) == (0, "resumed")
+        assert (code, told["action"]) == (0, "resumed"), json.dumps(told)
         assert state_of(libvirt, guest.uuid) is RUNNING
     else:
         assert (code, told["action"], told["paused"]) == (4, "left alone", True)

@@ -215,7 +215,7 @@ def test_a_libvirtd_that_stays_away_is_the_loudest_message_and_recover_finishes(
     becomes(libvirt, lab.guests[0].uuid, RUNNING, within_s=30)  # the guardian has gone on trying
 
     code, guests = run.recover()
-    assert code == 0, guests
+    assert code == 0, json.dumps(guests)
     assert [(g["name"], g["clock_outcome"]) for g in guests] == [("tiny-1", "pass")]
     (guest,) = run.record.guests
     assert not guest.still_paused

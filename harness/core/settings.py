@@ -414,7 +414,8 @@ class Config(_Section):
     """For everything before the pause: connecting, logging in, baselines. And for all of
     ``harness clock``, but its watch."""
     mend_timeout_s: Duration = 60.0
-    """For everything after the pause: clocks and checks."""
+    """For clocks and checks after the pause, and once more for verifying the update, or rolling it
+    back."""
     update: SerializeAsAny[UpdateSection] = UpdateSection.model_construct()
     further_updates: tuple[SerializeAsAny[UpdateSection], ...] = ()
     clock: ClockSection = ClockSection.model_construct()

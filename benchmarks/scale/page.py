@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import document
+from benchmarks.compare.page import OURS
 
 Sample = dict[str, Any]
-OURS = ("harness", "harness, unwatched")
 WAYS = (*OURS, "virsh script", "floor")
 _PICTURE = document.DOCS / "explanation" / "scale.svg"
 _FIGURES = {

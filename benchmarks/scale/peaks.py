@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harness.core.process_stat import read_stat
+
 _EVERY_S = 0.02
 
 
@@ -47,5 +49,5 @@ def _who(process: Path) -> str | None:
     words = (process / "cmdline").read_bytes().split(b"\0")
     if b"harness.maintenance.pause.guardian" in words:
         return "guardian"
-    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-    return "run" if b"run" in words and int(parent) == os.getpid() else None
+    ours = b"run" in words and read_stat(int(process.name)).parent == os.getpid()
+    return "run" if ours else None

@@ -92,7 +92,7 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
             os.fchmod(descriptor, mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise InfrastructureError(f"cannot write {path}: {error.strerror}") from error
 
@@ -106,8 +106,11 @@ def last_lines(log: Path, count: int = 1) -> str:
     return " / ".join([line.strip() for line in said if line.strip()][-count:])
 
 
-def _sync(folder: Path) -> None:
-    """A name is on the disk when its folder is."""
+def sync_folder(folder: Path) -> None:
+    """Return when the names in it are on the disk: a file's own bytes are not enough.
+
+    Raises OSError.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

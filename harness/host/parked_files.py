@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.file_locks import hold
+from harness.core.files import sync_folder
 from harness.core.timebase import Deadline
 from harness.host import confinement, copied_ram, ram_links
 from harness.host.parking import Parking
@@ -107,11 +108,7 @@ def forget_for_good(parking: Parking) -> None:
         if not state.parent.is_dir():
             continue
         try:
-            folder = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(state.parent)
         except OSError as error:
             raise InfrastructureError(f"{state.parent}: {error.strerror}") from error
 

@@ -22,8 +22,8 @@ from harness.guest.ssh_settings import SshSettings
 from harness.testing.required import required
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-_CONFIG = """
-ListenAddress 127.0.0.1:{port}
+#: Of every sshd that a test starts; ``folder`` holds its keys.
+SETTINGS = """
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -33,6 +33,10 @@ UseDNS no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
+"""
+_CONFIG = f"""
+ListenAddress 127.0.0.1:{{port}}
+{SETTINGS}
 LogLevel VERBOSE
 MaxStartups 1000
 """

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.core.errors import UpdateFailed, UpdateOverran
-from harness.core.files import private_folder
+from harness.core.files import private_folder, sync_folder
 from harness.core.settings import DurationOrZero, Scope
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline, Stopwatch
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings
@@ -153,7 +153,7 @@ class StandInUpdate:
             manifest.write(digest.hexdigest() + "\n")
             manifest.flush()
             os.fsync(manifest.fileno())
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def _keep_pace(self, ahead_s: float, deadline: Deadline) -> None:
         if self._abandoned.wait(timeout=max(0.0, min(ahead_s, deadline.remaining_s()))):
@@ -177,16 +177,7 @@ def _switch(home: Path, version: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(version.relative_to(home))
     temporary.replace(home / "current")
-    _sync_folder(home)
-
-
-def _sync_folder(path: Path) -> None:
-    """What the folder lists survives a power cut, not only what its files hold."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(home)
 
 
 def _prune(home: Path, current: Path, before: Path | None) -> None:

@@ -19,23 +19,15 @@ from pathlib import Path
 from harness.core.errors import JournalError
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.results.journal import Line, read
-from harness.testing.sshd import make_key, public
+from harness.testing.sshd import SETTINGS, make_key, public
 from tests.fleet.playbooks import HARNESS, ROOT
 
 BRIDGE, NETWORK = "fleet", "192.0.2"  # for documentation: no machine has it
 NAMES = ("h1", "h2", "h3")
 BOOT_S = 400
-_SSHD = """
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
-PidFile none
-StrictModes no
-UsePAM no
-UseDNS no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PermitRootLogin yes
-SetEnv HARNESS_STATE_DIR={folder}/state HARNESS_NO_REPORT=1
+_SSHD = f"""
+{SETTINGS}
+SetEnv HARNESS_STATE_DIR={{folder}}/state HARNESS_NO_REPORT=1
 """
 #: Guests of one set are on all hosts, so each wave is one host; clocks are judged as those of
 #: emulated guests on a busy machine.

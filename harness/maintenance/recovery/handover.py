@@ -36,7 +36,7 @@ from harness.updates.kernel import completion, launcher
 from harness.updates.kernel.plan import read
 from harness.updates.protocol import Applied
 
-#: For looking at a guest's QEMU once it is judged; nothing else may use it up.
+#: For looking at each guest's QEMU once it is judged; nothing else may use it up.
 _LOOK_S = 20.0
 _RUNNING = (Action.RESUMED, Action.RUNS)
 
@@ -97,16 +97,16 @@ def judge(
             else {}
         )
         judged: dict[str, GuestRecord] = {}
+        until = Deadline.after(_LOOK_S * len(found.guests), deadline.clock)
+        hypervisors = [one.login.hypervisor for one in sessions.values()]  # all of this host
+        swapped = look_at_swapped(journal, hypervisors[0], until, {}) if hypervisors else {}
         for name, session in sessions.items():
-            hypervisor = session.login.hypervisor
-            until = Deadline.after(_LOOK_S, deadline.clock)
-            swapped = look_at_swapped(journal, hypervisor, until, {})
             judged[name] = record_guest(
                 session,
                 baselines[name],
                 window,
                 after[name],
-                hypervisor,
+                session.login.hypervisor,
                 budget_s=record.budget_s,
                 checks=checks,
                 swapped=swapped.get(name),

@@ -5,13 +5,12 @@ It is there from the handover until the run is finished: nothing of it is instal
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
-from harness.core.files import public_folder, write_atomically
+from harness.core.files import public_folder, sync_folder, write_atomically
 
 UNITS = Path("/etc/systemd/system")
 NAME = "harness-complete.service"
@@ -46,7 +45,7 @@ def write(plan: Path, state_dir: Path, units: Path = UNITS) -> None:
         write_atomically(units / NAME, text(plan, state_dir), mode=_READABLE)
         wanted.unlink(missing_ok=True)
         wanted.symlink_to(units / NAME)
-        _sync(wanted.parent)
+        sync_folder(wanted.parent)
     except OSError as error:
         raise InfrastructureError(f"{error.filename}: {error.strerror}") from error
 
@@ -60,11 +59,3 @@ def forget(units: Path = UNITS) -> None:
 
 def _wanted(units: Path) -> Path:
     return units / "multi-user.target.wants" / NAME
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,33 +16,26 @@ import pytest
 from harness.core.errors import HypervisorError, UpdateFailed
 from harness.core.records import Outcome
 from harness.core.settings import Scope
-from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.driver import LibvirtHypervisor
 from harness.host.kernel import early, magic, networks
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Parking
 from harness.host.protocol import EventKind
 from harness.host.region.place import PERSISTENT, Region
-from harness.maintenance.login import Login
 from harness.maintenance.pause.parkable import parkable
 from harness.maintenance.recovery import assessment, handover
 from harness.maintenance.recovery.record import Action, RunRecovery
-from harness.maintenance.recovery.recover import recover
-from harness.maintenance.session import GuestSession
 from harness.maintenance.thaw import arrival, program
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Custody, Journal, entries, fold, read
 from harness.results.unfinished import dead_runs
 from harness.updates.kernel.plan import ThawPlan
 from tests.maintenance.conftest import House, of, verdicts
+from tests.maintenance.recovery.test_recover import Killed, finish, killed
 from tests.maintenance.updates import Hooked, raising
 
 REGION = Region(1 << 32, 1 << 30)
 CHECKS = ("clock", "same-boot", "kernel-log", "host-kernel", "host-boot", "host-clock")
-
-
-class Died(BaseException):
-    """This kernel is no more."""
 
 
 class Leaves(Hooked):
@@ -85,7 +78,7 @@ class Leaves(Hooked):
                 journal.intend(entries.HandingOver(one.name, one.uuid, "/plan", self.release))
             journal.intend(entries.Leaving(self.release, "before"))
         self.journal = (journal.path, journal.path.stat().st_size)
-        raise Died
+        raise Killed
 
 
 @dataclass
@@ -104,22 +97,7 @@ class Handed:
 
     def recover(self) -> RunRecovery:
         """``harness recover``."""
-        config = self.at.config()
-
-        def log_in(uuid: str, deadline: Deadline) -> GuestSession:
-            info = self.at.host.find(uuid, deadline)
-            section = config.for_guest(info.name, info.uuid)
-            login = Login(info, section, config.ssh, self.at.host, self.at.connector)
-            return GuestSession.open(login, config.clock, deadline)
-
-        until = Deadline.after(config.mend_timeout_s)
-        return recover(
-            self.folder,
-            self.at.host,
-            log_in,
-            patience_s=config.resume_patience_s,
-            deadline=until,
-        )
+        return finish(self.at, self.folder)
 
     def events(self, name: str) -> list[str]:
         """What the journal tells of a guest since the boot."""
@@ -130,19 +108,11 @@ class Handed:
 
 def left_behind(at: House) -> tuple[RunFolder, tuple[Parking, ...]]:
     """A run that died with its kernel: nothing that its process did afterwards has been."""
-    names = [guest.name for guest in at.guests]
-    refused = raising(HypervisorError("refused", operation="resuming"))
-    for what in ("resume", "unpark old", "unpark new"):
-        at.host.before.update({(what, name): refused for name in names})
     update = Leaves(at)
-    with pytest.raises(Died):
-        at.maintain(update=update, resume_patience_s=0.1, checks__enable=list(CHECKS))
-    SYSTEM_CLOCK.sleep(0.3)  # its threads, which would be gone as well, have given up by then
+    folder = killed(at, update=update, checks__enable=list(CHECKS))
     assert update.journal is not None
     os.truncate(*update.journal)
-    at.host.before.clear()
     at.host.calls.clear()
-    (folder,) = dead_runs(at.state_dir)
     return folder, update.guests
 
 

@@ -24,6 +24,7 @@ from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, Journal, entries
 from harness.results.unfinished import dead_runs
+from harness.updates.protocol import HostUpdate
 from tests.maintenance.conftest import House, of
 from tests.maintenance.updates import Hooked, raising
 
@@ -34,15 +35,18 @@ class Killed(BaseException):
     """What ends this process, as far as the run's code can tell."""
 
 
-def killed(at: House, *, paused: bool = True, **changes) -> RunFolder:
+def killed(
+    at: House, *, paused: bool = True, update: HostUpdate | None = None, **changes
+) -> RunFolder:
     """A run of all guests in one domain that was killed in the pause, and its folder.
 
-    Without ``paused`` its guests were resumed, by its guardian say.
+    Without ``paused`` its guests were resumed, by its guardian say. ``update`` raises Killed.
     """
     names = [guest.name for guest in at.guests]
     if paused:
-        at.host.before.update({("resume", name): raising(REFUSED) for name in names})
-    update = Hooked(raising(Killed()), scope=Scope.HOST)
+        for back in ("resume", "unpark old", "unpark new"):
+            at.host.before.update({(back, name): raising(REFUSED) for name in names})
+    update = update or Hooked(raising(Killed()), scope=Scope.HOST)
     with pytest.raises(Killed):
         at.maintain(update=update, resume_patience_s=0.1, **changes)
     SYSTEM_CLOCK.sleep(0.3)  # its threads, which would be gone as well, have given up by then

@@ -188,6 +188,10 @@ class ShellUnreachable(ShellError):
     """Connection refused, timed out, dropped, or the login was refused."""
 
 
+class TurnedAway(ShellUnreachable):
+    """The server closed the connection before it said what it is; it may be busy."""
+
+
 class HostKeyRejected(ShellError):
     """The guest's host key is unknown or not the one expected."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import paramiko
 
@@ -19,8 +20,9 @@ from harness.guest.hostkeys import HostKeyCheck, KnownHosts, look_up, preferred
 from harness.guest.identities import Identities, identities
 from harness.guest.link import Link, by_jump, by_program, by_tcp
 from harness.guest.protocol import Way
+from harness.guest.shared_way import by_turns
 from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
-from harness.guest.translate import translated
+from harness.guest.translate import NoBanner, translated
 
 _CLOSE_S = 2.0
 #: So many keys are named in an error; an agent may hold dozens.
@@ -54,23 +56,34 @@ class Connection:
 
     @classmethod
     def open(
-        cls, guest: str, address: str, settings: SshSettings, deadline: Deadline
+        cls,
+        guest: str,
+        address: str,
+        settings: SshSettings,
+        deadline: Deadline,
+        *,
+        shared: bool = False,
     ) -> Connection:
-        """Connect, check the host key, log in.
+        """Connect, check the host key, log in; by turns where guests share the way.
 
-        Raises ShellUnreachable, HostKeyRejected, ConfigError or DeadlineExpired.
+        ``shared``: other guests log in there too, to jump. Raises ShellUnreachable,
+        HostKeyRejected, ConfigError or DeadlineExpired.
         """
-        deadline = deadline.sooner(settings.connect_timeout_s)
         jump = settings.jump
         through = None
         if jump is not None:
             try:
-                through = cls.open(guest, jump.address, jump.settings, deadline)
+                through = cls.open(guest, jump.address, jump.settings, deadline, shared=True)
             except HarnessError as error:
                 error.message = f"jump host {jump.host}: {error.message}"
                 raise
+        log_in = partial(cls._over, guest, address, settings, through, deadline)
         try:
-            return cls._over(guest, address, settings, through, deadline)
+            way: tuple[object, ...] = (address, settings.port) if shared else ()
+            way = settings.proxy_command[:1] or way  # one jump host may be behind all of them
+            if way:
+                return by_turns(way, guest, settings.connect_timeout_s, deadline, log_in)
+            return log_in()
         except HarnessError:
             if through is not None:
                 through.close()
@@ -85,6 +98,7 @@ class Connection:
         through: Connection | None,
         deadline: Deadline,
     ) -> Connection:
+        deadline = deadline.sooner(settings.connect_timeout_s)
         known = look_up(settings, deadline)
         doing = f"connecting to {address} port {settings.port}"
         with translated(guest, doing, deadline):
@@ -162,8 +176,10 @@ def exchange_keys(
     transport.host_key_order = preferred(known, usable)
     try:
         transport.start_client(timeout=deadline.timeout_s())
-    except BaseException:
+    except BaseException as error:
         transport.close()
+        if isinstance(error, Exception) and not transport.remote_version:
+            raise NoBanner(str(error) or type(error).__name__) from error
         raise
     return transport
 

@@ -7,8 +7,12 @@ from contextlib import contextmanager
 
 import paramiko
 
-from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable
+from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable, TurnedAway
 from harness.core.timebase import Deadline
+
+
+class NoBanner(paramiko.SSHException):
+    """The connection was closed before the server said what it is."""
 
 
 @contextmanager
@@ -30,4 +34,5 @@ def translated(guest: str, doing: str, deadline: Deadline) -> Iterator[None]:
             said = "the connection was closed"
         elif isinstance(error, paramiko.SSHException | OSError):
             said = str(error) or type(error).__name__
-        raise ShellUnreachable(f"{doing}: {said}", guest=guest) from error
+        kind = TurnedAway if isinstance(error, NoBanner) else ShellUnreachable
+        raise kind(f"{doing}: {said}", guest=guest) from error

@@ -170,7 +170,7 @@ def private_sshd(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = _CONFIG.format(port=port, folder=folder)
-    for line in more:
+    for line in more:  # of MaxStartups, sshd takes the last line
         config += line.replace("{folder}", str(folder)).replace("{port}", str(port)) + "\n"
     (folder / "sshd_config").write_text(config)
     with (folder / "log").open("wb") as log:
@@ -201,11 +201,16 @@ def private_sshd(
 
 @contextmanager
 def peer(says: bytes, *, stays: bool) -> Iterator[int]:
-    """A server that answers, but not as an sshd does: its port."""
+    """A server that answers one after the other, but not as an sshd does: its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            with suppress(OSError), server.accept()[0] as connection:
+            with suppress(OSError):
+                while True:
+                    answer(server.accept()[0])
+
+        def answer(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
                 connection.sendall(says)
                 if not stays:
                     connection.shutdown(socket.SHUT_WR)

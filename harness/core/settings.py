@@ -273,6 +273,8 @@ class GuestSection(_Section):
     """Why this guest must not be paused; it is left out of every maintenance."""
     tolerance_s: Duration | None = None
     """Allowed |offset| of its clock, instead of that of ``[clock]``."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Of guests whose clocks wait to be corrected, the one with the highest comes first."""
     access: Access | None = None
     """None: as all guests."""
     ssh: SshSection = SshSection.model_construct()

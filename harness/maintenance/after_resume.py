@@ -61,9 +61,11 @@ def correct_and_observe(
     Never raises a HarnessError: what went wrong is part of the result.
     """
     queue = CorrectionQueue(sum(pauses[name].resume_returned_ns is not None for name in sessions))
+    urgency = {name: _urgency(one, pauses[name]) for name, one in sessions.items()}
+    one = partial(_one, journal=journal, queue=queue, deadline=deadline, corrected=corrected)
     calls = {
-        name: partial(_one, one, baselines[name], pauses[name], journal, queue, deadline, corrected)
-        for name, one in sessions.items()
+        name: partial(one, sessions[name], baselines[name], pauses[name], urgency[name])
+        for name in sorted(sessions, key=urgency.__getitem__, reverse=True)
     }
     until = Deadline.after(deadline.remaining_s() + _SLACK_S, deadline.clock)
     answers = fan_out(calls, until, what="correcting the clock")
@@ -71,15 +73,22 @@ def correct_and_observe(
     return {
         name: Aftermath(ClockOutcome(None, problem=str(late[name])))
         if name in late
-        else answer.get()
-        for name, answer in answers.items()
+        else answers[name].get()
+        for name in sessions
     }
+
+
+def _urgency(session: GuestSession, pause: GuestPause) -> tuple[int, float]:
+    """Whose clock comes first: by its owner's word, then the one that stood still for longest."""
+    return session.login.section.priority, pause.outer_s or 0.0
 
 
 def _one(
     session: GuestSession,
     before: Baseline,
     pause: GuestPause,
+    urgency: tuple[int, float],
+    *,
     journal: Journal,
     queue: CorrectionQueue,
     deadline: Deadline,
@@ -90,7 +99,7 @@ def _one(
         seen = session.observe(None, deadline, before.seen.process)
         return Aftermath(ClockOutcome(None, problem=problem), seen)
     resumed_ns = pause.resume_returned_ns
-    with queue.place(deadline) as give_up:
+    with queue.place(deadline, urgency) as give_up:
         outcome = correct_clock(
             session, resumed_ns, deadline, before=before.clock, when_right=give_up
         )

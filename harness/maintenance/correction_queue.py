@@ -3,45 +3,90 @@
 Every exchange with a guest is work for the host that all guests share, and for this process. Done
 with all of them at once, each exchange waits for the others': readings get poor, and have to be
 taken again. So would they for looks at guests that are right already, and for time daemons that are
-informed of a step. docs/explanation/performance.md has the figures. A silent guest delays the
-others by seconds at most.
+informed of a step. docs/explanation/performance.md has the figures.
+
+There are as many places as CPUs, and more while the machine has nothing to do: then the ways to the
+guests take the time, and not their work. A guest that does not give its place up within its turn is
+silent or slow, and one other guest goes in beside it: never all that wait at once.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from threading import Barrier, BrokenBarrierError, Semaphore
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
 
-from harness.core.timebase import Deadline
+from harness.core.timebase import NS_PER_S, Deadline
+from harness.host.slack import Slack
 
-#: So long a clock waits for its place: one takes a tenth of a second under emulation.
-_QUEUE_S = 1.0
-#: So long looks wait for the clocks of the others, and at most this share of what time is left.
+#: How long a turn is before the place counts as free. One takes 0.1 s under emulation.
+_TURN_S = 1.0
+#: And turns are as short as it takes for all to have theirs within this share of the time.
+_ALL_IN_SHARE = 0.5
+#: How soon it is seen that the machine has nothing to do.
+_LOOK_S = 0.025
+#: However idle the machine is.
+_MOST_PLACES = 256
+#: Looks wait for the clocks of the others while those get on: for so long without one that does,
+#: and at most this share of what time is left.
 _TOGETHER_S = 5.0
 _TOGETHER_SHARE = 0.25
+
+
+@dataclass(order=True)
+class _Waiting:
+    """A guest that has no place yet; the most urgent is the least."""
+
+    behind: tuple[float, float]
+    number: int
+    called: Event = field(default_factory=Event, compare=False)
+    """It has a place, or it is the first of all that wait and has to look when one is free."""
+    has_place: bool = field(default=False, compare=False)
 
 
 class CorrectionQueue:
     """Limits how many guests' clocks are corrected at once; safe to use from several threads."""
 
-    def __init__(self, guests: int, at_once: int | None = None) -> None:
+    def __init__(
+        self,
+        guests: int,
+        at_once: int | None = None,
+        slack: Callable[[], bool | None] | None = None,
+    ) -> None:
         """Make a queue for ``guests`` guests.
 
-        ``at_once``: as many as this machine has CPUs, at least two.
+        ``at_once``: as many as this machine has CPUs, at least two. ``slack``: see
+        :meth:`harness.host.slack.Slack.there_is`, which it is.
         """
-        self._places = Semaphore(at_once or max(2, os.cpu_count() or 1))
-        self._all_over = Barrier(max(guests, 1))
+        self._fewest = self._places = at_once or max(2, os.cpu_count() or 1)
+        self._slack = slack or Slack().there_is
+        self._lock = Lock()
+        self._waiting: list[_Waiting] = []
+        self._in_turn: dict[int, int] = {}
+        """Who has a place, and since when; without those whose turn has become too long."""
+        self._numbers = 0
+        self._all_in_ns: int | None = None
+        """When the last guest has to have had its turn begun."""
+        self._first: _Waiting | None = None
+        """Who looks when a place is free."""
+        self._left = guests
+        self._all_over = Event()
+        self._got_on_ns = 0
+        """When a guest gave its place up, lately."""
 
     @contextmanager
-    def place(self, deadline: Deadline) -> Iterator[Callable[[], None]]:
-        """Hold a place for one guest in the block; wait for it for a limited time, then go without.
+    def place(
+        self, deadline: Deadline, urgency: tuple[int, float] = (0, 0.0)
+    ) -> Iterator[Callable[[], None]]:
+        """Hold a place for one guest in the block; of those that wait the most urgent goes first.
 
         The function that is yielded gives the place up, and so does the end of the block: it makes
         room for the next guest and waits, for a limited time, until every guest's is given up.
         """
-        has_place = self._places.acquire(timeout=deadline.sooner(_QUEUE_S).remaining_s())
+        number = self._take(deadline, urgency)
         is_over = False
 
         def over() -> None:
@@ -49,12 +94,83 @@ class CorrectionQueue:
             if is_over:
                 return
             is_over = True
-            if has_place:
-                self._places.release()
-            with suppress(BrokenBarrierError):  # a guest is silent
-                self._all_over.wait(min(_TOGETHER_S, deadline.remaining_s() * _TOGETHER_SHARE))
+            self._give_up(number, deadline)
+            self._wait_for_others(deadline)
 
         try:
             yield over
         finally:
             over()
+
+    def _take(self, deadline: Deadline, urgency: tuple[int, float]) -> int:
+        """Wait for a place; return its holder's number."""
+        with self._lock:
+            self._numbers += 1
+            mine = _Waiting((-urgency[0], -urgency[1]), self._numbers)
+            if self._all_in_ns is None:
+                share_ns = round(_ALL_IN_SHARE * deadline.remaining_s() * NS_PER_S)
+                self._all_in_ns = deadline.clock.monotonic_ns() + share_ns
+            heapq.heappush(self._waiting, mine)
+            wait_s = self._let_in(deadline)
+        while not mine.has_place:
+            # Only the first looks for a free place: a thousand that did would be work themselves.
+            is_first = self._waiting[:1] == [mine]
+            mine.called.wait(wait_s if is_first else deadline.remaining_s())
+            with self._lock:
+                mine.called.clear()
+                wait_s = self._let_in(deadline)
+                if not mine.has_place and deadline.expired:
+                    self._waiting.remove(mine)
+                    heapq.heapify(self._waiting)
+                    break
+        return mine.number
+
+    def _let_in(self, deadline: Deadline) -> float:
+        """Give places to those that wait; return when to look again, in seconds. Needs the lock."""
+        self._adapt()
+        now_ns = deadline.clock.monotonic_ns()
+        turn_ns = self._turn_ns(now_ns)
+        for number, since_ns in list(self._in_turn.items()):
+            if now_ns - since_ns >= turn_ns:
+                del self._in_turn[number]
+        while self._waiting and len(self._in_turn) < self._places:
+            first = heapq.heappop(self._waiting)
+            self._in_turn[first.number] = now_ns
+            first.has_place = True
+            first.called.set()
+        if self._waiting and self._waiting[0] is not self._first:
+            self._first = self._waiting[0]
+            self._first.called.set()  # from now on it is the one that looks
+        oldest_ns = min(self._in_turn.values(), default=now_ns)
+        return min(max(oldest_ns + turn_ns - now_ns, 0) / NS_PER_S, _LOOK_S)
+
+    def _turn_ns(self, now_ns: int) -> int:
+        """How long a turn may be, so that all that wait have theirs begun in time."""
+        left_ns = max(0, (self._all_in_ns or now_ns) - now_ns)
+        in_time_ns = left_ns * self._places // max(len(self._waiting), 1)
+        return min(round(_TURN_S * NS_PER_S), in_time_ns)
+
+    def _adapt(self) -> None:
+        """As many places as the machine can take now."""
+        slack = self._slack()
+        if slack is None:
+            return
+        self._places = min(2 * self._places, _MOST_PLACES) if slack else self._fewest
+
+    def _give_up(self, number: int, deadline: Deadline) -> None:
+        with self._lock:
+            self._in_turn.pop(number, None)
+            self._let_in(deadline)
+            self._left -= 1
+            self._got_on_ns = deadline.clock.monotonic_ns()
+            if self._left <= 0:
+                self._all_over.set()
+
+    def _wait_for_others(self, deadline: Deadline) -> None:
+        """Until the last has given its place up, or none does any more: then one is silent."""
+        until = deadline.sooner(deadline.remaining_s() * _TOGETHER_SHARE)
+        while True:
+            since_s = (deadline.clock.monotonic_ns() - self._got_on_ns) / NS_PER_S
+            wait_s = min(_TOGETHER_S - since_s, until.remaining_s())
+            if wait_s <= 0 or self._all_over.wait(wait_s):
+                return

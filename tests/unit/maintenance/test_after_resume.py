@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,16 @@ from harness.core.records import ClockReading
 from harness.core.timebase import Deadline
 from harness.maintenance import after_resume, correction_queue
 from harness.maintenance.after_resume import correct_and_observe
+from harness.maintenance.correction_queue import CorrectionQueue
 from harness.maintenance.guest_clock import ClockOutcome
 from harness.maintenance.pause.outcome import GuestPause
+from tests.unit.maintenance.test_correction_queue import all_wait
+
+
+def session(name: str, priority: int = 0) -> Any:
+    """What is asked of a guest's session here."""
+    login = SimpleNamespace(section=SimpleNamespace(priority=priority))
+    return SimpleNamespace(name=name, login=login)
 
 
 @pytest.fixture
@@ -39,7 +48,7 @@ def care(monkeypatch):
         monkeypatch.setattr(after_resume, "correct_clock", correct_clock)
         monkeypatch.setattr(after_resume, "observe_clock", observe_clock)
         monkeypatch.setattr(correction_queue, "_TOGETHER_S", patience_s)
-        sessions: dict[str, Any] = {name: SimpleNamespace(name=name) for name in "ab"}
+        sessions: dict[str, Any] = {name: session(name) for name in "ab"}
         baselines: dict[str, Any] = dict.fromkeys(sessions, SimpleNamespace(clock=None))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
         journal: Any = None  # nothing was measured, so there is nothing to note
@@ -67,3 +76,39 @@ def test_each_clock_that_was_corrected_is_told_of_before_its_guest_is_looked_at(
 def test_a_guest_that_is_silent_holds_up_the_looks_at_the_others_for_a_few_seconds(care):
     """And then they are looked at without it."""
     assert care(slow="b", patience_s=0.1) == ["mend a", "look a", "mend b", "look b"]
+
+
+def test_the_clock_that_its_owner_calls_urgent_comes_first_then_the_one_that_stood_for_longest(
+    monkeypatch,
+):
+    """Results are by guest all the same, in the order of the run."""
+    order: list[str] = []
+
+    def correct_clock(session, *_, **__):
+        order.append(session.name)
+        return ClockOutcome(None)
+
+    def observe_clock(*_, **__):
+        raise ProbeError("enough")
+
+    monkeypatch.setattr(after_resume, "correct_clock", correct_clock)
+    monkeypatch.setattr(after_resume, "observe_clock", observe_clock)
+    one_by_one = CorrectionQueue(4, at_once=1, slack=lambda: None)
+    monkeypatch.setattr(after_resume, "CorrectionQueue", lambda guests: one_by_one)
+    pauses = {
+        name: GuestPause(0, 1, 2, stood_ns)
+        for name, stood_ns in zip("abcd", (5, 9, 7, 3), strict=True)
+    }
+    sessions = {name: session(name, priority=name == "d") for name in "abcd"}
+    baselines: Any = dict.fromkeys(sessions, SimpleNamespace(clock=None))
+    journal: Any = None
+    with ThreadPoolExecutor() as pool:
+        with one_by_one.place(Deadline.after(60)):  # which is none of the guests'
+            one_by_one._left += 1
+            looked = pool.submit(
+                correct_and_observe, sessions, baselines, pauses, journal, Deadline.after(60)
+            )
+            all_wait(one_by_one, 4)
+        after = looked.result(60)
+    assert order == ["d", "b", "c", "a"]
+    assert list(after) == ["a", "b", "c", "d"]

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness.core.fanout import fan_out
-from harness.core.timebase import SYSTEM_CLOCK, Deadline
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.maintenance import correction_queue
 from harness.maintenance.correction_queue import CorrectionQueue
 
 
+def all_wait(queue: CorrectionQueue, guests: int) -> None:
+    """Return when so many have no place yet."""
+
+    def look() -> None:
+        if len(queue._waiting) != guests:
+            raise NotYet(f"{len(queue._waiting)} wait")
+
+    wait_for(look, what="waiting", deadline=Deadline.after(60), interval_s=0.01)
+
+
+def no_slack() -> None:
+    """A machine of which nothing is known."""
+
+
 def test_no_more_than_so_many_at_once_and_all_are_over_together():
     """The sixth of six waits for the first; nobody goes on before the last is over."""
-    them, lock, said = CorrectionQueue(6, at_once=2), threading.Lock(), []
+    them, lock, said = CorrectionQueue(6, at_once=2, slack=no_slack), threading.Lock(), []
     busy, most = 0, 0
 
     def mend(name: str) -> None:
@@ -37,13 +52,104 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
     assert said == ["mended"] * 6 + ["looks"] * 6
 
 
+def hold_all(queue: CorrectionQueue, guests: int, deadline: Deadline) -> list[int]:
+    """Have so many guests take places that none gives up; when each got one."""
+    got_in, seen = [], threading.Event()
+
+    def silent() -> None:
+        with queue.place(deadline) as over:
+            got_in.append(SYSTEM_CLOCK.monotonic_ns())
+            if len(got_in) == guests:
+                seen.set()
+            seen.wait(deadline.remaining_s())
+            over()
+
+    calls = {str(number): silent for number in range(guests)}
+    fan_out(calls, Deadline.after(120), what="holding")
+    return got_in
+
+
+def test_guests_that_are_slow_or_silent_let_one_other_each_go_on_and_never_all(monkeypatch):
+    """All that waited went on at once after a second: with many guests no clock was right soon."""
+    monkeypatch.setattr(correction_queue, "_TURN_S", turn_s := 0.1)
+    began_ns = SYSTEM_CLOCK.monotonic_ns()
+    got_in = hold_all(CorrectionQueue(16, 2, no_slack), 16, Deadline.after(120))
+    turns = [(at_ns - began_ns) / NS_PER_S / turn_s for at_ns in got_in]
+    assert len(turns) == 16
+    assert all(turn >= number // 2 for number, turn in enumerate(turns)), turns
+
+
+def test_every_guest_has_its_turn_in_time_even_if_all_are_silent():
+    """Turns of a second would be too long for forty guests and six seconds."""
+    deadline = Deadline.after(6)
+    got_in = hold_all(CorrectionQueue(40, 1, no_slack), 40, deadline)
+    assert len(got_in) == 40
+    assert max(got_in) < deadline.at_ns
+
+
+def test_of_those_that_wait_the_most_urgent_goes_first_then_who_came_first():
+    """Each as the one before it gives its place up."""
+    queue, order = CorrectionQueue(6, 1, no_slack), []
+
+    def mend(name: str, urgency: tuple[int, float]) -> None:
+        with queue.place(Deadline.after(60), urgency):
+            order.append(name)
+
+    urgencies = {"a": (0, 1.0), "b": (0, 9.0), "c": (5, 0.0), "d": (0, 1.0), "e": (-1, 99.0)}
+    with queue.place(Deadline.after(60)):
+        them = []
+        for number, (name, urgency) in enumerate(urgencies.items()):
+            them.append(threading.Thread(target=mend, args=(name, urgency)))
+            them[-1].start()
+            all_wait(queue, number + 1)
+    for one in them:
+        one.join(60)
+    assert order == ["c", "b", "a", "d", "e"]
+
+
+def test_there_are_more_places_while_the_machine_has_nothing_to_do_and_fewer_again(monkeypatch):
+    """Guests far away take their time and nobody's work; then the machine is busy again."""
+    monkeypatch.setattr(correction_queue, "_TURN_S", 60.0)
+    said = [True, True]
+    queue = CorrectionQueue(0, 1, lambda: said.pop(0) if said else None)
+    numbers = [queue._take(Deadline.after(120), (0, 0.0)) for _ in range(4)]
+    assert (sorted(queue._in_turn), said) == (numbers, [])
+    said = [False]
+    queue._give_up(numbers[0], Deadline.after(120))
+    assert (queue._places, len(queue._in_turn)) == (1, 3)
+    with ThreadPoolExecutor() as pool:
+        fifth = pool.submit(queue._take, Deadline.after(120), (0, 0.0))
+        all_wait(queue, 1)
+        for number in numbers[1:]:
+            assert not fifth.done()
+            queue._give_up(number, Deadline.after(120))
+        assert fifth.result(60) == 5
+
+
 def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
     """Neither for their places, nor for them to be over."""
-    monkeypatch.setattr(correction_queue, "_QUEUE_S", 0.1)
+    monkeypatch.setattr(correction_queue, "_TURN_S", 0.1)
     monkeypatch.setattr(correction_queue, "_TOGETHER_S", 0.1)
     them = CorrectionQueue(2, at_once=1)
     with them.place(Deadline.after(20)), them.place(Deadline.after(20)):
         pass
+
+
+def test_looks_wait_for_as_long_as_clocks_get_on(monkeypatch):
+    """However many there are: a look would be in the way of the clocks that wait still."""
+    monkeypatch.setattr(correction_queue, "_TOGETHER_S", 1.0)
+    queue, said = CorrectionQueue(5, 1, no_slack), []
+
+    def mend(number: int) -> None:
+        with queue.place(Deadline.after(60)) as over:
+            SYSTEM_CLOCK.sleep(0.4)  # all of them take twice as long as looks wait for one
+            said.append("mended")
+            over()
+            said.append("looks")
+
+    calls = {str(number): lambda number=number: mend(number) for number in range(5)}
+    fan_out(calls, Deadline.after(60), what="mending")
+    assert said == ["mended"] * 5 + ["looks"] * 5
 
 
 def test_most_of_a_short_time_is_left_for_looks():
@@ -68,4 +174,4 @@ def test_a_turn_that_ends_in_an_error_makes_room():
         raise ZeroDivisionError
     with them.place(Deadline.after(20)):
         pass
-    assert them._places.acquire(blocking=False)
+    assert not them._in_turn

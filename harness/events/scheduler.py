@@ -65,6 +65,15 @@ def _scheduled(row: sa.RowMapping) -> Scheduled:
     return Scheduled(order=Order.read(values.pop("order_json")), **values)
 
 
+def find_waiting(store: Store, start_ns: int, notice_s: float, order: Order) -> int | None:
+    """Return the number of a maintenance that waits and is the same in all; None if none is."""
+    same = (order.as_json(), start_ns, notice_s)
+    for one in scheduled(store):
+        if one.state == "waiting" and (one.order.as_json(), one.start_ns, one.notice_s) == same:
+            return one.number
+    return None
+
+
 def find_scheduled(store: Store, number: int) -> Scheduled:
     """Return one scheduled maintenance. Raises EventError if there is none of that number."""
     found = next((one for one in scheduled(store) if one.number == number), None)

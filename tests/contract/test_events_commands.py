@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -283,6 +284,30 @@ def test_a_maintenance_for_later_says_where_there_is_no_server(run, tmp_path, mo
     assert f"no server is running for {tmp_path}" in alone.stderr
     assert "harness events serve" in alone.stderr
     assert len(json.loads(run("list", "--json").stdout)["scheduled"]) == 1
+
+
+def test_the_same_maintenance_is_scheduled_once(run, tmp_path, monkeypatch):
+    """With --once; another time, notice or budget is another, and so is one that was cancelled."""
+    monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path))
+    at = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%dT%H:%M}"
+    same = ("schedule", "test", "--at", at, "--uri", "test:///default")
+
+    def number(*more):
+        """Its number, and whether it waited already; None where nothing is scheduled."""
+        said = json.loads(run(*same, "--json", *more).stdout)
+        return said["scheduled"], said.get("already")
+
+    assert number("--once", "--dry-run") == (None, None)
+    assert number("--once") == (1, False)
+    assert number("--once") == (1, True)
+    assert number("--once", "--dry-run") == (1, None)
+    assert "#1: waits already, not before" in run(*same, "--once").stdout
+    assert number("--once", "--notify", "1m") == (2, False)
+    assert number("--once", "--budget", "9s") == (3, False)
+    assert number() == (4, False)
+    assert run("cancel", "1").returncode == 0
+    assert run("cancel", "4").returncode == 0
+    assert number("--once") == (5, False)
 
 
 def test_a_maintenance_for_later_is_refused_without_a_time(run):

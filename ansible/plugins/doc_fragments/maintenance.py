@@ -1,7 +1,7 @@
 # Copyright: the authors of harness
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of a maintenance: those of C(harness run)."""
+"""Options of a maintenance, beside those of which guests: those of C(harness run)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,6 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
-  guests:
-    description: Names, UUIDs or patterns; none given, the guests of the configuration.
-    type: list
-    elements: str
-    default: []
-  all:
-    description: Every guest of the host that is up.
-    type: bool
-    default: false
-  exclude:
-    description: Guests to leave out.
-    type: list
-    elements: str
-    default: []
   update:
     description: A command that updates the host. It is split into words; no shell sees it.
     type: str
@@ -47,10 +33,6 @@ options:
   reserve:
     description: Part of the budget that is kept for resuming.
     type: str
-  access:
-    description: Way into the guests.
-    type: str
-    choices: [ssh, agent, auto]
   spread:
     description: Assign guests to this many update domains.
     type: int

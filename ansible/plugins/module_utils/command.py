@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 #: Every module's: which harness, and what all its commands take.
 COMMON = {
@@ -33,25 +34,30 @@ _WITH_VALUE = {
     "rollout": "--rollout",
 }
 
-#: What ``run`` and ``plan`` take.
-MAINTENANCE = {
+#: Which guests, and the way into them.
+GUESTS = {
     "guests": {"type": "list", "elements": "str", "default": []},
     "all": {"type": "bool", "default": False},
     "exclude": {"type": "list", "elements": "str", "default": []},
-    "update": {"type": "str"},
-    "kind": {"type": "str"},
-    "scope": {"type": "str", "choices": ["host", "guest"]},
-    "expected": {"type": "str"},
-    "duration": {"type": "str"},
-    "budget": {"type": "str"},
-    "reserve": {"type": "str"},
     "access": {"type": "str", "choices": ["ssh", "agent", "auto"]},
-    "spread": {"type": "int"},
-    "at_most": {"type": "int"},
-    "soak": {"type": "str"},
-    "notify": {"type": "str"},
-    "extra_options": {"type": "list", "elements": "str", "default": []},
 }
+
+#: What ``run``, ``plan`` and ``events schedule`` take.
+MAINTENANCE = dict(
+    GUESTS,
+    update={"type": "str"},
+    kind={"type": "str"},
+    scope={"type": "str", "choices": ["host", "guest"]},
+    expected={"type": "str"},
+    duration={"type": "str"},
+    budget={"type": "str"},
+    reserve={"type": "str"},
+    spread={"type": "int"},
+    at_most={"type": "int"},
+    soak={"type": "str"},
+    notify={"type": "str"},
+    extra_options={"type": "list", "elements": "str", "default": []},
+)
 
 
 class Said:
@@ -98,6 +104,8 @@ def ask(module, *command):
     executable = module.params["executable"]
     if "/" not in executable:
         executable = module.get_bin_path(executable, required=True)
+    elif not os.access(executable, os.X_OK):
+        module.fail_json(msg=f"executable: {executable} is no program on this host")
     code, out, err = module.run_command([executable] + list(command))
     try:
         document = json.loads(out)

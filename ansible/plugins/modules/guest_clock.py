@@ -21,28 +21,16 @@ options:
     choices: [measured, correct]
     default: correct
   guests:
-    description: Names, UUIDs or patterns; none given, the guests of the configuration.
-    type: list
-    elements: str
-    default: []
-  all:
-    description: Every guest of the host that is up.
-    type: bool
-    default: false
-  exclude:
-    description: Guests to leave out.
+    description: Names, UUIDs or patterns; none given, as with O(all).
     type: list
     elements: str
     default: []
   tolerance:
     description: Allowed offset, such as C(5ms).
     type: str
-  access:
-    description: Way into the guests.
-    type: str
-    choices: [ssh, agent, auto]
 extends_documentation_fragment:
   - harness_kvm.fleet.common
+  - harness_kvm.fleet.guests
 attributes:
   check_mode:
     support: full
@@ -71,7 +59,12 @@ exit_code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.harness_kvm.fleet.plugins.module_utils.command import COMMON, ask, words
+from ansible_collections.harness_kvm.fleet.plugins.module_utils.command import (
+    COMMON,
+    GUESTS,
+    ask,
+    words,
+)
 
 
 def main():
@@ -80,18 +73,16 @@ def main():
         argument_spec=dict(
             COMMON,
             state={"type": "str", "choices": ["measured", "correct"], "default": "correct"},
-            guests={"type": "list", "elements": "str", "default": []},
-            all={"type": "bool", "default": False},
-            exclude={"type": "list", "elements": "str", "default": []},
             tolerance={"type": "str"},
-            access={"type": "str", "choices": ["ssh", "agent", "auto"]},
+            **GUESTS,
         ),
         supports_check_mode=True,
     )
     command = ["clock", "show"] if module.params["state"] == "measured" else ["clock", "correct"]
     if module.check_mode and command[1] == "correct":
         command.append("--dry-run")
-    said = ask(module, *command, "--json", *words(module.params))
+    given = dict(module.params, all=module.params["all"] or not module.params["guests"])
+    said = ask(module, *command, "--json", *words(given))
     if said.error is not None:
         module.fail_json(msg=said.message, exit_code=said.code)
     guests = said.document["guests"]

@@ -29,6 +29,7 @@ options:
     default: false
 extends_documentation_fragment:
   - harness_kvm.fleet.common
+  - harness_kvm.fleet.guests
   - harness_kvm.fleet.maintenance
 attributes:
   check_mode:

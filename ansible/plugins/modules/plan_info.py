@@ -20,6 +20,7 @@ options:
     type: str
 extends_documentation_fragment:
   - harness_kvm.fleet.common
+  - harness_kvm.fleet.guests
   - harness_kvm.fleet.maintenance
 attributes:
   check_mode:

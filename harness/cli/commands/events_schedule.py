@@ -44,6 +44,7 @@ Examples:
 @notice_options
 @clock_options
 @maintenance_options
+@click.option("--once", is_flag=True, help="Do not schedule it again if the same waits already.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; nothing is scheduled.")
 @json_option
 def schedule(
@@ -52,6 +53,7 @@ def schedule(
     guests: tuple[str, ...],
     at: str | None,
     in_s: float | None,
+    once: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -63,6 +65,7 @@ def schedule(
     from harness.api import plan
     from harness.core.identity import who_am_i
     from harness.events.order import Order
+    from harness.events.scheduler import find_waiting
     from harness.events.scheduler import schedule as write_down
     from harness.events.server import is_served
     from harness.events.store import Store
@@ -71,7 +74,7 @@ def schedule(
     config = load_maintenance(config_file, uri, options).config
     planned = plan(config, guests)
     _refuse_closed(config, planned.plan, when)
-    if dry_run:
+    if dry_run and not once:
         print_plan(planned, config, as_json=as_json)
         return
     notice_s = config.events.notice_s
@@ -81,11 +84,17 @@ def schedule(
     order = Order(guests, {**asked, "events.time_scale": 1.0})  # the notice is scaled already
     start_ns = round(when.timestamp()) * NS_PER_S
     with Store(state_dir()) as store:
-        number = write_down(store, start_ns, notice_s, order, who_am_i()["user"])
+        there = find_waiting(store, start_ns, notice_s, order) if once else None
+        if dry_run:
+            print_plan(planned, config, as_json=as_json, more={"scheduled": there})
+            return
+        number = there or write_down(store, start_ns, notice_s, order, who_am_i()["user"])
     if as_json:
-        print_json({"scheduled": number, "not_before_ns": start_ns, "notice_s": notice_s})
+        said = {"scheduled": number, "already": there is not None}
+        print_json({**said, "not_before_ns": start_ns, "notice_s": notice_s})
     else:
-        click.echo(printable(f"#{number}: not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
+        waits = "waits already, " if there is not None else ""
+        click.echo(printable(f"#{number}: {waits}not before {when:%a %Y-%m-%d %H:%M:%S} UTC"))
     if not is_served(state_dir()):
         say(
             f"warning: no server is running for {state_dir()}, and only a server carries this "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,14 @@ def command(
     print_plan(planned, config, as_json=as_json)
 
 
-def print_plan(planned: api.Planned, config: Config, *, as_json: bool) -> None:
-    """The plan on stdout, as a table or as JSON."""
+def print_plan(
+    planned: api.Planned, config: Config, *, as_json: bool, more: Mapping[str, Any] | None = None
+) -> None:
+    """The plan on stdout, as a table, or as JSON, with what ``more`` there is to say."""
     if as_json:
         later = [_as_data(one.plan, config, one.update) for one in planned.later]
-        print_json(_envelope({**_as_data(planned.plan, config, planned.update), "later": later}))
+        plan = {**_as_data(planned.plan, config, planned.update), "later": later}
+        print_json(_envelope({**plan, **(more or {})}))
         return
     windows = (planned, *planned.later)
     for number, window in enumerate(windows, 1):

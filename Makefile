@@ -12,7 +12,7 @@ IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep 
 	&& [ "$$(df --output=avail -k /dev/shm | tail -1)" -gt 1000000 ] && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 QUICKLY := -o tmp_path_retention_policy=failed
 
-.PHONY: help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
+.PHONY: ansible-sanity help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
 	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -83,6 +83,10 @@ test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts a
 test-fleet: setup ## the Ansible collection: its playbook on stand-ins and on real hosts in namespaces; minutes
 	@scripts/ansible-core
 	@HARNESS_REQUIRE=ansible,guest $(ISOLATED) $(BIN)/pytest -n 2 --dist loadfile tests/fleet
+
+ansible-sanity: setup ## ansible-test sanity of the collection, by both ansible-cores; network once; minutes
+	@scripts/ansible-core
+	@scripts/ansible-sanity
 
 test-vagrant: setup ## vagrant up and a run in it, for real: some minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox

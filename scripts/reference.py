@@ -58,8 +58,10 @@ programs that read what harness writes, those of [run.json](run.schema.json) and
 [`--rollout --json`](rollout.schema.json).
 
 **Durations** are a number of seconds, or text with a unit: `"5ms"`, `"30s"`, `"15m"`, `"2h"`,
-`"1d"`. In a flag or a variable a bare number is seconds, except where a person would mean minutes:
-`--notify`, `--in`, `--for` and `--since` want a unit.
+`"1d"`. A bare number is seconds where the name says so (`soak_s = 90`, `HARNESS_SOAK_S=90`), and
+in flags about the pause itself: `--budget`, `--reserve`, `--expected`, `--duration` and
+`--tolerance`. Every other flag wants a unit, because a person who writes `--soak 15` may mean
+minutes.
 
 **Several updates**: `[[update]]`, once for each, in the order in which they are applied. `--kind`
 and `HARNESS_UPDATE_KIND` choose the one of that kind, or replace them all where none is; any other

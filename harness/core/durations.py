@@ -16,13 +16,14 @@ LONGEST_S = 3650 * 86_400.0
 _SPOKEN = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def parse(text: str, *, bare: bool = True) -> float:
+def parse(text: str, *, bare: bool = False) -> float:
     """Return the seconds that ``text`` says.
 
     Args:
         text: A number and a unit, such as ``5ms`` or ``15m``.
-        bare: Whether a number without a unit is taken for seconds. It is not where a person who
-            writes ``15`` would mean minutes. Nothing is nothing in every unit: ``0`` always is.
+        bare: Whether a number without a unit is taken for seconds: where the name says the unit,
+            and for what is measured against a pause of seconds. Anywhere else a person who writes
+            ``15`` may mean minutes. Nothing is nothing in every unit: ``0`` is always taken.
 
     Raises:
         ValueError: ``text`` is no duration, has no unit or is longer than ``LONGEST_S``.

@@ -89,7 +89,7 @@ Positive = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 
 
 def _seconds(value: Any) -> Any:
-    return parse(value, bare=False) if isinstance(value, str) else value
+    return parse(value) if isinstance(value, str) else value
 
 
 #: Seconds as a number, or text with a unit: ``5ms``, ``15m``. Every key in seconds is one.

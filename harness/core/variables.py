@@ -89,7 +89,7 @@ def from_environment(
 def _value(name: str, annotation: Any, text: str) -> Any:
     try:
         if is_duration(annotation):
-            return parse(text)
+            return parse(text, bare=True)  # the name ends in _S
         return TypeAdapter(annotation).validate_python(text)
     except ValidationError as error:
         message, hint = said(error.errors()[0])

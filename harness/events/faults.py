@@ -6,7 +6,9 @@ import asyncio
 
 from starlette.responses import Response
 
-#: kind → what guests meet; ``slow`` may say how long: ``slow:5``.
+from harness.core.durations import parse
+
+#: kind → what guests meet; ``slow`` may say how long: ``slow:5s``.
 KINDS = {
     "slow": "the first answer takes up to two minutes",
     "empty": "200 with nothing in it",
@@ -20,19 +22,19 @@ LONGEST_SLOW_S = 120.0
 
 def check_kind(text: str) -> str:
     """``text`` if it is a fault. Raises ValueError."""
-    kind, _, seconds = text.partition(":")
-    if kind not in KINDS or (seconds and kind != "slow"):
-        raise ValueError(f"{text!r} is no fault; there are {', '.join(KINDS)}, and slow:SECONDS")
-    if seconds and not 0 <= float(seconds) <= LONGEST_SLOW_S:
+    kind, _, slow = text.partition(":")
+    if kind not in KINDS or (slow and kind != "slow"):
+        raise ValueError(f"{text!r} is no fault; there are {', '.join(KINDS)}, and slow:DURATION")
+    if slow and parse(slow, bare=True) > LONGEST_SLOW_S:  # an answer is waited for in seconds
         raise ValueError(f"slow: at most {LONGEST_SLOW_S:g} s")
     return text
 
 
 async def faulty(fault: str | None, *, first: bool) -> Response | None:
     """The wrong answer; None after a slow one, which is right in the end."""
-    kind, _, seconds = (fault or "").partition(":")
+    kind, _, slow = (fault or "").partition(":")
     if kind == "slow" and first:
-        await asyncio.sleep(float(seconds or LONGEST_SLOW_S))
+        await asyncio.sleep(parse(slow, bare=True) if slow else LONGEST_SLOW_S)
     if kind == "empty":
         return Response(b"", 200)
     if kind == "text":

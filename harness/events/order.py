@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.durations import parse
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of a duration; an earlier version wrote it without a unit."""
+    return parse(text, bare=True)
+
+
 #: Option of ``harness run`` → the setting that it stands for, and what its text means.
-_OPTIONS: Mapping[str, tuple[str, type]] = {
-    "--update": ("update.command", tuple),
+_OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "--update": ("update.command", shlex.split),
     "--kind": ("update.kind", str),
     "--scope": ("update.scope", str),
-    "--expected": ("update.expected_s", float),
-    "--duration": ("update.duration_s", float),
-    "--budget": ("budget_s", float),
-    "--reserve": ("resume_reserve_s", float),
+    "--expected": ("update.expected_s", _seconds),
+    "--duration": ("update.duration_s", _seconds),
+    "--budget": ("budget_s", _seconds),
+    "--reserve": ("resume_reserve_s", _seconds),
     "--spread": ("spread", int),
     "--at-most": ("at_most", int),
-    "--soak": ("soak_s", float),
+    "--soak": ("soak_s", _seconds),
     "--time-scale": ("events.time_scale", float),
     "--uri": ("uri", str),
     "--access": ("access", str),
-    "--method": ("clock.methods", tuple),
-    "--watch": ("clock.watch_s", float),
+    "--method": ("clock.methods", shlex.split),
+    "--watch": ("clock.watch_s", _seconds),
 }
 #: Options without a value → the setting, and what it is set to.
 _SWITCHES: Mapping[str, tuple[str, bool]] = {
@@ -63,17 +71,19 @@ class Order:
 
     def _flags(self) -> Iterator[str]:
         for flag, (key, _) in _OPTIONS.items():
-            for value in self._values(key):
+            for value in self._values(flag, key):
                 yield flag
                 yield value
         yield from (flag for flag, (key, on) in _SWITCHES.items() if self.settings.get(key) is on)
 
-    def _values(self, key: str) -> Iterator[str]:
+    def _values(self, flag: str, key: str) -> Iterator[str]:
         value = self.settings.get(key)
         if key == "update.command" and value is not None:
             yield shlex.join(value)
         elif isinstance(value, list | tuple):
             yield from map(str, value)
+        elif _OPTIONS[flag][1] is _seconds and value is not None:
+            yield f"{value:.12g}s"
         elif value is not None:
             yield str(value)
 
@@ -86,9 +96,9 @@ def _from_words(words: Sequence[str]) -> Order:
         flag = left.pop(0)
         if flag == "--":
             break
-        key, kind = _OPTIONS.get(flag, (flag, str))
+        key, means = _OPTIONS.get(flag, (flag, str))
         text = left.pop(0) if left else ""
-        settings[key] = shlex.split(text) if kind is tuple else kind(text)
+        settings[key] = means(text)
     if "update.command" in settings:
         settings.setdefault("update.kind", "command")
     return Order(tuple(left), settings)

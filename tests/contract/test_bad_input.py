@@ -46,6 +46,7 @@ def say(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HARNESS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))  # else one for all test nodes
     monkeypatch.setenv("HARNESS_URI", f"test://{node}")
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -108,6 +109,10 @@ def configure(text: str) -> None:
         (("plan", "web-1", "--except", "web-9"), 2, "web-9: no such guest"),
         (("plan", "db*"), 2, "db*: no such guest"),
         (("run", "web-1", "--notify", "15"), 2, "--notify: duration '15' has no unit: write 15s"),
+        (("run", "web-1", "--soak", "15"), 2, "--soak: duration '15' has no unit: write 15s, or"),
+        (("nightly", "web-1", "--soak", "15"), 2, "--soak: duration '15' has no unit"),
+        (("clock", "show", "web-1", "--watch", "5"), 2, "--watch: duration '5' has no unit"),
+        (("lab", "up", "--timeout", "4"), 2, "--timeout: duration '4' has no unit"),
         (("events", "schedule", "--in", "6"), 2, "--in: duration '6' has no unit"),
         (("lock", "--hold", "x", "--for", "2"), 2, "--for: duration '2' has no unit"),
         (("events", "rehearse", "live-migratoin", "--guest", "x"), 2, "did you mean 'live-migrat"),

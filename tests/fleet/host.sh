@@ -16,7 +16,7 @@ sed 's/^root:!/root:*/' /etc/shadow >"$folder/shadow" # a locked account is not 
 chmod 0600 "$folder/shadow"
 mount --bind "$folder/shadow" /etc/shadow
 
-"$harness" lab up -n 2 --image tiny --timeout 240 >"$folder/lab.log" 2>&1
+"$harness" lab up -n 2 --image tiny --timeout 240s >"$folder/lab.log" 2>&1
 cat "$folder/more.toml" >>"$HARNESS_STATE_DIR/lab/harness.toml"
 "$harness" clock correct --all --allow-backward >"$folder/clock.log" 2>&1 ||
     "$harness" clock correct --all --allow-backward >>"$folder/clock.log" 2>&1

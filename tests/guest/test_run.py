@@ -76,7 +76,7 @@ def test_a_guest_with_a_hostile_name_is_maintained_like_any_other(harness, scrip
 
 def test_the_second_domain_waits_for_the_soak(harness):
     """tiny-1 (domain 0), then tiny-2 (domain 1): seconds apart that were asked for."""
-    ended = harness("run", "tiny-1", "tiny-2", "--soak", "3", "--duration", "0.2", "--json")
+    ended = harness("run", "tiny-1", "tiny-2", "--soak", "3s", "--duration", "0.2", "--json")
     assert ended.code == 0, ended.err
     lines = read(find_run(state_dir(), None).path / "journal.jsonl").lines
     resumed, pausing = (

@@ -27,7 +27,7 @@ Examples:
 @click.argument(
     "guests", nargs=-1, required=True, metavar="GUEST...", shell_complete=completion.guests
 )
-@duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]")
+@duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]", bare=True)
 @click.option(
     "--rate",
     type=float,

@@ -39,7 +39,7 @@ def command() -> None:
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    duration_option("--tolerance", "tolerance_s", "Allowed offset, e.g. 5ms."),
+    duration_option("--tolerance", "tolerance_s", "Allowed offset, e.g. 5ms.", bare=True),
     click.option("--samples", type=int, help="Samples a reading; the quickest counts (8)."),
     click.option(
         "--interpreter",

@@ -53,11 +53,12 @@ json_option = click.option(
 
 
 def duration_option(
-    flag: str, name: str, explained: str, *, bare: bool = True, **more: Any
+    flag: str, name: str, explained: str, *, bare: bool = False, **more: Any
 ) -> Callable[[F], F]:
     """An option that takes a duration and gives seconds.
 
-    ``bare``: whether a number without a unit is taken for seconds.
+    ``bare``: whether a number without a unit is taken for seconds. Only what is measured against a
+    pause of seconds is that; of any other, a person who writes 15 may mean minutes.
     """
     return click.option(flag, name, type=Duration(bare=bare), help=explained, **more)
 

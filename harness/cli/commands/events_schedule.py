@@ -40,7 +40,7 @@ Examples:
     metavar="TIME",
     help="Earliest pause, e.g. 2026-12-01T02:00+01:00; UTC if no offset is given.",
 )
-@duration_option("--in", "in_s", "Earliest pause from now, e.g. 6h.", bare=False)
+@duration_option("--in", "in_s", "Earliest pause from now, e.g. 6h.")
 @notice_options
 @clock_options
 @maintenance_options

@@ -222,7 +222,7 @@ def _faults() -> Iterable[str]:
 Examples:
   harness events rehearse live-migration --guest web1 --time-scale 60
   harness events rehearse host-maintenance --guest web1 --time-scale 60 --impact 10s
-  harness events rehearse host-maintenance --guest web1 --fault slow:5
+  harness events rehearse host-maintenance --guest web1 --fault slow:5s
 """
 )
 @click.argument("scenario", type=OneOf(_scenarios, what="scenario", metavar="SCENARIO"))
@@ -244,7 +244,7 @@ Examples:
 @click.option(
     "--fault",
     type=OneOf(
-        _faults, what="fault", metavar="[slow[:SECONDS]|empty|text|410|429|500]", suffix=":"
+        _faults, what="fault", metavar="[slow[:DURATION]|empty|text|410|429|500]", suffix=":"
     ),
     help="Answer the guest wrongly once.",
 )

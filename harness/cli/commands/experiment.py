@@ -38,7 +38,7 @@ Examples:
 )
 @click.argument("what", nargs=-1, metavar="SWEEP.TOML")
 @click.option("--hold", is_flag=True, hidden=True, help="As harness hold GUEST...")
-@duration_option("--budget", "budget_s", "With --hold: longest pause.", hidden=True)
+@duration_option("--budget", "budget_s", "With --hold: longest pause.", bare=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the cells and stop.")
 @connection_options
 @show_config_option

@@ -243,7 +243,7 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         pass
     try:
-        return utc_now() - timedelta(seconds=parse(text, bare=False))
+        return utc_now() - timedelta(seconds=parse(text))
     except (ValueError, OverflowError) as error:
         hint = "a date such as 2026-01-31, or a duration such as 30d"
         message = f"--since: {text!r} is neither a date nor a duration"

@@ -27,7 +27,7 @@ Examples:
 """
 )
 @guest_arguments
-@duration_option("--budget", "budget_s", "Longest pause, e.g. 2m.  [default: 30s]")
+@duration_option("--budget", "budget_s", "Longest pause, e.g. 2m.  [default: 30s]", bare=True)
 @connection_options
 @json_option
 def command(

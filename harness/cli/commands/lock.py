@@ -33,9 +33,7 @@ Examples:
 """
 )
 @click.option("--hold", metavar="REASON", help="Reserve the host, and say what for.")
-@duration_option(
-    "--for", "seconds", "Reserve it for this long.", bare=False, default="1h", show_default=True
-)
+@duration_option("--for", "seconds", "Reserve it for this long.", default="1h", show_default=True)
 @click.option("--release", is_flag=True, help="End your own reservation.")
 @connection_options
 @json_option

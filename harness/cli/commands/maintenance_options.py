@@ -30,11 +30,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=OneOf(tuple(Scope), what="scope"),
         help="What the update needs paused: each guest by itself, or the whole host.",
     ),
-    duration_option("--expected", "expected_s", "How long the update should take."),
-    duration_option("--duration", "duration_s", "How long a stand-in update takes."),
-    duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]"),
+    duration_option("--expected", "expected_s", "How long the update should take.", bare=True),
+    duration_option("--duration", "duration_s", "How long a stand-in update takes.", bare=True),
+    duration_option("--budget", "budget_s", "Longest allowed pause.  [default: 30s]", bare=True),
     duration_option(
-        "--reserve", "resume_reserve_s", "Part of the budget kept for resuming.  [default: 2s]"
+        "--reserve",
+        "resume_reserve_s",
+        "Part of the budget kept for resuming.  [default: 2s]",
+        bare=True,
     ),
     click.option(
         "--access",
@@ -50,7 +53,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 #: The options of those that tell the guests beforehand.
 _NOTICE = (
     duration_option(
-        "--notify", "notify", "Announce each pause to the guests, e.g. 15m beforehand.", bare=False
+        "--notify", "notify", "Announce each pause to the guests, e.g. 15m beforehand."
     ),
     click.option("--time-scale", type=float, help="Notices are this many times shorter."),
 )

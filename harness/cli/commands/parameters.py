@@ -27,9 +27,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def __init__(self, *, bare: bool = True) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
         """``bare``: whether a number without a unit is taken for seconds."""
-        self._bare = bare
+        self.bare = bare
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -38,7 +38,7 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float | int):
             return float(value)
         try:
-            return parse(str(value), bare=self._bare)
+            return parse(str(value), bare=self.bare)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -66,7 +66,7 @@ class OneOf(click.ParamType[str]):
             words: The words; a function where it takes long to know them.
             what: What one is called.
             metavar: What help shows for the value; None: all words.
-            suffix: What may follow a word, after this: ``slow:5`` is ``slow``.
+            suffix: What may follow a word, after this: ``slow:5s`` is ``slow``.
         """
         self._given, self._what, self._metavar, self._suffix = words, what, metavar, suffix
 

@@ -156,7 +156,7 @@ def _check(file: Path, key: str, values: Any) -> None:
 def _seconds(file: Path, key: str, value: Any) -> Any:
     """A duration as it is compared and drawn."""
     try:
-        return parse(value, bare=False) if isinstance(value, str) else value
+        return parse(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ConfigError(str(error), file=file, key=f"grid.{key}") from error
 

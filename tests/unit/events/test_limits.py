@@ -30,13 +30,15 @@ def test_no_limit_is_no_limit():
     assert all(rate.admit("a") for _ in range(100))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "slow:5", "slow:0"])
+@pytest.mark.parametrize("kind", [*KINDS, "slow:5", "slow:5s", "slow:2m", "slow:0"])
 def test_what_is_a_fault(kind):
     """As it was written."""
     assert check_kind(kind) == kind
 
 
-@pytest.mark.parametrize("wrong", ["", "404", "slow:x", "slow:121", "slow:nan", "500:1", "Slow"])
+@pytest.mark.parametrize(
+    "wrong", ["", "404", "slow:x", "slow:121", "slow:3m", "slow:-1", "slow:nan", "500:1", "Slow"]
+)
 def test_what_is_no_fault(wrong):
     """Refused before any guest meets it."""
     with pytest.raises(ValueError):
@@ -45,7 +47,7 @@ def test_what_is_no_fault(wrong):
 
 def test_only_the_first_answer_is_slow_and_it_is_right():
     """None: the true answer follows."""
-    assert asyncio.run(faulty("slow:0.01", first=True)) is None
+    assert asyncio.run(faulty("slow:10ms", first=True)) is None
     assert asyncio.run(faulty("slow:100", first=False)) is None
     assert asyncio.run(faulty(None, first=True)) is None
 

@@ -84,6 +84,6 @@ def test_what_it_says_of_clocks_is_shown_as_its_options():
         "clock.restore_offset": True,
     }
     assert Order(("web1",), settings).words() == (
-        *("--method", "slew", "--method", "chronyd", "--watch", "60.0"),
+        *("--method", "slew", "--method", "chronyd", "--watch", "60s"),
         *("--no-correct", "--restore-offset", "--", "web1"),
     )

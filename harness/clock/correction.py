@@ -6,6 +6,7 @@ is in :mod:`harness.clock.methods`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.target import Reach
 from harness.core.errors import HarnessError
-from harness.core.records import ClockReading
+from harness.core.records import ClockReading, Outcome
 from harness.core.timebase import NS_PER_S, Deadline
 
-#: Attempts with one method before the next is tried.
+#: Attempts with one method, one after the other, that bring the clock no nearer before the next
+#: method is tried. One that did is no reason to give up: what it was late is known for the next.
 ATTEMPTS = 3
+#: Nearer than before by at least this part of it. So the attempts come to an end.
+_NEARER = 0.1
 _LEFT_ALONE = (Remedy.NOTHING, Remedy.LEAVE)
 #: More than this is not the way's latency.
 _LATE_S = 1.0
@@ -67,9 +71,14 @@ class _Attempts:
     deadline: Deadline
     when_right: Callable[[], None]
     said: list[str] = field(default_factory=list)
-    tried: Counter[str] = field(default_factory=Counter)
+    in_vain: Counter[str] = field(default_factory=Counter)
+    """Attempts with a method since the last that brought the clock nearer."""
+    nearest_s: dict[str, float] = field(default_factory=dict)
     late_s: dict[str, float] = field(default_factory=dict)
     settled: bool = False
+    looked: bool = False
+    """The last reading is a close one."""
+    refined: bool = False
     verified_ns: int | None = None
     doubt: str | None = None
     used: Method | None = None
@@ -89,30 +98,56 @@ class _Attempts:
                     self._verified()
                 if self.used is None:
                     return self._done(reading, decision.reason)
-                if not self.settled and self._settle(self.used):
-                    reading = self._read()  # a daemon was notified, and may have moved the clock
-                    continue
-                # As right as it gets by now, so there is time to look as closely as we can.
-                reading = self._read(quick_s=0.0)
-                decision = self._decide(reading)
-                if decision.remedy in _LEFT_ALONE:
+                better = self._look_closely(self.used, reading)
+                if better is None:
                     return self._done(reading, decision.reason)
+                reading = better
                 continue
             chosen = self._choose(decision)
             if chosen is None:
                 return self._done(reading, self._nothing_left(decision))
             reading = self._attempt(chosen, reading)
 
+    def _look_closely(self, used: Method, right: ClockReading) -> ClockReading | None:
+        """Return the clock after one step of what is less urgent, if there is one left to take.
+
+        As right as is urgent by now, so there is time to look as closely as one can, to take off
+        what is left, and to notify a daemon, which may have moved the clock.
+        """
+        if not self.looked:
+            self.looked = True
+            return self._read(closely=True)
+        remedy = self._refinement(right)
+        if not self.refined and remedy is not None:
+            self.refined = True
+            return self._attempt(remedy, right)
+        if not self.settled and self._settle(used):
+            return self._read(closely=True)
+        return None
+
+    def _refinement(self, right: ClockReading) -> Method | None:
+        """A method that takes off what is left of an error, as exact as it is small."""
+        if not self.policy.could_be_nearer(right):
+            return None
+        may_step = self.policy.error_s(right) < 0 or self.policy.allow_backward
+        chosen = self._choose(Decision(Remedy.SLEW, "", may_step=may_step))
+        exact = chosen is not None and (chosen.remedy is Remedy.SLEW or self.reach.sampler.can_step)
+        return chosen if exact else None
+
     def _decide(self, reading: ClockReading) -> Decision:
         return decide(reading, self.policy, stepped=self.stepped)
 
-    def _read(self, quick_s: float | None = None) -> ClockReading:
+    def _read(self, *, closely: bool = False) -> ClockReading:
+        if closely:
+            return self.reach.sampler.read_well(
+                self.policy.samples, self.policy.tolerance_s / 2, self.deadline
+            )
         # What counts is whether the reading can tell right from wrong: half the tolerance will do.
         return self.reach.sampler.read_well(
             self.policy.samples,
             self.policy.tolerance_s / 2,
             self.deadline,
-            quick_s=self.policy.quick_s if quick_s is None else quick_s,
+            enough=self.policy.is_enough,
         )
 
     def _choose(self, decision: Decision) -> Method | None:
@@ -122,25 +157,26 @@ class _Attempts:
             remedies.append(Remedy.STEP)
         for remedy in remedies:
             for method in (METHODS[name] for name in self.policy.methods):
-                usable = method.remedy is remedy and self.tried[method.name] < ATTEMPTS
+                usable = method.remedy is remedy and self.in_vain[method.name] < ATTEMPTS
                 if usable and method.obstacle(self.reach) is None:
                     return method
         return None
 
     def _attempt(self, method: Method, reading: ClockReading) -> ClockReading:
         """Try ``method`` once; return what the clock is like then."""
-        self.tried[method.name] += 1
         change = Change(reading, self.policy.target_s, self.late_s.get(method.name, 0.0))
         try:
             method.apply(self.reach, change, self.deadline)
         except HarnessError as error:
             if self.deadline.expired:
                 raise
-            self.tried[method.name] = ATTEMPTS
+            self.in_vain[method.name] = ATTEMPTS
             self.said.append(f"{method.name}: {_words(error)}")
             return self._read()
-        self.settled, self.verified_ns = False, None
+        self.settled = self.looked = False
         after = self._read()
+        if self.policy.judge(after) is not Outcome.PASS:
+            self.verified_ns = None
         self._note(method, after)
         if abs(after.offset_s - reading.offset_s) > abs(change.shift_ns) / NS_PER_S / 2:
             self.used, self.stepped = method, self.stepped or method.remedy is Remedy.STEP
@@ -148,6 +184,9 @@ class _Attempts:
 
     def _note(self, method: Method, reading: ClockReading) -> None:
         error_s = self.policy.error_s(reading)
+        if abs(error_s) < (1 - _NEARER) * self.nearest_s.get(method.name, math.inf):
+            self.nearest_s[method.name], self.in_vain[method.name] = abs(error_s), 0
+        self.in_vain[method.name] += 1
         if abs(error_s) < _LATE_S:
             self.late_s[method.name] = self.late_s.get(method.name, 0.0) - error_s
         self.said.append(f"{method.name}: {describe(error_s)}")

@@ -15,6 +15,7 @@ from harness.core.settings import ClockSection
 #: An overshoot of a correction's own step is slewed back up to this, where stepping back is not
 #: allowed: what three slews of 5 % for 2 s can do, with some to spare.
 OVERSHOOT_S = 0.25
+_FEWEST = 2
 
 
 class Remedy(StrEnum):
@@ -50,10 +51,23 @@ class CorrectionPolicy:
     target_uncertainty_s: float = 0.0
     methods: tuple[str, ...] = _DEFAULTS.methods
 
-    @property
-    def quick_s(self) -> float:
-        """An uncertainty that is good enough to act on while the clock is wrong."""
-        return self.tolerance_s / 10
+    def is_enough(self, reading: ClockReading) -> bool:
+        """Return whether such a reading is enough to go on by while other clocks wait.
+
+        Of two samples at least: a clock that jumps shows only against another sample. One that is
+        right for sure is looked at closely later; for one that is wrong, each sample is time.
+        """
+        if reading.samples < _FEWEST:
+            return False
+        judged, uncertainty_s = self.judge(reading), self.uncertainty_s(reading)
+        if judged is Outcome.PASS:
+            return uncertainty_s <= self.tolerance_s / 2
+        return judged is Outcome.FAIL and uncertainty_s <= self.tolerance_s / 4
+
+    def could_be_nearer(self, reading: ClockReading) -> bool:
+        """Return whether a clock that is right is so far off that one more correction pays."""
+        error_s = abs(self.error_s(reading))
+        return error_s > max(2 * self.uncertainty_s(reading), self.tolerance_s / 10)
 
     def error_s(self, reading: ClockReading) -> float:
         """How far the clock is from its target; negative: slow."""

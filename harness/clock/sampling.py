@@ -47,6 +47,13 @@ HINT_PRIVILEGE = (
 )
 _HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, or log in as root"
 
+#: Says of the best of the samples so far whether more are not needed.
+Enough = Callable[[ClockReading], bool]
+
+
+def _never(reading: ClockReading) -> bool:
+    return False
+
 
 @dataclass(frozen=True)
 class _Answered:
@@ -139,17 +146,14 @@ class Sampler:
         """Whether ``step`` works."""
         return Ability.STEP in self.abilities
 
-    def read(self, samples: int, deadline: Deadline, *, enough_s: float = 0.0) -> ClockReading:
-        """The best of ``samples`` exchanges, or of fewer once it is as sure as ``enough_s``.
+    def read(self, samples: int, deadline: Deadline, *, enough: Enough = _never) -> ClockReading:
+        """The best of ``samples`` exchanges, or of fewer once it is ``enough``.
 
         Raises ProbeError for answers that make no sense or a clock that jumps meanwhile,
         DeadlineExpired or ShellUnreachable for none.
         """
         taken = [self._sample(deadline)]
-        while len(taken) < samples:
-            # Two at least: a clock that jumps shows only against another sample.
-            if len(taken) > 1 and best(taken).uncertainty_s <= enough_s:
-                break
+        while len(taken) < samples and not enough(best(taken)):
             taken.append(self._again(taken[0], deadline))
         if not consistent(taken):
             raise ProbeError(_JUMPED, guest=self.guest)
@@ -158,21 +162,18 @@ class Sampler:
         return reading
 
     def read_well(
-        self, samples: int, enough_s: float, deadline: Deadline, *, quick_s: float = 0.0
+        self, samples: int, enough_s: float, deadline: Deadline, *, enough: Enough = _never
     ) -> ClockReading:
-        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading.
-
-        Each try ends early where the uncertainty is within ``quick_s``.
-        """
+        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading."""
         busy_until = deadline.sooner(_BUSY_S)
-        reading = self.read(samples, deadline, enough_s=quick_s)
+        reading = self.read(samples, deadline, enough=enough)
         tries = 1
-        while reading.uncertainty_s > enough_s:
+        while reading.uncertainty_s > enough_s and not enough(reading):
             busy = self._surest_s <= enough_s and not busy_until.expired
             bad_luck = tries < _TRIES and reading.uncertainty_s <= _HOPELESS * enough_s
             if not (busy or bad_luck):
                 break
-            again = self.read(samples, deadline, enough_s=quick_s)
+            again = self.read(samples, deadline, enough=enough)
             reading = min(reading, again, key=lambda one: one.uncertainty_s)
             tries += 1
         return reading

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import paramiko
-
 from harness.core.errors import HarnessError, ShellUnreachable
 from harness.core.fanout import fan_out
 from harness.core.timebase import Deadline
 from harness.guest.hostkeys import HostKeyCheck, KnownHosts, look_up, preferred
 from harness.guest.identities import Identities, identities
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.link import Link, by_jump, by_program, by_tcp
 from harness.guest.protocol import Way
 from harness.guest.shared_way import by_turns

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import paramiko
-
 from harness.core.errors import ConfigError, HarnessError, HostKeyUnknown, ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest.connection import Connection, close, exchange_keys, open_link
 from harness.guest.hostkeys import HostKeyCheck, KnownHosts, look_up
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.protocol import HostKey, ShownKeys
 from harness.guest.ssh_settings import Jump, SshSettings
 from harness.guest.translate import translated

@@ -9,12 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import paramiko
-
 from harness.core.errors import HostKeyRejected, HostKeyUnknown
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import openssh, plain_config
 from harness.guest.certificates import CERTIFIED, authority_of, fault_of
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.ssh_settings import DEFAULT_PORT, RSA_ALGORITHMS, SshSettings
 
 _KRL_MAGIC = b"SSHKRL\n\0"

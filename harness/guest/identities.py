@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import paramiko
-from paramiko.agent import AgentSSH
-
 from harness.core.fanout import fan_out
 from harness.core.timebase import Deadline
 from harness.guest.certificates import CERTIFIED, subject_of
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
 
 _OTHERS_MAY = 0o077
@@ -46,7 +44,7 @@ class Identities:
     passed_over: list[str] = field(default_factory=list)
 
 
-class _Agent(AgentSSH):
+class _Agent(paramiko.agent.AgentSSH):
     """paramiko's own knows the agent of $SSH_AUTH_SOCK only."""
 
     def __init__(self, path: str) -> None:

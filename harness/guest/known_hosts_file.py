@@ -7,10 +7,9 @@ import os
 import re
 import stat
 
-import paramiko
-
 from harness.core.errors import InfrastructureError
 from harness.core.files import private_folder
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.protocol import ShownKeys
 
 #: A name with any other sign could be read as a pattern, as several names, or as a comment.

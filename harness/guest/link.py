@@ -6,9 +6,8 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-import paramiko
-
 from harness.core.timebase import Deadline
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.protocol import Way
 from harness.guest.proxy_command import Proxy
 from harness.guest.ssh_settings import SshSettings

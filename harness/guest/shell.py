@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import paramiko
-
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.fanout import fan_out
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import framing, powershell
 from harness.guest.connection import Connection
 from harness.guest.framing import Frame, NeverBegan
+from harness.guest.lean_paramiko import paramiko
 from harness.guest.powershell import LoginShell, PowerShellFrame
 from harness.guest.protocol import Completed, Language
 from harness.guest.ssh_settings import SshSettings

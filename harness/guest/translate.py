@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import paramiko
-
 from harness.core.errors import DeadlineExpired, HarnessError, ShellUnreachable, TurnedAway
 from harness.core.timebase import Deadline
+from harness.guest.lean_paramiko import paramiko
 
 
 class NoBanner(paramiko.SSHException):

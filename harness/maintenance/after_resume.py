@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.checks.evidence import Observed, Testimony
+from harness.clock.foreseen import Foreseen
 from harness.core.errors import HarnessError
 from harness.core.fanout import errors, fan_out
 from harness.core.timebase import Deadline
@@ -101,7 +102,12 @@ def _one(
     resumed_ns = pause.resume_returned_ns
     with queue.place(deadline, urgency) as give_up:
         outcome = correct_clock(
-            session, resumed_ns, deadline, before=before.clock, when_right=give_up
+            session,
+            resumed_ns,
+            deadline,
+            before=before.clock,
+            foreseen=_foreseen(before, pause),
+            when_right=give_up,
         )
     if outcome.after_resume is not None:
         uuid = session.info.uuid
@@ -113,6 +119,13 @@ def _one(
     seen = session.observe(boot_id, deadline, before.seen.process)
     told = session.probes.stop(deadline) if session.probes is not None else None
     return Aftermath(outcome, seen, log, told)
+
+
+def _foreseen(before: Baseline, pause: GuestPause) -> Foreseen | None:
+    """What is known of the clock before it is asked."""
+    if pause.inner_s is None or pause.outer_s is None:
+        return None
+    return Foreseen(before.clock, pause.inner_s, pause.outer_s)
 
 
 def _look_again(

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.clock.correction import Correction, correct
+from harness.clock.foreseen import Foreseen
 from harness.clock.monitor import watch
+from harness.clock.policy import CorrectionPolicy
 from harness.clock.told import GUEST_AGENT
 from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome, WatchRecord
@@ -20,6 +22,8 @@ from harness.maintenance.session import GuestSession
 
 #: For a second opinion; an agent that hangs must not hold us up.
 _OPINION_S = 3.0
+#: What a single reading may leave open of the lag that is tolerated.
+_LAG_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,12 @@ def correct_clock(
     deadline: Deadline,
     *,
     before: ClockReading | None = None,
+    foreseen: Foreseen | None = None,
     when_right: Callable[[], None] = lambda: None,
 ) -> ClockOutcome:
     """Measure, correct where the configuration allows it, measure again.
+
+    Where the clock is as it must be after the pause, by the first sample, that one is enough.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
     ``when_right`` is called as soon as the clock is, before all that is less urgent. Never
@@ -67,7 +74,16 @@ def correct_clock(
     try:
         # Each exchange makes the clock stale for longer; how right it got is read with all of them.
         after_resume = session.sampler.read_well(
-            policy.samples, policy.tolerance_s / 2, deadline, quick_s=policy.quick_s
+            policy.samples,
+            policy.tolerance_s / 2,
+            deadline,
+            enough=lambda reading: (
+                session.settings.correct
+                and (
+                    policy.is_enough(reading)
+                    or _known(session, policy, foreseen, reading) is not None
+                )
+            ),
         )
     except HarnessError as error:
         return ClockOutcome(None, problem=str(error))
@@ -79,18 +95,36 @@ def correct_clock(
     if not session.settings.correct:
         return replace(seen, problem="correction is switched off")
     try:
-        correction = correct(session.reach, policy, deadline, after_resume, when_right)
+        known = _known(session, policy, foreseen, after_resume)
+        first = after_resume if known is None else known
+        correction = correct(session.reach, policy, deadline, first, when_right)
     except HarnessError as error:
         return replace(seen, problem=str(error))
     return replace(
         seen,
-        after_correction=correction.after,
+        # What was known is no reading: where nothing could be done, the reading is the last word.
+        after_correction=after_resume if correction.after is first else correction.after,
         method=correction.method,
         stale_clock_window_s=_since(resumed_ns, correction),
         problem=correction.refused,
         attempts=correction.attempts,
         doubt=correction.doubt,
     )
+
+
+def _known(
+    session: GuestSession,
+    policy: CorrectionPolicy,
+    foreseen: Foreseen | None,
+    reading: ClockReading,
+) -> ClockReading | None:
+    """What to correct the clock by, where it is as foreseen; else None.
+
+    The reading is evidence of the pause as well, and must tell that with some to spare.
+    """
+    if foreseen is None or reading.uncertainty_s > session.settings.lag_tolerance_s * _LAG_SHARE:
+        return None
+    return foreseen.reason_to_act(reading, policy)
 
 
 def observe_clock(

@@ -70,3 +70,10 @@ def test_a_process_beside_it_loads_no_more_than_this(modules, libraries):
     """The guardian is there while memory is short; a server answers while its host is busy."""
     code = "".join(f"import {module}\n" for module in modules)
     assert loaded(code + TELL) <= libraries
+
+
+def test_a_login_loads_nothing_for_files_that_harness_does_not_have_paramiko_read():
+    """paramiko loads a library of tasks for `Match exec`: an eighth of all that a run loads."""
+    code = "import harness.guest.connector, harness.guest.shell\n"
+    cryptography = {"bcrypt", "cryptography", "nacl", "paramiko"}
+    assert loaded(code + TELL) - PYDANTIC - cryptography <= {"cffi", "concurrent"}

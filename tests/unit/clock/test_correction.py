@@ -116,6 +116,85 @@ def test_it_says_when_the_clock_is_right_before_it_does_what_is_less_urgent(cloc
     assert told == [True]
 
 
+def test_of_a_wrong_clock_no_more_is_read_than_it_takes_to_be_right(clock):
+    """Each sample of a busy guest, ± 3 ms here, is time in which the clocks of others are wrong."""
+    fake, asked = FakeAgent(clock, -5.0, there_s=0.003, back_s=0.003), []
+    found = reach(fake)
+    first = found.sampler.read(1, later(clock))
+    before = len(fake.asked)
+    done = correct(found, POLICY, later(clock), first, lambda: asked.extend(fake.asked[before:]))
+    assert [line[0] for line in asked] == ["s", "r", "r"]
+    assert POLICY.judge(done.after) is Outcome.PASS
+    assert done.after.samples == POLICY.samples, "how right it got is read closely all the same"
+
+
+@pytest.mark.parametrize(
+    ("left_s", "abilities", "policy", "exact"),
+    [
+        (-0.004, "step slew", POLICY, True),
+        (0.004, "step slew", POLICY, True),
+        (-0.004, "step", POLICY, True),
+        (0.004, "step", POLICY, False),
+        (0.004, "step", BACKWARD, True),
+        (-0.0008, "step slew", POLICY, False),
+    ],
+)
+def test_what_is_left_within_the_tolerance_is_taken_off_when_there_is_time(
+    clock, left_s, abilities, policy, exact
+):
+    """Once, without a step back that is not allowed; not what is small; it is no news to others."""
+    fake, right = FakeAgent(clock, -5.0, abilities=abilities), []
+    late = iter([left_s])
+
+    def misses(line):
+        answer = fake._answer(line)
+        if line.startswith("s "):
+            fake.offset_s += next(late, 0.0)
+        return answer
+
+    fake.answer = misses
+    done = correct(reach(fake), policy, later(clock), when_right=lambda: right.append(True))
+    assert (done.refused, right) == (None, [True])
+    assert abs(fake.offset_s) == pytest.approx(0.0 if exact else abs(left_s), abs=0.0005)
+    assert done.after.offset_s == pytest.approx(fake.offset_s, abs=done.after.uncertainty_s)
+    assert len(done.attempts) == 1 + exact
+
+
+def test_a_daemon_is_told_once_when_the_clock_is_as_right_as_it_gets(clock):
+    """After what was left was taken off, which is a step as well."""
+    fake, late = FakeAgent(clock, -5.0), iter([-0.004])
+
+    def misses(line):
+        answer = fake._answer(line)
+        if line.startswith("s "):
+            fake.offset_s += next(late, 0.0)
+        return answer
+
+    fake.answer = misses
+    shell = Chronyc(then=lambda: asked.append(steps(fake)))
+    asked: list[int] = []
+    done = correct(reach(fake, shell=shell, time_daemon="chronyd"), POLICY, later(clock))
+    assert (done.refused, asked) == (None, [2])
+
+
+def test_a_method_is_tried_for_as_long_as_it_brings_the_clock_nearer(clock):
+    """A guest that has date only, and is busier and busier: what each was late is not enough."""
+    fake = FakeAgent(clock, -5.0, abilities="date")
+    late_s = iter([0.10, 0.17, 0.22, 0.255, 0.275, 0.285])
+
+    def late(line):
+        answer = fake._answer(line)
+        if line.startswith("d "):
+            fake.offset_s -= next(late_s)
+        return answer
+
+    fake.answer = late
+    policy = CorrectionPolicy(tolerance_s=0.020)
+    done = correct(reach(fake, "sh"), policy, later(clock))
+    assert (done.refused, len(done.attempts)) == (None, 6)
+    assert abs(fake.offset_s) <= 0.020
+
+
 def test_a_clock_within_tolerance_is_left_alone(clock):
     """Nothing is done where nothing is wrong."""
     fake = FakeAgent(clock, 0.004)

@@ -237,13 +237,18 @@ def test_the_rtc_is_read_where_there_is_one(clock):
     assert sampler.rtc_s(later(clock)) is None
 
 
+def sure_to(uncertainty_s: float) -> sampling.Enough:
+    """As the policy has it: never by one sample."""
+    return lambda reading: reading.samples > 1 and reading.uncertainty_s <= uncertainty_s
+
+
 def test_a_reading_ends_early_once_it_is_sure_enough(clock):
-    """Never after one sample, which could not tell a jump; not at all if nothing was asked for."""
+    """After each sample it is asked whether that is enough; not at all if nothing was asked for."""
     fake = FakeAgent(clock, there_s=0.0004, back_s=0.0004)
     sampler = Sampler("web1", fake, agent("python3"), clock)
-    sampler.read(8, Deadline.after(10, clock), enough_s=0.001)
+    sampler.read(8, Deadline.after(10, clock), enough=sure_to(0.001))
     assert len(fake.asked) == 2
-    sampler.read(8, Deadline.after(10, clock), enough_s=0.0001)
+    sampler.read(8, Deadline.after(10, clock), enough=sure_to(0.0001))
     assert len(fake.asked) == 2 + 8
     sampler.read(8, Deadline.after(10, clock))
     assert len(fake.asked) == 2 + 8 + 8

@@ -22,9 +22,15 @@ from harness.guest.protocol import Connector
 from harness.host.accelerator import probe, resolve
 from harness.host.advice import way_on
 from harness.host.clock_sync import HOW_TO_SYNCHRONISE, synchronised
+from harness.host.daemon_limits import daemon_limits
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.capacity import most_at_once
+from harness.maintenance.capacity import (
+    connections_of,
+    how_to_raise,
+    most_at_once,
+    warn_of_turns,
+)
 from harness.maintenance.named import chosen, pick
 from harness.results.folder import FREE_BYTES_WANTED
 from harness.results.unfinished import dead_runs
@@ -121,6 +127,24 @@ def _at_once() -> Finding:
     return Finding("guests at once", level, f"at most {most}: {why}", fix, {"most": most})
 
 
+def _daemon(uri: str, guests: int) -> Iterator[Finding]:
+    """What libvirt's daemon takes, beside what a run of so many guests needs of it."""
+    limits = daemon_limits(uri)
+    if limits is None or limits.connections is None:
+        return
+    left, needed = limits.connections, connections_of(guests, guests)
+    detail = f"{left.left} more connections ({left.by}); {guests} guests take {needed}"
+    data = {"connections": left.left, "needed": needed, "workers": limits.workers}
+    if left.left < needed:
+        fix = how_to_raise(limits.daemon)
+        yield Finding("libvirt's limits", Level.PROBLEM, detail, fix, data)
+        return
+    slow = warn_of_turns({"of all": guests}, limits)
+    level = Level.WARNING if slow else Level.OK
+    fix = f"raise max_workers in /etc/libvirt/{limits.daemon}.conf" if slow else ""
+    yield Finding("libvirt's limits", level, "; ".join((detail, *slow)), fix, data)
+
+
 def _guests(
     config: Config,
     names: Sequence[str],
@@ -134,6 +158,7 @@ def _guests(
     yield _update_kinds(config, hypervisor.uri)
     wanted, lost = _wanted(config, names, hypervisor, deadline)
     yield from lost
+    yield from _daemon(hypervisor.uri, len(wanted))
     running = [info for info in wanted if info.state.state is GuestState.RUNNING]
     yield from (_not_running(info, hypervisor.uri) for info in wanted if info not in running)
     if not running:

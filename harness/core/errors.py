@@ -22,6 +22,7 @@
     │   │   └─ AgentSilent
     │   ├─ ShellError
     │   │   ├─ ShellUnreachable
+    │   │   │   └─ TurnedAway
     │   │   ├─ HostKeyRejected
     │   │   │   └─ HostKeyUnknown
     │   │   └─ CommandFailed(returncode, stdout, stderr)

@@ -1,4 +1,4 @@
-"""How many more descriptors and threads this process, and the children it starts, may have."""
+"""Limits: of descriptors and threads, for this process and its children; of libvirt's daemon."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ class Headroom:
 
     descriptors: Limit | None
     threads: Limit | None
+
+
+@dataclass(frozen=True)
+class DaemonLimits:
+    """What libvirt's daemon takes; None where it is not known."""
+
+    daemon: str
+    connections: Limit | None
+    """How many more connections, and by which setting."""
+    workers: int | None
+    """How many calls it works on at once (``max_workers``)."""
 
 
 def headroom(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Headroom:

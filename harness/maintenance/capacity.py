@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.core.errors import PlanError
-from harness.core.headroom import Headroom
+from harness.core.headroom import DaemonLimits, Headroom
 from harness.core.settings import Scope
 from harness.updates.protocol import GuestUpdate, HostUpdate, Needs
 
@@ -14,6 +15,10 @@ from harness.updates.protocol import GuestUpdate, HostUpdate, Needs
 _DESCRIPTORS = (48, 8)
 #: Threads that the run and its guardian take together.
 _THREADS = (32, 16)
+
+#: Connections to libvirt beside those for guests: the guardian's, which listens, and one for the
+#: person who looks meanwhile.
+_CONNECTIONS = 2
 
 
 @dataclass(frozen=True)
@@ -98,4 +103,61 @@ def refuse_overload(domain: str, guests: int, scope: Scope, headroom: Headroom) 
         f"update domain {domain}: {guests} guests at once are more than the {most} that this "
         f"process can take care of: {why}",
         hint=f"{fewer}raise that limit",
+    )
+
+
+def connections_of(guests: int, largest: int) -> int:
+    """Return how many connections to libvirt a run opens: one for each guest that it looks at.
+
+    And its guardian opens one for each guest of the update domain, of which the ``largest`` counts.
+    """
+    return guests + largest + _CONNECTIONS
+
+
+def most_connected(limits: DaemonLimits) -> int | None:
+    """Return how many guests the connections that are left suffice for, all in one update domain.
+
+    None where that is not known to be limited.
+    """
+    if limits.connections is None:
+        return None
+    return max(0, (limits.connections.left - _CONNECTIONS) // 2)
+
+
+def refuse_full_daemon(guests: int, largest: int, limits: DaemonLimits) -> None:
+    """Raise PlanError if libvirt's daemon would leave connections of the run waiting.
+
+    It does not refuse them, so nothing would fail before a deadline has passed.
+    """
+    left, taken = limits.connections, connections_of(guests, largest)
+    if left is None or taken <= left.left:
+        return
+    most = most_connected(limits)
+    fewer = f"; or maintain no more than {most} guests in a run" if most else ""
+    raise PlanError(
+        f"{guests} guests take {taken} connections to {limits.daemon}, and it takes {left.left} "
+        f"more ({left.by})",
+        hint=f"{how_to_raise(limits.daemon)}{fewer}",
+    )
+
+
+def how_to_raise(daemon: str) -> str:
+    """Return how a person has a daemon take more connections."""
+    return (
+        f"raise max_clients in /etc/libvirt/{daemon}.conf; until its next start: "
+        f"virt-admin -c {daemon}:///system server-clients-set {daemon} --max-clients 5000"
+    )
+
+
+def warn_of_turns(domains: Mapping[str, int], limits: DaemonLimits) -> tuple[str, ...]:
+    """Return a line for each update domain whose guests libvirt's daemon pauses in turns.
+
+    ``domains``: how many guests each of them has.
+    """
+    workers = limits.workers
+    return tuple(
+        f"update domain {name}: {limits.daemon} works on {workers} calls at once (max_workers), so "
+        f"its {guests} guests are paused and resumed in turns"
+        for name, guests in domains.items()
+        if workers and guests > workers
     )

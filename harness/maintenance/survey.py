@@ -9,9 +9,10 @@ from harness.core.headroom import headroom
 from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
+from harness.host.daemon_limits import daemon_limits
 from harness.host.protocol import Hypervisor
 from harness.maintenance.agents_foreseen import foresee_agents
-from harness.maintenance.capacity import refuse_overload
+from harness.maintenance.capacity import refuse_full_daemon, refuse_overload, warn_of_turns
 from harness.maintenance.named import pick, wanted
 from harness.maintenance.plan import Plan, PlanRules, make_plan
 from harness.maintenance.spanning import refuse_unshared
@@ -42,9 +43,7 @@ def survey(
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
     plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
-    left = headroom()
-    for domain in plan.domains:
-        refuse_overload(domain.name, len(domain.guests), update.scope, left)
+    turns = _refuse_beyond_limits(plan, update, hypervisor.uri)
     refuse_unshared(
         config.availability_set,
         plan.guests,
@@ -53,4 +52,16 @@ def survey(
         store=config.events.store,
     )
     agents = foresee_agents(plan.guests, config.access, hypervisor, deadline)
-    return replace(plan, warnings=(*plan.warnings, *agents))
+    return replace(plan, warnings=(*plan.warnings, *turns, *agents))
+
+
+def _refuse_beyond_limits(plan: Plan, update: HostUpdate, uri: str) -> tuple[str, ...]:
+    """Raise PlanError for more guests than limits allow; return warnings about slow ones."""
+    left, sizes = headroom(), {domain.name: len(domain.guests) for domain in plan.domains}
+    for name, guests in sizes.items():
+        refuse_overload(name, guests, update.scope, left)
+    limits = daemon_limits(uri)
+    if limits is None:
+        return ()
+    refuse_full_daemon(len(plan.guests), max(sizes.values()), limits)
+    return warn_of_turns(sizes, limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 from harness.api.backend import Backend
 from harness.core import paths
 from harness.core.closing import result_of
+from harness.core.durations import scaled
 from harness.core.settings import Config
+from harness.core.timebase import utc_now
 from harness.host.protocol import Hypervisor
-from harness.maintenance.plan import Plan
+from harness.maintenance.plan import Plan, sets_of
 from harness.maintenance.progress import Observer, silent
 from harness.updates.protocol import HostUpdate
 
@@ -64,6 +67,7 @@ def plan(
     """
     from harness.fleet.leased import foresee_leases
     from harness.maintenance.earlier_clocks import foresee_clocks
+    from harness.maintenance.set_windows import closed_sets
 
     backend = backend or Backend.real()
     state_dir = state_dir or paths.state_dir()
@@ -72,11 +76,19 @@ def plan(
         found = planned.plan
         far = foresee_clocks(found.guests, state_dir, config.clock.tolerance_s)
         leased = foresee_leases(config.fleet, found.guests, backend.clock)
+        begins = _begins(config, backend)
+        closed = closed_sets(config.availability_set, sets_of(found.guests), begins)
         return replace(
             planned,
-            plan=replace(found, warnings=(*found.warnings, *far, *leased)),
+            plan=replace(found, warnings=(*found.warnings, *far, *leased, *closed)),
             later=_foreseen(first, others, guests, state_dir, backend),
         )
+
+
+def _begins(config: Config, backend: Backend) -> datetime:
+    """Return when guests would be paused at the latest, if it were begun now."""
+    notice_s = scaled(config.events.notice_s or 0.0, config.events.time_scale)
+    return utc_now(backend.clock) + timedelta(seconds=notice_s)
 
 
 def _windows(config: Config, state_dir: Path) -> list[Config]:
@@ -221,7 +233,8 @@ def _maintain(
             config_file=config_file,
             not_before_ns=not_before_ns,
         )
-        notice = stack.enter_context(told) or Unannounced()
+        unannounced = Unannounced(config.availability_set, backend.clock)
+        notice = stack.enter_context(told) or unannounced
         after_s = config.mend_timeout_s + config.clock.watch_s
         hold_s = config.budget_s + config.resume_patience_s + after_s
         with_leases = stack.enter_context(

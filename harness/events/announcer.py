@@ -12,17 +12,17 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.core.durations import scaled
-from harness.core.errors import EventError, HarnessError, WindowClosed
+from harness.core.errors import EventError, HarnessError
 from harness.core.records import NoticeRecord, PollRecord
-from harness.core.settings import AvailabilitySetSection, EventsSection, set_section
+from harness.core.settings import AvailabilitySetSection, EventsSection
 from harness.core.signals import Interruption
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch
-from harness.events import windows
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch, utc_now
 from harness.events.document import Event, EventType, State, utc
 from harness.events.membership import Scopes, spoken_scope
 from harness.events.schema import Member, Stored
 from harness.events.store import Store
 from harness.maintenance.plan import Plan, UpdateDomain, sets_of
+from harness.maintenance.set_windows import closed_sets, refuse_closed
 from harness.results.journal import Journal, entries
 
 _ALONE = Scopes()
@@ -111,7 +111,7 @@ class EventNotice:
         now_ns = self._clock.realtime_ns()
         earliest_ns = max(now_ns + round(self.notice_s * NS_PER_S), self._not_before_ns)
         not_before_ns = -(-earliest_ns // NS_PER_S) * NS_PER_S  # as guests can read it
-        self._refuse_closed(domain, utc(not_before_ns))
+        refuse_closed(self._sets, sets_of(domain.guests), utc(not_before_ns))
         self._not_before_ns = 0
         # Both clocks must agree that it is time: either may be set while we wait.
         self._due = Deadline.after((not_before_ns - now_ns) / NS_PER_S, self._clock)
@@ -120,19 +120,12 @@ class EventNotice:
         self._note(entries.Announced(domain.name, tuple(ids), not_before_ns))
         return f"announced for {utc(not_before_ns):%H:%M:%S} UTC; waiting for that, or approval"
 
-    def _refuse_closed(self, domain: UpdateDomain, at: datetime) -> None:
-        for name in sets_of(domain.guests):
-            section = set_section(self._sets, name)
-            if not windows.is_open(section, at):
-                opens = windows.next_opening(section, at)
-                raise WindowClosed(
-                    f"availability set {name} may not be paused at {at:%Y-%m-%d %H:%M:%S} UTC; "
-                    f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}",
-                    hint="harness events schedule --at that time",
-                )
-
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
-        """Look for approvals until it is approved or due; see :class:`Notice`."""
+        """Look for approvals until it is approved or due; see :class:`Notice`.
+
+        An approval before a set's window opens waits for that. Raises WindowClosed where the
+        window has closed by the time that it is due.
+        """
         asked, cared = Stopwatch(self._clock), Stopwatch(self._clock)
         version: int | None = None
         approved = False
@@ -142,7 +135,7 @@ class EventNotice:
             if now_version != version:
                 version = now_version
                 approved = self._approved(domain)
-            if approved or self._is_due(domain):
+            if (approved and self._is_open(domain)) or self._is_due(domain):
                 break
             if asked.elapsed_s() >= seconds and self._left_s() > _STAY_S:
                 return False
@@ -150,6 +143,7 @@ class EventNotice:
                 self._care()
                 cared = Stopwatch(self._clock)
             interruption.pause(self._store.look_s)
+        refuse_closed(self._sets, sets_of(domain.guests), utc_now(self._clock))
         ids = self._ids[domain.name]
         self._store.start(ids)
         self._note(entries.Started(domain.name, tuple(ids), approved))
@@ -173,6 +167,9 @@ class EventNotice:
                     f"event {stored.event.event_id} of {spoken_scope(stored.scope)} was cancelled"
                 )
         return all(stored.approved_ns is not None for stored in events)
+
+    def _is_open(self, domain: UpdateDomain) -> bool:
+        return not any(closed_sets(self._sets, sets_of(domain.guests), utc_now(self._clock)))
 
     def _is_due(self, domain: UpdateDomain) -> bool:
         """By the wall clock of the announcement, and by one that cannot be set."""

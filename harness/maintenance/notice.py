@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from harness.core.records import NoticeRecord
+from harness.core.settings import AvailabilitySetSection
 from harness.core.signals import Interruption
-from harness.maintenance.plan import Plan, UpdateDomain
+from harness.core.timebase import SYSTEM_CLOCK, Clock, utc_now
+from harness.maintenance.plan import Plan, UpdateDomain, sets_of
+from harness.maintenance.set_windows import refuse_closed
 from harness.results.journal import Journal
 
 
@@ -46,17 +50,26 @@ class Notice(Protocol):
 
 
 class Unannounced:
-    """No guest is notified, and none is asked."""
+    """No guest is notified, and none is asked; windows of availability sets hold all the same."""
+
+    def __init__(
+        self, sets: Sequence[AvailabilitySetSection] = (), clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        """Hold to ``sets``, which say when each availability set may be paused."""
+        self._sets = sets
+        self._clock = clock
 
     def begin(self, plan: Plan, run_dir: Path, journal: Journal) -> None:
         """Nothing to write down."""
 
     def announce(self, domain: UpdateDomain) -> str:
-        """No guest to notify."""
+        """No guest to notify. Raises WindowClosed outside a set's window."""
+        self._refuse_closed(domain)
         return ""
 
     def wait(self, domain: UpdateDomain, seconds: float, interruption: Interruption) -> bool:
-        """At once."""
+        """At once. Raises WindowClosed where it has closed while baselines were taken."""
+        self._refuse_closed(domain)
         return True
 
     def over(self, domain: UpdateDomain) -> None:
@@ -68,3 +81,6 @@ class Unannounced:
     def record(self, domain_name: str) -> NoticeRecord | None:
         """Nothing to record."""
         return None
+
+    def _refuse_closed(self, domain: UpdateDomain) -> None:
+        refuse_closed(self._sets, sets_of(domain.guests), utc_now(self._clock))

@@ -135,7 +135,7 @@ def run(
             interruption,
             guard,
             undisturbed(observer),
-            notice or Unannounced(),
+            notice or Unannounced(config.availability_set, clock),
             Limits(config.budget_s, config.resume_reserve_s, config.resume_patience_s, clock),
             config.checks,
             prepare_timeout_s=config.prepare_timeout_s,

@@ -16,7 +16,12 @@ from harness.testing.required import required
 from tests.fleet.hosts import NAMES, Host, three_hosts
 from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, end, finish
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.guest]
+#: One worker has the hosts; the others have the rest meanwhile.
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.guest,
+    pytest.mark.xdist_group("hosts"),
+]
 
 
 @pytest.fixture(scope="module")

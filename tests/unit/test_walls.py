@@ -29,10 +29,10 @@ PURE = (
     "harness.core.keys",
     "harness.core.settings",
     "harness.maintenance.plan",
+    "harness.maintenance.set_windows",
     "harness.clock.arithmetic",
     "harness.events.document",
     "harness.events.dialects",
-    "harness.events.windows",
 )
 IMPURE = ("libvirt", "libvirtmod", "paramiko", "click", "socket", "subprocess", "rich")
 TODAY = tuple(f"datetime.{name}" for name in ("datetime.now", "datetime.utcnow", "date.today"))

@@ -128,13 +128,8 @@ def _when(at: str | None, later_s: float | None) -> datetime:
 
 
 def _refuse_closed(config: Config, plan: Plan, when: datetime) -> None:
-    from harness.events.windows import is_open, next_opening
+    from harness.maintenance.plan import sets_of
+    from harness.maintenance.set_windows import closed_sets
 
-    for name in sorted({guest.availability_set or "" for guest in plan.guests} - {""}):
-        section = config.for_set(name)
-        if not is_open(section, when):
-            opens = next_opening(section, when)
-            raise UsageError(
-                f"availability set {name} may not be paused at {when:%Y-%m-%d %H:%M} UTC",
-                hint=f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}",
-            )
+    for said in closed_sets(config.availability_set, sets_of(plan.guests), when):
+        raise UsageError(said, hint="give --at a time in it")

@@ -211,6 +211,32 @@ def test_outside_its_window_a_set_is_not_told(make, store):
     assert store.snapshot("set:web").incarnation == 1
 
 
+def test_an_approval_before_the_window_opens_waits_for_that(make, waiting, store, clock):
+    """It opens at 08:10, the notice is for 08:15, and all approve at once."""
+    section = AvailabilitySetSection(name="web", hours="08:10-09:00")
+    notice, domain = make(900.0, sets=(section,))
+    notice.announce(domain)
+    for one in store.events(State.SCHEDULED):
+        store.approve([one.event.event_id], by="web1")
+    began_ns = clock.realtime_ns()
+    assert notice.wait(domain, 3600, waiting)
+    assert 600 * NS_PER_S <= clock.realtime_ns() - began_ns < 900 * NS_PER_S
+
+
+def test_a_window_that_closes_before_it_is_noticed_that_it_is_due_pauses_nobody(
+    make, waiting, store, clock
+):
+    """The host slept, or baselines took long."""
+    section = AvailabilitySetSection(name="web", hours="07:00-08:01")
+    notice, domain = make(20.0, sets=(section,))
+    notice.announce(domain)
+    clock.advance(3600)
+    with pytest.raises(WindowClosed):
+        notice.wait(domain, 30, waiting)
+    notice.over(domain)
+    assert store.events(State.SCHEDULED, State.STARTED) == []
+
+
 def test_the_first_domain_may_have_a_later_time(make, clock, store):
     """That of a maintenance that was scheduled."""
     later_ns = clock.realtime_ns() + 3600 * NS_PER_S

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from harness.core.durations import parse_hours
-from harness.core.settings import AvailabilitySetSection
+from harness.core.errors import WindowClosed
+from harness.core.settings import AvailabilitySetSection, set_section
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOK_AHEAD_DAYS = 8
@@ -28,6 +29,28 @@ def next_opening(section: AvailabilitySetSection, at: datetime) -> datetime:
         return at
     local = at.astimezone(ZoneInfo(section.time_zone))
     return min(start for start, _ in _spans(section, local) if start > local)
+
+
+def closed_sets(
+    sections: Sequence[AvailabilitySetSection], sets: Iterable[str], at: datetime
+) -> Iterable[str]:
+    """Yield, of each set that may not be paused at ``at``, in words that and when it may be."""
+    for name in sets:
+        section = set_section(sections, name)
+        if not is_open(section, at):
+            opens = next_opening(section, at)
+            yield (
+                f"availability set {name} may not be paused at {at:%Y-%m-%d %H:%M:%S} UTC; "
+                f"its maintenance window opens {opens:%A %Y-%m-%d %H:%M %Z}"
+            )
+
+
+def refuse_closed(
+    sections: Sequence[AvailabilitySetSection], sets: Iterable[str], at: datetime
+) -> None:
+    """Raise WindowClosed if one of ``sets`` may not be paused at ``at``, which is in UTC."""
+    for said in closed_sets(sections, sets, at):
+        raise WindowClosed(said, hint="run it then, or: harness events schedule --at that time")
 
 
 def _spans(section: AvailabilitySetSection, local: datetime) -> Iterable[tuple[datetime, datetime]]:

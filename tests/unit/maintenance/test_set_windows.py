@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.core.settings import AvailabilitySetSection
-from harness.events.windows import is_open, next_opening
+from harness.maintenance.set_windows import is_open, next_opening
 
 FRIDAY = datetime(2026, 12, 4, tzinfo=UTC)
 

@@ -80,10 +80,10 @@ test-live-kernel: setup ## a region of memory set up, seen after a reboot, undon
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix
 
-# The real hosts are of one worker, which waits more than it works; the other two have the rest.
+# A file is done by one worker; that of the real hosts waits more than it works.
 test-fleet: setup ## the Ansible collection: its playbook on stand-ins and on real hosts in namespaces; minutes
 	@scripts/ansible-core
-	@HARNESS_REQUIRE=ansible,guest,postgresql $(ISOLATED) $(BIN)/pytest -n 3 --dist loadgroup tests/fleet
+	@HARNESS_REQUIRE=ansible,guest,postgresql $(ISOLATED) $(BIN)/pytest -n 3 --dist loadfile tests/fleet
 
 ansible-sanity: setup ## ansible-test sanity of the collection, by both ansible-cores; network once; minutes
 	@scripts/ansible-core

@@ -19,7 +19,8 @@ from harness.results.history import schema
 from harness.results.history.connection import LAYOUT
 from harness.results.history.store import History, import_all
 from harness.testing.runs import HOSTILE, START, a_folder, a_guest, a_run
-from tests.contract.conftest import connected, shape
+from tests.contract.conftest import shape
+from tests.postgresql import connected
 
 
 def put(history: History, tmp_path: Path, **about) -> RunFolder:

@@ -15,7 +15,8 @@ from harness.fleet.database import FleetDatabase
 from harness.fleet.leases import held, release, take
 from harness.results.history.store import History
 from harness.testing.runs import a_folder, a_run
-from tests.contract.conftest import connected, shape
+from tests.contract.conftest import shape
+from tests.postgresql import connected
 
 
 def lease(database: FleetDatabase, *sets: str, run: str, domain="0", host="h1", seconds=90.0):

@@ -6,6 +6,7 @@ import pytest
 
 from harness.testing.required import required
 from tests.fleet.playbooks import CORES, Engine, install
+from tests.fleet.stand_ins import Fleet, three_stand_ins
 
 
 def core_named(name: str, tmp_path_factory) -> Engine:
@@ -35,3 +36,9 @@ def newest(tmp_path_factory) -> Engine:
 def engine(request) -> Engine:
     """Either."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def fleet(engine, tmp_path) -> Fleet:
+    """Three hosts that are stand-ins."""
+    return three_stand_ins(engine, tmp_path)

@@ -120,9 +120,10 @@ def finish(process: subprocess.Popen[str]) -> Played:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Kill a playbook and its workers, as a controller that dies."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    """Kill a playbook and its workers, as a controller that dies; nothing if it is over."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 #: Of the environment that the tests run in.

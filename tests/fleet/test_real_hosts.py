@@ -16,12 +16,7 @@ from harness.testing.required import required
 from tests.fleet.hosts import NAMES, Host, three_hosts
 from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, end, finish
 
-#: One worker has the hosts; the others have the rest meanwhile.
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.guest,
-    pytest.mark.xdist_group("hosts"),
-]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.guest]
 
 
 @pytest.fixture(scope="module")

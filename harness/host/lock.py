@@ -29,6 +29,7 @@ from harness.core.durations import spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.file_names import file_name
 from harness.core.identity import who_am_i
+from harness.core.pasteable import command
 from harness.core.process_state import python_module, settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 
@@ -160,6 +161,15 @@ def holder(uri: str) -> Holder | None:
         os.close(descriptor)
 
 
+def holding(uri: str, clock: Clock = SYSTEM_CLOCK) -> str:
+    """Return who holds the host, and what ends that; "" if it is free or cannot be looked at."""
+    with suppress(InfrastructureError):
+        if (found := holder(uri)) is not None:
+            who = found.describe(clock.realtime_ns())
+            return f"{who}; wait for it, or {_way_to_end(uri, found)}"
+    return ""
+
+
 def noted_state_dirs(uri: str) -> tuple[Path, ...]:
     """Return the state folders that the lock of a host has noted, newest first.
 
@@ -245,7 +255,20 @@ def _open(path: Path) -> int:
 
 def _busy(uri: str, found: Holder | None, clock: Clock) -> HostBusy:
     who = found.describe(clock.realtime_ns()) if found else "its holder has not said who it is"
-    return HostBusy(f"{uri} is taken: {who}", hint="wait for it, or talk to them; harness lock")
+    return HostBusy(f"{uri} is taken: {who}", hint=f"wait for it, or {_way_to_end(uri, found)}")
+
+
+def _way_to_end(uri: str, found: Holder | None) -> str:
+    """Return the command that ends what holds the host; any user may have written who that is."""
+    try:
+        is_theirs = found is not None and really_holds(uri, found.pid)
+    except OSError:
+        is_theirs = False
+    if found is None or not is_theirs:
+        return "talk to them: harness lock"
+    if found.until_ns is not None:
+        return f"end the reservation: {command('harness', 'lock', '--uri', uri, '--release')}"
+    return f"interrupt the run, which resumes its guests: kill -INT {found.pid}"
 
 
 def _write(descriptor: int, text: bytes) -> None:

@@ -13,7 +13,6 @@ from harness.core.records import ClockReading, Outcome, Record, WatchRecord
 from harness.core.settings import Access, ClockSection, GuestSection, SshSection, guest_section
 from harness.core.timebase import NS_PER_S, Deadline, Stopwatch
 from harness.guest.protocol import Connector
-from harness.host.advice import way_on
 from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
@@ -21,6 +20,7 @@ from harness.maintenance.admission import Claims
 from harness.maintenance.guest_clock import second_opinion, second_opinion_fields
 from harness.maintenance.login import Login
 from harness.maintenance.named import pick
+from harness.maintenance.resume_hint import way_to_run
 from harness.maintenance.session import GuestSession
 
 #: For what a guest does after its own deadline.
@@ -113,7 +113,7 @@ def _settle(
     info = login.info
     if info.state.state is not GuestState.RUNNING:
         said = f"is {info.state}, so its clock stands still"
-        hint = way_on(info.state, login.hypervisor.uri, info.name, info.uuid)
+        hint = way_to_run(info, login.hypervisor.uri)
         raise WrongState(said, operation="measuring", guest=info.name, hint=hint)
     session = GuestSession.open(login, settings, deadline)
     try:

@@ -77,12 +77,17 @@ def refuse_nothing_or_twice(chosen: Sequence[GuestInfo], others: Sequence[GuestI
             raise PlanError("named more than once", guest=guest.name)
 
 
-def refuse_unable(guests: Sequence[GuestInfo], accelerator: str, uri: str) -> None:
-    """Raise what is wrong with guests, with all of them, so that a person need not ask again."""
+def refuse_unable(
+    guests: Sequence[GuestInfo], accelerator: str, uri: str, held_by: str = ""
+) -> None:
+    """Raise what is wrong with guests, with all of them, so that a person need not ask again.
+
+    ``held_by``: who holds the host, and what ends that; "": no run and no reservation does.
+    """
     wrong: dict[str, HarnessError] = {}
     for guest in guests:
         try:
-            _refuse_not_running(guest, uri)
+            _refuse_not_running(guest, uri, held_by)
             _refuse_other_accelerator(guest, accelerator)
         except HarnessError as error:
             wrong[guest.name] = error
@@ -90,11 +95,13 @@ def refuse_unable(guests: Sequence[GuestInfo], accelerator: str, uri: str) -> No
         raise together(wrong)
 
 
-def _refuse_not_running(guest: GuestInfo, uri: str) -> None:
+def _refuse_not_running(guest: GuestInfo, uri: str, held_by: str) -> None:
     if allowed(guest.state.state, Operation.PAUSE):
         return
     way = way_on(guest.state, uri, guest.name, guest.uuid)
-    if guest.state.state is GuestState.PAUSED:
+    if guest.state.state is GuestState.PAUSED and held_by:
+        hint = f"harness never resumes what another run has paused: {held_by}"
+    elif guest.state.state is GuestState.PAUSED:
         hint = (
             "harness never resumes what it did not pause: harness recover, if a run of harness "
             f"did; else {way}"

@@ -17,10 +17,10 @@ from harness.core.fanout import fan_out
 from harness.core.settings import GuestSection, SshSection, guest_section
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector, ShownKeys
-from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestAddress, GuestInfo, Hypervisor
 from harness.maintenance.login import Login, most_telling, with_origins
+from harness.maintenance.resume_hint import way_to_run
 
 #: For what a guest does after its own deadline.
 _SLACK_S = 2.0
@@ -83,7 +83,7 @@ def _ask(login: Login, deadline: Deadline) -> tuple[GuestAddress, ShownKeys]:
     """The first address that answers, and what it shows. Raises HarnessError."""
     info = login.info
     if info.state.state is not GuestState.RUNNING:
-        hint = way_on(info.state, login.hypervisor.uri, info.name, info.uuid)
+        hint = way_to_run(info, login.hypervisor.uri)
         said = f"is {info.state}, so it shows no host key"
         raise WrongState(said, operation="asking", guest=info.name, hint=hint)
     refusals: list[HarnessError] = []

@@ -102,20 +102,21 @@ def make_plan(
     *,
     others: Sequence[GuestInfo] = (),
     uri: str = "",
+    held_by: str = "",
 ) -> Plan:
     """Sort the ``chosen`` guests into update domains.
 
-    ``others`` are the host's remaining guests, for warnings; ``uri`` is for hints. Raises PlanError
-    if there is nothing to do, a guest is named twice, the update cannot be applied under paused
-    guests, or it needs the whole host while the guests are configured in several domains;
-    WrongState if a guest is not running; MissingCapability if it runs on another accelerator than
-    the one insisted on.
+    ``others`` are the host's remaining guests, for warnings; ``uri`` is for hints, and so is
+    ``held_by``: who holds the host, "" if it is free. Raises PlanError if there is nothing to do, a
+    guest is named twice, the update cannot be applied under paused guests, or it needs the whole
+    host while the guests are configured in several domains; WrongState if a guest is not running;
+    MissingCapability if it runs on another accelerator than the one insisted on.
     """
     refuse_unfit(update, rules.budget_s, rules.resume_reserve_s)
     sections = {one.uuid: guest_section(rules.guests, one.name, one.uuid) for one in chosen}
     taking_part, left_out = opted_out(sections, chosen, update)
     refuse_nothing_or_twice(taking_part, others)
-    refuse_unable(taking_part, rules.accelerator, uri)
+    refuse_unable(taking_part, rules.accelerator, uri, held_by)
     planned = [_place(sections[guest.uuid], guest, update.scope) for guest in taking_part]
     if rules.spread is not None:
         planned = _spread(planned, rules.spread)

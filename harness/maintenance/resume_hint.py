@@ -10,7 +10,8 @@ from harness.core.pasteable import command
 from harness.core.timebase import Deadline
 from harness.host.advice import way_on
 from harness.host.lifecycle import GuestState, StateReading
-from harness.host.protocol import Hypervisor
+from harness.host.lock import holding
+from harness.host.protocol import GuestInfo, Hypervisor
 from harness.results.journal import Member
 
 #: The commands that let QEMU's monitor run the vCPUs; for printf(1).
@@ -56,3 +57,13 @@ def resume_hint(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> s
     if process is not None and hypervisor.lives(process):
         beside = Beside(True, hypervisor.restored(process), hypervisor.monitor(process))
     return what_helps(member, hypervisor.uri, reading, beside)
+
+
+def way_to_run(info: GuestInfo, uri: str) -> str:
+    """Return how a guest that does not run is brought to run again.
+
+    Of a paused one whose host is held: who holds it, and what ends that; nobody else's pause is
+    ended by hand.
+    """
+    held_by = holding(uri) if info.state.state is GuestState.PAUSED else ""
+    return held_by or way_on(info.state, uri, info.name, info.uuid)

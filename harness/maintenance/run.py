@@ -46,6 +46,8 @@ Guarding = Callable[[str, Path, Clock], AbstractContextManager[Guard]]
 #: Opens every guest of the plan; what is to be closed again goes onto the stack.
 _LogIn = Callable[[Tools, ExitStack], Mapping[str, GuestSession]]
 
+#: So many guests are named in the lock; a name may be long, and the lock is read as one piece.
+_NAMED = 5
 #: For asking who is paused after a bug.
 _LOOK_S = 20.0
 
@@ -122,7 +124,8 @@ def run(
     ]
 
     def carried_out(stack: ExitStack) -> Finished:
-        stack.enter_context(host_lock(hypervisor.uri, "a maintenance", run_id, state_dir=state_dir))
+        purpose = _purpose(head)
+        stack.enter_context(host_lock(hypervisor.uri, purpose, run_id, state_dir=state_dir))
         folder = RunFolder.create(state_dir, run_id)
         interruption = stack.enter_context(Interruption())
         journal = stack.enter_context(Journal(folder.path, run_id, clock))
@@ -151,6 +154,13 @@ def run(
         return Finished(record, folder, result.loudest)
 
     return result_of(carried_out)
+
+
+def _purpose(head: RunHead) -> str:
+    """What a run says of itself to whom its lock keeps out."""
+    names = [guest.name for guest in head.plan.guests]
+    more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+    return f"a maintenance ({head.update.kind}) of {', '.join(names[:_NAMED])}{more}"
 
 
 def _accelerators(plan: Plan) -> str:

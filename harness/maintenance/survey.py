@@ -10,6 +10,7 @@ from harness.core.programs import check_program
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.daemon_limits import daemon_limits
+from harness.host.lock import holding
 from harness.host.protocol import Hypervisor
 from harness.maintenance.agents_foreseen import foresee_agents
 from harness.maintenance.capacity import refuse_full_daemon, refuse_overload, warn_of_turns
@@ -42,7 +43,14 @@ def survey(
     others = [guest for guest in known if guest.uuid not in uuids]
     if isinstance(update, GuestUpdate):
         update.examine(chosen, hypervisor, deadline)
-    plan = make_plan(PlanRules.of(config), chosen, update, others=others, uri=hypervisor.uri)
+    plan = make_plan(
+        PlanRules.of(config),
+        chosen,
+        update,
+        others=others,
+        uri=hypervisor.uri,
+        held_by=holding(hypervisor.uri, clock),
+    )
     turns = _refuse_beyond_limits(plan, update, hypervisor.uri)
     refuse_unshared(
         config.availability_set,

@@ -107,6 +107,10 @@ def test_a_hold_gives_the_shell_back_and_the_guests_go_on(harness, libvirt):
     deadline = Deadline.after(90)
     uuid = libvirt.find("tiny-1", deadline).uuid
     assert libvirt.state(uuid, deadline).state is GuestState.PAUSED
+    ends_it = f"kill -INT {ended.record['pid']}"
+    assert f"a maintenance (hold) of tiny-1, run {run['run_id']}" in harness("run", "tiny-2").err
+    for refused in (harness("run", "tiny-1"), harness("run", "tiny-2")):
+        assert (refused.code, ends_it in refused.err) == (3, True), refused.err
     os.kill(ended.record["pid"], signal.SIGINT)
 
     def over() -> None:

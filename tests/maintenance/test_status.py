@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ from harness import api
 from harness.cli.commands.status import lines_of
 from harness.cli.main import run_command_line
 from harness.cli.status import take_status
+from harness.core.errors import HostBusy, WrongState
 from harness.core.settings import Config, Scope
 from harness.host.lifecycle import GuestState
 from harness.host.lock import host_lock
@@ -84,6 +86,30 @@ def test_a_run_that_died_holds_guests_and_says_how_they_come_back(at, tmp_path):
     assert "ended unexpectedly; finish it with: harness recover" in said(now)
     journal.write_bytes(b"")
     assert taken(at).paused == ("web1",)
+
+
+def test_what_is_asked_of_a_guest_that_another_run_holds_is_answered_with_that_run(at):
+    """Not with how to resume it by hand: a plan, its clock, its host key; nor by a second run."""
+    config = Config(uri=at.host.uri)
+    backend = api.Backend(lambda config: nullcontext(at.host), at.connector)
+    heard = {}
+
+    def ask():
+        with pytest.raises(WrongState) as planned:
+            api.plan(config, ["web1"], state_dir=at.state_dir, backend=backend)
+        (clock,) = api.read_clocks(config, ["web1"], backend=backend)
+        (keys,) = api.host_keys(config, ["web1"], backend=backend)
+        heard.update(plan=planned.value, clock=clock.problem, keys=keys.error)
+        with pytest.raises(HostBusy) as kept_out:
+            at.maintain("web2")
+        heard.update(run=kept_out.value)
+
+    done = at.maintain("web1", update=Hooked(ask, scope=Scope.GUEST), budget_s=30.0)
+    assert set(heard) == {"plan", "clock", "keys", "run"}
+    for what, said_ in heard.items():
+        assert f"a maintenance (hooked) of web1, run {done.record.run_id}" in str(said_), what
+        assert f"kill -INT {os.getpid()}" in str(said_), what
+        assert "virsh" not in str(said_), what
 
 
 def test_who_paused_a_guest_by_hand_or_reserved_the_host_is_told(at):

@@ -20,6 +20,7 @@ from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.lock import (
     hold_in_background,
     holder,
+    holding,
     host_lock,
     lock_file,
     noted_state_dirs,
@@ -46,6 +47,32 @@ def test_the_second_is_told_who_what_and_since_when():
     assert holder(URI) is None
     with host_lock(URI, "another"):
         assert holder(URI).purpose == "another"
+
+
+def refusal() -> str:
+    """Return what who comes second is told."""
+    with pytest.raises(HostBusy) as caught, host_lock(URI, "another"):
+        pass
+    return str(caught.value)
+
+
+def test_who_is_kept_out_is_told_the_command_that_ends_it():
+    """Of a run the signal that has its guests resumed, of a reservation its release."""
+    assert holding(URI) == ""
+    with host_lock(URI, "a maintenance", "run-7"):
+        assert refusal().endswith(f"which resumes its guests: kill -INT {os.getpid()})")
+        assert holding(URI).endswith(f"kill -INT {os.getpid()}")
+    with host_lock(URI, "flashing", until_ns=1):
+        assert refusal().endswith(f"end the reservation: harness lock --uri {URI} --release)")
+
+
+def test_nobody_is_told_to_signal_who_does_not_hold_it():
+    """Any user may write into the lock: process 1, say."""
+    with host_lock(URI, "a maintenance", "run-7"):
+        text = lock_file(URI).read_text()
+        lock_file(URI).write_text(text.replace(f'"pid":{os.getpid()}', '"pid":1'))
+        assert "(pid 1)" in refusal()
+        assert "kill" not in refusal() + holding(URI)
 
 
 #: Looks without a pause, and tells when it has seen a free and a held host 100 times each.

@@ -92,7 +92,7 @@ def test_what_is_asked_of_a_guest_that_another_run_holds_is_answered_with_that_r
     """Not with how to resume it by hand: a plan, its clock, its host key; nor by a second run."""
     config = Config(uri=at.host.uri)
     backend = api.Backend(lambda config: nullcontext(at.host), at.connector)
-    heard = {}
+    heard: dict[str, object] = {}
 
     def ask():
         with pytest.raises(WrongState) as planned:

@@ -113,7 +113,7 @@ bench-clocks: setup ## how right clocks get, how fast, and what others make of t
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.clocks $(WRITE)
 
 bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/explanation/performance.md
-	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-events: setup ## what telling guests costs: load, approval to pause
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events
@@ -126,7 +126,8 @@ bench-qemu: setup ## a guest's pause while its QEMU is replaced, beside other wa
 
 COUNTS ?= 8 16 32 64
 bench-scale: setup ## what it costs by the number of guests; WRITE=--write: docs/explanation/scale.md
-	@$(ISOLATED) $(BIN)/python -P -m benchmarks.scale $(COUNTS) $(WRITE)
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.scale $(COUNTS) $(WRITE) \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)

@@ -10,6 +10,9 @@ was measured so far is on disk after every number of guests, and is not measured
 given:
 
     scripts/in-namespace .venv/bin/python -P -m benchmarks.compare 10 benchmarks/results/FILE.json
+
+``--minutes 6`` (``make bench-compare MINUTES=6``): each number of guests is measured for its part
+of that time, once at least.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,44 +38,65 @@ from benchmarks.compare.plot import draw
 from benchmarks.compare.prober import probing
 from benchmarks.compare.startup import first_call_ms, help_ms
 from harness import __version__
-from harness.core.timebase import utc_now
+from harness.core.timebase import Deadline, utc_now
 from harness.lab.specs import GuestSpec
 
 Sample = dict[str, Any]
 
-COUNTS = (1, 2, 4, 8)
+#: The one that most targets are for comes first, in case that time is short.
+COUNTS = (8, 1, 4, 2)
 MEMORY_MIB = (256, 1024, 2048)
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main() -> None:
-    """``python -P -m benchmarks.compare [REPEATS [RESULT]]``."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    """``python -P -m benchmarks.compare [REPEATS [RESULT]] [--minutes MINUTES]``."""
+    parser = ArgumentParser()
+    parser.add_argument("repeats", nargs="?", type=int, default=10)
+    parser.add_argument("result", nargs="?", type=Path)
+    parser.add_argument("--minutes", type=float)
+    asked = parser.parse_args()
+    until = Deadline.after(60 * (asked.minutes or 60 * 24))
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"
-    samples: list[Sample] = []
-    if len(sys.argv) > 2:
-        file = Path(sys.argv[2])
-        samples = json.loads(file.read_text())["samples"]
+    file = asked.result or RESULTS / f"{utc_now():%Y%m%dT%H%M%SZ}.json"
+    samples: list[Sample] = json.loads(file.read_text())["samples"] if asked.result else []
     done = {sample["guests"] for sample in samples if sample["contender"] == "floor"}
     kinds = {sample["contender"] for sample in samples}
     names = [f"g{number}" for number in range(1, max(COUNTS) + 1)]
-    for count in [count for count in COUNTS if count not in done]:
+    left = [count for count in COUNTS if count not in done]
+    while left:
+        # The rest, without guests and by memory, takes about as long as one number of guests.
+        mine = until.sooner(until.remaining_s() / (len(left) + 1))
+        count = left.pop(0)
         specs = [GuestSpec(name, "debian", update_domain="0") for name in names[:count]]
         with bench(specs, persistent=True) as guests:
             wait_for_agents(guests.connection, guests.names)
-            for number in range(repeats):
-                print(f"{count} guests, {number + 1} of {repeats}", flush=True)
+            for number in _rounds(asked.repeats, mine):
+                print(f"{count} guests, {number + 1} of {asked.repeats}", flush=True)
                 samples += _one_round(guests)
-        _keep(samples, repeats, file)
-    samples += _by_memory(repeats) if "harness by memory" not in kinds else []
-    samples += _without_guests(repeats) if "own" not in kinds else []
-    write_page(_keep(samples, repeats, file), file.name)
+        _keep(samples, file)
+    samples += [] if "harness by memory" in kinds else _by_memory(_rounds(asked.repeats, until))
+    samples += [] if "own" in kinds else _without_guests(min(asked.repeats, _repeats(samples)[1]))
+    write_page(_keep(samples, file), file.name)
     draw(samples)
 
 
-def _keep(samples: Sequence[Sample], repeats: int, file: Path) -> dict[str, Any]:
-    result = {"facts": _facts(repeats), "samples": samples}
+def _rounds(repeats: int, until: Deadline) -> Iterator[int]:
+    """So many, or fewer where the time is over; one at least."""
+    for number in range(repeats):
+        if number and until.expired:
+            return
+        yield number
+
+
+def _repeats(samples: Sequence[Sample]) -> tuple[int, int]:
+    """The fewest and the most rounds of any number of guests."""
+    rounds = Counter(one["guests"] for one in samples if one["contender"] == "floor")
+    return min(rounds.values()), max(rounds.values())
+
+
+def _keep(samples: Sequence[Sample], file: Path) -> dict[str, Any]:
+    result = {"facts": _facts(samples), "samples": samples}
     file.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
@@ -128,12 +153,12 @@ def _without_guests(repeats: int) -> list[Sample]:
     return [*own, *start_up]
 
 
-def _by_memory(repeats: int) -> list[Sample]:
+def _by_memory(rounds: Iterator[int]) -> list[Sample]:
     """harness alone, on one guest of each size."""
     specs = [GuestSpec(f"m{mib}", "tiny", update_domain="0", memory_mib=mib) for mib in MEMORY_MIB]
     found = []
     with bench(specs) as guests:
-        for _ in range(repeats):
+        for _ in rounds:
             for spec in specs:
                 done = CONTENDERS["harness"]([spec.name])
                 sample = {"contender": "harness by memory", "memory": spec.memory, "guests": 1}
@@ -142,11 +167,12 @@ def _by_memory(repeats: int) -> list[Sample]:
     return found
 
 
-def _facts(repeats: int) -> dict[str, Any]:
+def _facts(samples: Sequence[Sample]) -> dict[str, Any]:
     version = libvirt.getVersion()
+    fewest, most = _repeats(samples)
     return {
         "at": utc_now().isoformat(timespec="seconds"),
-        "repeats": repeats,
+        "repeats": fewest if fewest == most else f"{fewest} to {most}",
         "harness": __version__,
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import HostKeyRejected, HostKeyUnknown
+from harness.core.pasteable import command
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import openssh, plain_config
 from harness.guest.certificates import CERTIFIED, authority_of, fault_of
 from harness.guest.lean_paramiko import paramiko
-from harness.guest.ssh_settings import DEFAULT_PORT, RSA_ALGORITHMS, SshSettings
+from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
 
 _KRL_MAGIC = b"SSHKRL\n\0"
 
@@ -23,6 +23,9 @@ _KRL_MAGIC = b"SSHKRL\n\0"
 class Known:
     """What the files of known hosts say of one name: public keys as blobs, and their types."""
 
+    name: str = ""
+    files: list[Path] = field(default_factory=list)
+    """Those that have a key of this name."""
     keys: dict[bytes, str] = field(default_factory=dict)
     authorities: dict[bytes, str] = field(default_factory=dict)
     revoked: dict[bytes, str] = field(default_factory=dict)
@@ -49,7 +52,7 @@ def look_up(settings: SshSettings, deadline: Deadline) -> KnownHosts:
     ask = openssh.known_lines if openssh.is_installed() else plain_config.known_lines
     names, unreadable = [], {}
     for name in settings.known_names:
-        known = Known()
+        known = Known(name)
         places = {"": known.keys, "@cert-authority": known.authorities, "@revoked": known.revoked}
         for file in settings.known_hosts:
             try:
@@ -57,7 +60,9 @@ def look_up(settings: SshSettings, deadline: Deadline) -> KnownHosts:
             except OSError as error:
                 unreadable[file] = f"{file} cannot be read: {error.strerror}"
                 continue
-            for marker, kind, blob in _entries(lines):
+            entries = list(_entries(lines))
+            known.files += [file] if any(not marker for marker, _, _ in entries) else []
+            for marker, kind, blob in entries:
                 if marker in places:
                     places[marker][blob] = kind
         names.append(known)
@@ -177,21 +182,16 @@ class HostKeyCheck:
 
     def _way_out(self, *, changed: bool) -> str:
         settings = self._settings
-        file = next(iter(settings.known_hosts), Path("~/.ssh/known_hosts"))
         trouble = "".join(f"; {one}" for one in self._known.unreadable)
         trouble += "".join(f"; {keyword} is not asked by harness" for keyword in settings.not_asked)
+        learn = command("harness", "trust", self._guest)
         if changed:
-            name = (
-                settings.known_names[0] if len(settings.known_names) == 1 else self._name_by_ssh()
+            places = [(file, one.name) for one in self._known.names for file in one.files]
+            forget = "; ".join(
+                command("ssh-keygen", "-f", str(file), "-R", name) for file, name in places
             )
-            forget = f"ssh-keygen -f {shlex.quote(str(file))} -R '{name}'"
-            return f"if you know why: {forget}, then trust the new one{trouble}"
-        learn = f"harness trust {shlex.quote(self._guest)}"
+            return f"if you know why: {forget}; then: {learn}{trouble}"
         return f"compare the fingerprint on its console, then: {learn}{trouble}"
-
-    def _name_by_ssh(self) -> str:
-        port = self._settings.port
-        return self._address if port == DEFAULT_PORT else f"[{self._address}]:{port}"
 
 
 def _is_revoked(file: Path, key: paramiko.PKey, blobs: set[bytes], deadline: Deadline) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,3 +232,27 @@ def test_yes_does_not_accept_a_changed_key(server, section, command, tmp_path):
     assert "has changed" in done.stderr
     assert "ssh-keygen -f" in done.stderr
     assert section.known_hosts.read_text() == f"[web-1]:{server.port} {other}\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "hashed"),
+    [(["web-1"], True), (["127.0.0.1"], False), (["web-1", "127.0.0.1"], True)],
+)
+def test_the_way_out_of_a_changed_key_does_what_it_says(
+    server, section, command, tmp_path, names, hashed
+):
+    """By whichever name it was known: what is printed is pasted, and then it can be trusted."""
+    section.known_hosts.parent.mkdir()
+    other = public(make_key(tmp_path / "other"))
+    lines = [f"[{name}]:{server.port} {other}\n" for name in names]
+    section.known_hosts.write_text("".join(lines))
+    if hashed:
+        subprocess.run(["ssh-keygen", "-H", "-f", section.known_hosts], check=True)
+    refused = command("--yes")
+    found = re.search(r"if you know why: (.*); then: harness trust web-1\)", refused.stderr)
+    assert found is not None, refused.stderr
+    subprocess.run(["sh", "-ec", found[1]], check=True)
+    assert other not in section.known_hosts.read_text()
+    done = command("--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"web-1: added to {section.known_hosts}" in done.stdout

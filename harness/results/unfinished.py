@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
 from harness.results.folder import RECORD, RunFolder
-from harness.results.journal import FILE_NAME, fold, in_use, read
+from harness.results.journal import FILE_NAME, fold, in_use, read, says_ended
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _dead(paths: Iterator[Path]) -> Iterator[RunFolder]:
         journal = path / FILE_NAME
         folder = RunFolder(path)
         try:
-            if not os.path.lexists(journal) or in_use(journal):
+            if not os.path.lexists(journal) or says_ended(journal) or in_use(journal):
                 continue
             ended = fold(read(journal)).ended
         except JournalError:

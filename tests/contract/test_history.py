@@ -229,3 +229,24 @@ def test_only_comparable_nights_are_compared(url, tmp_path):
                 label="warm-up" if number == 3 else "run")  # fmt: skip
         assert judge(history).nights == 3
         assert judge(history).compared == ()
+
+
+def test_no_more_nights_are_read_than_are_compared(url, tmp_path, monkeypatch):
+    """A history of years costs a verdict no more than one of weeks; each night may have runs."""
+    from harness.results.history import store
+    from harness.results.history.verdict import judge
+
+    read = []
+    monkeypatch.setattr(store, "_run", lambda row, real=store._run: read.append(row) or real(row))
+    noon = START.replace(hour=12, minute=0)
+    with History.open(url) as history:
+        for night in range(9):
+            for minutes in (-1, 0):  # noon begins a night
+                put(history, tmp_path, run_id=f"run-{night}-{minutes}",
+                    started_at=noon + timedelta(days=night, minutes=minutes))  # fmt: skip
+        verdict = judge(history, nights=6)
+    assert verdict.run_ids == ("run-8-0",)
+    assert verdict.nights == 6
+    assert len(verdict.compared) > 0
+    # The newest, its night's, two runs of each of six nights, and the one that is of a seventh.
+    assert len(read) == 1 + 1 + 2 * 6 + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -24,6 +24,8 @@ from harness.results.history.schema import figures, runs
 URL_VARIABLE = "HARNESS_HISTORY_URL"
 #: Runs of these labels are never what tonight is compared with.
 APART = ("warm-up", "experiment")
+#: Rows that are read ahead where a reader may stop.
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,25 @@ class History:
             query = query.limit(limit)
         with self._connection() as connection:
             return [_run(row) for row in connection.execute(query)]
+
+    def alike(self, run: Run, before: datetime) -> Iterator[Run]:
+        """Yield passed runs of the same host, accelerator, kind and size, newest first.
+
+        Without warm-ups and experiments. They are read as they are asked for: a caller who has
+        enough stops.
+        """
+        same = ("host", "accelerator", "update_kind", "guests")
+        query = (
+            sa.select(runs)
+            .where(*(runs.c[key] == getattr(run, key) for key in same))
+            .where(runs.c.outcome == "pass", runs.c.label.not_in(APART))
+            .where(runs.c.started_at < _naive(before))
+            .order_by(runs.c.started_at.desc(), runs.c.run_id.desc())
+        )
+        with self._connection() as connection:
+            rows = connection.execution_options(yield_per=_AT_ONCE).execute(query)
+            with closing(rows):
+                yield from map(_run, rows)
 
     def count(self) -> int:
         """How many runs it knows."""

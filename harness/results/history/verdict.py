@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -116,24 +116,31 @@ def judge(history: History, run_ids: Sequence[str] = (), *, nights: int = NIGHTS
     Comparable: same host, accelerator and kind of update, and as many guests; no warm-ups, no
     experiments. Raises UsageError for an unknown run.
     """
-    known = history.newest(apart=False)
-    if run_ids:
-        chosen = [history.find(run_id) for run_id in run_ids]
-    elif known:
-        chosen = [r for r in known if night_of(r) == night_of(known[0]) and _alike(r, known[0])]
-    else:
-        raise UsageError("no run yet in the history", hint="harness run, or harness history import")
+    chosen = [history.find(run_id) for run_id in run_ids] or _newest_night(history)
     first = min(chosen, key=lambda run: run.started_at)
     before: dict[date, list[str]] = {}
-    for run in known:
-        earlier = night_of(run) < night_of(first)
-        if earlier and _alike(run, first) and run.outcome == "pass":
-            before.setdefault(night_of(run), []).append(run.run_id)
-    last = sorted(before, reverse=True)[:nights]
+    for run in history.alike(first, before=_begin(night_of(first))):
+        if night_of(run) not in before and len(before) == nights:
+            break
+        before.setdefault(night_of(run), []).append(run.run_id)
+    last = sorted(before, reverse=True)
     ids = [run.run_id for run in chosen]
     measured = _measured(history, [*ids, *(run_id for night in last for run_id in before[night])])
     compared = compare(_together(ids, measured), [_together(before[n], measured) for n in last])
     return Verdict(tuple(ids), len(last), tuple(compared))
+
+
+def _begin(night: date) -> datetime:
+    return datetime.combine(night, time(12), UTC)
+
+
+def _newest_night(history: History) -> list[Run]:
+    """Return the runs of the newest one's night that are like it. Raises UsageError for none."""
+    newest = history.newest(limit=1, apart=False)
+    if not newest:
+        raise UsageError("no run yet in the history", hint="harness run, or harness history import")
+    tonight = history.newest(since=_begin(night_of(newest[0])), apart=False)
+    return [run for run in tonight if _alike(run, newest[0])]
 
 
 def _alike(run: Run, other: Run) -> bool:

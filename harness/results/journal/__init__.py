@@ -8,7 +8,7 @@ docs/reference/journal.md documents every entry.
 from harness.results.journal import entries
 from harness.results.journal.custody import Custody, GuestCustody, History, ToDo, Window, fold
 from harness.results.journal.entries import Entry, Life, Member
-from harness.results.journal.file import FILE_NAME, Journal, in_use, read
+from harness.results.journal.file import FILE_NAME, Journal, in_use, read, says_ended
 from harness.results.journal.parse import Line, Reading, understood
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "fold",
     "in_use",
     "read",
+    "says_ended",
     "understood",
 ]

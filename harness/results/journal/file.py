@@ -24,13 +24,15 @@ from typing import BinaryIO
 from harness.core.errors import JournalError
 from harness.core.file_locks import hold, is_held
 from harness.core.timebase import SYSTEM_CLOCK, Clock
-from harness.results.journal.entries import Entry, Torn
+from harness.results.journal.entries import Entry, Recovered, RunFinished, Torn
 from harness.results.journal.parse import Reading, parse, written
 
 FILE_NAME = "journal.jsonl"
 _CLOSED = -1
 #: A line has some 300 bytes, and a run writes some ten lines a guest.
 _LARGEST_BYTES = 64 << 20
+#: Some of its lines, of which one is likely to say that the run has ended.
+_LAST_BYTES = 2048
 
 
 class Journal:
@@ -158,6 +160,22 @@ def read(path: Path) -> Reading:
             return parse(file.read())
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
+
+
+def says_ended(path: Path) -> bool:
+    """Return True if the run has ended by its last lines; they are all that is read of it.
+
+    False tells nothing: the rest of the journal may say that it has. Raises JournalError.
+    """
+    try:
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            last = os.pread(file.fileno(), _LAST_BYTES, max(0, size - _LAST_BYTES))
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from error
+    lines = last.split(b"\n")[1:]  # the first may be half a line
+    found = parse(b"\n".join(lines)).entries
+    return any(isinstance(one, RunFinished | Recovered) for one in found)
 
 
 def _opened(path: Path) -> BinaryIO:

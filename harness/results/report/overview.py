@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from harness.core.errors import HarnessError
@@ -16,14 +17,40 @@ from harness.results.report import html, words
 INDEX = "index.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the list says of a run; there may be thousands of them, so no record is kept for it."""
+
+    started_at: datetime
+    outcome: Outcome
+    host: str
+    guests: int
+    update: str
+    pauses_s: tuple[float | None, ...]
+    overheads_s: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Listed:
+        """Return what is listed of ``record``."""
+        return cls(
+            record.started_at,
+            record.outcome,
+            record.host.hostname,
+            len(record.guests),
+            record.update.kind,
+            tuple(one.pause_window_s for one in record.update_domains),
+            tuple(one.overhead_s for one in record.update_domains),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One run in the list: its record, or why there is none that can be read."""
+    """One run in the list: what its record says, or why there is none that can be read."""
 
     run_id: str
     page: str | None
     """Where its report is, as seen from the list; None: it has none."""
-    record: RunRecord | None
+    run: Listed | None
     problem: str = ""
 
 
@@ -59,7 +86,7 @@ def _entries(state_dir: Path) -> Iterable[Entry]:
         report = folder.path / html.FILE_NAME
         page = f"runs/{folder.path.name}/{html.FILE_NAME}" if report.exists() else None
         try:
-            yield Entry(folder.run_id, page, folder.record())
+            yield Entry(folder.run_id, page, Listed.of(folder.record()))
         except HarnessError as error:
             yield Entry(folder.run_id, page, None, str(error))
 

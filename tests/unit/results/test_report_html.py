@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from pydantic import BaseModel
 
 from harness.core.records import CheckRecord, GuestRecord, Outcome
 from harness.core.settings import CHECK_NAMES
@@ -295,6 +297,15 @@ def test_the_index_lists_every_run_with_its_page(several, tmp_path):
     assert "script" not in Seen(text).tags
     (tmp_path / "empty").mkdir()
     assert "No run yet" in overview.write_index(tmp_path / "empty").read_text()
+
+
+@pytest.mark.usefixtures("several")
+def test_the_index_holds_no_records_while_it_is_made(tmp_path):
+    """A state folder has thousands of runs, and a record of many guests is large."""
+    listed = list(overview._entries(tmp_path))
+    assert [one.run is None for one in listed] == [True, False, False]
+    kept = gc.get_referents(*(one for one in listed), *(one.run for one in listed if one.run))
+    assert not any(isinstance(one, BaseModel) for one in kept)
 
 
 def test_two_runs_are_compared_figure_by_figure(several, tmp_path):

@@ -8,10 +8,12 @@ import os
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.errors import JournalError
 from harness.core.timebase import SYSTEM_CLOCK
-from harness.results.journal import FILE_NAME, Journal, in_use, read
+from harness.results.journal import FILE_NAME, Journal, fold, in_use, read, says_ended
 from harness.results.unfinished import dead_runs, journals_that_know, search
 
 INTENT = {"event": "pausing", "guests": [{"name": "a", "uuid": "uuid-a"}]}
@@ -101,3 +103,27 @@ def test_a_journal_that_is_too_large_is_not_read(tmp_path):
     os.truncate(journal, 1 << 40)
     with pytest.raises(JournalError, match="too large"):
         read(journal)
+
+
+def test_of_a_run_that_says_in_the_end_that_it_ended_nothing_else_is_read(tmp_path, monkeypatch):
+    """A state folder has thousands of them."""
+    for number, last in enumerate(("run finished", "recovered")):
+        a_run(tmp_path, str(number), *[INTENT] * 1000, {"event": last})
+    monkeypatch.setattr("harness.results.unfinished.read", lambda journal: pytest.fail("read"))
+    assert list(dead_runs(tmp_path)) == []
+
+
+LINES = st.sampled_from([
+    b'{"event": "run finished"}', b'{"event": "recovered"}', b'{"event": "run stranded"}',
+    b'{"event": "run finished", "version": 99}', b'{"event": "notified", "why": "x"}',
+    b'{"event": "not served", "why": "%s"}' % (b"x" * 3000), json.dumps(INTENT).encode(),
+    b'{"event": "run fin', b'"run finished"', b"", b"\xff\x00",
+])  # fmt: skip
+
+
+@given(st.lists(LINES, max_size=8), st.booleans())
+def test_what_the_last_lines_say_is_what_the_whole_journal_says(tmp_path_factory, lines, torn):
+    """Whatever they are: a dead run is never taken for one that has ended."""
+    journal = tmp_path_factory.mktemp("run") / FILE_NAME
+    journal.write_bytes(b"\n".join(lines) + (b"" if torn else b"\n"))
+    assert fold(read(journal)).ended or not says_ended(journal)

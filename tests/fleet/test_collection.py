@@ -30,7 +30,8 @@ def test_ansible_lint_has_nothing_to_say_of_it(newest, tmp_path):
 
 
 def test_each_plugin_and_the_role_have_documentation(engine, tmp_path):
-    for kind, folder in (("module", "modules"), ("filter", "filter")):
+    kinds = {"module": "modules", "filter": "filter", "inventory": "inventory"}
+    for kind, folder in {**kinds, "callback": "callback"}.items():
         files = (ROOT / "ansible" / "plugins" / folder).glob(
             "*.yml" if kind == "filter" else "*.py"
         )

@@ -1,26 +1,21 @@
 # Copyright: the authors of harness
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waves of hosts: planned by ``harness fleet plan`` on the controller, and as sizes of batches.
-
-The command is called rather than its Python imported: Ansible's interpreter need not be the one
-that harness is installed for, and the command's JSON is a contract; modules of harness are none.
-"""
+"""Waves of hosts: planned by ``harness fleet plan`` on the controller, and as sizes of batches."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.harness_kvm.fleet.plugins.plugin_utils.controller import answer
 
 #: Groups of hosts that C(add_host) makes, one a wave.
 GROUP = re.compile(r"harness_wave_([0-9]+)\Z")
-_LIMIT_S = 120
 
 
 def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="harness", keep=None):
@@ -64,27 +59,7 @@ def _planned(plans, canaries, chosen, at_most, command):
             file = Path(folder, f"{host}.json")
             file.write_text(json.dumps(document), encoding="utf-8")
             words.append(str(file))
-        return _ask(words)
-
-
-def _ask(words):
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise AnsibleFilterError(f"{words[0]} on the controller: {error}") from error
-    try:
-        said = json.loads(done.stdout)
-    except ValueError as error:
-        raise AnsibleFilterError(f"{words[0]} fleet plan: {done.stderr.strip()[-1000:]}") from error
-    if done.returncode or not isinstance(said, dict) or "waves" not in said:
-        found = (said or {}).get("error") or {}
-        raise AnsibleFilterError(
-            "{}{}".format(
-                found.get("message"),
-                " (hint: {})".format(found["hint"]) if found.get("hint") else "",
-            )
-        )
-    return said
+        return answer(words, "waves")
 
 
 def batches(groups):

@@ -32,16 +32,19 @@ def append(file: Path, line: str) -> None:
 
 
 def plan() -> dict:
-    """Return who would be paused with whom: a guest of each set of the host, one after another."""
+    """Return who would be paused with whom: a guest of each set, by itself or `together`."""
     sets = read("sets").split()
     guests = [
         {"name": f"{HOST}-{n}", "uuid": f"u{n}", "availability_set": name, "accelerator": "kvm"}
         for n, name in enumerate(sets, 1)
     ]
+    domains = [{"name": f"domain {g['name']}", "guests": [g]} for g in guests]
+    if read("together"):
+        domains = [{"name": "domain 0", "guests": guests}]
     return {
         "update": {"kind": "stand-in", "command": [], "scope": "host", "expected_s": 1.0},
         "budget_s": 30.0,
-        "update_domains": [{"name": f"domain {g['name']}", "guests": [g]} for g in guests],
+        "update_domains": domains,
         "warnings": [],
         "later": [],
     }

@@ -26,43 +26,6 @@ def test_a_canary_that_does_not_end_well_stops_all_others(fleet, outcome):
     assert said.get(outcome, f"h2: {outcome}: h2 says {outcome} (hint: a hint)") in stopped.out
 
 
-def test_the_callback_shows_waves_and_pauses_beside_what_ansible_prints(fleet):
-    fleet.controller.more["ANSIBLE_CALLBACKS_ENABLED"] = "harness_kvm.fleet.waves"
-    fleet.change("h1", behaves="fail")
-
-    foreseen = lines(fleet.play("r1", "--check"))
-    stopped = fleet.play()
-
-    assert foreseen[:4] == [
-        "wave 1/2 (canary): h2",
-        "wave 2/2: h1, h3",
-        "wave 1/2 (canary), h2: begins",
-        "wave 1/2 (canary), h2: would pause h2-1; h2-2",
-    ]
-    said = lines(stopped)
-    assert said[2:5] == [
-        "wave 1/2 (canary), h2: begins",
-        "wave 1/2 (canary), h2: pass; longest pause 1.50 s (h2-1)",
-        "wave 1/2 (canary) is over: 1 of 1 hosts well; longest pause 1.50 s (h2-1)",
-    ]
-    assert "wave 2/2, h1: fail: h1-1: clock: 5 s slow; longest pause 1.50 s (h1-1)" in said
-    assert "wave 2/2 is over: 1 of 2 hosts well; longest pause 1.50 s (h3-1 on h3)" in said
-    assert said[-1] == "2 of 3 hosts well; longest pause 1.50 s (h3-1 on h3)"
-    assert "PLAY RECAP" in stopped.out
-    assert stopped.recap("h3", "changed") == 1
-
-    fleet.change("h1", behaves="pass", when_looked_at="cut off")
-    cut_off = fleet.play("r2", canaries=["h1"])
-    assert "wave 1/2 (canary), h1: not reached; a run that was begun goes on" in lines(cut_off)
-    assert lines(cut_off)[-1] == "0 of 3 hosts well, 2 not begun"
-
-
-def lines(played: Played) -> list[str]:
-    """What the callback printed."""
-    begins = "rollout: "
-    return [one.removeprefix(begins) for one in played.out.splitlines() if one.startswith(begins)]
-
-
 def test_a_host_that_is_lost_in_its_wave_stops_the_next(fleet):
     """Ansible itself would go on."""
     fleet.change("h2", when_looked_at="cut off")

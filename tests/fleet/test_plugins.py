@@ -9,7 +9,6 @@ import json
 import subprocess
 
 import pytest
-import yaml
 
 from harness.core.errors import RunDied
 from harness.fleet.database import FleetDatabase
@@ -31,7 +30,7 @@ def told(url: str, folder) -> None:
     for host, sets in HOSTS.items():
         guests = [{"name": f"g-{one}", "availability_set": one} for one in sets]
         domains = [{"name": "0", "guests": guests}]
-        plan = {"update_domains": domains, "later": []}
+        plan: dict[str, object] = {"update_domains": domains, "later": []}
         if not sets:
             plan = {"rollout": "r1", "outcome": "not-needed", "error": {"message": "so already"}}
         files.append(folder / f"{host}.json")
@@ -39,20 +38,20 @@ def told(url: str, folder) -> None:
     words = ["fleet", "plan", "--rollout=r1", f"--database={url}", "--canary=h2", "--json"]
     subprocess.run([HARNESS, *words, "--", *files], check=True, capture_output=True)
 
-    def host(name: str) -> Progress:
+    def part(name: str) -> Progress:
         return Progress(FleetDatabase(url), "r1", name, Patience(60, 60, 60), print)
 
     record = a_run(run_id="20261127-1-aaaaaa")
-    host("h2").ended(Answer(rollout="r1", outcome=Ending.PASS, exit_code=0, record=record))
-    host("h1").begins()
-    host("h1").died(RunDied(SAID))
+    part("h2").ended(Answer(rollout="r1", outcome=Ending.PASS, exit_code=0, record=record))
+    part("h1").begins()
+    part("h1").died(RunDied(SAID))
 
 
 def inventory(engine, folder, **given) -> subprocess.CompletedProcess[str]:
     """Ask for the inventory of a file with these keys."""
     file = folder / "fleet.harness.yml"
     known = {"plugin": "harness_kvm.fleet.rollout", "executable": HARNESS}
-    file.write_text(yaml.safe_dump({**known, **given}))
+    file.write_text(json.dumps({**known, **given}))
     return subprocess.run(
         [engine.core / "bin" / "ansible-inventory", "-i", file, "--list"],
         env=engine.environment(folder / "home", ANSIBLE_INVENTORY_UNPARSED_FAILED="1"),

@@ -53,10 +53,16 @@ def test_a_canary_alone_then_a_wave_at_once_and_the_same_again_changes_nothing(f
 
 @once
 def test_check_mode_tells_who_would_be_paused_with_whom_and_begins_nothing(fleet):
+    fleet.change("h1", sets="web mail", together="yes")
+
     told = fleet.play("r1", "--check", "--diff")
 
     assert told.code == 0
     assert fleet.begun == []
+    assert "+domain 0: pause h1-1, h1-2" in told.out
+    assert [told.recap(host, "changed") for host in ("h2", "h3")] == [1, 1]
+    calls = (fleet.folder / "h3" / "calls").read_text().splitlines()
+    assert {line.split()[0] for line in calls} == {"plan"}
     assert "+domain h2-1: pause h2-1" in told.out
     assert "+domain h2-2: pause h2-2" in told.out
     assert not (fleet.folder.parent / "waves").exists()

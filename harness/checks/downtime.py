@@ -19,7 +19,7 @@ class Downtime:
     kind: str
     """``udp`` (a process of the guest answers) or ``icmp`` (its kernel does)."""
     interval_s: float
-    """Between two probes, at the edges of the pause."""
+    """Between two probes, right before the pause."""
     silent_s: float | None
     """The longest silence around the pause: last good answer → first good answer."""
     silent_at_least_s: float

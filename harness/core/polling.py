@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harness.core.timebase import LONGEST_TIMEOUT_S, Deadline
 
@@ -41,3 +42,28 @@ def _ready(descriptors: Sequence[int], what: int, deadline: Deadline | None) -> 
         found = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
         if found or left_s != LONGEST_TIMEOUT_S:
             return frozenset(descriptor for descriptor, _ in found)
+
+
+class Registered:
+    """Descriptors that are waited for again and again; any thread may change which."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def add(self, descriptor: int) -> None:
+        """Wait for this one too."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def remove(self, descriptor: int) -> None:
+        """Wait for this one no more."""
+        with suppress(OSError):  # it is closed
+            self._epoll.unregister(descriptor)
+
+    def wait(self, seconds: float | None) -> list[int]:
+        """Return those that are readable or broken; none if ``seconds`` pass first."""
+        limit_s = None if seconds is None else min(seconds, LONGEST_TIMEOUT_S)
+        return [descriptor for descriptor, _ in self._epoll.poll(limit_s)]
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._epoll.close()

@@ -100,7 +100,8 @@ def _one(
         seen = session.observe(None, deadline, before.seen.process)
         return Aftermath(ClockOutcome(None, problem=problem), seen)
     resumed_ns = pause.resume_returned_ns
-    with queue.place(deadline, urgency) as give_up:
+    waits = not session.sampler.can_step
+    with queue.place(deadline, urgency, waits=waits) as give_up:
         outcome = correct_clock(
             session,
             resumed_ns,

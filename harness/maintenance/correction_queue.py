@@ -24,6 +24,9 @@ from harness.host.slack import Slack
 
 #: How long a turn is before the place counts as free. One takes 0.1 s under emulation.
 _TURN_S = 1.0
+#: A clock that is set to a whole second waits for that most of its turn. More than two waves of
+#: them a second would be at work in the same instant.
+_WAITS_SHARE = 0.5
 #: And turns are as short as it takes for all to have theirs within this share of the time.
 _ALL_IN_SHARE = 0.5
 #: How soon it is seen that the machine has nothing to do.
@@ -45,6 +48,10 @@ class _Waiting:
     called: Event = field(default_factory=Event, compare=False)
     """It has a place, or it is the first of all that wait and has to look when one is free."""
     has_place: bool = field(default=False, compare=False)
+    waits: bool = field(default=False, compare=False)
+    """Its clock is set to a whole second, and that is waited for."""
+    since_ns: int = field(default=0, compare=False)
+    """Since when it has its place."""
 
 
 class CorrectionQueue:
@@ -65,8 +72,8 @@ class CorrectionQueue:
         self._slack = slack or Slack().there_is
         self._lock = Lock()
         self._waiting: list[_Waiting] = []
-        self._in_turn: dict[int, int] = {}
-        """Who has a place, and since when; without those whose turn has become too long."""
+        self._in_turn: dict[int, _Waiting] = {}
+        """Who has a place; without those whose turn has become too long."""
         self._numbers = 0
         self._all_in_ns: int | None = None
         """When the last guest has to have had its turn begun."""
@@ -79,14 +86,16 @@ class CorrectionQueue:
 
     @contextmanager
     def place(
-        self, deadline: Deadline, urgency: tuple[int, float] = (0, 0.0)
+        self, deadline: Deadline, urgency: tuple[int, float] = (0, 0.0), *, waits: bool = False
     ) -> Iterator[Callable[[], None]]:
         """Hold a place for one guest in the block; of those that wait the most urgent goes first.
+
+        ``waits``: its clock is set to a whole second, when that comes.
 
         The function that is yielded gives the place up, and so does the end of the block: it makes
         room for the next guest and waits, for a limited time, until every guest's is given up.
         """
-        number = self._take(deadline, urgency)
+        number = self._take(deadline, urgency, waits=waits)
         is_over = False
 
         def over() -> None:
@@ -102,11 +111,11 @@ class CorrectionQueue:
         finally:
             over()
 
-    def _take(self, deadline: Deadline, urgency: tuple[int, float]) -> int:
+    def _take(self, deadline: Deadline, urgency: tuple[int, float], *, waits: bool = False) -> int:
         """Wait for a place; return its holder's number."""
         with self._lock:
             self._numbers += 1
-            mine = _Waiting((-urgency[0], -urgency[1]), self._numbers)
+            mine = _Waiting((-urgency[0], -urgency[1]), self._numbers, waits=waits)
             if self._all_in_ns is None:
                 share_ns = round(_ALL_IN_SHARE * deadline.remaining_s() * NS_PER_S)
                 self._all_in_ns = deadline.clock.monotonic_ns() + share_ns
@@ -130,19 +139,23 @@ class CorrectionQueue:
         self._adapt()
         now_ns = deadline.clock.monotonic_ns()
         turn_ns = self._turn_ns(now_ns)
-        for number, since_ns in list(self._in_turn.items()):
-            if now_ns - since_ns >= turn_ns:
+        ends_ns = {
+            number: one.since_ns + round(turn_ns * (_WAITS_SHARE if one.waits else 1))
+            for number, one in self._in_turn.items()
+        }
+        for number, end_ns in ends_ns.items():
+            if now_ns >= end_ns:
                 del self._in_turn[number]
         while self._waiting and len(self._in_turn) < self._places:
             first = heapq.heappop(self._waiting)
-            self._in_turn[first.number] = now_ns
-            first.has_place = True
+            self._in_turn[first.number] = first
+            first.has_place, first.since_ns = True, now_ns
             first.called.set()
         if self._waiting and self._waiting[0] is not self._first:
             self._first = self._waiting[0]
             self._first.called.set()  # from now on it is the one that looks
-        oldest_ns = min(self._in_turn.values(), default=now_ns)
-        return min(max(oldest_ns + turn_ns - now_ns, 0) / NS_PER_S, _LOOK_S)
+        next_ns = min((end_ns for end_ns in ends_ns.values() if end_ns > now_ns), default=now_ns)
+        return min(max(next_ns - now_ns, 0) / NS_PER_S, _LOOK_S) or _LOOK_S
 
     def _turn_ns(self, now_ns: int) -> int:
         """How long a turn may be, so that all that wait have theirs begun in time."""
@@ -153,8 +166,8 @@ class CorrectionQueue:
     def _adapt(self) -> None:
         """As many places as the machine can take now."""
         slack = self._slack()
-        if slack is None:
-            return
+        if slack is None or any(one.waits for one in self._in_turn.values()):
+            return  # idle, because a whole second is waited for: it will not be when that comes
         self._places = min(2 * self._places, _MOST_PLACES) if slack else self._fewest
 
     def _give_up(self, number: int, deadline: Deadline) -> None:

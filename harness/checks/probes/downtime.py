@@ -1,9 +1,9 @@
 """Asks the guest from outside, and notes when it answers: every 10 ms where that matters.
 
-Every answer is work for the guest, and what is asked in the pause waits for its resume. Many
-emulated guests on few cores have nothing to spare just then: their clocks are corrected. So it
-asks quickly from right before the pause until the guest is paused, and from the resume until it has
-answered for a while; else ten times a second, which tells a guest that answers in its pause too.
+Every answer is work for the guest, and many emulated guests on few cores have nothing to spare when
+they are resumed: their clocks are corrected. So it asks quickly only from right before the pause
+until the guest is paused. Else it asks five times a second, which tells a guest that answers in its
+pause too; what was asked in the pause waits for the resume, and its answer tells when that was.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ from __future__ import annotations
 import secrets
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from harness.checks.downtime import Downtime
 from harness.checks.probes.direct import direct_address, ip_version
+from harness.checks.probes.outside import OUTSIDE
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import HarnessError, MissingCapability
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestOs
 
 INTERVAL_S = 0.010
-_IDLE_S = 0.100
-#: How soon it notices that it has to be quick.
-_NOTICED_S = 0.025
+_IDLE_S = 0.200
 #: A guest that does not answer so many probes, so far apart, before the pause never will.
 _TRIES, _TRY_S = 5, 0.2
 #: How long an answer is waited for after the pause.
 _PATIENCE_S = 5.0
 #: Silent for so long, it does not answer any more: what is lost is not made up for later.
-_ANSWERS_S = 0.3
+_ANSWERS_S = 0.5
 _ECHO_REQUEST = {4: 8, 6: 128}
 _TIMESTAMPNS = 35  # SO_TIMESTAMPNS: Python has no name for it
 
@@ -82,6 +80,10 @@ class Way:
         age_ns = self._clock.realtime_ns() - (int(seconds) * NS_PER_S + int(nanoseconds))
         return now_ns - max(age_ns, 0)
 
+    def fileno(self) -> int:
+        """Return the descriptor on which answers come."""
+        return self._socket.fileno()
+
     def works(self) -> bool:
         """Whether the guest answers now."""
         for number in range(_TRIES):
@@ -106,9 +108,8 @@ class DowntimeProbe(Probe):
         """``icmp``: what makes a way of an address, None: a socket of this machine."""
         self._icmp = icmp or _icmp
         self._way: Way | None = None
-        self._stopping = threading.Event()
-        self._pausing = self._back = False
-        self._thread: threading.Thread | None = None
+        self._pausing = False
+        self._sent_ns = 0
         self._answers_ns: list[int] = []
         self._sent = 0
         self._paused_ns: int | None = None
@@ -127,12 +128,12 @@ class DowntimeProbe(Probe):
         # It answered just now: a silence that begins at once has a beginning, too.
         self._answers_ns.append(self._clock.monotonic_ns())
         self._sent += 1
-        self._thread = threading.Thread(target=self._probe, name="prober", daemon=True)
-        self._thread.start()
+        OUTSIDE.add(self)
 
     def pausing(self) -> None:
         """From now on it matters when the last answer came."""
         self._pausing = True
+        OUTSIDE.nudge()
 
     def paused(self) -> None:
         """The silence that counts begins about now."""
@@ -151,20 +152,15 @@ class DowntimeProbe(Probe):
             if silent_s is not None or until.expired:
                 break
             self._clock.sleep(INTERVAL_S)
-        self._end()
+        OUTSIDE.remove(self)
         answered = len(self._answers_ns)
         return Downtime(self._way.kind, INTERVAL_S, silent_s, at_least_s, self._sent, answered)
 
     def close(self) -> None:
         """Stop asking."""
-        self._end()
+        OUTSIDE.remove(self)
         if self._way is not None:
             self._way.close()
-
-    def _end(self) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(1.0)
 
     def _silence(self, now_ns: int) -> tuple[float | None, float]:
         """The longest silence that ended after the pause began; and how long it lasts by now.
@@ -180,30 +176,29 @@ class DowntimeProbe(Probe):
         answers_now = heard and lasting_s < _ANSWERS_S
         return (max(gaps, default=0.0) if answers_now else None), lasting_s
 
-    def _probe(self) -> None:
+    def fileno(self) -> int:
+        """See :class:`Watcher`."""
         assert self._way is not None
-        sent_ns = 0
-        while not self._stopping.is_set():
-            now_ns = self._clock.monotonic_ns()
-            due_ns = sent_ns + round(self._interval_s() * NS_PER_S)
-            if now_ns >= due_ns:
-                self._way.send(self._sent)
-                self._sent += 1
-                sent_ns = now_ns
-                continue
-            answer_ns = self._way.answer_ns(min((due_ns - now_ns) / NS_PER_S, _NOTICED_S))
-            if answer_ns is not None:
-                self._answers_ns.append(answer_ns)
+        return self._way.fileno()
 
-    def _interval_s(self) -> float:
-        """How long to wait between two probes now."""
-        if self._resuming_ns is None:
-            quick = self._pausing and self._paused_ns is None
-        else:
-            back_ns = self._resuming_ns + round(_ANSWERS_S * NS_PER_S)
-            self._back = self._back or self._answers_ns[-1] >= back_ns
-            quick = not self._back
-        return INTERVAL_S if quick else _IDLE_S
+    def due_ns(self) -> int:
+        """See :class:`Watcher`."""
+        quick = self._pausing and self._paused_ns is None
+        return self._sent_ns + round((INTERVAL_S if quick else _IDLE_S) * NS_PER_S)
+
+    def act(self) -> None:
+        """See :class:`Watcher`."""
+        assert self._way is not None
+        self._sent_ns = self._clock.monotonic_ns()
+        self._way.send(self._sent)
+        self._sent += 1
+
+    def hear(self) -> None:
+        """See :class:`Watcher`."""
+        assert self._way is not None
+        answer_ns = self._way.answer_ns(0.0)
+        if answer_ns is not None:
+            self._answers_ns.append(answer_ns)
 
 
 def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:

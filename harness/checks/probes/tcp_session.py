@@ -1,4 +1,8 @@
-"""Keeps a TCP session into the guest busy with numbered messages, which come back."""
+"""Keeps a TCP session into the guest busy with numbered messages, which come back.
+
+One of them is sent in the pause and waits for its end. After that none is sent until the guest's
+clock is right: what wakes a guest is work for it, and that comes first.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import struct
 import threading
 
 from harness.checks.probes.direct import direct_address, ip_version
+from harness.checks.probes.outside import OUTSIDE
 from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.tcp_session import TcpSession
 from harness.core.errors import HarnessError
@@ -36,7 +41,8 @@ class TcpProbe(Probe):
         self._channel: LineStream | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._paused = False
+        self._paused = self._resumed = self._telling = False
+        self._sent_ns = 0
         self._received = b""
         self._sent = self._answered = self._sent_while_paused = self._wrong = 0
         self._broken: str | None = None
@@ -46,13 +52,13 @@ class TcpProbe(Probe):
         self._clock = scene.clock
         try:
             self._connection = _connect(scene, deadline)
-            work = self._talk
+            OUTSIDE.add(self)
+            return
         except (HarnessError, OSError):  # no python3, or a firewall: SSH is a TCP session as well
             if scene.remote.way.access == "agent":  # and a guest agent's channel is none
                 raise
             self._channel = scene.remote.stream("exec cat", deadline)
-            work = self._talk_over_ssh
-        self._thread = threading.Thread(target=work, name="tcp session", daemon=True)
+        self._thread = threading.Thread(target=self._talk, name="tcp session", daemon=True)
         self._thread.start()
 
     def paused(self) -> None:
@@ -61,17 +67,22 @@ class TcpProbe(Probe):
 
     def resuming(self) -> None:
         """And from now on not any more."""
-        self._paused = False
+        self._resumed, self._paused = True, False
 
     def stop(self, deadline: Deadline) -> TcpSession:
         """Send no more, wait for what is under way; then tell."""
         before = self._answered
+        self._telling = True
+        OUTSIDE.nudge()
         until = deadline.sooner(_PATIENCE_S)
         while self._answered <= before and not self._broken and not until.expired:
             self._clock.sleep(0.01)  # at least one there and back after the pause
         self._stopping.set()
-        assert self._thread is not None
-        self._thread.join(until.remaining_s() + 0.5)
+        while self._under_way and not self._broken and not until.expired:
+            self._clock.sleep(0.005)
+        if self._thread is not None:
+            self._thread.join(until.remaining_s() + 0.5)
+        OUTSIDE.remove(self)
         return TcpSession(
             over="ssh" if self._connection is None else "tcp",
             sent=self._sent,
@@ -85,50 +96,73 @@ class TcpProbe(Probe):
     def close(self) -> None:
         """Hang up."""
         self._stopping.set()
+        OUTSIDE.remove(self)
         if self._connection is not None:
             self._connection.close()
         if self._channel is not None:
             self._channel.close()
 
-    def _talk(self) -> None:
-        """Send every 0.2 s, take what comes; after ``stop``, until nothing is under way."""
-        assert self._connection is not None
-        due_ns = self._clock.monotonic_ns()
-        last: Deadline | None = None
-        try:
-            while not (last and (last.expired or self._answered + self._wrong >= self._sent)):
-                now_ns = self._clock.monotonic_ns()
-                if self._stopping.is_set():
-                    last = last or Deadline.after(_PATIENCE_S, self._clock)
-                elif now_ns >= due_ns:
-                    self._connection.settimeout(_CONNECT_S)
-                    self._connection.sendall(self._message().encode() + b"\n")
-                    due_ns = now_ns + round(INTERVAL_S * NS_PER_S)
-                self._take(max((due_ns - now_ns) / NS_PER_S, 0.005))
-        except OSError as error:
-            if not self._stopping.is_set() or self._answered < self._sent:
-                self._broken = f"the connection broke: {error.strerror or error}"
+    @property
+    def _under_way(self) -> int:
+        return self._sent - self._answered - self._wrong
 
-    def _take(self, wait_s: float) -> None:
+    @property
+    def _may_send(self) -> bool:
+        """Whether a message is no burden now."""
+        if self._broken or self._stopping.is_set():
+            return False
+        if self._paused:
+            return not self._sent_while_paused
+        return self._telling or not self._resumed
+
+    def fileno(self) -> int:
+        """See :class:`Watcher`."""
         assert self._connection is not None
-        self._connection.settimeout(wait_s)
+        return self._connection.fileno()
+
+    def due_ns(self) -> int | None:
+        """See :class:`Watcher`."""
+        return self._sent_ns + round(INTERVAL_S * NS_PER_S) if self._may_send else None
+
+    def act(self) -> None:
+        """See :class:`Watcher`."""
+        assert self._connection is not None
+        self._sent_ns = self._clock.monotonic_ns()
+        try:
+            self._connection.sendall(self._message().encode() + b"\n")
+        except OSError as error:
+            self._break(error)
+
+    def hear(self) -> None:
+        """See :class:`Watcher`."""
+        assert self._connection is not None
         try:
             chunk = self._connection.recv(65536)
-        except TimeoutError:
+            if not chunk:
+                raise ConnectionResetError("it was closed by the guest")
+        except BlockingIOError:
             return
-        if not chunk:
-            raise ConnectionResetError("it was closed by the guest")
+        except OSError as error:
+            self._break(error)
+            return
         *lines, self._received = (self._received + chunk).split(b"\n")
         for line in lines:
             self._judge(line.decode(errors="replace"))
 
-    def _talk_over_ssh(self) -> None:
-        """One message at a time: each is answered before the next is sent."""
+    def _break(self, error: OSError) -> None:
+        if self._broken is None and (not self._stopping.is_set() or self._under_way):
+            self._broken = f"the connection broke: {error.strerror or error}"
+        self._stopping.set()
+        OUTSIDE.forget(self)
+
+    def _talk(self) -> None:
+        """One message at a time over SSH: each is answered before the next is sent."""
         assert self._channel is not None
         try:
             while not self._stopping.is_set():
-                message = self._message()
-                self._judge(self._channel.ask(message, Deadline.after(_ANSWER_S, self._clock))[1])
+                if self._may_send:
+                    message, until = self._message(), Deadline.after(_ANSWER_S, self._clock)
+                    self._judge(self._channel.ask(message, until)[1])
                 self._stopping.wait(INTERVAL_S)
         except HarnessError as error:
             if not self._stopping.is_set():
@@ -172,6 +206,7 @@ def _connect(scene: Scene, deadline: Deadline) -> socket.socket:
             answer += more
         if answer != _GREETING:
             raise ConnectionRefusedError("what answers is not the echo in the guest")
+        connection.setblocking(False)
     except OSError:
         connection.close()
         raise

@@ -23,7 +23,8 @@ from tests.unit.maintenance.test_correction_queue import all_wait
 def session(name: str, priority: int = 0) -> Any:
     """What is asked of a guest's session here."""
     login = SimpleNamespace(section=SimpleNamespace(priority=priority))
-    return SimpleNamespace(name=name, login=login)
+    sampler = SimpleNamespace(can_step=True)
+    return SimpleNamespace(name=name, login=login, sampler=sampler)
 
 
 @pytest.fixture

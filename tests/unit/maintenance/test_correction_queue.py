@@ -52,12 +52,14 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
     assert said == ["mended"] * 6 + ["looks"] * 6
 
 
-def hold_all(queue: CorrectionQueue, guests: int, deadline: Deadline) -> list[int]:
+def hold_all(
+    queue: CorrectionQueue, guests: int, deadline: Deadline, *, waits: bool = False
+) -> list[int]:
     """Have so many guests take places that none gives up; when each got one."""
     got_in, seen = [], threading.Event()
 
     def silent() -> None:
-        with queue.place(deadline) as over:
+        with queue.place(deadline, waits=waits) as over:
             got_in.append(SYSTEM_CLOCK.monotonic_ns())
             if len(got_in) == guests:
                 seen.set()
@@ -77,6 +79,17 @@ def test_guests_that_are_slow_or_silent_let_one_other_each_go_on_and_never_all(m
     turns = [(at_ns - began_ns) / NS_PER_S / turn_s for at_ns in got_in]
     assert len(turns) == 16
     assert all(turn >= number // 2 for number, turn in enumerate(turns)), turns
+
+
+def test_clocks_that_wait_for_a_whole_second_go_in_two_waves_a_turn_and_never_all(monkeypatch):
+    """They do no work meanwhile; but an idle machine is not idle when that second comes."""
+    monkeypatch.setattr(correction_queue, "_TURN_S", turn_s := 0.2)
+    began_ns, idle = SYSTEM_CLOCK.monotonic_ns(), iter([False])
+    queue = CorrectionQueue(12, 2, lambda: next(idle, True))
+    got_in = hold_all(queue, 12, Deadline.after(120), waits=True)
+    waves = [(at_ns - began_ns) / NS_PER_S / (turn_s / 2) for at_ns in got_in]
+    assert len(waves) == 12
+    assert all(wave >= number // 2 for number, wave in enumerate(waves)), waves
 
 
 def test_every_guest_has_its_turn_in_time_even_if_all_are_silent():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.api import Backend
 from harness.core import paths
@@ -20,6 +20,9 @@ from harness.host.protocol import GuestInfo
 from harness.results.folder import all_runs
 from harness.results.in_progress import RunNow, look, runs_in_progress
 from harness.results.unfinished import Searched, search
+
+if TYPE_CHECKING:  # an extra
+    from harness.events.store import Store
 
 #: For asking libvirt who is paused; its silence is reported.
 _LOOK_S = 10.0
@@ -46,6 +49,8 @@ class Coming:
     state: str
     not_before_ns: int
     """CLOCK_REALTIME; 0: at once."""
+    approved_by: str | None = None
+    """The guest that had it start earlier; None: not approved, or nothing that is approved."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def take_status(config: Config, state_dir: Path, runs: int, backend: Backend) ->
         stopped is not None,
         tuple(one.name for one in stopped or () if one.uuid not in held),
         _starting(config.uri, stopped or (), {one.uuid for run in going_on for one in run.held}),
-        _coming(state_dir, problems),
+        _coming(config, state_dir, problems),
         tuple(_past(state_dir, runs, going_on)),
         tuple(problems),
     )
@@ -197,38 +202,47 @@ def _starting(uri: str, paused: Sequence[GuestInfo], ours: Collection[str]) -> d
     }
 
 
-def _coming(state_dir: Path, problems: list[str]) -> tuple[Coming, ...]:
+def _coming(config: Config, state_dir: Path, problems: list[str]) -> tuple[Coming, ...]:
     """Events that guests see, and maintenances for later; none where there is no store."""
     if missing("events"):
         return ()
-    from harness.events.document import State
-    from harness.events.scheduler import scheduled
+    from harness.events.shared import SharedStore
     from harness.events.store import Store
     from harness.events.store_file import FILE_NAME
 
-    if not (state_dir / FILE_NAME).exists():
-        return ()
+    own = (state_dir / FILE_NAME).exists()
+    shared = SharedStore.of(config.events, config.fleet)
+    found: list[Coming] = []
     try:
-        with Store(state_dir) as store:
-            events = store.events(State.PLANNED, State.SCHEDULED, State.STARTED)
-            later = [one for one in scheduled(store) if one.state == "waiting"]
+        if own or shared is not None:
+            with Store(state_dir, shared=shared) as store:
+                found += _events(store)
+        if own:
+            with Store(state_dir) as store:  # what is for later is always this host's alone
+                found += _later(store)
     except HarnessError as error:
         problems.append(str(error))
-        return ()
-    found = [
-        Coming(
-            f"event {one.event.event_id}",
-            tuple(one.event.resources),
-            one.state.value,
-            one.event.not_before_ns,
-        )
-        for one in events
-    ]
-    found += [
-        Coming(f"maintenance #{one.number}", one.order.guests, one.state, one.start_ns)
-        for one in later
-    ]
     return tuple(found)
+
+
+def _events(store: Store) -> Iterator[Coming]:
+    """Yield the events of this host's guests that are not over; others may be in the store too."""
+    from harness.events.document import State
+
+    for one in store.events(State.PLANNED, State.SCHEDULED, State.STARTED):
+        if one.host == store.host:
+            what, guests = f"event {one.event.event_id}", tuple(one.event.resources)
+            not_before_ns = one.event.not_before_ns
+            yield Coming(what, guests, one.state.value, not_before_ns, one.approved_by)
+
+
+def _later(store: Store) -> Iterator[Coming]:
+    from harness.events.scheduler import scheduled
+
+    for one in scheduled(store):
+        if one.state == "waiting":
+            what = f"maintenance #{one.number}"
+            yield Coming(what, one.order.guests, one.state, one.start_ns)
 
 
 def _past(state_dir: Path, wanted: int, going_on: Sequence[RunNow]) -> list[PastRun]:

@@ -11,11 +11,19 @@ from harness import api
 from harness.cli.commands.status import lines_of
 from harness.cli.main import run_command_line
 from harness.cli.status import take_status
+from harness.core.config import load
 from harness.core.errors import HostBusy, WrongState
 from harness.core.settings import Config, Scope
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.events.document import Event, EventType, State
+from harness.events.order import Order
+from harness.events.scheduler import schedule
+from harness.events.shared import SharedStore
+from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.host.lock import host_lock
 from harness.results.journal import FILE_NAME
+from harness.updates.registry import FULL_CONFIG
 from tests.maintenance.updates import Hooked
 
 
@@ -28,8 +36,9 @@ def at(house, monkeypatch, tmp_path):
     return at
 
 
-def taken(at):
-    config = Config(uri=at.host.uri)
+def taken(at, **flags):
+    settings = {"uri": at.host.uri, **flags}
+    config = load(None, environment={}, flags=settings, model=FULL_CONFIG).config
     backend = api.Backend(lambda config: nullcontext(at.host), at.connector)
     return take_status(config, at.state_dir, 5, backend)
 
@@ -110,6 +119,35 @@ def test_what_is_asked_of_a_guest_that_another_run_holds_is_answered_with_that_r
         assert f"a maintenance (hooked) of web1, run {done.record.run_id}" in str(said_), what
         assert f"kill -INT {os.getpid()}" in str(said_), what
         assert "virsh" not in str(said_), what
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_to_come_is_told_with_who_approved_it(at, tmp_path, shared):
+    """Of this host's guests, also where hosts share their events; a maintenance for later too."""
+    url = f"sqlite:///{tmp_path}/shared.sqlite"
+    stores = [SharedStore(url, name) if shared else None for name in ("h1", "h2")]
+    (at.state_dir).mkdir()
+    for host, folder in zip(stores, (at.state_dir, tmp_path), strict=True):
+        with Store(folder, shared=host) as store:
+            for guest in ("web1", "web2"):
+                event = Event("", EventType.FREEZE, (guest,), State.PLANNED, 0)
+                ids = [store.plan(f"guest:{folder}/{guest}", "0", event, owner="run x")]
+                store.announce(ids, SYSTEM_CLOCK.realtime_ns() // NS_PER_S * NS_PER_S + NS_PER_S)
+            store.approve(ids, "web2")
+    with Store(at.state_dir) as own:
+        schedule(own, SYSTEM_CLOCK.realtime_ns() + 3600 * NS_PER_S, 0.0, Order(("web3",)), "me")
+    flags = {"events.store": url, "fleet.host": "h1"} if shared else {}
+    now = taken(at, **flags)
+    assert [(one.guests, one.approved_by) for one in now.coming] == [
+        (("web1",), None),
+        (("web2",), "web2"),
+        (("web3",), None),
+    ]
+    assert " (scheduled) for web1: not before " in said(now)
+    assert " (scheduled, approved by web2) for web2: not before " in said(now)
+    assert "maintenance #1 (waiting) for web3: not before " in said(now)
+    assert now.as_data()["scheduled"][1]["approved_by"] == "web2"
+    assert not now.needs_a_person
 
 
 def test_who_paused_a_guest_by_hand_or_reserved_the_host_is_told(at):

@@ -110,7 +110,8 @@ def _lines(found: Status) -> Iterator[str]:
     yield from _paused(found)
     for one in found.coming:
         guests = ", ".join(one.guests) or "the guests of the configuration"
-        yield f"{one.what} ({one.state}) for {guests}: {_when(found, one.not_before_ns)}"
+        state = f"{one.state}, approved by {one.approved_by}" if one.approved_by else one.state
+        yield f"{one.what} ({state}) for {guests}: {_when(found, one.not_before_ns)}"
     if not found.going_on and not found.dead and not found.paused:
         yield "no guest is paused" if not found.problems else "no run is known to hold a guest"
     for problem in found.problems:

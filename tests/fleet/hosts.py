@@ -8,6 +8,7 @@ virtual interfaces leads from it to the controller's bridge. Everything ends wit
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from tests.fleet.playbooks import HARNESS, ROOT
 BRIDGE, NETWORK = "fleet", "192.0.2"  # for documentation: no machine has it
 NAMES = ("h1", "h2", "h3")
 BOOT_S = 400
+#: For one command on a host of a machine that is very busy.
+RUN_S = 240
 _SSHD = f"""
 {SETTINGS}
 SetEnv HARNESS_STATE_DIR={{folder}}/state HARNESS_NO_REPORT=1
@@ -36,7 +39,10 @@ _MORE = """
 tolerance_s = 1.0
 
 [fleet]
-database = "sqlite:///{database}"
+database = "{database}"
+
+[events]
+store = "{database}"
 
 [[availability_set]]
 name = "lab"
@@ -64,15 +70,48 @@ class Host:
             return read(self.runs[run] / "journal.jsonl").lines
         return []
 
-    def until(self, event: str, *, after: int) -> None:
-        """Wait until its run after so many others has written a line of this event."""
+    def until(self, event: str, *, after: int, of: subprocess.Popen[str]) -> None:
+        """Wait until its run after so many others, of that playbook, has written such a line."""
 
         def look() -> None:
+            if of.poll() is not None and of.stdout is not None:
+                raise AssertionError(of.stdout.read())
             there = [line.event for line in self.lines(after)] if len(self.runs) > after else []
             if event not in there:
                 raise NotYet(f"{self.name}: {there}")
 
-        wait_for(look, what=event, deadline=Deadline.after(120), interval_s=0.1)
+        wait_for(look, what=event, deadline=Deadline.after(RUN_S), interval_s=0.1)
+
+    @property
+    def ssh(self) -> tuple[str, ...]:
+        """The words of a command that logs in to it; its host key is checked."""
+        return ("ssh", *ssh_options(self.folder.parent), f"root@{self.address}")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `harness` on it, over SSH."""
+        command = [*self.ssh, shlex.join([HARNESS, *words])]
+        return subprocess.run(command, capture_output=True, text=True, timeout=RUN_S)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start it there; on a terminal, so that it ends with the connection."""
+        return subprocess.Popen(
+            [*self.ssh, "-tt", shlex.join([HARNESS, *words])],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def configured(self, text: str, *changes: tuple[str, str]) -> Path:
+        """Return another harness.toml of it, with ``changes`` and ``text`` at its end."""
+        found = self.folder / "state" / "lab" / "harness.toml"
+        said = found.read_text()
+        for before, after in changes:
+            assert before in said
+            said = said.replace(before, after)
+        other = found.with_name("other.toml")
+        other.write_text(said + text)
+        return other
 
     def cut(self) -> None:
         """Pull the plug of its network; nothing is told to either side."""
@@ -91,6 +130,16 @@ class Host:
                 return pid
         raise NotYet(f"{self.name}: no sshd yet")
 
+    def die(self) -> None:
+        """Kill its run and the guardian of that, and its connections: guests stay as they are."""
+        ours = [pid for pid in _below(self.process.pid) if _is_of_a_run(pid)]
+        assert len(ours) >= 2, [_words(pid) for pid in _below(self.process.pid)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # neither sees the other die
+            for pid in ours:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        self.end_connections()
+
     def end_connections(self) -> None:
         """Kill what serves its SSH connections, and the programs that they run; not the sshd."""
         pid = self.inside()
@@ -100,8 +149,17 @@ class Host:
                     os.kill(int(child), signal.SIGKILL)
 
 
+def ssh_options(keys: Path) -> list[str]:
+    """Return how a controller logs in, by the keys in that folder."""
+    return [
+        *("-o", f"UserKnownHostsFile={keys / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"IdentityFile={keys / 'client_key'}", "-o", "IdentitiesOnly=yes", "-F", "none"),
+        *("-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=5"),
+    ]
+
+
 @contextmanager
-def three_hosts(folder: Path) -> Iterator[dict[str, Host]]:
+def three_hosts(folder: Path, database: str) -> Iterator[dict[str, Host]]:
     """Boot them, side by side; ends them, with everything in them."""
     client_key = make_key(folder / "client_key")
     _ip("link", "add", BRIDGE, "type", "bridge")
@@ -111,7 +169,10 @@ def three_hosts(folder: Path) -> Iterator[dict[str, Host]]:
         stack.callback(_ip, "link", "delete", BRIDGE)
         hosts = {}
         for number, name in enumerate(NAMES, 11):
-            hosts[name] = _start(folder, name, f"{NETWORK}.{number}", client_key, stack)
+            own = folder / name
+            own.mkdir()
+            (own / "more.toml").write_text(_MORE.format(database=database))
+            hosts[name] = _start(own, name, f"{NETWORK}.{number}", client_key, stack)
         known = "".join(
             f"{host.address} {public(host.folder / 'host_key')}\n" for host in hosts.values()
         )
@@ -122,13 +183,10 @@ def three_hosts(folder: Path) -> Iterator[dict[str, Host]]:
         yield hosts
 
 
-def _start(folder: Path, name: str, address: str, client_key: Path, stack: ExitStack) -> Host:
-    own = folder / name
-    own.mkdir()
+def _start(own: Path, name: str, address: str, client_key: Path, stack: ExitStack) -> Host:
     make_key(own / "host_key")
     (own / "authorized_keys").write_text(public(client_key) + "\n")
     (own / "sshd_config").write_text(_SSHD.format(folder=own))
-    (own / "more.toml").write_text(_MORE.format(database=folder / "fleet.db"))
     words = [str(Path(__file__).with_name("host.sh")), name, address, str(own), HARNESS]
     with (own / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -160,6 +218,21 @@ def _namespace(pid: int) -> int:
                 return one
             below += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
     raise NotYet("no process in it yet")
+
+
+def _below(pid: int) -> list[int]:
+    """Return the processes that it has started, and theirs."""
+    found = []
+    with suppress(OSError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            found += [child, *_below(child)]
+    return found
+
+
+def _is_of_a_run(pid: int) -> bool:
+    with suppress(OSError):
+        return any(name in _words(pid) for name in ("harness.cli.rollout", "pause.guardian"))
+    return False
 
 
 def _words(pid: int) -> str:

@@ -120,10 +120,12 @@ def finish(process: subprocess.Popen[str]) -> Played:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Kill a playbook and its workers, as a controller that dies; nothing if it is over."""
+    """Kill a playbook and its workers, as a controller that dies; if it is over, only close it."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 #: Of the environment that the tests run in.

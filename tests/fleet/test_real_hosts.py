@@ -6,28 +6,44 @@ test is a rollout of its own; however it ends, no guest stays paused.
 
 from __future__ import annotations
 
+import json
 import os
-import time
+import shlex
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.core.timebase import Deadline, NotYet, utc_now, wait_for
+from harness.fleet.database import FleetDatabase
+from harness.fleet.leases import held
 from harness.testing.required import required
-from tests.fleet.hosts import NAMES, Host, three_hosts
+from tests.fleet.hosts import NAMES, RUN_S, Host, ssh_options, three_hosts
 from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, end, finish
+from tests.postgresql import PostgreSQL, postgresql_server
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.guest]
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
+def postgresql() -> Iterator[PostgreSQL]:
+    """The database of the fleet: its leases, its Scheduled Events, and how far rollouts are."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory, postgresql):
     """Boot them once; skips where there can be none."""
     if os.environ.get("HARNESS_NAMESPACE") != "inside":
         why = "not inside scripts/in-namespace"
         if required("guest"):
             pytest.fail(why)
         pytest.skip(why)
-    with three_hosts(tmp_path_factory.mktemp("fleet")) as found:
+    with three_hosts(tmp_path_factory.mktemp("fleet"), postgresql.url) as found:
         yield found
 
 
@@ -38,18 +54,12 @@ def controller(newest, hosts, tmp_path) -> Controller:
 
 
 def controller_of(engine, hosts: dict[str, Host], folder: Path) -> Controller:
-    keys = hosts["h1"].folder.parent
-    common = [
-        *("-o", f"UserKnownHostsFile={keys / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"IdentityFile={keys / 'client_key'}", "-o", "IdentitiesOnly=yes", "-F", "none"),
-        *("-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=5"),
-    ]
     inventory = {
         "hosts": {name: {"ansible_host": host.address} for name, host in hosts.items()},
         "vars": {
             **VARIABLES,
             "ansible_user": "root",
-            "ansible_ssh_common_args": " ".join(common),
+            "ansible_ssh_common_args": " ".join(ssh_options(hosts["h1"].folder.parent)),
             "rolling_maintenance_executable": HARNESS,
             "rolling_maintenance_canaries": ["h2"],
             "rolling_maintenance_doctor": False,
@@ -65,6 +75,22 @@ def begun(hosts: dict[str, Host]) -> dict[str, int]:
 
 def new_runs(hosts: dict[str, Host], before: dict[str, int]) -> dict[str, int]:
     return {name: len(host.runs) - before[name] for name, host in hosts.items()}
+
+
+def paused(host: Host, run: int) -> int:
+    """Return how often guests were paused in one of its runs, which may not be there."""
+    return [line.event for line in host.lines(run)].count("paused") if len(host.runs) > run else 0
+
+
+def record(host: Host) -> dict[str, Any]:
+    """Return run.json of its last run."""
+    return json.loads((host.runs[-1] / "run.json").read_text())
+
+
+def executable(file: Path, text: str) -> Path:
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o700)
+    return file
 
 
 def quick(**more: object) -> dict[str, object]:
@@ -92,9 +118,7 @@ def test_a_canary_then_the_others_and_the_same_again_changes_nothing(controller,
 
 
 def test_an_update_that_fails_on_the_second_host_stops_the_rollout(controller, hosts, tmp_path):
-    script = tmp_path / "update"
-    script.write_text('#!/bin/sh\n[ "$(hostname)" != h1 ]\n')
-    script.chmod(0o700)
+    script = executable(tmp_path / "update", '[ "$(hostname)" != h1 ]')
     before = begun(hosts)
 
     stopped = controller.play("fails", options={"guests": ["lab-1"], "update": str(script)})
@@ -107,7 +131,7 @@ def test_an_update_that_fails_on_the_second_host_stops_the_rollout(controller, h
 def test_a_controller_that_is_killed_in_the_pause_and_the_playbook_again(controller, hosts):
     before = begun(hosts)
     playing = controller.start("killed", options=quick(duration="8s"))
-    hosts["h2"].until("paused", after=before["h2"])
+    hosts["h2"].until("paused", after=before["h2"], of=playing)
     end(playing)
 
     again = controller.play("killed", options=quick(duration="8s"))
@@ -125,7 +149,7 @@ def test_a_host_that_is_lost_in_its_wave_stops_the_rollout_and_the_playbook_agai
     before = begun(hosts)
     lost = hosts["h2"]
     playing = controller.start(how, options=quick(duration="8s"))
-    lost.until("paused", after=before["h2"])
+    lost.until("paused", after=before["h2"], of=playing)
     if how == "cut off":
         lost.cut()
     else:
@@ -147,13 +171,11 @@ def test_a_host_that_is_lost_in_its_wave_stops_the_rollout_and_the_playbook_agai
 def test_of_two_controllers_at_once_the_lease_refuses_one(newest, controller, hosts, tmp_path):
     other = controller_of(newest, hosts, tmp_path / "other")
     before, refused_now = begun(hosts), tmp_path / "refused"
-    script = tmp_path / "update"
-    script.write_text(f"#!/bin/sh\nuntil [ -e {refused_now} ]; do sleep 0.1; done\n")
-    script.chmod(0o700)
+    script = executable(tmp_path / "update", f"until [ -e {refused_now} ]; do sleep 0.1; done")
     slow = {"guests": ["lab-1"], "update": str(script), "budget": "240s"}
     playing = controller.start("one", "--limit", "h1,localhost", options=slow)
     try:
-        hosts["h1"].until("paused", after=before["h1"])
+        hosts["h1"].until("paused", after=before["h1"], of=playing)
         refused = other.play("two", "--limit", "h3,localhost", options=quick())
     finally:
         refused_now.touch()
@@ -166,25 +188,130 @@ def test_of_two_controllers_at_once_the_lease_refuses_one(newest, controller, ho
     assert [line.event for line in hosts["h3"].lines() if line.event == "paused"] == []
 
 
-def test_a_window_that_is_closed_stops_the_rollout_at_that_host(controller, hosts, tmp_path):
-    """The windows of sets are the hosts' own, and hold with a notice to guests."""
-    whole = hosts["h1"].folder / "state" / "lab" / "harness.toml"
-    closed = whole.with_name("closed.toml")
-    shut = f"{(time.gmtime().tm_hour + 12) % 24:02}"
-    window = f'hours = "{shut}:00-{shut}:30"'
-    closed.write_text(whole.read_text().replace("spans_hosts = true", window))
-    options = quick(duration="500ms")
+def shut() -> str:
+    """Hours that are half a day away."""
+    opens = utc_now() + timedelta(hours=12)
+    return f'hours = "{opens:%H}:00-{opens:%H}:30"'
+
+
+def test_a_window_that_closes_while_the_canary_is_done_stops_the_rollout_at_the_next_host(
+    controller, hosts, tmp_path
+):
+    """The windows of sets are the hosts' own; no guest is notified of anything."""
+    opened = hosts["h1"].configured("")
+    closed = tmp_path / "closed.toml"
+    closed.write_text(opened.read_text().replace("spans_hosts = true", shut()))
+    script = executable(tmp_path / "update", f"cp {closed} {opened}")
     controller.inventory["hosts"]["h1"]["rolling_maintenance_options"] = {
-        **options,
-        "config": str(closed),
-        "notify": "1s",
+        **quick(),
+        "config": str(opened),
     }
     for name in ("h2", "h3"):
+        options = {"guests": ["lab-1"], "update": str(script), "budget": "240s"}
         controller.inventory["hosts"][name]["rolling_maintenance_options"] = options
     before = begun(hosts)
 
-    stopped = controller.play("closed")
+    stopped = controller.play("closes")
 
     assert stopped.code != 0
-    assert "h1: not-now: " in stopped.out
+    assert "h1: not-now: availability set lab may not be paused at" in stopped.out
+    assert paused(hosts["h1"], before["h1"]) == 0
+    assert paused(hosts["h2"], before["h2"]) == 1
     assert new_runs(hosts, before)["h3"] == 0
+
+
+def test_a_closed_window_is_5_and_what_needs_no_maintenance_is_6(hosts):
+    """As whole commands, over SSH."""
+    host = hosts["h1"]
+    closed = host.configured("", ("spans_hosts = true", shut()))
+    later = host.run("run", "lab-1", "--rollout=shut", f"--config={closed}", "--json")
+    assert later.returncode == 5, later.stderr
+    assert json.loads(later.stdout)["outcome"] == "not-now"
+
+    loaded = host.configured('\n[update]\nkind = "kernel-module"\nmodule = "kernel"\n')
+    needless = host.run("run", "lab-1", "--rollout=needless", f"--config={loaded}", "--json")
+    assert needless.returncode == 6, needless.stdout + needless.stderr
+    answer = json.loads(needless.stdout)
+    assert (answer["outcome"], answer["record"]) == ("not-needed", None)
+
+
+def test_a_host_that_dies_in_its_wave_is_named_and_recover_finishes_it(
+    controller, hosts, postgresql
+):
+    """Its guest stays paused until then, and its lease keeps the other hosts off."""
+    before, host = begun(hosts), hosts["h2"]
+    options = quick(duration="240s", budget="300s")
+    playing = controller.start("dies", options=options)
+    try:
+        host.until("paused", after=before["h2"], of=playing)
+        host.die()
+        stopped = finish(playing)
+        assert stopped.code != 0
+        assert "rollout dies stops, no further wave begins; h2: " in stopped.out
+        run_id = host.runs[-1].name
+        planned = json.loads(hosts["h1"].run("plan", "lab-1", "--json").stdout)
+        assert any("set lab" in one and run_id in one for one in planned["warnings"]), planned
+
+        named = controller.play("dies", options=options)
+        assert named.code != 0
+        assert "no host was touched; h2: " in named.out
+        assert new_runs(hosts, before) == {"h1": 0, "h2": 1, "h3": 0}
+
+        for name in ("h1", "h3"):
+            controller.inventory["hosts"][name]["rolling_maintenance_options"] = quick()
+        host_options = controller.inventory["hosts"]["h2"]
+        host_options["rolling_maintenance_options"] = options
+        back = controller.play("dies", recover=True, abort_after=1)
+    finally:
+        end(playing)
+        host.run("recover")
+
+    assert new_runs(hosts, before) == dict.fromkeys(NAMES, 1), back.out
+    assert "2 of 3 hosts ended well; h2: " in back.out
+    assert [one["name"] for one in record(host)["guests"]] == ["lab-1"]
+    assert held(FleetDatabase(postgresql.url)) == []
+
+
+URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
+
+
+def test_a_guest_on_another_host_of_the_set_sees_the_event_and_approves_it(hosts, tmp_path):
+    """The bystander's server answers its own guest; the pause begins long before its time."""
+    host, bystander = hosts["h1"], hosts["h3"]
+    serving = bystander.start("events", "serve")
+    words = ("run", "lab-1", "--notify=2h", "--duration=500ms", "--rollout=told", "--json")
+    telling = subprocess.Popen(
+        [*host.ssh, shlex.join([HARNESS, *words])], stdout=subprocess.PIPE, text=True
+    )
+
+    def ask(*more: str) -> str:
+        command = shlex.join(["wget", "-q", "-O", "-", "--header", "Metadata: true", *more, URL])
+        done = bystander.run("lab", "ssh", "lab-2", command)
+        if done.returncode != 0:
+            raise NotYet(done.stderr)
+        return done.stdout
+
+    def event() -> dict[str, Any]:
+        (found,) = json.loads(ask())["Events"] or [None]
+        if found is None:
+            raise NotYet("no event yet")
+        return found
+
+    try:
+        seen = wait_for(event, what="the event", deadline=Deadline.after(RUN_S), interval_s=0.3)
+        assert seen["Resources"] == ["lab-1"]
+        ask("--post-data", json.dumps({"StartRequests": [{"EventId": seen["EventId"]}]}))
+        out, _ = telling.communicate(timeout=RUN_S)
+    finally:
+        telling.kill()
+        telling.communicate()
+        serving.terminate()
+        serving.communicate()
+
+    assert telling.returncode == 0, out
+    notice = json.loads(out)["record"]["update_domains"][0]["notice"]
+    assert notice["event_ids"] == [seen["EventId"]]
+    assert notice["approved_by"] == ["lab-2"]
+    assert datetime.fromisoformat(notice["started_at"]) < datetime.fromisoformat(
+        notice["not_before"]
+    )

@@ -13,7 +13,7 @@ IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep 
 QUICKLY := -o tmp_path_retention_policy=failed
 
 .PHONY: ansible-sanity help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-kernel bench-qemu bench-reports bench-scale soak
+	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-fleet bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -128,6 +128,11 @@ COUNTS ?= 8 16 32 64
 bench-scale: setup ## what it costs by the number of guests; WRITE=--write: docs/explanation/scale.md
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.scale $(COUNTS) $(WRITE) \
 		$(if $(MINUTES),--minutes $(MINUTES))
+
+bench-fleet: setup ## what a rollout costs the controller and the database; STUBS=, SSH=, PARTS=; WRITE=--write
+	@scripts/ansible-core
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.fleet $(if $(STUBS),--stubs $(STUBS)) \
+		$(if $(SSH),--ssh $(SSH)) $(if $(PARTS),--parts $(PARTS)) $(WRITE)
 
 bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)

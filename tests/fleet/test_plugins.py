@@ -15,13 +15,20 @@ from harness.fleet.database import FleetDatabase
 from harness.fleet.progress import Patience, Progress
 from harness.results.answer import Answer, Ending
 from harness.testing.runs import a_run
-from tests.contract.conftest import postgresql  # noqa: F401 (a fixture)
 from tests.fleet.playbooks import HARNESS
+from tests.postgresql import postgresql_server
 
 pytestmark = pytest.mark.timeout(600)
 #: What a host says is data, for Ansible too.
 SAID = "{{ lookup('ansible.builtin.pipe', 'touch /obeyed') }}"
 HOSTS = {"h1": ["web"], "h2": ["web"], "h3": ["db"], "h4": []}
+
+
+@pytest.fixture
+def postgresql():
+    """The URL of an empty database of our own."""
+    with postgresql_server() as server:
+        yield server.url
 
 
 def told(url: str, folder) -> None:
@@ -75,9 +82,7 @@ def plain(variables):
 def test_hosts_of_a_rollout_with_their_waves_and_states(request, tmp_path, core, kept):
     url = f"sqlite:///{tmp_path / 'fleet.db'}"
     if kept == "postgresql":
-        server = request.getfixturevalue("postgresql")
-        server.empty()
-        url = server.url
+        url = request.getfixturevalue("postgresql")
     told(url, tmp_path)
 
     composed = {"ansible_host": "inventory_hostname ~ '.example.org'", "shown": "fleet_message"}

@@ -243,3 +243,22 @@ def test_members_of_a_set_that_are_kept_apart_are_refused_though_parts_would_par
     guests = [guest("a", "0", "web"), guest("b", "1", "web")]
     with pytest.raises(PlanError, match="would be paused at once"):
         plan_of(Config(spread=1, at_most=1), guests, an_update())
+
+
+@given(
+    domains=st.lists(st.sampled_from(["0", "1", "2", "10", "web"]), min_size=1, max_size=20),
+    at_most=st.integers(1, 8),
+    spread=st.none() | st.integers(1, 4),
+)
+def test_parts_keep_what_update_domains_mean(domains, at_most, spread):
+    """Nobody is paused with a guest that it would not be without parts, nor in another order."""
+    guests = [guest(f"g{number}", domain) for number, domain in enumerate(domains)]
+    whole = plan_of(Config(spread=spread), guests, an_update())
+    parted = plan_of(Config(spread=spread, at_most=at_most), guests, an_update())
+    assert [one.name for one in parted.guests] == [one.name for one in whole.guests]
+    domain_of = {one.name: one.update_domain for one in whole.guests}
+    for part in parted.domains:
+        assert 1 <= len(part.guests) <= at_most
+        assert len({domain_of[one.name] for one in part.guests}) == 1
+    most = {domain.name: -(-len(domain.guests) // at_most) for domain in whole.domains}
+    assert len(parted.domains) == sum(most.values())

@@ -73,7 +73,7 @@ test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -m apparmor tests/kvm
 
-test-live-kernel: setup ## a region of memory set up, seen after a reboot, undone, in an emulated host: minutes
+test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: half an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -m live_kernel tests/live_kernel
 

@@ -62,7 +62,8 @@ def initrd(folder: Path, target: Path) -> None:
     packed = subprocess.run(
         words, cwd=folder, input=names.encode(), check=True, capture_output=True
     )
-    subprocess.run(["gzip", "-1"], input=packed.stdout, check=True, stdout=target.open("wb"))
+    with target.open("wb") as file:
+        subprocess.run(["gzip", "-1"], input=packed.stdout, check=True, stdout=file)
 
 
 def skeleton(folder: Path, busybox: Path, init: str) -> Path:

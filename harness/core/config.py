@@ -42,13 +42,16 @@ class Loaded:
     def shown(self) -> Iterator[tuple[str, Any, str]]:
         """Yield ``(dotted key, value, origin)`` of every setting, for ``--show-config``.
 
-        A key of a kind of update that is not in force has its default.
+        A key of a kind of update that is not in force has its default, or None if it has none.
         """
         tree = json.loads(self.config.model_dump_json(exclude={*NAMED, FURTHER}))
         if self.config.further_updates:
             del tree[UPDATE]
         else:
-            idle = {name: info.default for name, info in update_fields(type(self.config)).items()}
+            idle = {
+                name: None if info.is_required() else info.default
+                for name, info in update_fields(type(self.config)).items()
+            }
             tree[UPDATE] = {**json.loads(json.dumps(idle)), **tree[UPDATE]}
         for key, value in _flatten(tree):
             yield key, value, self.origins.get(key, "default")

@@ -17,6 +17,7 @@ CHANGES_THIS_HOST: Mapping[str, tuple[tuple[str, str], ...]] = {
     "sysctl": (),
     "qemu": (),
     "adopt": (),
+    "kernel": (),
 }
 
 

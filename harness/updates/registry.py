@@ -17,6 +17,7 @@ from harness.core.keys import unknown_kind
 from harness.core.settings import Config, UpdateSection
 from harness.updates.command import CommandSettings, CommandUpdate
 from harness.updates.hold import HoldSettings, HoldUpdate
+from harness.updates.kernel.update import KernelSettings, KernelUpdate
 from harness.updates.kernel_module import KernelModuleSettings, KernelModuleUpdate
 from harness.updates.libvirtd import LibvirtSettings, LibvirtUpdate
 from harness.updates.packages import PackagesSettings, PackagesUpdate
@@ -52,6 +53,7 @@ _ALL: tuple[Kind[Any], ...] = (
     Kind(SysctlSettings, SysctlUpdate),
     Kind(QemuSettings, QemuUpdate),
     Kind(AdoptSettings, AdoptUpdate),
+    Kind(KernelSettings, KernelUpdate),
 )
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 

@@ -12,6 +12,17 @@ from collections.abc import Sequence
 from harness.core.errors import PlanError
 from harness.updates.protocol import GuestUpdate, HostUpdate
 
+#: Kinds that are in a plan by themselves, and why.
+_ALONE = {
+    "hold": (
+        "lasts until its window's time is over",
+        "harness hold GUEST... is a command of its own",
+    ),
+    "kernel": (
+        "ends this host's kernel, and the run with it",
+        "install the kernel's package in a run before, by kind packages",
+    ),
+}
 #: Kinds of which a plan has one at most, with what to do instead.
 _ONCE = {
     "packages": "list all of them in one update: they are one transaction",
@@ -39,11 +50,9 @@ def shared_windows(updates: Sequence[HostUpdate]) -> list[list[int]]:
 
 def _refuse(updates: Sequence[HostUpdate]) -> None:
     kinds = [one.kind for one in updates]
-    if len(kinds) > 1 and "hold" in kinds:
-        raise PlanError(
-            "kind hold lasts until its window's time is over, so no other update goes with it",
-            hint="harness hold GUEST... is a command of its own",
-        )
+    for kind, (why, instead) in _ALONE.items():
+        if len(kinds) > 1 and kind in kinds:
+            raise PlanError(f"kind {kind} {why}, so no other update goes with it", hint=instead)
     for kind, instead in _ONCE.items():
         if kinds.count(kind) > 1:
             raise PlanError(f"{kinds.count(kind)} updates of kind {kind} in one plan", hint=instead)

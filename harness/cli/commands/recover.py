@@ -63,7 +63,8 @@ def command(
     seen speaks against it; any other guest that is paused is named. Safe to run at any time, and
     again. What it needs to know is in the run folder; -c and --uri lay over that. A run that cannot
     be finished does not hold up the others, and makes it exit code 3, as does a paused guest that
-    no run here holds. Exit code 4: a guest of a run is still paused.
+    no run here holds. Exit code 4: a guest of a run is still paused. A run that ended with its
+    kernel, by design, is judged here: the exit code is then that of its record, too.
     """
     found = api.recover(config_file=config_file, uri=uri, dry_run=dry_run)
     _say(found, as_json)
@@ -119,6 +120,7 @@ def _exit_code(found: Recovery) -> int:
     if found.signal_name is not None:
         raise Interrupted(found.signal_name, said=summary(found))
     outcomes = [g.clock_verdict for one in found.runs for g in one.guests if g.clock_verdict]
+    outcomes += [one.verdict for one in found.runs if one.verdict is not None]
     outcomes += [Outcome.ERROR for one in found.runs if one.error is not None]
     outcomes += [Outcome.ERROR] * (len(found.paused) + len(found.not_looked_at))
     return EXIT_CODES[Outcome.worst([Outcome.PASS, *outcomes])]

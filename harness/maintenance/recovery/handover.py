@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 from harness.checks.evidence import HostChange
 from harness.core.errors import HarnessError, UpdateFailed
+from harness.core.identity import boot_id
 from harness.core.records import EXIT_CODES, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
 from harness.core.timebase import NS_PER_S, Clock, Deadline, boot_ahead_ns, utc_now
 from harness.host.clock_sync import synchronised
-from harness.host.kernel import early, networks
+from harness.host.kernel import early, kexec, networks
 from harness.host.region.handover import HANDOVER
 from harness.maintenance.admission import Claims
 from harness.maintenance.after_resume import correct_and_observe
@@ -253,6 +254,9 @@ def forget_of(run_id: str) -> None:
     """No guest of a run waits in the region any more; another run's do, perhaps. Never raises."""
     if HANDOVER.exists():
         with suppress(HarnessError):
-            if read(HANDOVER).run_id == run_id:
+            plan = read(HANDOVER)
+            if plan.run_id == run_id:
+                if plan.boot_id == boot_id() and kexec.is_loaded():
+                    kexec.unload()  # it was not started, and its init= is taken away
                 launcher.forget(HANDOVER)
                 completion.forget()

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import (
+    EXIT_CODES,
     ClockRecord,
     GuestRecord,
     Outcome,
@@ -71,6 +72,8 @@ class RunRecovery:
     """What was missing and could be done without."""
     booted_since: bool = False
     """The host was booted since the run died."""
+    verdict: Outcome | None = None
+    """Of a run that died by design, and has no exit code of its own: what it was judged to be."""
 
     @property
     def stranded(self) -> list[str]:
@@ -93,15 +96,19 @@ def completed(
     added = [guest_record(guest, history, recovery.booted_since) for guest in recovery.guests]
     new = tuple(guest for guest in added if guest.name not in known)
     domain = _domain(history, new)
+    lost = history.arrived.problem if history.arrived is not None else ""
+    ended = EXIT_CODES[Outcome.ERROR] if lost else Interrupted.exit_code
     return record.model_copy(
         update={
             "finished_at": utc_now(clock),
             "outcome": Outcome.ERROR,
-            "exit_code": GuestStranded.exit_code if recovery.paused else Interrupted.exit_code,
+            "exit_code": GuestStranded.exit_code if recovery.paused else ended,
             "guests": (*record.guests, *new),
             "update_domains": (*record.update_domains, *([domain] if new else [])),
             "problems": (
-                "the run's process died; this record was completed by harness recover",
+                f"the next kernel brought back no guest: {lost}"
+                if lost
+                else "the run's process died; this record was completed by harness recover",
                 *(f"journal: {notice}" for notice in history.notices),
             ),
         }

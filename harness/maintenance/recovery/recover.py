@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.core.errors import HarnessError, InternalError, JournalError, UsageError
+from harness.core.records import Outcome
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.host.lifecycle import GuestState, StateReading
 from harness.host.protocol import Hypervisor
@@ -186,6 +187,8 @@ def finish(
     recovery = replace(found, guests=tuple(known_apart(guest, claims) for guest in guests))
     error, notes = _complete(recovery, history, deadline)
     recovery = replace(recovery, error=recovery.error or error, notes=(*recovery.notes, *notes))
+    if history.arrived is not None and history.arrived.problem:
+        recovery = replace(recovery, verdict=Outcome.ERROR)
     return _marked(recovery, journal)
 
 
@@ -201,7 +204,7 @@ def _judge_handover(
             config, _ = found.folder.config_as_understood()
             verdict = handover.judge(found, record, config.checks.chosen, journal, log_in, deadline)
             found.folder.write_record(verdict.record)
-            found = replace(found, guests=verdict.guests)
+            found = replace(found, guests=verdict.guests, verdict=verdict.record.outcome)
     except HarnessError as error:
         return replace(found, error=error)
     return _marked(found, journal)

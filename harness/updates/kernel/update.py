@@ -57,6 +57,11 @@ _HERE_SHARE = 0.2
 _LIMIT_S = 120.0
 #: To bring all guests back in place: a start of QEMU each, on one core.
 _RESERVE_S, _RESERVE_A_GUEST_S = 2.0, 2.0
+#: Who started the run has to know beforehand: nothing can be said to a terminal that is gone.
+_TOLD = (
+    "this host goes on in {release}: its services, connections and this terminal end with the "
+    "kernel that runs, and {release} finishes the run; its result is then in `harness report`"
+)
 #: Beside the folder of RAM links: states, which outlast this boot as the RAM does.
 STATES = "harness-states"
 _CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
@@ -83,7 +88,6 @@ class KernelUpdate:
 
     kind = "kernel"
     command: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     def __init__(self, settings: KernelSettings, site: Site = THIS_HOST) -> None:
         self._settings = settings
@@ -91,6 +95,7 @@ class KernelUpdate:
         self.scope = host_scope(settings)
         self.preserves_memory = settings.preserves_memory
         self.expected_s, self.expected_from = settings.expectation(_EXPECTED_S, site)
+        self.warnings: tuple[str, ...] = ()
         self._abandoned = threading.Event()
         self._files: KernelFiles | None = None
         self._region: Region | None = None
@@ -118,6 +123,7 @@ class KernelUpdate:
         )
         self._region = found.region
         launcher.require_root()
+        self.warnings = (_TOLD.format(release=files.image.release),)
 
     def examine(
         self, guests: Sequence[GuestInfo], hypervisor: Hypervisor, deadline: Deadline

@@ -17,7 +17,7 @@ from harness.core.errors import HypervisorError, UpdateFailed
 from harness.core.records import Outcome
 from harness.core.settings import Scope
 from harness.host.driver import LibvirtHypervisor
-from harness.host.kernel import early, magic, networks
+from harness.host.kernel import early, kexec, magic, networks
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Parking
 from harness.host.protocol import EventKind
@@ -226,6 +226,10 @@ def test_an_altered_page_in_the_region_brings_back_nobody(handed):
     history = fold(read(handed.folder.path / FILE_NAME))
     assert {one.custody for one in history.guests.values()} == {Custody.ENDED}
     assert [call for call in handed.at.host.calls if "unpark" in call[0]] == []
+    recovered = handed.recover()
+    record = handed.folder.record()
+    assert (record.outcome, record.exit_code, recovered.verdict) == ("error", 3, "error")
+    assert "another kernel used this memory" in record.problems[0]
 
 
 def test_one_that_its_qemu_refuses_is_left_for_recover(handed):
@@ -297,3 +301,16 @@ def test_the_program_before_init_says_what_failed_and_ends(handed, tmp_path):
     log = (tmp_path / "thaw" / "log").read_text()
     assert "web1 runs" in log
     assert "failed: InfrastructureError" in log
+
+
+@pytest.mark.parametrize(("boot", "unloaded"), [("before", [True]), ("after", [])])
+def test_a_kernel_that_was_loaded_and_not_started_is_unloaded(handed, monkeypatch, boot, unloaded):
+    """A reboot that goes by kexec would start it, without the init that it was given."""
+    did: list[bool] = []
+    monkeypatch.setattr(handover, "boot_id", lambda: boot)
+    monkeypatch.setattr(kexec, "is_loaded", lambda: True)
+    monkeypatch.setattr(kexec, "unload", lambda: did.append(True))
+    handover.forget_of("another")
+    assert did == []
+    handover.forget_of(handed.folder.run_id)
+    assert (did, handed.file.exists()) == (unloaded, False)

@@ -220,6 +220,7 @@ def test_updates_of_one_scope_that_follow_one_another_share_a_window(updates, wi
     ("kinds", "why"),
     [
         (("command", "hold"), "kind hold lasts until its window's time is over"),
+        (("packages", "kernel"), "kind kernel ends this host's kernel, and the run with it"),
         (("packages", "command", "packages"), "2 updates of kind packages in one plan"),
         (("qemu", "qemu"), "2 updates of kind qemu"),
         (("libvirt", "libvirt"), "2 updates of kind libvirt"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,3 +150,18 @@ def test_bridges_are_made_again_where_no_network_makes_them():
     text = f"<domain><devices>{''.join(devices)}</devices></domain>"
     assert bridges([text, text]) == ("br0", "br1")
     assert bridges(["<domain/>"]) == ()
+
+
+def test_who_starts_it_is_told_beforehand_what_ends_and_where_the_result_is(tmp_path, monkeypatch):
+    """A terminal on the host is gone with its kernel, and the exit code with it."""
+    bench = Bench(tmp_path, monkeypatch)
+    found = SimpleNamespace(region=Region(1 << 32, 1 << 30))
+    monkeypatch.setattr(KernelFiles, "find", lambda *words: bench.update._files)
+    monkeypatch.setattr(preflight, "require_kernel", lambda *words: found)
+    monkeypatch.setattr(launcher, "require_root", lambda: None)
+    assert list(bench.update.warnings) == []
+    bench.update.check()
+    (said,) = bench.update.warnings
+    assert "this terminal end" in said
+    assert "6.12" in said
+    assert "harness report" in said

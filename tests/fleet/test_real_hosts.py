@@ -19,7 +19,7 @@ import pytest
 
 from harness.core.timebase import Deadline, NotYet, utc_now, wait_for
 from harness.fleet.database import FleetDatabase
-from harness.fleet.leases import held
+from harness.fleet.leases import held, release_all
 from harness.testing.required import required
 from tests.fleet.hosts import NAMES, RUN_S, Host, ssh_options, three_hosts
 from tests.fleet.playbooks import HARNESS, VARIABLES, Controller, end, finish
@@ -233,6 +233,42 @@ def test_a_closed_window_is_5_and_what_needs_no_maintenance_is_6(hosts):
     assert needless.returncode == 6, needless.stdout + needless.stderr
     answer = json.loads(needless.stdout)
     assert (answer["outcome"], answer["record"]) == ("not-needed", None)
+
+
+def test_postgresql_that_is_stopped_in_the_pause_strands_no_guest_and_begins_no_other_domain(
+    controller, hosts, postgresql, tmp_path
+):
+    """lab-1 and lab-2 are of two update domains."""
+    before, host, go = begun(hosts), hosts["h2"], tmp_path / "go"
+    script = executable(tmp_path / "update", f"until [ -e {go} ]; do sleep 0.1; done")
+    both = {"guests": ["lab-1", "lab-2"], "scope": "guest", "budget": "240s"}
+    playing = controller.start("stopped", options={**both, "update": str(script)})
+    try:
+        host.until("paused", after=before["h2"], of=playing)
+        postgresql.stop()
+        try:
+            go.touch()
+            stopped = finish(playing)
+        finally:
+            postgresql.start()
+    finally:
+        go.touch()
+        end(playing)
+        for run in host.runs[before["h2"] :]:  # or the other tests wait until it ends by itself
+            release_all(FleetDatabase(postgresql.url), run.name)
+
+    assert stopped.code != 0
+    assert "h2: error: " in stopped.out
+    assert "the fleet's database postgresql://harness@" in stopped.out
+    assert new_runs(hosts, before) == {"h1": 0, "h2": 1, "h3": 0}
+    (guest,) = record(host)["guests"]  # the other was not touched
+    assert guest["name"] == "lab-1"
+    assert guest["pause_window_s"] is not None
+    assert paused(host, before["h2"]) == 1
+    (let_expire,) = [one.data for one in host.lines() if one.event == "lease released"]
+    assert let_expire["left_because"]
+    left = json.loads(host.run("recover", "--json").stdout)
+    assert (left["runs"], left["paused"]) == ([], [])
 
 
 def test_a_host_that_dies_in_its_wave_is_named_and_recover_finishes_it(

@@ -2,8 +2,8 @@
 
 CLOCK_REALTIME stands still while a guest is paused, and the host knows the pause to a millisecond.
 A first sample that agrees with that is a second witness: together they tell the offset better than
-many samples do that are taken of a busy guest. It is never more than a reason to act: whether a
-clock is right is told by samples alone.
+many samples do that are taken of a busy guest. It is never more than a reason to act: samples alone
+say whether a clock is right.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def resume_hint(member: Member, hypervisor: Hypervisor, deadline: Deadline) -> s
 def way_to_run(info: GuestInfo, uri: str) -> str:
     """Return how a guest that does not run is brought to run again.
 
-    Of a paused one whose host is held: who holds it, and what ends that; nobody else's pause is
-    ended by hand.
+    Of a paused one whose host is held: who holds it, and what ends that; a pause of another run is
+    not ended by hand.
     """
     held_by = holding(uri) if info.state.state is GuestState.PAUSED else ""
     return held_by or way_on(info.state, uri, info.name, info.uuid)

@@ -157,7 +157,7 @@ def run(
 
 
 def _purpose(head: RunHead) -> str:
-    """What a run says of itself to whom its lock keeps out."""
+    """What a run says of itself to other runs, which its lock keeps out."""
     names = [guest.name for guest in head.plan.guests]
     more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
     return f"a maintenance ({head.update.kind}) of {', '.join(names[:_NAMED])}{more}"

@@ -13,6 +13,22 @@ _DAX = frozenset({"dax", "dax=always"})
 IN_MEMORY = frozenset({"tmpfs", "hugetlbfs", DAX})
 
 
+def still_written(table: Path = _TABLE) -> list[str]:
+    """Return where file systems of block devices are mounted that are not read-only."""
+    try:
+        lines = table.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        where = before.split()[4]
+        _, device, options = after.split(" ", 2)
+        if device.startswith("/dev/") and "ro" not in options.split(","):
+            found.append(where)
+    return found
+
+
 def file_system(path: Path, table: Path = _TABLE) -> str | None:
     """Return the type of the file system that ``path`` is on, such as ``tmpfs``; or ``dax``.
 

@@ -23,7 +23,7 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import kexec, magic, networks, qemus_known
+from harness.host.kernel import kexec, magic, qemus_known
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.ram_folder import backing_folder
@@ -214,6 +214,9 @@ class KernelUpdate:
         region: Region,
         plans: Sequence[SwapPlan],
     ) -> ThawPlan:
+        # Where it is needed: libvirt's binding takes a while, and not every process has it.
+        from harness.host.kernel import networks
+
         told = [one[NEW] for one in self._descriptions.values()]
         return ThawPlan(
             run_id=context.run_id,

@@ -182,7 +182,16 @@ def test_a_new_kind_takes_its_settings_and_a_line(toml, tmp_path):
 
 #: What a run of version 0.1.0 kept as its ``config.json``: every key, whatever the kind.
 #: Keys that came after it was written.
-NEWER = ("emulator", "tree", "again", "rate_mib_s", "definition")
+NEWER = (
+    "emulator",
+    "tree",
+    "again",
+    "rate_mib_s",
+    "definition",
+    "kernel",
+    "initrd",
+    "cmdline",
+)
 OLD = {
     "update": {
         "kind": "sysctl",

@@ -67,6 +67,19 @@ def test_whether_a_kernel_is_loaded_is_read(tmp_path, said, loaded):
     assert kexec.is_loaded(file) is loaded
 
 
+def test_a_kernel_is_started_when_file_systems_are_read_only(monkeypatch, tmp_path):
+    """The kernel makes them so in a thread of its own, which takes a while."""
+    written = iter([["/", "/var"], ["/"], []])
+    called = []
+    monkeypatch.setattr(kexec, "is_loaded", lambda: True)
+    monkeypatch.setattr(kexec, "_SYSRQ", tmp_path / "sysrq")
+    monkeypatch.setattr(kexec, "still_written", lambda: next(written))
+    monkeypatch.setattr(kexec, "_call", lambda *words: called.append(next(written, "none is left")))
+    with pytest.raises(UpdateFailed, match="came back"):
+        kexec.start()
+    assert (called, (tmp_path / "sysrq").read_text()) == (["none is left"], "u")
+
+
 def test_nothing_is_left_where_no_kernel_is_loaded(monkeypatch):
     """Neither are file systems made read-only for nothing."""
     monkeypatch.setattr(kexec, "is_loaded", lambda: False)

@@ -154,6 +154,12 @@ def test_both_die_and_recover_resumes_only_what_was_ours(maintenance, libvirt, l
         assert (
             found.stdout.count("harness recover, if a run of harness paused it; else virsh ") == 2
         )
+        status = run.command("status", "-c", str(lab.config_file))
+        assert status.returncode == 3
+        name = run.folder.name
+        said = f"run {name} ended unexpectedly; finish it with: harness recover"
+        assert f"{said}\n  {ours.name}: paused for " in status.stdout
+        assert f"paused, and held by no run: {theirs.name}\n" in status.stdout
         found = run.command("recover", "--dry-run")
         assert found.returncode == 3
         assert "was paused by this run" in found.stdout

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,6 +34,15 @@ class WavesAsked:
     at_most: int | None = None
     soak_s: float | None = None
     """From the end of a wave's last host to the beginning of the next wave."""
+
+    def without(self, hosts: Container[str]) -> WavesAsked:
+        """Return what was asked for the other hosts."""
+        return replace(
+            self,
+            hosts=tuple(host for host in self.hosts if host not in hosts),
+            canary=tuple(host for host in self.canary if host not in hosts),
+            wave=tuple(text for text in self.wave if text.rpartition("=")[0] not in hosts),
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return what is compared and kept: the order in which things are named means nothing."""
@@ -72,7 +81,6 @@ def freeze(
 
     Raises InfrastructureError.
     """
-    numbers = {host: (n, wave.canary) for n, wave in enumerate(waves, 1) for host in wave.hosts}
     with database.changing() as connection:
         kept = connection.execute(
             database.insert(rollouts)
@@ -86,19 +94,30 @@ def freeze(
             .returning(rollouts.c.rollout)
         )
         if kept.first() is not None and plans:
-            rows = [
-                {
-                    "rollout": rollout,
-                    "host": host,
-                    "wave": numbers.get(host, (None, False))[0],
-                    "canary": numbers.get(host, (None, False))[1],
-                    "sets": json.dumps(sorted(plan.sets)),
-                    "guests": plan.guests,
-                    "not_needed": plan.not_needed,
-                }
-                for host, plan in plans.items()
-            ]
-            connection.execute(sa.insert(places), rows)
+            connection.execute(sa.insert(places), rows_of(rollout, waves, plans))
+
+
+def rows_of(
+    rollout: str, waves: Sequence[Wave], plans: Mapping[str, HostPlan], *, after: int = 0
+) -> list[dict[str, Any]]:
+    """Return a row for each host that has a plan; the first wave has the number ``after`` + 1."""
+    numbers = {
+        host: (number, wave.canary)
+        for number, wave in enumerate(waves, after + 1)
+        for host in wave.hosts
+    }
+    return [
+        {
+            "rollout": rollout,
+            "host": host,
+            "wave": numbers.get(host, (None, False))[0],
+            "canary": numbers.get(host, (None, False))[1],
+            "sets": json.dumps(sorted(plan.sets)),
+            "guests": plan.guests,
+            "not_needed": plan.not_needed,
+        }
+        for host, plan in plans.items()
+    ]
 
 
 def frozen_waves(database: FleetDatabase, rollout: str) -> FrozenWaves | None:
@@ -132,10 +151,14 @@ def read_frozen(connection: sa.Connection, rollout: str) -> FrozenWaves | None:
 
 
 def expect_same_waves(frozen: FrozenWaves, asked: WavesAsked) -> None:
-    """Raise UsageError where the rollout was planned with other arguments."""
+    """Raise UsageError where the rollout was planned with other arguments.
+
+    Hosts that got their waves later may be among them, or not.
+    """
+    late = frozen.plans.keys() - {*frozen.asked["hosts"]}
     differs = "; ".join(
         f"{key}: {_change(frozen.asked.get(key), value)}"
-        for key, value in asked.plain().items()
+        for key, value in asked.without(late).plain().items()
         if frozen.asked.get(key) != value
     )
     if differs:

@@ -23,6 +23,8 @@ from harness.testing.runs import HOSTILE, a_guest, a_run
 SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parents[1] / "data" / "junit-10.xsd"))
 #: Hosts, and the availability sets that each has guests of.
 HOSTS = {"h1": ["web"], "h2": ["web", "db"], "h3": ["db"], "h4": []}
+#: What a host says on which there is nothing to do.
+IDLE = {"rollout": "r", "outcome": "not-needed", "error": {"message": "so already"}}
 PATIENT, IMPATIENT = Patience(600.0, 600.0, 60.0), Patience(-1.0, -1.0, 0.0)
 
 
@@ -82,9 +84,8 @@ def test_planned_again_it_has_the_same_waves(fleet):
     first = fleet.plan("--canary", "h4", "--soak", "90s")
     assert waves(first) == [(True, ["h4"]), (False, ["h2"]), (False, ["h1", "h3"])]
     assert (first["rollout"], first["soak_s"], first["warnings"]) == ("r", 90.0, [])
-    idle = {"rollout": "r", "outcome": "not-needed", "error": {"message": "so already"}}
     down = {"error": {"message": "is paused"}}
-    changed = {"h1": ["web"], "h2": idle, "h3": ["web"], "h4": down}
+    changed = {"h1": ["web"], "h2": IDLE, "h3": ["web"], "h4": down}
     again = fleet.plan("--soak", "1.5m", "--canary", "h4", hosts=changed)
     assert waves(again) == waves(first)
     refused, shared = again["warnings"]
@@ -131,6 +132,89 @@ def test_of_two_controllers_at_one_instant_both_have_the_same_waves(url, fleet):
         found = list(threads.map(come, range(6)))
     assert len(found[0].plans) == len(HOSTS)
     assert found == [found[0]] * 6
+
+
+def test_hosts_that_come_late_get_waves_after_those_that_are_kept(fleet):
+    """Canaries of them first; those that are kept, and how they were asked for, stay."""
+    first = fleet.plan("--canary", "h4", "--soak", "90s")
+    late = {"h5": ["db"], "h6": ["db"], "h7": [], "h1": ["mail"], "h8": IDLE}
+
+    now = fleet.plan("--late", "--canary", "h7", hosts=late)
+
+    assert waves(now)[: len(first["waves"])] == waves(first)
+    assert waves(now)[len(first["waves"]) :] == [(True, ["h7"]), (False, ["h5"]), (False, ["h6"])]
+    assert (now["soak_s"], now["not_needed"], now["warnings"]) == (90.0, {"h8": "so already"}, [])
+    assert fleet.plan("--late", hosts=late) == now
+    assert fleet.command("plan", "--rollout", "r", "--soak", "90s", "--canary", "h4") == now
+    # Planned again, with them or without, it is the same rollout.
+    asked = ("--canary", "h4", "--soak", "90s")
+    assert waves(fleet.plan(*asked)) == waves(now)
+    assert waves(fleet.plan(*asked, "--canary", "h7", hosts={**late, **HOSTS})) == waves(now)
+    assert set(fleet.states().values()) == {"waiting"}
+    assert [wave["number"] for wave in fleet.status()["waves"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_host_that_was_left_out_and_has_guests_now_gets_a_wave(fleet):
+    fleet.plan(hosts={"h1": ["web"], "h2": IDLE})
+    again = fleet.plan("--late", hosts={"h2": ["web"]})
+    assert waves(again) == [(False, ["h1"]), (False, ["h2"])]
+    assert again["not_needed"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "hosts", "said"),
+    [
+        (("--soak", "1s"), {"h9": []}, "--soak is kept when a rollout is planned first"),
+        (("--canary", "h8"), {"h9": []}, "no plan of host 'h8'"),
+        ((), {}, "missing HOST.json"),
+        ((), {"h9": {"error": {"message": "is paused"}}}, "host h9 refused: is paused"),
+        (
+            ("--wave", "h8=1", "--wave", "h9=1"),
+            {"h8": ["x"], "h9": ["x"]},
+            "hosts h8 and h9 are both in wave 1",
+        ),
+    ],
+)
+def test_late_hosts_that_cannot_be_planned_change_nothing(fleet, options, hosts, said):
+    first = fleet.plan()
+    assert said in fleet.plan("--late", *options, hosts=hosts, code=2)["error"]["message"]
+    assert fleet.command("plan", "--rollout", "r") == first
+
+
+def test_late_hosts_of_a_rollout_that_is_not_known_are_refused(fleet):
+    assert "has no waves yet" in fleet.plan("--late", code=2)["error"]["message"]
+
+
+def test_of_two_controllers_that_add_hosts_at_one_instant_each_host_is_in_one_wave(url, fleet):
+    """What both add is there once; what one adds is after what the other did."""
+    from harness.fleet.frozen import frozen_waves
+    from harness.fleet.late import append
+    from harness.fleet.plans import read_plan
+    from harness.fleet.waves import FleetHost, plan_waves
+
+    first = fleet.plan()
+    together = threading.Barrier(6)
+    both = read_plan("both", a_plan(["db"]))
+
+    def come(number):
+        mine, own = FleetDatabase(url), f"own-{number}"
+        assert frozen_waves(mine, "r")  # the first question of all waits for the tables to be made
+        together.wait(timeout=30)
+        return append(
+            mine,
+            "r",
+            {"both": both, own: read_plan(own, a_plan(["db"]))},
+            lambda plans: plan_waves(FleetHost(host, one.sets) for host, one in plans.items()),
+        )
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(come, range(6)))
+    last = waves(fleet.command("plan", "--rollout", "r"))
+    added = [hosts for _, hosts in last[len(first["waves"]) :]]
+    assert last[: len(first["waves"])] == waves(first)
+    assert sorted(added) == [["both"], *([f"own-{number}"] for number in range(6))]
+    for one in found:  # each had what was there when its turn came
+        assert [(wave.canary, list(wave.hosts)) for wave in one.waves] == last[: len(one.waves)]
 
 
 def test_a_rollout_that_goes_on_is_told_wave_by_wave(fleet):

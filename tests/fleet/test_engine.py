@@ -7,8 +7,11 @@ that a host can be lost at any moment.
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
+
+from tests.fleet.playbooks import HARNESS
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,22 +41,29 @@ def test_a_host_that_is_lost_in_its_wave_stops_the_next(fleet):
 
 
 def test_a_host_that_is_absent_stops_all_or_is_left_out(fleet):
+    """It comes later, with one that is new in the inventory, in waves after those that are kept."""
     fleet.change("h1", down="")
+    database = f"sqlite:///{fleet.folder.parent}/fleet.db"
 
-    stopped = fleet.play()
+    stopped = fleet.play(database=database)
     assert stopped.code != 0
     assert fleet.begun == []
     assert "no host was touched; h1: not reached" in stopped.out
 
-    skipped = fleet.play(absent="skip")
+    skipped = fleet.play(database=database, absent="skip")
     assert skipped.code == 0
     assert fleet.begun == ["h2", "h3"]
     assert "not reached and left out: h1" in skipped.out
 
     (fleet.folder / "h1" / "down").unlink()
     fleet.host("h4", "mail")
-    later = fleet.play()
+    later = fleet.play(database=database)
     assert later.code == 0
+    known = [HARNESS, "fleet", "plan", "--rollout=r1", f"--database={database}", "--json"]
+    kept = json.loads(subprocess.run(known, check=True, capture_output=True).stdout)
+    assert [wave["hosts"] for wave in kept["waves"]] == [["h2"], ["h3"], ["h1", "h4"]]
+    here = json.loads((fleet.folder.parent / "waves" / "r1.json").read_text())
+    assert here["waves"] == kept["waves"]
     assert fleet.begun[:2] == ["h2", "h3"]
     assert sorted(fleet.begun[2:]) == ["h1", "h4"]
 

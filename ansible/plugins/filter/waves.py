@@ -28,20 +28,26 @@ def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="h
         at_most: How many hosts a wave may have.
         after: Waves that were planned before: they stay, and their hosts are in no other.
         executable: The command, on the controller.
-        keep: The rollout under which a fleet's database keeps them, and the URL of that database.
+        keep: The rollout under which a fleet's database keeps them, and the URL of that database,
+            which has those of C(after) already.
     """
     there = {host for wave in after for host in wave["hosts"]}
     plans = {host: plan for host, plan in plans.items() if host not in there}
-    kept = (
-        ["--rollout={}".format(keep["rollout"]), "--database={}".format(keep["database"])]
-        if keep
-        else []
-    )
-    said = _planned(plans, canaries, chosen, at_most, [executable, "fleet", "plan", *kept])
+    command = [executable, "fleet", "plan"]
+    if keep:
+        command += [
+            "--rollout={}".format(keep["rollout"]),
+            "--database={}".format(keep["database"]),
+        ]
+        command += ["--late"] if after else []
+    said = _planned(plans, canaries, chosen, at_most, command)
+    # A database has all waves of the rollout, also those of hosts that another controller added.
+    here = [dict(wave, hosts=[h for h in wave["hosts"] if h in plans]) for wave in said["waves"]]
     numbered = [
-        dict(wave, number=number) for number, wave in enumerate([*after, *said["waves"]], 1)
+        dict(wave, number=number)
+        for number, wave in enumerate([*after, *(wave for wave in here if wave["hosts"])], 1)
     ]
-    return {"waves": numbered, "not_needed": said["not_needed"]}
+    return {"waves": numbered, "not_needed": said["not_needed"], "kept": bool(keep)}
 
 
 def _planned(plans, canaries, chosen, at_most, command):

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ Examples:
   harness fleet plan plans/*.json --canary host7 --at-most 20
   harness fleet plan plans/*.json --wave host9=1 --json
   harness fleet plan plans/*.json --rollout kernel-11 --soak 15m     kept: the same again
+  harness fleet plan plans/*.json --rollout kernel-11 --late         hosts that came later
   harness fleet plan --rollout kernel-11             the waves that were kept
 """
 )
@@ -78,6 +80,11 @@ Examples:
 @click.option("--at-most", type=click.IntRange(min=1), help="No more hosts than this in a wave.")
 @duration_option("--soak", "soak_s", "How long to wait after a wave; kept with --rollout.")
 @click.option("--rollout", metavar="ID", help="Keep the waves in the fleet's database, once.")
+@click.option(
+    "--late",
+    is_flag=True,
+    help="Hosts that have no wave of the rollout get waves after the others, which stay.",
+)
 @config_option
 @database_option
 @json_option
@@ -88,6 +95,7 @@ def plan(
     at_most: int | None,
     soak_s: float | None,
     rollout: str | None,
+    late: bool,
     config_file: Path | None,
     database: str | None,
     as_json: bool,
@@ -98,39 +106,74 @@ def plan(
     wave. Hosts on which there is nothing to do are left out. No host is touched.
 
     With --rollout the waves are kept in the fleet's database: planned again under the same ID they
-    are the same, whatever the hosts say by then; with other arguments that is refused.
+    are the same, whatever the hosts say by then; with other arguments that is refused. With --late
+    hosts that came later get waves after those.
     """
     given = (files, canaries, waves, at_most, soak_s)
+    if soak_s is not None and (rollout is None or late):
+        raise UsageError("--soak is kept when a rollout is planned first", hint="--rollout ID")
     if rollout is None:
+        if late:
+            raise UsageError("--late: of which rollout?", hint="--rollout ID")
         if not files:
             raise UsageError("missing HOST.json...", hint="harness plan --json of each host")
-        if soak_s is not None:
-            raise UsageError("--soak is kept with a rollout", hint="--rollout ID")
-        planned = _sorted(files, canaries, waves, at_most)
+        plans = _accepted(files, canaries, waves)
+        planned = _Planned(_sort(canaries, waves, at_most, plans), plans)
     else:
         from harness.fleet.frozen import WavesAsked
 
         known = tuple(file.stem for file in files)
-        asked = WavesAsked(known, canaries, waves, at_most, soak_s) if any(given) else None
+        asked = WavesAsked(known, canaries, waves, at_most, soak_s)
         kept = fleet_database(config_file, database)
-        planned = _kept(kept, rollout, asked, files)
+        if late:
+            planned = _with_late(kept, rollout, asked, files)
+        else:
+            planned = _kept(kept, rollout, asked if any(given) else None, files)
     _tell(planned, rollout, as_json)
 
 
-def _sorted(
-    files: Sequence[Path], canaries: Sequence[str], waves: Sequence[str], at_most: int | None
-) -> _Planned:
+def _accepted(
+    files: Sequence[Path], canaries: Sequence[str], waves: Sequence[str]
+) -> Mapping[str, HostPlan]:
+    """Return the plan of each host. Raises UsageError where one refused, or a name is unknown."""
     plans, refused = _read(files)
     if refused:
         raise UsageError("; ".join(refused), hint="leave those out, or correct what they refuse")
+    _refuse_unknown((*canaries, *_chosen(waves)), plans)
+    return plans
+
+
+def _sort(
+    canaries: Sequence[str],
+    waves: Sequence[str],
+    at_most: int | None,
+    plans: Mapping[str, HostPlan],
+) -> Sequence[Wave]:
     chosen = _chosen(waves)
-    _refuse_unknown((*canaries, *chosen), plans)
     hosts = [
         FleetHost(host, one.sets, chosen.get(host), host in canaries)
         for host, one in plans.items()
         if one.not_needed is None
     ]
-    return _Planned(plan_waves(hosts, at_most=at_most), plans)
+    return plan_waves(hosts, at_most=at_most)
+
+
+def _with_late(
+    database: FleetDatabase, rollout: str, asked: WavesAsked, files: Sequence[Path]
+) -> _Planned:
+    """Return all waves that a rollout has, after hosts that had none got theirs."""
+    from harness.fleet.late import append
+    from harness.results.rollout import refuse_no_id
+
+    refuse_no_id(rollout)
+    if not files:
+        raise UsageError("missing HOST.json...", hint="harness plan --json of each late host")
+    now = _accepted(files, asked.canary, asked.wave)
+    found = append(database, rollout, now, partial(_sort, asked.canary, asked.wave, asked.at_most))
+    if found is None:
+        raise UsageError(f"rollout {rollout} has no waves yet", hint="plan it without --late")
+    warnings = tuple(changes_since(found.plans, now, found.waves))
+    return _Planned(found.waves, found.plans, warnings, found.soak_s)
 
 
 def _kept(
@@ -147,8 +190,9 @@ def _kept(
             raise UsageError(
                 f"rollout {rollout} has no waves yet", hint="HOST.json...: the plan of each host"
             )
-        new = _sorted(files, asked.canary, asked.wave, asked.at_most)
-        freeze(database, rollout, asked, new.waves, new.plans)
+        plans = _accepted(files, asked.canary, asked.wave)
+        new = _sort(asked.canary, asked.wave, asked.at_most, plans)
+        freeze(database, rollout, asked, new, plans)
         found = frozen_waves(database, rollout)
     if found is None:
         raise UsageError(f"rollout {rollout} was removed meanwhile")

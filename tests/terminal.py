@@ -20,6 +20,7 @@ from harness.core.timebase import Deadline
 CTRL_C = b"\x03"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _PATIENCE_S = 30.0
+_AGAIN_S = 5.0
 
 
 class Terminal:
@@ -56,6 +57,18 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         """Type on the keyboard; Ctrl-C is a signal as on any terminal."""
         os.write(self._ours, keys)
+
+    def type_until(self, keys: bytes, wanted: str) -> None:
+        """Type ``keys`` until ``wanted`` is shown.
+
+        A signal that comes just before Python waits for a line is seen after that line only.
+        """
+        deadline = Deadline.after(_PATIENCE_S)
+        while wanted not in self.text:
+            assert not deadline.expired, f"{wanted!r} is not in {self.text[-2000:]!r}"
+            self.type(keys)
+            while wanted not in self.text and readable([self._ours], Deadline.after(_AGAIN_S)):
+                assert self._read(), f"ended without {wanted!r}: {self.text[-2000:]!r}"
 
     def end(self) -> int:
         """Read to the end; return the exit code."""

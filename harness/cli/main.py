@@ -218,7 +218,9 @@ def exit_code(action: Callable[[], object], arguments: list[str] | None = None) 
         return error.exit_code
     except SystemExit as error:
         return error.code if error.code == 0 else _say_bug(error)  # 0: a completion, all printed
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, click.Abort):  # at a question: its line is not ended
+            click.echo(err=True)
         click.echo("interrupted", err=True)  # what commands do to guests, they end by themselves
         if Spoken.rollout is not None:
             print_error(Interrupted("SIGINT", said="this command has paused no guest"))

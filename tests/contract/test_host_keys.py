@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.connector import SshConnector
 from harness.testing.sshd import make_key, private_sshd, public
+from tests.terminal import CTRL_C, on_a_terminal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -256,3 +258,76 @@ def test_the_way_out_of_a_changed_key_does_what_it_says(
     done = command("--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"web-1: added to {section.known_hosts}" in done.stdout
+
+
+@pytest.fixture
+def init(server, section, tmp_path):
+    """``harness init`` on a terminal, of a user whose SSH configuration leads to that server."""
+    card = "<interface type='network'><source network='lan'/><target dev='net0'/></interface>"
+    lan = """<network><name>lan</name><ip address='192.0.2.1' netmask='255.255.255.0'><dhcp>
+<range start='192.0.2.128' end='192.0.2.200'/></dhcp></ip></network>"""
+    node = NODE.replace("<node>", f"<node>{lan}")
+    node = node.replace("</domain>", f"<devices>{card}</devices></domain>")
+    (tmp_path / "node.xml").write_text(node)
+    there = tmp_path / "there.py"
+    there.write_text(_RELAY)
+    (tmp_path / "home" / ".ssh" / "config").write_text(
+        f"Host 192.0.2.*\nProxyCommand {sys.executable} {there} {server.port}\n"
+        f"User {getpass.getuser()}\nIdentityFile {server.client_key}\n"
+        f"UserKnownHostsFile {section.known_hosts}\n"
+    )
+    words = [sys.executable, "-m", "harness", "init", "--uri", f"test://{tmp_path}/node.xml"]
+    environment = {**os.environ, "HARNESS_STATE_DIR": str(tmp_path / "state")}
+    return partial(on_a_terminal, words, tmp_path, environment, columns=300)
+
+
+#: Carries its standard input and output to a port of this machine.
+_RELAY = """
+import os, socket, sys, threading
+there = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def back():
+    while data := there.recv(65536):
+        os.write(1, data)
+    os._exit(0)
+threading.Thread(target=back).start()
+while data := os.read(0, 65536):
+    there.sendall(data)
+there.shutdown(socket.SHUT_WR)
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "became", "then"),
+    [
+        (b"y\n", "web-1: added to ", "is the machine that harness runs on"),  # it is logged in to
+        (b"\n", "web-1: not trusted", "its host key at 192.0.2."),
+    ],
+    ids=["yes", "Enter"],
+)
+def test_init_asks_before_it_logs_in(init, server, section, tmp_path, typed, became, then):
+    """On a terminal: the keys, a question, the file, doctor; Enter alone trusts none."""
+    with init() as terminal:
+        shown = terminal.until("trust these keys? [y/N]")
+        assert server.fingerprint in shown
+        assert not section.known_hosts.exists()
+        terminal.type(typed)
+        assert terminal.end() == 3
+    said = terminal.text.partition("trust these keys?")[2]
+    order = [became, then, "is written for 1 guest", "problem  guest web-1: "]
+    order += ["next: fix the above, then harness doctor"]
+    places = [said.find(sign) for sign in order]
+    assert -1 not in places, said
+    assert places == sorted(places)
+    assert section.known_hosts.exists() == ("added" in became)
+    assert then in (tmp_path / "harness.toml").read_text()
+
+
+def test_init_that_is_interrupted_at_its_question_writes_nothing(init, section, tmp_path):
+    """Ctrl-C: a line of its own says so."""
+    with init() as terminal:
+        terminal.until("trust these keys? [y/N]")
+        terminal.type_until(CTRL_C, "interrupted")
+        assert terminal.end() == 130
+    assert "\ninterrupted" in terminal.text.replace("\r", "")
+    assert not section.known_hosts.exists()
+    assert not (tmp_path / "harness.toml").exists()

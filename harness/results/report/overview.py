@@ -139,6 +139,8 @@ def _guest(one: GuestRecord | None, two: GuestRecord | None) -> Iterable[Row]:
 def _outcome(name: str, first: Outcome | None, second: Outcome | None) -> Row:
     said = [one.value.upper() if one else "–" for one in (first, second)]
     changed = "" if first == second else "changed"
+    if first is None or second is None:  # such a guest or check had only one of them
+        changed = changed and f"only {'first' if second is None else 'second'}"
     worse = second in (Outcome.FAIL, Outcome.ERROR) and first != second
     return Row(name, said[0], said[1], changed, worse)
 

@@ -29,7 +29,6 @@ from harness.cli.commands.refusals import (
     tell_error,
 )
 from harness.core.errors import (
-    GuestStranded,
     HarnessError,
     InternalError,
     Interrupted,
@@ -245,7 +244,7 @@ def _say(error: HarnessError) -> int:
     if _debugging():
         traceback.print_exception(error)
     with suppress(OSError, ValueError):  # the terminal may be gone; the exit code says it too
-        if Spoken.told is not error or isinstance(error, GuestStranded):  # that is the last word
+        if Spoken.told is not error:
             tell_error(error)
         print_error(error)
     return exit_code_of(error)

@@ -92,6 +92,17 @@ def record_in(tmp_path: Path) -> RunRecord:
     return RunRecord.model_validate_json(found.read_text())
 
 
+@pytest.mark.parametrize("wrong", ["stuck", "bug"])
+def test_an_error_is_told_once(process, wrong):
+    """Before the page is made; of a guest that is still paused it is the last word."""
+    done = process(wrong)
+    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("harness: ")]
+    assert len(lines) == 1, done.stderr.decode()
+    if wrong == "stuck":
+        assert lines[0].startswith("harness: STILL PAUSED: web1")
+        assert done.stderr.decode().rstrip().endswith(lines[0])
+
+
 def expect_a_good_end(tmp_path: Path) -> None:
     """Recorded, and the clocks were corrected."""
     record = record_in(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from harness.api import Backend
 from harness.cli.doctor import examine
 from harness.cli.doctor_qemu import examine_qemu
-from harness.cli.finding import Level
+from harness.cli.finding import Finding, Level
 from harness.core.errors import HypervisorError, PlanError
 from harness.core.identity import boot_id
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
@@ -158,24 +158,26 @@ def test_guests_that_do_not_fit_at_once_are_replaced_in_parts(replaced):
     assert [what for what, _ in calls] == ["pause", "resume"] * len(names)
 
 
-def test_doctor_says_whose_qemu_can_be_replaced(house, monkeypatch):
+def test_doctor_says_whose_qemu_can_be_replaced(house):
     """And what fixes the others; a problem only where it is asked for."""
     house = house()
     house.host.parking.looks[house.guests[0].name] = {"backings": ()}
     backend = Backend(lambda config: _open(house), house.connector, SYSTEM_CLOCK)
     names = [guest.name for guest in house.guests]
-    for kind, level in (("stand-in", Level.OK), ("qemu", Level.PROBLEM)):
+
+    def found(kind: str) -> dict[str, Finding]:
         config = house.config(update__kind=kind, update__duration_s=None)
         config = config.model_copy(update={"guest": sections(names)})
-        found = {
-            one.name: one
-            for one in examine(config, house.state_dir, backend)
-            if one.name.startswith("QEMU of")
-        }
-        bad = found[f"QEMU of {names[0]}"]
-        assert (bad.level, "private memory" in bad.detail) == (level, True)
-        assert "<source type='file'/>" in bad.fix
-        assert all(found[f"QEMU of {name}"].level is Level.OK for name in names[1:])
+        every = {one.name: one for one in examine(config, house.state_dir, backend)}
+        return {name: one for name, one in every.items() if "qemu" in name.lower()}
+
+    [(name, line)] = found("stand-in").items()
+    assert (name, line.level) == ("update kind qemu", Level.OK)
+    asked = found("qemu")
+    bad = asked[f"QEMU of {names[0]}"]
+    assert (bad.level, "private memory" in bad.detail) == (Level.PROBLEM, True)
+    assert "<source type='file'/>" in bad.fix
+    assert all(asked[f"QEMU of {name}"].level is Level.OK for name in names[1:])
 
 
 def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path, monkeypatch):
@@ -202,10 +204,26 @@ def test_doctor_finds_ram_that_was_kept_and_forgotten(house, tmp_path, monkeypat
     ]
     assert "2 MiB are kept for guest uuid-of-another" in found[2].detail
     quiet = examine_qemu(guests, house.host, Deadline.after(5), wanted=False)
-    assert [one.name for one in quiet] == [f"QEMU of {first.name}", "kept RAM"]
+    assert [one.name for one in quiet] == ["update kind qemu", "kept RAM"]
     monkeypatch.setattr("harness.cli.doctor_qemu.backing_folder", lambda: instance.parent)
     nobody_runs = examine_qemu([], house.host, Deadline.after(5), wanted=False)
     assert [one.name for one in nobody_runs] == ["kept RAM"]
+
+
+def test_doctor_says_in_one_line_whose_qemu_could_be_replaced_if_nobody_asked(house):
+    """Counted by reason, without a fix: nothing is wrong. Where it is configured: a line each."""
+    house = house("web1", "web2", "web3")
+    for name in ("web1", "web2"):
+        house.host.parking.looks[name] = {"backings": ()}
+    guests = house.host.guests(Deadline.after(5))
+    [line] = examine_qemu(guests, house.host, Deadline.after(5), wanted=False)
+    assert (line.level, line.fix) == (Level.OK, "")
+    assert "the QEMU of 1 of 3 running guests; not of others: its RAM is private" in line.detail
+    assert "(2)" in line.detail
+    assert [name for name, reasons in line.facts.items() if reasons] == ["web1", "web2"]
+    each = list(examine_qemu(guests, house.host, Deadline.after(5), wanted=True))
+    assert [one.level for one in each] == [Level.PROBLEM, Level.PROBLEM, Level.OK]
+    assert all(one.fix for one in each[:2])
 
 
 def sections(names):

@@ -31,7 +31,7 @@ from harness.cli.commands.maintenance_options import (
 )
 from harness.cli.commands.refusals import tell_error
 from harness.core.config import Loaded
-from harness.core.errors import ConfigError
+from harness.core.errors import ConfigError, GuestStranded
 from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
@@ -251,6 +251,6 @@ def _make_reports(finished: Finished) -> None:
             warnings = ["no report was written: interrupted (harness report --format html)"]
         for warning in warnings:
             say(f"warning: {warning}")
-        if not warnings:
+        if not warnings and not isinstance(finished.error, GuestStranded):  # the last word
             page = finished.folder.path / "report.html"
             err().print(printable(f"report:     {page}"), markup=False, soft_wrap=True, style="dim")

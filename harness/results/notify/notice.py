@@ -54,7 +54,7 @@ class Notice:
 
     def as_text(self) -> str:
         """Return the notice for people: the summary, what is paused and how to resume it."""
-        lines = [self.summary, ""]
+        lines = [self.summary, ""] if self.guests else [self.summary]
         for guest in self.guests:
             lines.append(f"{guest.name}: {guest.outcome.upper()}")
             if guest.still_paused:
@@ -82,7 +82,8 @@ def of_run(record: RunRecord, folder: Path, error: str | None = None) -> Notice:
     )
     problems = [*record.problems, *(error and [error] or [])]
     for guest in record.guests:
-        problems += [f"{guest.name}: {problem}" for problem in guest.problems]
+        named = f"{guest.name}: "
+        problems += [named + problem.removeprefix(named) for problem in guest.problems]
     return Notice(
         GUESTS_STRANDED if stranded else RUN_FINISHED,
         record.host.hostname,
@@ -146,7 +147,7 @@ def _summary(record: RunRecord, stranded: Sequence[str]) -> str:
     windows = [one.pause_window_s for one in record.update_domains]
     longest = max((one for one in windows if one is not None), default=None)
     good = sum(guest.outcome is Outcome.PASS for guest in record.guests)
-    return printable(
-        f"harness {record.outcome.value.upper()} on {record.host.hostname}: "
-        f"{good} of {len(record.guests)} guests good, longest pause {duration(longest)}"
-    )
+    said = f"{good} of {len(record.guests)} guests good" if record.guests else "no guest was judged"
+    if longest is not None:
+        said += f", longest pause {duration(longest)}"
+    return printable(f"harness {record.outcome.value.upper()} on {record.host.hostname}: {said}")

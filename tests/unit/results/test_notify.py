@@ -54,6 +54,16 @@ def test_a_notice_says_who_is_paused_and_how_to_resume_it():
     assert good.summary == "harness PASS on box: 1 of 1 guests good, longest pause 5.012 s"
 
 
+def test_a_notice_says_only_what_was_looked_at():
+    """A run that ended before it judged a guest; and no name is said twice in a line."""
+    record = a_run(outcome=Outcome.ERROR).model_copy(update={"guests": (), "update_domains": ()})
+    notice = of_run(record, FOLDER, "a bug")
+    assert notice.summary == "harness ERROR on box: no guest was judged"
+    assert notice.as_text().startswith(f"{notice.summary}\n\na bug\n")
+    guest = a_guest("web1").model_copy(update={"problems": ("web1: no login", "no address")})
+    assert of_run(a_run(guest), FOLDER).problems == ("web1: no login", "web1: no address")
+
+
 def test_a_night_is_told_with_its_line():
     notice = of_night("box", "harness PASS on box: 3/3", 0, [], [a_run()])
     assert (notice.event, notice.outcome, notice.good) == ("night finished", "pass", True)

@@ -355,11 +355,16 @@ def rollout_exit_code(error: HarnessError) -> int:
     return error.exit_code
 
 
-def _each(by_guest: Mapping[str, HarnessError]) -> str:
-    said = dict.fromkeys(
+def lines_of(by_guest: Mapping[str, HarnessError]) -> list[str]:
+    """Return a line for each guest, without repetition: its name, what happened, what helps."""
+    lines = [
         str(error) if error.guest else f"{guest}: {error}" for guest, error in by_guest.items()
-    )
-    return f"{len(by_guest)} guests: {'; '.join(said)}"
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _each(by_guest: Mapping[str, HarnessError]) -> str:
+    return f"{len(by_guest)} guests: {'; '.join(lines_of(by_guest))}"
 
 
 class Interrupted(HarnessError):

@@ -47,6 +47,8 @@ def opened(*_):
 
 harness.host.driver.LibvirtHypervisor.open = opened
 connector = FakeConnector({guest.name: guest for guest in guests})
+if wrong == "strangers":
+    connector.strangers = {"web1", "web2"}
 harness.guest.connector.SshConnector = lambda *_: connector
 from harness.cli.main import main
 main()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
 
 from tests.maintenance.in_memory import DRIVER, in_folder
-from tests.maintenance.test_output import CONFIG, record_in
+from tests.maintenance.test_output import CONFIG, RUN, record_in
 from tests.terminal import CTRL_C, on_a_terminal
 
 #: It prints its steps, the last of them with control characters, and goes on for long.
@@ -84,3 +85,20 @@ def test_it_moves_before_there_is_a_plan_and_ctrl_c_ends_that_too(run, tmp_path)
     assert "looking at" not in terminal.screen
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
     assert list(tmp_path.glob("state/runs/*")) == []
+
+
+def test_a_run_that_could_not_log_in_says_once_why_a_line_a_guest(run, tmp_path):
+    """Table and error are on the same terminal. A file has the table alone, and all of it."""
+    with run("strangers") as terminal:
+        assert terminal.end() == 3
+    lines = [line.strip() for line in terminal.screen.splitlines()]
+    for name in ("web1", "web2"):
+        told = [line for line in lines if line.startswith(f"{name}: its host key")]
+        assert len(told) == 1, terminal.screen
+    assert "harness: 2 guests:" in lines
+    command = [sys.executable, "-P", "-c", DRIVER, "strangers", *RUN]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=in_folder(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    for said in (done.stdout, done.stderr):
+        assert said.count("web1: its host key") == 1, said

@@ -23,7 +23,7 @@ from harness.cli.commands.common import (
 from harness.cli.commands.completion import quietly
 from harness.core.errors import HarnessError, UsageError
 from harness.core.extras import require
-from harness.core.timebase import Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.results.report.words import printable
 
 if TYPE_CHECKING:
@@ -186,9 +186,22 @@ def down() -> None:
     """Remove every trace of the guests. Safe to repeat."""
     from harness.lab import guests, state
 
-    if state.load() is None:
+    lab = state.load()
+    if lab is None:
         say("no lab is up")
+    else:
+        _say_who_holds(lab.uri)
     guests.down(say)
+
+
+def _say_who_holds(uri: str) -> None:
+    """A run that goes on, or a ``hold``, is about to lose its guests: whose it is, is said."""
+    from harness.host.lock import holder
+
+    with suppress(HarnessError):  # nothing keeps a lab from being removed
+        if (found := holder(uri)) is not None:
+            who = found.describe(SYSTEM_CLOCK.realtime_ns())
+            say(f"warning: the lab is removed while it is in use: {printable(who)}")
 
 
 @command.command(epilog="Example: harness lab build tiny debian")

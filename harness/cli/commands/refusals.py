@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import click
@@ -11,7 +12,10 @@ from harness.core.errors import (
     ConfigError,
     GuestStranded,
     HarnessError,
+    SeveralFailed,
+    SeveralRefused,
     UsageError,
+    lines_of,
     rollout_exit_code,
 )
 
@@ -109,12 +113,17 @@ def exit_code_of(error: HarnessError) -> int:
 
 
 def tell_error(error: HarnessError) -> None:
-    """Say on stderr what went wrong, in one line with its hint."""
+    """Say on stderr what went wrong, in one line with its hint; on a terminal a line a guest."""
     from harness.results.report.words import printable
 
     Spoken.told = error
     loud = isinstance(error, GuestStranded)
     click.secho("harness: ", nl=False, err=True, bold=True, fg="red" if loud else None)
+    if isinstance(error, SeveralFailed | SeveralRefused) and sys.stderr.isatty():
+        click.echo(f"{len(error.by_guest)} guests:", err=True)
+        for line in lines_of(error.by_guest):
+            click.echo(f"  {printable(line)}", err=True)
+        return
     click.secho(printable(str(error)), err=True, bold=loud, fg="red" if loud else None)
 
 

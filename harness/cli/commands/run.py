@@ -31,7 +31,7 @@ from harness.cli.commands.maintenance_options import (
 )
 from harness.cli.commands.refusals import tell_error
 from harness.core.config import Loaded
-from harness.core.errors import ConfigError, GuestStranded
+from harness.core.errors import ConfigError, GuestStranded, guests_of
 from harness.core.paths import state_dir
 from harness.core.settings import Config
 from harness.maintenance.plan import Plan
@@ -237,7 +237,11 @@ def print_finished(finished: Finished, as_json: bool) -> None:
         if as_json:
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
-            print_run(finished.record, out(), finished.folder.path)
+            # On a terminal the error follows at once; a file is read without it.
+            both = out().is_terminal and err().is_terminal
+            error = finished.error if both else None
+            said = [str(one) for one in guests_of(error).values()]
+            print_run(finished.record, out(), finished.folder.path, said)
 
 
 def _make_reports(finished: Finished) -> None:

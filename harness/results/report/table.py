@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,13 @@ from harness.results.report.words import STYLES, duration, measured, offset, pri
 _NONE = "no update domain is in the record"
 
 
-def print_run(record: RunRecord, console: Console, folder: Path | None = None) -> None:
-    """Verdict, update domains, guests, then what was not all right."""
+def print_run(
+    record: RunRecord, console: Console, folder: Path | None = None, said: Collection[str] = ()
+) -> None:
+    """Verdict, update domains, guests, then what was not all right.
+
+    ``said``: problems of guests that are told in another place, and not here.
+    """
     domains = _domains(record) if record.update_domains else _text(_NONE)
     console.print(_headline(record), "", domains, sep="\n")
     for domain in record.update_domains:
@@ -33,7 +39,7 @@ def print_run(record: RunRecord, console: Console, folder: Path | None = None) -
     if record.guests and record.update_domains:
         console.print(_guests(record), "", sep="\n")
     for guest in record.guests:
-        _print_troubles(guest, console)
+        _print_troubles(guest, console, said)
     for domain in record.update_domains:
         for problem in domain.problems:
             words = _text(f"update domain {domain.name}: {problem}", "yellow")
@@ -133,13 +139,13 @@ def _guest_row(guest: GuestRecord) -> tuple[Text, ...]:
     )
 
 
-def _print_troubles(guest: GuestRecord, console: Console) -> None:
+def _print_troubles(guest: GuestRecord, console: Console, said: Collection[str]) -> None:
     if guest.still_paused:
         hint = guest.resume_hint or virsh("", "resume", guest.name, guest.uuid)
         console.print(
             _text(f"{guest.name}: STILL PAUSED; resume it now: {hint}", "bold red"), soft_wrap=True
         )
-    for problem in guest.problems:
+    for problem in (one for one in guest.problems if one not in said):
         console.print(_text(problem, "yellow"), soft_wrap=True)
     if guest.clock.guest_agent_agrees is False:
         apart = duration(abs(guest.clock.guest_agent_disagreement_s or 0.0))

@@ -29,6 +29,7 @@ from harness.core import config
 from harness.core.errors import LabError, UsageError
 from harness.core.timebase import Deadline
 from harness.host import facts
+from harness.host.lock import host_lock
 from harness.lab import files, guests, images, state
 from harness.lab.daemon import Daemon
 from harness.lab.domain import BootFiles, domain_xml
@@ -598,6 +599,23 @@ def test_a_lab_is_found_again_as_it_was_written_down():
     state.save(written)
     assert state.load() == written
     assert stat.S_IMODE(state.lab_dir().stat().st_mode) == 0o700
+
+
+def test_down_says_whose_run_loses_its_guests(tmp_path, monkeypatch, capsys):
+    """Such as one that `harness hold` has left in the background; a lab in no use is just gone."""
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+    lab = replace(STATE, uri="qemu+unix:///system?socket=/nonexistent/sock", daemons=())
+    state.save(lab)
+    with host_lock(lab.uri, "maintenance of tiny-1", "20260101T000000Z-aaaaaa"):
+        assert run_command_line(["lab", "down"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: the lab is removed while it is in use: " in said
+    assert "maintenance of tiny-1, run 20260101T000000Z-aaaaaa" in said
+    assert f"(pid {os.getpid()})" in said
+    assert state.load() is None
+    state.save(lab)
+    assert run_command_line(["lab", "down"]) == 0
+    assert "in use" not in capsys.readouterr().err
 
 
 def test_no_notes_are_no_lab():

@@ -85,7 +85,7 @@ test-fleet: setup ## the Ansible collection: its playbook on stand-ins and on re
 	@scripts/ansible-core
 	@HARNESS_REQUIRE=ansible,guest,postgresql $(ISOLATED) $(BIN)/pytest -n 3 --dist loadfile tests/fleet
 
-ansible-sanity: setup ## ansible-test sanity of the collection, by both ansible-cores; network once; minutes
+ansible-sanity: setup ## antsibull-docs and ansible-test sanity of the collection, by both ansible-cores; network once; minutes
 	@scripts/ansible-core
 	@scripts/ansible-sanity
 

@@ -124,7 +124,7 @@ def _parsed(file: Path, model: type[M]) -> M:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except ValidationError as error:
-        message = f"{file} is not a {model.__name__}: {error.errors()[0]['msg']}"
+        message = f"{file} is damaged or of another version: {error.errors()[0]['msg']}"
         raise UsageError(message) from error
 
 

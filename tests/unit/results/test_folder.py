@@ -74,7 +74,7 @@ def test_a_run_is_found_by_part_of_its_id_and_never_guessed(tmp_path):
 def test_a_file_that_is_no_record_is_refused(tmp_path):
     """A damaged run.json is a clear error, not a traceback."""
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(UsageError, match="not a RunRecord"):
+    with pytest.raises(UsageError, match="run.json is damaged or of another version"):
         RunFolder(tmp_path).record()
 
 

@@ -201,7 +201,7 @@ def test_a_changed_host_key_is_refused_and_says_so(sshd, log_in, tmp_path, kind)
     file.write_text(sshd.known(key=make_key(tmp_path / "old", kind)))
     with pytest.raises(HostKeyRejected, match="has changed") as caught:
         log_in(known_hosts=(file,))
-    forget = caught.value.hint.partition(": ")[2].partition(", then")[0]
+    forget = caught.value.hint.partition(": ")[2].partition("; then")[0]
     subprocess.run(["sh", "-c", forget], check=True, capture_output=True)
     assert file.read_text() == ""
 

@@ -28,7 +28,7 @@ def print_run(
 ) -> None:
     """Verdict, update domains, guests, then what was not all right.
 
-    ``said``: problems of guests that are told in another place, and not here.
+    ``said``: problems of guests that are reported in another place, and not here.
     """
     domains = _domains(record) if record.update_domains else _text(_NONE)
     console.print(_headline(record), "", domains, sep="\n")

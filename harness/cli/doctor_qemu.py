@@ -73,7 +73,7 @@ def _of_one(name: str, version: str, found: Sequence[Obstacle]) -> Iterator[Find
 
 
 def _of_all(found: Mapping[str, Sequence[Obstacle]]) -> Finding:
-    """Nothing is wrong with a guest whose QEMU nobody asked to replace: no fix, no line each."""
+    """Nothing is wrong with guests whose QEMU is not to be replaced: no fix, no line each."""
     fit = sum(not reasons for reasons in found.values())
     detail = f"not configured; it could replace the QEMU of {fit} of {len(found)} running guests"
     why = Counter(one.reason for reasons in found.values() for one in reasons)

@@ -195,7 +195,7 @@ def down() -> None:
 
 
 def _say_who_holds(uri: str) -> None:
-    """A run that goes on, or a ``hold``, is about to lose its guests: it warns, and names the run."""
+    """A run that goes on, or a ``hold``, is about to lose its guests: warn, and name the run."""
     from harness.host.lock import holder
 
     with suppress(HarnessError):  # nothing keeps a lab from being removed

@@ -128,6 +128,19 @@ def test_of_a_wrong_clock_no_more_is_read_than_it_takes_to_be_right(clock):
     assert done.after.samples == POLICY.samples, "how right it got is read closely all the same"
 
 
+def miss(fake: FakeAgent, *by_s: float) -> None:
+    """Have the first steps of a clock end so far off, and those after them where they should."""
+    late = iter(by_s)
+
+    def misses(line):
+        answer = fake._answer(line)
+        if line.startswith("s "):
+            fake.offset_s += next(late, 0.0)
+        return answer
+
+    fake.answer = misses
+
+
 @pytest.mark.parametrize(
     ("left_s", "abilities", "policy", "exact"),
     [
@@ -144,15 +157,7 @@ def test_what_is_left_within_the_tolerance_is_taken_off_when_there_is_time(
 ):
     """Once, without a step back that is not allowed; not what is small; it is no news to others."""
     fake, right = FakeAgent(clock, -5.0, abilities=abilities), []
-    late = iter([left_s])
-
-    def misses(line):
-        answer = fake._answer(line)
-        if line.startswith("s "):
-            fake.offset_s += next(late, 0.0)
-        return answer
-
-    fake.answer = misses
+    miss(fake, left_s)
     done = correct(reach(fake), policy, later(clock), when_right=lambda: right.append(True))
     assert (done.refused, right) == (None, [True])
     assert abs(fake.offset_s) == pytest.approx(0.0 if exact else abs(left_s), abs=0.0005)
@@ -162,15 +167,8 @@ def test_what_is_left_within_the_tolerance_is_taken_off_when_there_is_time(
 
 def test_a_daemon_is_told_once_when_the_clock_is_as_right_as_it_gets(clock):
     """After what was left was taken off, which is a step as well."""
-    fake, late = FakeAgent(clock, -5.0), iter([-0.004])
-
-    def misses(line):
-        answer = fake._answer(line)
-        if line.startswith("s "):
-            fake.offset_s += next(late, 0.0)
-        return answer
-
-    fake.answer = misses
+    fake = FakeAgent(clock, -5.0)
+    miss(fake, -0.004)
     shell = Chronyc(then=lambda: asked.append(steps(fake)))
     asked: list[int] = []
     done = correct(reach(fake, shell=shell, time_daemon="chronyd"), POLICY, later(clock))
@@ -253,15 +251,7 @@ def test_a_second_attempt_does_not_step_back_what_the_first_did_too_much(clock):
 def test_what_was_tried_before_a_refusal_is_told_in_its_order(clock):
     """The way to the next person who looks."""
     fake = FakeAgent(clock, -5.0)
-    wrong = iter([-1.0, 2.0])
-
-    def misses(line):
-        answer = fake._answer(line)
-        if line.startswith("s "):
-            fake.offset_s += next(wrong)
-        return answer
-
-    fake.answer = misses
+    miss(fake, -1.0, 2.0)
     refused = correct(reach(fake), POLICY, later(clock)).refused
     assert refused.endswith("tried: relative-step: 1.000 s slow; relative-step: 2.000 s fast")
 

@@ -145,7 +145,7 @@ soak: setup ## kill N maintenances at random instants (SEED=, MINUTES=); strand 
 map: ## write the list of modules in docs/map.md
 	@$(BIN)/python -P -m scripts.module_map
 
-reference: ## write docs/reference/settings.md and the JSON schemas from the settings and commands
+reference: ## write docs/reference/: settings.md and the JSON schemas, collection.md
 	@$(BIN)/python -P -m scripts.reference
 
 # ROOM=clock.policy tries those of one module only: minutes in place of most of an hour.

@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md and the JSON schemas: each setting, variable and command.
+"""Write the generated part of docs/reference/: settings, JSON schemas, the Ansible collection.
 
 ``make reference`` runs this; ``make lint`` sees that nothing is missing or old. Names, units,
 defaults and limits are read off the settings and the commands; only the introductions are written
@@ -33,9 +33,12 @@ from harness.core.settings import UpdateSection
 from harness.core.variables import OTHERS, TOLD
 from harness.results.answer import schema_of_answer, schema_of_run
 from harness.updates.registry import FULL_CONFIG
+from scripts import collection_reference
+from scripts.markdown import row
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "reference"
 PAGE, SCHEMA = DOCS / "settings.md", DOCS / "harness.schema.json"
+COLLECTION = DOCS / "collection.md"
 RUN, ROLLOUT = DOCS / "run.schema.json", DOCS / "rollout.schema.json"
 
 _HEAD = """\
@@ -174,12 +177,8 @@ def _table(
             flag = f"`{FLAGS[key]}`" if key in FLAGS else ""
             variable = f"`{environment_name(key)}`" if key in variables else ""
             cells.append(", ".join(part for part in (flag, variable) if part))
-        yield _row(*cells, said.get(name, ""))
+        yield row(*cells, said.get(name, ""))
     yield ""
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _type(info: FieldInfo) -> str:
@@ -250,13 +249,13 @@ def _default(info: FieldInfo) -> str:
 def _variables() -> str:
     lines = ["## Variables\n", "Each setting with a variable is above; lists have none. Others:\n"]
     lines += ["| variable | means |", "|---|---|"]
-    lines += [_row(f"`{name}`", said) for name, said in OTHERS.items()]
+    lines += [row(f"`{name}`", said) for name, said in OTHERS.items()]
     lines += [
         "",
         "Told to updates and own checks ([updates](updates.md), [checks](checks.md)):\n",
     ]
     lines += ["| variable | means |", "|---|---|"]
-    lines += [_row(f"`{name}`", said) for name, said in TOLD.items()]
+    lines += [row(f"`{name}`", said) for name, said in TOLD.items()]
     return "\n".join(lines)
 
 
@@ -282,7 +281,7 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
     for option in shown:
         record = option.get_help_record(context)
         if record is not None:
-            yield _row(f"`{record[0]}`", " ".join(record[1].split()))
+            yield row(f"`{record[0]}`", " ".join(record[1].split()))
     yield ""
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -298,7 +297,7 @@ def files() -> Mapping[Path, str]:
         file: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for file, schema in schemas.items()
     }
-    return {PAGE: page(), **texts}
+    return {PAGE: page(), COLLECTION: collection_reference.page(), **texts}
 
 
 def main() -> int:

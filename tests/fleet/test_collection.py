@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from scripts.collection_reference import options_of, plugins
 from tests.fleet.playbooks import ROOT
 
 pytestmark = pytest.mark.timeout(300)
@@ -43,6 +44,21 @@ def test_each_plugin_and_the_role_have_documentation(engine, tmp_path):
     role = "harness_kvm.fleet.rolling_maintenance"
     done = said(engine, tmp_path, "ansible-doc", "--json", "-t", "role", role)
     assert {"preflight", "wave", "post"} <= set(json.loads(done.stdout)[role]["entry_points"])
+
+
+def test_the_page_of_the_reference_has_the_options_that_ansible_knows(engine, tmp_path):
+    """It is written without an ansible-core."""
+    for kind in ("module", "filter", "inventory", "callback"):
+        known = {one.name: one for one in plugins(kind + "s" * (kind == "module"))}
+        names = [f"harness_kvm.fleet.{name}" for name in known]
+        done = said(engine, tmp_path, "ansible-doc", "--json", "-t", kind, *names)
+        for name, told in json.loads(done.stdout).items():
+            mine = known[name.rpartition(".")[2]]
+            elsewhere = {"compose", "groups", "keyed_groups", "strict", "use_extra_vars"}
+            others = elsewhere | {"leading_separator"} if kind == "inventory" else set()
+            shown = told["doc"].get("options", {})
+            assert shown.keys() - others == options_of(mine).keys(), name
+            assert (told["return"] or {}).keys() == mine.returned.keys(), name
 
 
 def test_what_is_handed_out_has_its_own_licence_and_nothing_that_was_compiled(engine):

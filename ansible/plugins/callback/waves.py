@@ -14,7 +14,7 @@ author: the authors of harness (@harness-kvm)
 description:
   - Prints a line where a host's maintenance begins and where it ended, one where a wave is over,
     and how the rollout ended; beside what the stdout callback prints.
-  - In check mode it prints who would be paused with whom.
+  - In check mode it prints which guests would be paused together.
 requirements:
   - enable in configuration, or by E(ANSIBLE_CALLBACKS_ENABLED)
 """

@@ -16,7 +16,7 @@ description:
   - One ID is one run of a host. The same task again waits for a run that goes on, and finds one
     that is over, without a pause of any guest. So the same playbook again is the resume.
   - The run goes on when this module, its connection or the controller is gone.
-  - In check mode C(harness plan) says who would be paused with whom; nothing is begun. With
+  - In check mode C(harness plan) says which guests would be paused together; nothing is begun. With
     C(--diff) it is shown as a difference.
 options:
   rollout:
@@ -34,7 +34,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Says who would be paused with whom.
+    description: Says which guests would be paused together.
   diff_mode:
     support: full
     description: Shows that as a difference, in check mode.
@@ -49,7 +49,7 @@ EXAMPLES = r"""
     rollout: module-2026-11
     kind: kernel-module
 
-- name: Who would be paused with whom? With --check --diff
+- name: Which guests would be paused together? With --check --diff
   harness_kvm.fleet.maintenance:
     rollout: module-2026-11
     guests: ["web*"]
@@ -93,7 +93,7 @@ goes_on:
   returned: always
   type: bool
 domains:
-  description: Who would be paused with whom, in their order.
+  description: Which guests would be paused together, in their order.
   returned: in check mode
   type: list
   elements: dict

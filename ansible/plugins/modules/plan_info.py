@@ -46,7 +46,7 @@ document:
   returned: always
   type: dict
 domains:
-  description: Who would be paused with whom, in their order; empty where the plan was refused.
+  description: Which guests would be paused together, in their order; empty where the plan was refused.
   returned: always
   type: list
   elements: dict

@@ -42,10 +42,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Says what would be scheduled or cancelled, and who would be paused with whom.
+    description: Says what would be scheduled or cancelled, and which guests would be paused together.
   diff_mode:
     support: full
-    description: Shows who would be paused with whom.
+    description: Shows which guests would be paused together.
 seealso:
   - module: harness_kvm.fleet.maintenance
 """
@@ -73,7 +73,7 @@ number:
   returned: with O(state=present)
   type: int
 domains:
-  description: Who would be paused with whom, in their order.
+  description: Which guests would be paused together, in their order.
   returned: with O(state=present), in check mode or with a difference
   type: list
   elements: dict

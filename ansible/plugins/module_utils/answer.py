@@ -38,7 +38,7 @@ def as_result(answer, message, full_record=False):
 
 
 def domains(plan):
-    """Return which guests would be paused together: one list of names an update domain, in their order."""
+    """Return which guests would be paused together: for each update domain, a list of names."""
     return [
         {"update_domain": domain["name"], "guests": [guest["name"] for guest in domain["guests"]]}
         for window in [plan] + list(plan.get("later") or ())

@@ -46,7 +46,8 @@ document:
   returned: always
   type: dict
 domains:
-  description: Which guests would be paused together, in their order; empty where the plan was refused.
+  description: Which guests would be paused together, in their order; empty where the plan was
+    refused.
   returned: always
   type: list
   elements: dict

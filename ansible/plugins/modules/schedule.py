@@ -42,7 +42,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Says what would be scheduled or cancelled, and which guests would be paused together.
+    description: Says what would be scheduled or cancelled, and which guests would be paused
+      together.
   diff_mode:
     support: full
     description: Shows which guests would be paused together.

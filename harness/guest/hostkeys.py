@@ -11,8 +11,9 @@ from pathlib import Path
 from harness.core.errors import HostKeyRejected, HostKeyUnknown
 from harness.core.pasteable import command
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
-from harness.guest import openssh, plain_config
+from harness.guest import openssh
 from harness.guest.certificates import CERTIFIED, authority_of, fault_of
+from harness.guest.known_lines import known_lines
 from harness.guest.lean_paramiko import paramiko
 from harness.guest.ssh_settings import RSA_ALGORITHMS, SshSettings
 
@@ -49,14 +50,13 @@ def look_up(settings: SshSettings, deadline: Deadline) -> KnownHosts:
 
     Raises ConfigError, DeadlineExpired.
     """
-    ask = openssh.known_lines if openssh.is_installed() else plain_config.known_lines
     names, unreadable = [], {}
     for name in settings.known_names:
         known = Known(name)
         places = {"": known.keys, "@cert-authority": known.authorities, "@revoked": known.revoked}
         for file in settings.known_hosts:
             try:
-                lines = ask(file, name, deadline)
+                lines = known_lines(file, name, deadline)
             except OSError as error:
                 unreadable[file] = f"{file} cannot be read: {error.strerror}"
                 continue

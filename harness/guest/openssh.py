@@ -35,6 +35,8 @@ _LIMIT_S = 10.0
 _OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
 #: Variables by which OpenSSH would ask a person something.
 _NOBODY_IS_ASKED = ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY")
+#: How `ssh -v` names a file of configuration.
+_FILE_READ = re.compile(r"^debug1: Reading configuration data (.+?)\r?$", re.MULTILINE)
 #: What `ssh` takes for an option, a user or a URI, or refuses (OpenSSH: ssh.c, valid_hostname).
 _NO_HOST = re.compile(r"^-|^$|^ssh://|[\s\x00-\x1f\x7f@/'`\"$\\;&<>|(){},]")
 
@@ -94,6 +96,28 @@ def effective(host: str, words: Sequence[str], deadline: Deadline) -> Effective:
             file=USER_CONFIG,
             hint=f"see the same with: ssh -G -- {shlex.quote(host)}",
         )
+    return _understood(host, said)
+
+
+def effective_with_files(
+    host: str, words: Sequence[str], deadline: Deadline
+) -> tuple[Effective, list[str] | None] | None:
+    """Return the same, and the text of every file of configuration that OpenSSH read for it.
+
+    None where it refuses; no texts where one of them cannot be read. Raises DeadlineExpired.
+    """
+    with _config_words() as config:
+        said = _ask(["ssh", "-v", "-G", "-T", *config, *words, "--", host], deadline)
+        if said.status != 0:
+            return None
+        texts: list[str] | None = None
+        with suppress(OSError, ValueError):
+            read = [name for name in _FILE_READ.findall(said.errors) if name not in config]
+            texts = [Path(name).read_text() for name in read]
+    return _understood(host, said), texts
+
+
+def _understood(host: str, said: _Said) -> Effective:
     values: dict[str, list[str]] = {}
     for line in said.out.split("\n"):
         key, _, value = line.partition(" ")

@@ -95,7 +95,7 @@ def _lines_for(host: str, file: Path, *, holds: bool, depth: int) -> Iterator[tu
     for number, words in _read(file):
         key = words[0].lower()
         if key == "host":
-            holds = _matches(words[1:], host)
+            holds = matches(words[1:], host)
         elif key == "include":
             if depth >= _DEEPEST:
                 raise _not_understood("too many files include each other", number, file)
@@ -156,8 +156,8 @@ def _not_understood(what: str, number: int, file: Path) -> ConfigError:
     return ConfigError(f"line {number}: {what}", file=file, hint=_HINT)
 
 
-def _matches(patterns: Sequence[str], name: str) -> bool:
-    """Whether one of the patterns is meant, and none with a `!` before it."""
+def matches(patterns: Sequence[str], name: str) -> bool:
+    """Return True if one of the patterns fits ``name``, and none with a `!` before it."""
     found = False
     for pattern in patterns:
         # Of fnmatch's signs OpenSSH knows * and ? only.
@@ -175,7 +175,7 @@ def _holds_for(line: str, name: str) -> bool:
         return False
     names = words[1] if words[0].startswith("@") and len(words) > 1 else words[0]
     if not names.startswith("|1|"):
-        return _matches(names.split(","), name)
+        return matches(names.split(","), name)
     with suppress(ValueError):  # what looks like a hash and is none
         salt, known = (base64.b64decode(part, validate=True) for part in names[3:].split("|"))
         return hmac.compare_digest(hmac.digest(salt, name.encode(), hashlib.sha1), known)

@@ -1,4 +1,8 @@
-"""What the user's SSH configuration says of a guest: asked for once, by its name or its address."""
+"""What the user's SSH configuration says of a guest: asked for once, by its name or its address.
+
+Guests of which it says nothing in particular are asked for once, all together: a process for each
+of sixty is more work than their logins.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,18 @@ from collections.abc import Sequence
 from harness.core.errors import ShellUnreachable
 from harness.core.timebase import Deadline
 from harness.guest import openssh, plain_config
+from harness.guest.alike import Alike, is_canonical
 from harness.guest.openssh import Effective
 
 #: Differs between any two hosts, or has no part in a login.
-_INDIVIDUAL = ("host", "controlpath", "localforward", "remoteforward", "remotecommand")
+_INDIVIDUAL = (
+    "host",
+    "controlpath",
+    "localforward",
+    "remoteforward",
+    "remotecommand",
+    "loglevel",
+)
 
 
 class UserConfig:
@@ -24,6 +36,8 @@ class UserConfig:
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, ...], Effective] = {}
+        self._said: dict[tuple[str, ...], tuple[Effective | None, Alike | None]] = {}
+        """By words: what is said of a host that no configuration names, and of those like it."""
         self._stranger = f"stranger-{secrets.token_hex(8)}"
         self._asking = threading.Lock()
 
@@ -31,9 +45,30 @@ class UserConfig:
         """Return what `ssh WORDS HOST` would go by. Raises ConfigError, DeadlineExpired."""
         key = (host, *words)
         if key not in self._answers:
-            ask = openssh.effective if openssh.is_installed() else plain_config.effective
-            self._answers[key] = ask(host, words, deadline)
+            self._answers[key] = self._answer(host, words, deadline)
         return self._answers[key]
+
+    def _answer(self, host: str, words: Sequence[str], deadline: Deadline) -> Effective:
+        if not openssh.is_installed():
+            return plain_config.effective(host, words, deadline)
+        stranger = host == self._stranger
+        if stranger or is_canonical(host):
+            said, alike = self._said_of_strangers(words, deadline)
+            if stranger and said is not None:
+                return said
+            if alike is not None and alike.includes(host):
+                return alike.answer_for(host)
+        return openssh.effective(host, words, deadline)
+
+    def _said_of_strangers(
+        self, words: Sequence[str], deadline: Deadline
+    ) -> tuple[Effective | None, Alike | None]:
+        key = tuple(words)
+        with self._asking:  # once, not by each of sixty guests at the same time
+            if key not in self._said:
+                said = openssh.effective_with_files(self._stranger, words, deadline)
+                self._said[key] = (None, None) if said is None else (said[0], Alike.of(*said))
+            return self._said[key]
 
     def address(self, guest: str, deadline: Deadline) -> str | None:
         """Return the `HostName` that is configured for the guest's name; None: there is none.
@@ -67,8 +102,7 @@ class UserConfig:
         """Return True if this name has settings beyond those of every name, as by `Host *`."""
         if not openssh.is_host(guest):
             return False
-        with self._asking:  # once, not by each of sixty guests at the same time
-            other = self.about(self._stranger, (), deadline).values
+        other = self.about(self._stranger, (), deadline).values
         own = self.about(guest, (), deadline).values
         keys = (own.keys() | other.keys()) - set(_INDIVIDUAL)
         stranger, name = self._stranger, guest.lower()

@@ -132,7 +132,7 @@ bench-scale: setup ## what it costs by the number of guests; WRITE=--write: docs
 bench-fleet: setup ## what a rollout costs the controller and the database; STUBS=, SSH=, PARTS=; WRITE=--write
 	@scripts/ansible-core
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.fleet $(if $(STUBS),--stubs $(STUBS)) \
-		$(if $(SSH),--ssh $(SSH)) $(if $(PARTS),--parts $(PARTS)) $(WRITE)
+		$(if $(SSH),--ssh $(SSH)) $(if $(PARTS),--parts $(PARTS)) $(ONCE) $(WRITE)
 
 bench-reports: ## what reports and the history cost; needs no guests
 	@$(BIN)/python -P -m benchmarks.reports $(WRITE)

@@ -33,8 +33,8 @@ class Used:
     took_s: float
 
 
-def measure(count: int, folder: Path, *, ssh: bool) -> tuple[Used, Used]:
-    """Return what a rollout takes, and the same again when all is done."""
+def measure(count: int, folder: Path, *, ssh: bool, again: bool = True) -> list[Used]:
+    """Return what a rollout takes, and, unless it is not wanted, the same again."""
     names = [f"host{number}" for number in range(count)]
     for name in names:
         here = folder / "hosts" / name
@@ -57,7 +57,7 @@ def measure(count: int, folder: Path, *, ssh: bool) -> tuple[Used, Used]:
         inventory = {"hosts": hosts, "vars": variables}
         engine = install(CORES / "newest", folder)
         controller = Controller(engine, folder, inventory, more={"ANSIBLE_FORKS": str(FORKS)})
-        return _play(controller), _play(controller)
+        return [_play(controller) for _ in range(1 + again)]
 
 
 def _play(controller: Controller) -> Used:

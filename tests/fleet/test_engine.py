@@ -7,7 +7,9 @@ that a host can be lost at any moment.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,57 @@ def test_a_host_that_is_absent_stops_all_or_is_left_out(fleet):
     assert here["waves"] == kept["waves"]
     assert fleet.begun[:2] == ["h2", "h3"]
     assert sorted(fleet.begun[2:]) == ["h1", "h4"]
+
+
+@pytest.mark.parametrize("engine", ["newest"], indirect=True)
+def test_hosts_that_two_controllers_add_have_waves_of_one_numbering(fleet):
+    """The fleet's database numbers them, also where the second names it no more."""
+    folder = fleet.folder.parent
+    database = f"sqlite:///{folder}/fleet.db"
+    assert fleet.play(database=database).code == 0
+    mine = folder / "waves" / "r1.json"
+    (folder / "others").mkdir()
+    shutil.copy(mine, folder / "others")
+
+    fleet.host("h4", "mail")
+    assert fleet.play().code == 0  # the waves that are kept say which database has them
+    assert numbered(mine) == {1: ["h2"], 2: ["h1", "h3"], 3: ["h4"]}
+
+    del fleet.controller.inventory["hosts"]["h4"]
+    fleet.host("h5", "mail")
+    fleet.controller.more["ANSIBLE_CALLBACKS_ENABLED"] = "harness_kvm.fleet.waves"
+    fleet.change("h5", behaves="fail")
+    other = fleet.play(waves_folder=str(folder / "others"), abort_after=1)
+    assert other.code != 0  # the end asks the hosts of all waves, the last of which is not the third
+    assert numbered(folder / "others" / "r1.json") == {1: ["h2"], 2: ["h1", "h3"], 4: ["h5"]}
+    assert "wave 4/4, h5: fail" in other.out
+
+    known = [HARNESS, "fleet", "plan", "--rollout=r1", f"--database={database}", "--json"]
+    kept = json.loads(subprocess.run(known, check=True, capture_output=True).stdout)
+    assert {wave["number"]: wave["hosts"] for wave in kept["waves"]} == {
+        **numbered(mine),
+        4: ["h5"],
+    }
+
+
+def numbered(file: Path) -> dict[int, list[str]]:
+    """Return the waves that a controller keeps in a file."""
+    return {wave["number"]: wave["hosts"] for wave in json.loads(file.read_text())["waves"]}
+
+
+@pytest.mark.parametrize("engine", ["newest"], indirect=True)
+def test_a_rollout_that_began_without_a_database_has_no_waves_in_one(fleet):
+    """Late hosts alone would look as if they were all of it."""
+    database = f"sqlite:///{fleet.folder.parent}/fleet.db"
+    assert fleet.play().code == 0
+    fleet.host("h4", "mail")
+
+    assert fleet.play(database=database).code == 0
+
+    known = [HARNESS, "fleet", "plan", "--rollout=r1", f"--database={database}", "--json"]
+    done = subprocess.run(known, capture_output=True, text=True)
+    assert "rollout r1 has no waves yet" in json.loads(done.stdout)["error"]["message"]
+    assert numbered(fleet.folder.parent / "waves" / "r1.json")[3] == ["h4"]
 
 
 def test_a_host_that_refuses_or_is_sick_stops_all_before_one_is_touched(fleet):

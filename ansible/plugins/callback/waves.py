@@ -136,7 +136,7 @@ class CallbackModule(CallbackBase):
 
     def _wave(self, number):
         canary = " (canary)" if number in self._canaries else ""
-        return f"wave {number}/{len(self._waves)}{canary}"
+        return f"wave {number}/{max(self._waves)}{canary}"
 
     @staticmethod
     def _is_maintenance(task):

@@ -41,13 +41,18 @@ def waves(plans, canaries=(), chosen=None, at_most=None, after=(), executable="h
         ]
         command += ["--late"] if after else []
     said = _planned(plans, canaries, chosen, at_most, command)
-    # A database has all waves of the rollout, also those of hosts that another controller added.
-    here = [dict(wave, hosts=[h for h in wave["hosts"] if h in plans]) for wave in said["waves"]]
-    numbered = [
-        dict(wave, number=number)
-        for number, wave in enumerate([*after, *(wave for wave in here if wave["hosts"])], 1)
+    # A database has all waves of the rollout, also those of hosts that another controller added: it
+    # numbers them. Without one, new waves come after those that are known here.
+    last = 0 if keep else max((wave["number"] for wave in after), default=0)
+    new = [
+        dict(wave, number=last + wave["number"], hosts=[h for h in wave["hosts"] if h in plans])
+        for wave in said["waves"]
     ]
-    return {"waves": numbered, "not_needed": said["not_needed"], "kept": bool(keep)}
+    return {
+        "waves": [*after, *(wave for wave in new if wave["hosts"])],
+        "not_needed": said["not_needed"],
+        "database": keep["database"] if keep else "",
+    }
 
 
 def _planned(plans, canaries, chosen, at_most, command):

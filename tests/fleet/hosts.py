@@ -130,10 +130,10 @@ class Host:
                 return pid
         raise NotYet(f"{self.name}: no sshd yet")
 
-    def die(self) -> None:
-        """Kill its run and the guardian of that, and its connections: guests stay as they are."""
-        ours = [pid for pid in _below(self.process.pid) if _is_of_a_run(pid)]
-        assert len(ours) >= 2, [_words(pid) for pid in _below(self.process.pid)]
+    def die(self, *, guardian: bool = True) -> None:
+        """Kill its run and its connections; with the guardian of that, guests stay as they are."""
+        ours = [pid for pid in _below(self.process.pid) if _is_of_a_run(pid, guardian)]
+        assert len(ours) > guardian, [_words(pid) for pid in _below(self.process.pid)]
         for number in (signal.SIGSTOP, signal.SIGKILL):  # neither sees the other die
             for pid in ours:
                 with suppress(ProcessLookupError):
@@ -229,9 +229,10 @@ def _below(pid: int) -> list[int]:
     return found
 
 
-def _is_of_a_run(pid: int) -> bool:
+def _is_of_a_run(pid: int, guardian: bool) -> bool:
+    names = ("harness.cli.rollout", *(("pause.guardian",) if guardian else ()))
     with suppress(OSError):
-        return any(name in _words(pid) for name in ("harness.cli.rollout", "pause.guardian"))
+        return any(name in _words(pid) for name in names)
     return False
 
 

@@ -89,7 +89,7 @@ def test_hosts_that_two_controllers_add_have_waves_of_one_numbering(fleet):
     fleet.controller.more["ANSIBLE_CALLBACKS_ENABLED"] = "harness_kvm.fleet.waves"
     fleet.change("h5", behaves="fail")
     other = fleet.play(waves_folder=str(folder / "others"), abort_after=1)
-    assert other.code != 0  # the end asks the hosts of all waves, the last of which is not the third
+    assert other.code != 0  # the end asks the hosts of all waves: the third is not the last
     assert numbered(folder / "others" / "r1.json") == {1: ["h2"], 2: ["h1", "h3"], 4: ["h5"]}
     assert "wave 4/4, h5: fail" in other.out
 

@@ -308,6 +308,48 @@ def test_a_host_that_dies_in_its_wave_is_named_and_recover_finishes_it(
     assert held(FleetDatabase(postgresql.url)) == []
 
 
+def test_the_lease_of_a_run_that_was_killed_ends_by_itself_and_another_host_has_its_turn(
+    hosts, postgresql, tmp_path
+):
+    """Its guardian resumes the guest; nothing is done on that host until the other is done."""
+    host, other, database = hosts["h1"], hosts["h3"], FleetDatabase(postgresql.url)
+    before, go = begun(hosts), tmp_path / "go"
+    script = executable(tmp_path / "update", f"until [ -e {go} ]; do sleep 0.1; done")
+    short = host.configured("", ("uri = ", "resume_patience_s = 1\nmend_timeout_s = 5\nuri = "))
+    words = ("lab-1", f"--config={short}", f"--update={script}", "--budget=15s", "--detach")
+    waiting = host.start("run", *words, "--rollout=left")
+
+    def resumed() -> None:
+        if "resumed" not in [line.event for line in host.lines()]:
+            raise NotYet("the guest is paused")
+
+    def ended() -> str:
+        said = json.loads(other.run("plan", "lab-1", "--json").stdout)["warnings"]
+        for warning in said:
+            if "ended by itself" in warning:
+                return warning
+        raise NotYet(str(said))
+
+    try:
+        host.until("paused", after=before["h1"], of=waiting)
+        host.die(guardian=False)
+        (lease,) = held(database)
+        assert (lease.host, lease.run_id) == ("h1", host.runs[-1].name)
+        deadline = Deadline.after(RUN_S)
+        wait_for(resumed, what="the guardian", deadline=deadline, interval_s=0.1)
+        warning = wait_for(ended, what="the end of the lease", deadline=deadline, interval_s=0.5)
+        assert f"on h1, run {lease.run_id}, did not release it" in warning
+        told = json.loads(other.run("fleet", "status", "left", "--json").stdout)["leases"]
+        assert [(one["run_id"], one["expired"]) for one in told] == [(lease.run_id, True)]
+
+        turn = other.run("run", "lab-1", "--duration=500ms", "--rollout=turn", "--json")
+        assert turn.returncode == 0, turn.stdout + turn.stderr
+    finally:
+        go.touch()
+        end(waiting)
+        host.run("recover")
+
+
 URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
 
 

@@ -17,7 +17,9 @@ from harness.core.errors import (
 )
 from harness.core.records import Outcome
 from harness.fleet.database import FleetDatabase
+from harness.fleet.leased_notice import LeasedNotice
 from harness.fleet.leases import Lease, held, release, take
+from harness.maintenance.notice import Unannounced
 from harness.maintenance.run import Part
 from harness.testing.updates import Meddling
 from tests.maintenance.conftest import events
@@ -39,6 +41,11 @@ def maintain(ours, **more):
     return api.maintain(
         ours.config(**more), (), state_dir=ours.state_dir, part=part, backend=backend(ours)
     )
+
+
+def lines(finished):
+    text = Path(finished.folder.path / "journal.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_each_update_domain_is_leased_while_its_guests_are_paused(fleet):
@@ -84,8 +91,7 @@ def test_a_database_that_is_lost_in_the_window_keeps_no_guest_paused(fleet, monk
     (first,) = finished.record.update_domains
     assert first.outcome is Outcome.PASS
     assert lose.calls.count("apply") == 1
-    lines = Path(finished.folder.path / "journal.jsonl").read_text().splitlines()
-    (left,) = (one for one in map(json.loads, lines) if one["event"] == "lease released")
+    (left,) = (one for one in lines(finished) if one["event"] == "lease released")
     assert left["left_because"]
 
 
@@ -100,6 +106,33 @@ def test_a_set_whose_guest_is_still_paused_is_not_let_go(fleet):
     finished = maintain(ours, resume_patience_s=0.3)
     assert isinstance(finished.error, GuestStranded)
     assert [one.run_id for one in held(database)] == [finished.record.run_id]
+
+
+class Kept(Unannounced):
+    """A notice whose events cannot be removed: other hosts show them still."""
+
+    def over(self, domain) -> None:
+        raise InfrastructureError("the store of events is gone")
+
+
+def test_a_set_whose_events_are_there_still_is_not_let_go(fleet):
+    """Guests on other hosts see it as paused; the lease ends by itself, and the journal says so."""
+    ours, database = fleet
+    finished = ours.maintain(notice=LeasedNotice(Kept(), database, hold_s=60.0, host="h1"))
+    assert "the store of events is gone" in str(finished.error)
+    assert ours.running == ["web1", "web2"]
+    assert [one.run_id for one in held(database)] == [finished.record.run_id]
+    (left,) = (one for one in lines(finished) if one["event"] == "lease released")
+    assert left["left_because"].startswith("its events are there still: ")
+
+
+def test_of_a_lease_that_was_never_had_nothing_is_left_to_expire(fleet):
+    ours, database = fleet
+    take(database, ["web"], update_domain="7", run_id="x", host="h2", seconds=60)
+    finished = ours.maintain(notice=LeasedNotice(Kept(), database, hold_s=60.0, host="h1"))
+    assert [one.run_id for one in held(database)] == ["x"]
+    assert "pausing" not in events(finished)
+    assert "lease released" not in events(finished)
 
 
 @pytest.mark.parametrize(

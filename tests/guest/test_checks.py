@@ -221,6 +221,7 @@ def test_ram_that_is_swapped_out_during_the_pause_fails_with_the_amount(pause_of
         verdict = pause.through(paused=lambda: page_out(pause.process.pid))["ram"]
     assert verdict.outcome == "fail", verdict
     assert verdict.measured > 16 << 20
+    assert "RAM alone" in verdict.detail, "its mappings were not told from QEMU's own"
 
 
 def test_a_guest_that_went_to_disk_and_back_is_another_process_and_not_ours(

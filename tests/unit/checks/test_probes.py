@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from subprocess import PIPE
 from typing import Any, cast
 
 import pytest
@@ -24,12 +27,13 @@ from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
 from harness.checks.probes import PROBES, probes_for
+from harness.checks.probes import ram as ram_probe
 from harness.checks.probes.downtime import DowntimeProbe, Way, _checksum
 from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.probes.tcp_session import TcpProbe
 from harness.checks.probes.timers import parse_units
-from harness.checks.ram import Residency
+from harness.checks.ram import Residency, judge
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
@@ -41,8 +45,15 @@ from harness.guest.facts import GuestFacts
 from harness.guest.machine import Machine
 from harness.host import qemu_memory
 from harness.host.protocol import ProcessIdentity
-from harness.host.qemu_memory import is_alive, is_set_aside, resident, vcpu_threads
+from harness.host.qemu_memory import (
+    is_alive,
+    is_set_aside,
+    ram_resident,
+    resident,
+    vcpu_threads,
+)
 from harness.maintenance.survey import survey
+from harness.testing.evidence import GOOD
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.local_shell import LocalShell
 from harness.updates.stand_in import StandInSettings, StandInUpdate
@@ -97,8 +108,8 @@ def through(
     watch.mark(Deadline.after(30))
     watch.paused()
     SYSTEM_CLOCK.sleep(0.25)
-    watch.resuming()
     meanwhile()
+    watch.resuming()
     return dict(watch.stop(Deadline.after(30)))
 
 
@@ -159,6 +170,45 @@ def test_a_process_that_cannot_be_seen_is_a_reason_to_skip(scene):
     told = through(scene(), "ram", "vcpus", process=None)
     assert told[Residency] == told[VcpuTime]
     assert told[Residency].known_before
+
+
+LIKE_QEMU = """
+import mmap, sys
+ram, table = mmap.mmap(-1, 32 << 20, mmap.MAP_PRIVATE), mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE)
+ram.madvise(mmap.MADV_DONTFORK)
+ram.write(b"x" * len(ram)), table.write(b"x" * len(table))
+print("paused", flush=True)
+for line in sys.stdin:
+    {"ram": lambda: ram.madvise(mmap.MADV_DONTNEED), "table": table.close}[line.strip()]()
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("freed", "outcome"), [("table", "pass"), ("ram", "fail")])
+def test_what_qemu_frees_of_its_own_in_the_pause_is_no_loss_of_the_guest(scene, freed, outcome):
+    """Tables of 64 MiB in one go, as a QEMU that emulates does; of RAM, half as much is a loss."""
+    program = [sys.executable, "-c", LIKE_QEMU]
+    with subprocess.Popen(program, stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
+        assert process.stdout.readline() == "paused\n"
+        here = ProcessIdentity(process.pid, start_ticks(process.pid))
+
+        def free() -> None:
+            process.stdin.write(freed + "\n")
+            assert process.stdout.readline() == "done\n"
+
+        told = through(scene(), "ram", process=here, meanwhile=free)
+        process.stdin.close()
+    record = judge(replace(GOOD, testimony={Residency: told[Residency]}))
+    assert record.outcome == outcome, record
+    assert "RAM alone 32.0 MiB → " in record.detail
+
+
+def test_ram_alone_is_not_looked_at_in_the_pause_where_that_takes_long(scene, monkeypatch):
+    """VmRSS has to do; and where no mapping is a guest's RAM, nobody claims to have seen it."""
+    monkeypatch.setattr(ram_probe, "WORTH_NS", 0)
+    told = through(scene(), "ram")[Residency]
+    assert told.paused.ram_bytes is told.resuming.ram_bytes is None
+    assert "RAM alone" not in judge(replace(GOOD, testimony={Residency: told})).detail
 
 
 def test_a_disk_that_is_ram_is_not_written_to(scene):
@@ -330,6 +380,22 @@ def test_the_memory_and_the_threads_of_qemu_are_read_from_proc(tmp_path):
     assert is_alive(ProcessIdentity(7, 22), proc)
     assert not is_alive(ProcessIdentity(7, 23), proc)
     assert not is_alive(ProcessIdentity(6, 22), proc)
+
+
+def test_ram_is_the_mappings_that_no_child_gets(tmp_path):
+    """Huge pages of hugetlbfs are in no Rss; a process without such a mapping is no QEMU."""
+    proc = fake_proc(tmp_path, {"7": "qemu-system-x86"})
+    mappings = (("rd wr dc hg", 100, 0), ("rd wr mr", 900, 0), ("rd wr dc ht", 0, 2048))
+    (proc / "7" / "smaps").write_text(
+        "".join(
+            f"7f00-7f01 rw-p 00000000 00:00 0 \nSize: 9 kB\nRss: {rss} kB\nPss: 5 kB\n"
+            f"Shared_Hugetlb: {huge} kB\nPrivate_Hugetlb: 0 kB\nVmFlags: {flags} \n"
+            for flags, rss, huge in mappings
+        )
+    )
+    assert ram_resident(7, proc) == (100 + 2048) * 1024
+    (proc / "7" / "smaps").write_text("7f00-7f01 rw-p 0 00:00 0\nRss: 4 kB\nVmFlags: rd wr mr\n")
+    assert ram_resident(7, proc) is None
 
 
 def test_ram_on_memory_that_was_set_aside_is_told_from_any_other(tmp_path, monkeypatch):

@@ -75,9 +75,10 @@ def test_ram_that_was_swapped_during_the_pause_only_fails_as_well():
 
 
 def test_ram_that_shrinks_in_the_pause_fails():
-    """RAM in a file has no swap: its pages are just gone."""
+    """RAM in a file has no swap: its pages are just gone. It fails with how much, and its limit."""
     looks = {"resuming": replace(RESIDENT, rss_bytes=200 * MIB)}
-    assert verdict("ram", **but(Residency, **looks)).outcome is FAIL
+    record = verdict("ram", **but(Residency, **looks))
+    assert (record.outcome, record.measured, record.allowed) == (FAIL, 100 * MIB, 8 * MIB)
 
 
 @pytest.mark.parametrize("edge", ["paused", "resuming", "after"])

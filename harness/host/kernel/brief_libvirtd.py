@@ -6,15 +6,17 @@ docs/adr/0040-kernel-by-init.md for what has to be true before it starts.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder
 from harness.core.timebase import Deadline, NotYet, wait_for
+from harness.host.kernel import drivers as needed
 from harness.host.kernel import early, qemus_known
 
 SOCKET = Path("/run/libvirt/libvirt-sock")
@@ -23,18 +25,25 @@ _END_S = 10.0
 
 
 @contextmanager
-def brief_libvirtd(folder: Path, known: Mapping[str, str], deadline: Deadline) -> Iterator[None]:
+def brief_libvirtd(
+    folder: Path, known: Mapping[str, str], drivers: Sequence[str], deadline: Deadline
+) -> Iterator[None]:
     """Have a libvirtd answer for the time of a ``with``; its QEMUs outlive it.
 
-    ``folder`` is for what it is given, and for its log; ``known`` are the entries of its cache.
-    Raises InfrastructureError or DeadlineExpired.
+    ``folder`` is for what it is given, and for its log; ``known`` are the entries of its cache;
+    ``drivers`` are those of :mod:`harness.host.kernel.drivers` that it has, none: all that are
+    there. Raises InfrastructureError or DeadlineExpired.
     """
     covered: list[Path] = []
     try:
         _be_known(folder, known, covered)
         with (folder / "libvirtd.log").open("w") as log:
             daemon = subprocess.Popen(
-                ["libvirtd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["libvirtd"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **needed.only(drivers, folder / "drivers")},
             )
         try:
             _await(daemon, deadline)

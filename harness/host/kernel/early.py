@@ -17,7 +17,11 @@ from harness.core.files import public_folder
 
 _BIND = 4096
 #: Options that are flags of the call.
-_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024}
+_FLAGS = {
+    **{"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048},
+    **{"remount": 32, "sync": 16, "dirsync": 128, "relatime": 1 << 21, "lazytime": 1 << 25},
+    "strictatime": 1 << 24,
+}
 _GROUPS = Path("/sys/fs/cgroup")
 _SLICE = "machine.slice"
 #: (what, where, type, options)
@@ -51,6 +55,15 @@ def mount(what: str, where: Path, kind: str, options: str = "", flags: int = 0) 
     if libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(own)):
         number = ctypes.get_errno()
         raise InfrastructureError(f"mounting {where}: {os.strerror(number)}")
+
+
+def change(where: Path, options: str) -> None:
+    """Mount it again with those of ``options`` that are flags. Raises InfrastructureError.
+
+    What a file system has of its own stays as it is.
+    """
+    flags = [one for one in options.split(",") if one in _FLAGS]
+    mount("none", where, "", ",".join(flags))
 
 
 def cover(this: Path, by: Path) -> None:

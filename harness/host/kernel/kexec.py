@@ -9,24 +9,19 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from harness.core.errors import (
-    DeadlineExpired,
+    HarnessError,
     InfrastructureError,
     MissingCapability,
     UpdateFailed,
 )
-from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.mounts import still_written
+from harness.host.kernel import read_only
 
 LOADED = Path("/sys/kernel/kexec_loaded")
-_SYSRQ = Path("/proc/sysrq-trigger")
-#: So long file systems are waited for: guests are paused, and all is on the disks already.
-_READ_ONLY_WITHIN_S = 2.0
 #: Numbers of x86_64, as linux/reboot.h and asm/unistd_64.h have them.
 _FILE_LOAD, _REBOOT = 320, 169
 _UNLOAD, _NO_INITRD = 1, 4
@@ -98,28 +93,23 @@ def start() -> NoReturn:
 
     File systems become read-only, for at most two seconds; what was written is to be on the disks
     before. A file system that is written to while its disk is shut down reports errors.
-    Raises UpdateFailed: this kernel goes on.
+    Raises UpdateFailed: this kernel goes on, and its file systems are as they were.
     """
     if not is_loaded():
         raise UpdateFailed("no kernel is loaded")
+    before, why = [], "kexec came back"
     try:
-        _SYSRQ.write_text("u")  # the kernel does it in a thread of its own
-        with suppress(DeadlineExpired):
-            wait_for(
-                _all_read_only,
-                what="file systems to be read-only",
-                deadline=Deadline.after(_READ_ONLY_WITHIN_S),
-                interval_s=0.01,
-            )
+        before = read_only.make_read_only()
         _call(_REBOOT, *_MAGIC)
     except OSError as error:
-        raise UpdateFailed(f"kexec was refused: {error.strerror}") from error
-    raise UpdateFailed("kexec came back")
-
-
-def _all_read_only() -> None:
-    if left := still_written():
-        raise NotYet(f"still written to: {', '.join(left)}")
+        why = f"kexec was refused: {error.strerror}"
+    try:
+        read_only.make_writable(before)
+    except HarnessError as error:
+        raise UpdateFailed(
+            f"{why}; {error.message}", hint="mount -o remount,rw, for each of them"
+        ) from error
+    raise UpdateFailed(why)
 
 
 def _call(number: int, *arguments: int | bytes | None) -> None:

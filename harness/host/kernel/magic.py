@@ -7,7 +7,6 @@ run in between, and have used it.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
@@ -18,7 +17,7 @@ _BYTES = 4096
 
 def new_magic(run_id: str) -> str:
     """Return what the page of a run is to say; no other run's says it."""
-    return f"harness handover 1 {run_id} {secrets.token_hex(32)}\n"
+    return f"harness handover 1 {run_id} {os.urandom(32).hex()}\n"
 
 
 def write(folder: Path, magic: str) -> None:

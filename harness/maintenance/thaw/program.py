@@ -7,8 +7,10 @@ What could not be brought back is left as it is, for ``harness recover`` once th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,7 +20,7 @@ from types import FrameType
 from harness.core.fanout import fan_out
 from harness.core.files import public_folder
 from harness.core.process_state import settle_process
-from harness.core.timebase import Deadline
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.kernel import early
 from harness.host.kernel.brief_libvirtd import brief_libvirtd
 from harness.host.parking import Parking
@@ -27,6 +29,7 @@ from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.unparking import start
 from harness.maintenance.thaw import arrival
 from harness.results.journal import History, Journal, ToDo, entries, fold
+from harness.updates.kernel.launcher import CHECK
 from harness.updates.kernel.plan import ThawPlan, read
 
 BY = "thaw"
@@ -48,6 +51,7 @@ def thaw(plan: ThawPlan, say: Say) -> bool:
         clock_set = arrival.set_clock(history)
         say(_clock_in_words(clock_set))
         early.load_modules((*arrival.MODULES, *plan.modules))
+        say("modules are loaded")
         arrival.mount_region(plan, deadline)
         history = arrival.arrive(plan, journal, BY, clock_set)
         if history.arrived is not None and history.arrived.problem:
@@ -77,13 +81,18 @@ def _bring_back(
     for bridge in plan.bridges:
         early.make_bridge(bridge)
     public_folder(FOLDER, mode=_PASS)
-    with brief_libvirtd(FOLDER, plan.known, deadline):
+    with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline):
         say("libvirtd answers")
         networks.start(plan.uri, plan.networks)
+        if plan.networks:
+            say(f"networks run: {', '.join(plan.networks)}")
         hypervisor = LibvirtHypervisor.open(plan.uri, deadline)
+        # One after the other where there is one CPU: the first is back sooner, the last no later.
+        at_once = threading.Semaphore(os.cpu_count() or 1)
         try:
             calls = {
-                one.name: partial(_one, one, hypervisor, journal, deadline, say) for one in parkings
+                one.name: partial(_one, one, hypervisor, journal, deadline, say, at_once)
+                for one in parkings
             }
             answers = fan_out(calls, deadline, what="bringing back")
         finally:
@@ -95,10 +104,23 @@ def _bring_back(
 
 
 def _one(
-    parking: Parking, hypervisor: Hypervisor, journal: Journal, deadline: Deadline, say: Say
+    parking: Parking,
+    hypervisor: Hypervisor,
+    journal: Journal,
+    deadline: Deadline,
+    say: Say,
+    at_once: threading.Semaphore,
 ) -> None:
     """Bring one guest back. Its state is gone, and that is on the disk, before it runs."""
+    with at_once:
+        _bring(parking, hypervisor, journal, deadline, say)
+
+
+def _bring(
+    parking: Parking, hypervisor: Hypervisor, journal: Journal, deadline: Deadline, say: Say
+) -> None:
     found = start(parking, hypervisor, journal, BY, deadline, new=True)
+    say(f"{parking.name} has its RAM")
     journal.intend(entries.Consumed(parking.name, parking.uuid))
     hypervisor.resume(parking.uuid, deadline)
     journal.note(entries.Resumed(parking.name, parking.uuid, BY))
@@ -114,16 +136,30 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _speaker(log: Path) -> Say:
+    """Lines like the kernel's own: each with the seconds since its start."""
+
     def say(what: str) -> None:
-        for place in (CONSOLE, log):
+        line = f"[{SYSTEM_CLOCK.boottime_ns() / NS_PER_S:12.6f}] harness: {what}"
+        for place, end in ((CONSOLE, "\r\n"), (log, "\n")):
             with suppress(OSError), place.open("a") as file:
-                file.write(f"harness: {what}\r\n" if place is CONSOLE else f"{what}\n")
+                file.write(f"{line}{end}")
 
     return say
 
 
+def check(plan: Path) -> None:
+    """Read the plan, and import what :func:`thaw` imports only where it is needed."""
+    import harness.host.driver
+    import harness.host.kernel.networks  # noqa: F401
+
+    read(plan)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Return 0 if every guest that was handed over runs."""
+    """Return 0 if every guest that was handed over runs; with ``--check``, if it could begin."""
+    if arguments[0] == CHECK:
+        check(Path(arguments[1]))
+        return 0
     settle_process()
     signal.signal(signal.SIGTERM, _end)
     say = _speaker(FOLDER / "log")

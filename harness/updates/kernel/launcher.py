@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from harness.core.errors import InfrastructureError, MissingCapability
+from harness.core.errors import InfrastructureError, MissingCapability, UpdateFailed
 from harness.core.files import public_folder, write_atomically
+from harness.core.timebase import Deadline
 
 FOLDER = Path("/var/lib/harness/thaw")
 INIT = Path("/sbin/init")
+PROGRAM = "harness.maintenance.thaw.program"
+#: What has the program look whether it could begin, and change nothing.
+CHECK = "--check"
 _EXECUTABLE = 0o755
 #: For what the program does after SIGTERM.
 _GRACE_S = 10
@@ -38,7 +43,7 @@ exec {init} "$@"
 
 def text(plan: Path, limit_s: float, init: Path = INIT, python: str = sys.executable) -> str:
     """Return what the file says."""
-    program = [python, "-I", "-m", "harness.maintenance.thaw.program", str(plan)]
+    program = [python, "-I", "-m", PROGRAM, str(plan)]
     return _TEXT.format(
         init=shlex.quote(str(init)),
         grace=_GRACE_S,
@@ -82,6 +87,24 @@ def forget(plan: Path, folder: Path = FOLDER) -> None:
     for one in (path(folder), plan):
         with suppress(OSError):
             one.unlink(missing_ok=True)
+
+
+def require_program(plan: Path, deadline: Deadline, python: str = sys.executable) -> None:
+    """Have the program say that it could begin by that plan. Raises UpdateFailed.
+
+    Nothing else would: its interpreter, what it imports and the plan are first used when guests
+    wait. What it is compiled to is kept beside it, besides.
+    """
+    words = [python, "-I", "-m", PROGRAM, CHECK, str(plan)]
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=deadline.timeout_s(), check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UpdateFailed("the program that brings guests back did not start in time") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UpdateFailed(f"the program that brings guests back would not start: {last}")
 
 
 def is_on_root(path: Path) -> bool:

@@ -49,6 +49,8 @@ class ThawPlan:
     """Of the kernel, beside those of the region."""
     known: Mapping[str, str] = field(default_factory=dict)
     """Entries of libvirt's cache, as they are to be under that kernel, by file name."""
+    drivers: tuple[str, ...] = ()
+    """Of libvirt, those that its guests need; none: all that are there."""
     limit_s: float = 120.0
     """For how long the guests' return may hold up the boot."""
 

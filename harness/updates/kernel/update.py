@@ -23,7 +23,7 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import kexec, magic, qemus_known
+from harness.host.kernel import drivers, kexec, magic, qemus_known
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.ram_folder import backing_folder
@@ -159,6 +159,7 @@ class KernelUpdate:
         launcher.write(HANDOVER, plan.limit_s)
         completion.write(HANDOVER, context.state_dir)
         plan.write(HANDOVER)
+        launcher.require_program(HANDOVER, deadline)
         kexec.load(files.image.path, files.initrd, self._line())
         self._kernel = LoadedKernel(files.image.release, HANDOVER, first)
 
@@ -233,6 +234,7 @@ class KernelUpdate:
             networks=networks.describe(self._site.uri, networks.networks_of(told)),
             modules=_loaded(_MODULES),
             known=qemus_known.prepared(files.image),
+            drivers=drivers.needed_by(told),
             limit_s=max(_LIMIT_S, 2 * self.expected_s),
         )
 

@@ -17,7 +17,11 @@ def test_file_systems_on_disks_that_are_written_to_are_found(tmp_path):
     """By the file system's own option: a mount of it that is read-only is one of several."""
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
-    assert still_written(table) == ["/", "/srv/a\\040b"]
+    assert [(one.where, one.device) for one in still_written(table)] == [
+        ("/", "8:1"),
+        ("/srv/a b", "8:2"),
+    ]
+    assert [one.options for one in still_written(table)] == [("rw", "relatime"), ("ro", "relatime")]
 
 
 def test_a_table_that_cannot_be_read_keeps_nobody_waiting(tmp_path):

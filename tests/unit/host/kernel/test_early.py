@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -80,3 +81,17 @@ def test_what_cannot_be_mounted_says_where(tmp_path):
     with pytest.raises(InfrastructureError, match=f"mounting {tmp_path}: "):
         early.mount("nothing", tmp_path, "no-such-file-system", "noatime,mode=0755")
     early.uncover(tmp_path)  # which nothing covers
+
+
+def test_a_mount_is_changed_by_its_flags_alone(monkeypatch):
+    """What a file system has of its own stays; each flag is a bit of the call."""
+    calls = []
+
+    class Libc:
+        def mount(self, *words: object) -> int:
+            calls.append([getattr(one, "value", one) for one in words])
+            return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Libc())
+    early.change(Path("/ram"), "remount,rw,nosuid,noatime,dax=always")
+    assert calls == [[b"none", b"/ram", b"", 32 | 2 | 1024, b""]]

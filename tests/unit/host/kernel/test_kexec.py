@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.errors import UpdateFailed
-from harness.host.kernel import kexec
+from harness.core.errors import InfrastructureError, UpdateFailed
+from harness.host.kernel import kexec, read_only
 from harness.host.kernel.kexec import KernelImage
+from harness.host.mounts import Mount
 
 SAID = "6.12.95-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.12.95-1 (2026-07-05)"
 
@@ -67,17 +68,56 @@ def test_whether_a_kernel_is_loaded_is_read(tmp_path, said, loaded):
     assert kexec.is_loaded(file) is loaded
 
 
-def test_a_kernel_is_started_when_file_systems_are_read_only(monkeypatch, tmp_path):
-    """The kernel makes them so in a thread of its own, which takes a while."""
-    written = iter([["/", "/var"], ["/"], []])
-    called = []
-    monkeypatch.setattr(kexec, "is_loaded", lambda: True)
-    monkeypatch.setattr(kexec, "_SYSRQ", tmp_path / "sysrq")
-    monkeypatch.setattr(kexec, "still_written", lambda: next(written))
-    monkeypatch.setattr(kexec, "_call", lambda *words: called.append(next(written, "none is left")))
-    with pytest.raises(UpdateFailed, match="came back"):
+@pytest.fixture
+def loaded(monkeypatch):
+    """A kernel is loaded; what is done about file systems, and about the kernel, is written down.
+
+    Called with what the kernel answers to the call, and what stands in the way of writing again.
+    """
+    done: list[object] = []
+
+    def build(refusal: OSError | None = None, stuck: str = "") -> list[object]:
+        def made_read_only() -> list[Mount]:
+            done.append("read-only")
+            return [Mount("/", "8:1")]
+
+        def called(*_: object) -> None:
+            done.append("kexec")
+            if refusal is not None:
+                raise refusal
+
+        def made_writable(mounts: list[Mount]) -> None:
+            done.append([one.where for one in mounts])
+            if stuck:
+                raise InfrastructureError(stuck)
+
+        monkeypatch.setattr(kexec, "is_loaded", lambda: True)
+        monkeypatch.setattr(read_only, "make_read_only", made_read_only)
+        monkeypatch.setattr(read_only, "make_writable", made_writable)
+        monkeypatch.setattr(kexec, "_call", called)
+        return done
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [(OSError(1, "Operation not permitted"), "was refused: Operation"), (None, "came back")],
+    ids=["refused", "came back"],
+)
+def test_a_kernel_that_goes_on_has_its_file_systems_as_they_were(loaded, refusal, said):
+    """Guests are resumed by it, and a journal is written."""
+    done = loaded(refusal)
+    with pytest.raises(UpdateFailed, match=said):
         kexec.start()
-    assert (called, (tmp_path / "sysrq").read_text()) == (["none is left"], "u")
+    assert done == ["read-only", "kexec", ["/"]]
+
+
+def test_file_systems_that_stay_read_only_are_told(loaded):
+    loaded(OSError(16, "Device or resource busy"), stuck="/ is read-only")
+    with pytest.raises(UpdateFailed, match="resource busy; / is read-only") as told:
+        kexec.start()
+    assert "remount,rw" in str(told.value.hint)
 
 
 def test_nothing_is_left_where_no_kernel_is_loaded(monkeypatch):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import UpdateFailed
+from harness.core.timebase import Deadline
 from harness.updates.kernel import launcher
+from tests.unit.updates.kernel.test_plan import PLAN
 
 
 @pytest.fixture
@@ -78,3 +81,33 @@ def test_what_is_on_a_file_system_of_its_own_is_not_there_before_init():
     assert not launcher.is_on_root(Path("/proc/self"))
     assert not launcher.is_on_root(Path("/nonexistent"))
     assert Path(sys.executable).exists()
+
+
+def test_the_program_is_tried_before_guests_wait_for_it(tmp_path):
+    """The installed one, with all that it imports, and the plan."""
+    plan = tmp_path / "handover"
+    PLAN.write(plan)
+    launcher.require_program(plan, Deadline.after(60))
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        (None, "InfrastructureError: .*handover"),
+        ("echo one >&2; echo no module >&2; exit 1", "not start: no module"),
+        ("exit 3", "not start: exit status 3"),
+        ("exec sleep 60", "not start in time"),
+    ],
+    ids=["plan", "imports", "silent", "hangs"],
+)
+def test_a_program_that_would_not_start_is_told(tmp_path, python, said):
+    """Before a guest is paused."""
+    interpreter = sys.executable
+    if python is not None:
+        file = tmp_path / "python"
+        file.write_text(f"#!/bin/sh\n{python}\n")
+        file.chmod(0o755)
+        interpreter = str(file)
+    deadline = Deadline.after(0.2 if python is not None and "sleep" in python else 60)
+    with pytest.raises(UpdateFailed, match=said):
+        launcher.require_program(tmp_path / "handover", deadline, interpreter)

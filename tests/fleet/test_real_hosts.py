@@ -316,8 +316,8 @@ def test_the_lease_of_a_run_that_was_killed_ends_by_itself_and_another_host_has_
     before, go = begun(hosts), tmp_path / "go"
     script = executable(tmp_path / "update", f"until [ -e {go} ]; do sleep 0.1; done")
     short = host.configured("", ("uri = ", "resume_patience_s = 1\nmend_timeout_s = 5\nuri = "))
-    words = ("lab-1", f"--config={short}", f"--update={script}", "--budget=15s", "--detach")
-    waiting = host.start("run", *words, "--rollout=left")
+    words = ("lab-1", f"--config={short}", f"--update={script}", "--expected=1s", "--budget=10s")
+    waiting = host.start("run", *words, "--rollout=left", "--detach")
 
     def resumed() -> None:
         if "resumed" not in [line.event for line in host.lines()]:
@@ -346,7 +346,8 @@ def test_the_lease_of_a_run_that_was_killed_ends_by_itself_and_another_host_has_
         assert turn.returncode == 0, turn.stdout + turn.stderr
     finally:
         go.touch()
-        end(waiting)
+        waiting.terminate()
+        waiting.communicate()
         host.run("recover")
 
 

@@ -75,7 +75,7 @@ test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines
 
 test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: half an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
-	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -m live_kernel tests/live_kernel
+	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP -m live_kernel tests/live_kernel
 
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix

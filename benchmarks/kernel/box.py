@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -91,6 +93,26 @@ class Box:
         """Wait until it has powered off, or rebooted, by itself."""
         self._process.wait(timeout=patience_s)
 
+    @contextmanager
+    def kept_by_a_reset(self) -> Iterator[None]:
+        """For a ``with``, a reset starts the machine once more, with its RAM; else it has ended."""
+        self._tell("set-action", reboot="reset")
+        try:
+            yield
+        finally:
+            self._tell("set-action", reboot="shutdown")
+
+    def _tell(self, command: str, **arguments: str) -> None:
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self.folder / "qmp.socket"))
+            with monitor.makefile("rw") as file:
+                file.readline()  # the greeting
+                for name, said in (("qmp_capabilities", {}), (command, arguments)):
+                    file.write(json.dumps({"execute": name, "arguments": said}) + "\n")
+                    file.flush()
+                    answer = json.loads(file.readline())
+                    assert "error" not in answer, answer
+
     def sh(self, command: str, feed: bytes | None = None) -> str:
         """Run a line of shell in it, once it answers."""
         words = ["ssh", "-F", "/dev/null", *_SSH, "-i", str(self._key), "-p", str(self._port)]
@@ -128,6 +150,7 @@ class Box:
             *("-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={disk}"),
             *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"),
+            *("-qmp", f"unix:{self.folder}/qmp.socket,server=on,wait=off"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-rtc", "base=utc,clock=host"),
         ]
         for port in PORTS:

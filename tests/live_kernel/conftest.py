@@ -1,6 +1,7 @@
 """An emulated host of 4 GiB whose kernel is replaced, or that is booted anew, by its own disk.
 
 ``host``  a lab box of its own with this checkout: ``host.sh("uname -r")``, ``host.harness("plan")``
+``resident``  one of all tests, set up, rehearsed, with a second kernel, and two guests that run
 
 ``setup-host --resident 1G --region`` in it, ``host.reboot()`` and ``host.rehearse()`` make it one
 whose kernel may be replaced.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ import pytest
 from benchmarks.kernel.box import PLAIN
 from harness.lab.images import ensure
 from harness.testing.required import required
+from tests.live_kernel.enrolled import Enrolled, bring_kernel
 from tests.live_kernel.machine import Machine
 
 #: Debian's own initrd, by which the kernel is started anew, has to be told the root.
@@ -39,7 +42,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Booting the host is part of the first test's time."""
     for item in items:
-        if "host" in getattr(item, "fixturenames", ()) and "live_kernel" in str(item.path):
+        if {"host", "enrolled"} & set(getattr(item, "fixturenames", ())) and "live_kernel" in str(
+            item.path
+        ):
             item.add_marker(pytest.mark.live_kernel)
             item.add_marker(pytest.mark.timeout(3600))
 
@@ -47,11 +52,37 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def host(tmp_path) -> Iterator[Machine]:
     """An emulated host, booted without a region, with GRUB's configuration as Debian makes it."""
+    with _booted(tmp_path) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def enrolled(tmp_path_factory) -> Iterator[Enrolled]:
+    """An emulated host of all tests that ask for it, whose kernel may be replaced."""
+    folder = tmp_path_factory.mktemp("enrolled")
+    with _booted(folder) as machine:
+        machine.harness("setup-host", "--resident", "1G", "--region")
+        machine.reboot()
+        machine.rehearse()
+        old = machine.sh("uname -r").strip()
+        (folder / "kernel").mkdir()
+        yield Enrolled(machine, old, bring_kernel(machine, folder / "kernel"))
+
+
+@pytest.fixture
+def resident(enrolled) -> Enrolled:
+    """The same, with its two guests: those that another test has left there, or new ones."""
+    enrolled.have_guests()
+    return enrolled
+
+
+@contextmanager
+def _booted(folder: Path) -> Iterator[Machine]:
     if not required("live-kernel"):
         pytest.skip("no emulated host: `make test-live-kernel` boots one")
     assert os.geteuid() == 0
     qemu = subprocess.run([ROOT / "scripts/second-qemu"], check=True, stdout=subprocess.PIPE)
     image = ensure("labbox", print)
-    with Machine(tmp_path, image, Path(qemu.stdout.decode().split()[-1]), LINE) as machine:
+    with Machine(folder, image, Path(qemu.stdout.decode().split()[-1]), LINE) as machine:
         machine.settle()
         yield machine

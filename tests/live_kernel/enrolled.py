@@ -1,0 +1,117 @@
+"""An emulated host whose kernel may be replaced: two guests, two kernels, and runs of harness."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kernel.__main__ import payload, script
+from harness.core.paths import cache_dir
+from tests.live_kernel.machine import Machine
+from tests.residents import PLANT, TELL
+
+STATE = "/root/.local/state/harness"
+CONFIG = f"{STATE}/lab/live.toml"
+GUESTS = ("lab-1", "lab-2")
+#: Other work on this machine is in the pause.
+BUDGET_S, EXPECTED_S = 900, 400
+#: What the guests' network takes of a kernel, beside the guests.
+PARTS = ("kernel/net", "kernel/lib", "kernel/crypto", "kernel/arch")
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The host, and the releases of its own kernel and of another one that it may go on in."""
+
+    host: Machine
+    old: str
+    new: str
+
+    @property
+    def kernels(self) -> dict[str, tuple[str, str]]:
+        """Kernel and initrd, by release."""
+        return {
+            self.old: (f"/boot/vmlinuz-{self.old}", f"/boot/initrd.img-{self.old}"),
+            self.new: (f"/boot/vmlinuz-{self.new}", "/kernel/initrd"),
+        }
+
+    def other(self) -> tuple[str, str, str]:
+        """Release, kernel and initrd of the one that does not run."""
+        running = self.host.sh("uname -r").strip()
+        release = self.new if running == self.old else self.old
+        return (release, *self.kernels[release])
+
+    def have_guests(self) -> None:
+        """Both run; those that are there are left as they are."""
+        self.host.sh("systemctl start libvirtd")
+        running = self.host.sh("virsh list --state-running --name").split()
+        if sorted(running) == list(GUESTS):
+            return
+        self.host.sh("harness lab down >/dev/null 2>&1 || true")
+        self.host.sh("cd /opt/harness && .venv/bin/python -m tests.live_kernel.inside")
+        for name in GUESTS:
+            harness(self.host, "lab", "ssh", name, PLANT.format(nap_s=0.5))
+
+
+def harness(host: Machine, *words: str) -> str:
+    """What harness said there, with the guests' configuration."""
+    return host.sh(f"HARNESS_CONFIG={CONFIG} {shlex.join(['harness', *words])}")
+
+
+def told(host: Machine) -> dict[str, list[str]]:
+    """Of each guest: boot id, nonce of a process, and whether a blob is as it was."""
+    found = {}
+    for name in GUESTS:
+        boot, canary, blob = harness(host, "lab", "ssh", name, TELL).splitlines()
+        found[name] = [boot, canary.split()[0], blob]
+    return found
+
+
+def bring_kernel(host: Machine, folder: Path) -> str:
+    """Install another kernel in the host; its release."""
+    tree = script("backports", str(cache_dir() / "second-kernel"), "linux-image-cloud-amd64")
+    (image,) = tree.glob("boot/vmlinuz-*")
+    release = image.name.removeprefix("vmlinuz-")
+    assert host.image.initrd is not None
+    root = payload(folder, host.image.initrd, tree, release)
+    words = ["tar", "-C", str(root), "-cf", "-", "."]
+    packed = subprocess.run(words, check=True, capture_output=True).stdout
+    host.sh("tar -C / --keep-directory-symlink --no-overwrite-dir -xf -", packed)
+    home = tree / "lib/modules" / release
+    words = ["tar", "-C", str(home), "-cf", "-", *(one for one in PARTS if (home / one).is_dir())]
+    packed = subprocess.run(words, check=True, capture_output=True).stdout
+    host.sh(f"tar -C /usr/lib/modules/{release} -xf - && depmod {release}", packed)
+    return release
+
+
+def configure(host: Machine, kernel: str, initrd: str, **more: str) -> None:
+    """Have the next run replace the kernel by that one."""
+    said = {"kind": "kernel", "kernel": kernel, "initrd": initrd, "expected_s": EXPECTED_S, **more}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items())
+    host.sh(f"printf '\\n[update]\\n%s' {shlex.quote(lines)} >{CONFIG}.update")
+    host.sh(f"sed -i '/^\\[update\\]/,$d' {CONFIG} && cat {CONFIG}.update >>{CONFIG}")
+
+
+def start(host: Machine) -> int:
+    """Begin a run and leave it; returns how much the console had said by then."""
+    already = len(host.lines["host"])
+    words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S), "--json"])
+    host.sh(f"HARNESS_CONFIG={CONFIG} setsid {words} >/root/run.log 2>&1 </dev/null & true")
+    return already
+
+
+def record(host: Machine) -> dict[str, Any]:
+    """The record of the last run, once the unit of the new system has finished it."""
+    wait = "until systemctl is-system-running | grep -qE 'running|degraded'; do sleep 1; done"
+    host.sh(f"{wait}; while [ -e /var/lib/harness/handover ]; do sleep 1; done")
+    found: dict[str, Any] = json.loads(last(host, "run.json"))
+    return found
+
+
+def last(host: Machine, file: str) -> str:
+    """A file of the folder of the last run."""
+    return host.sh(f"cat $(ls -d {STATE}/runs/*/ | tail -n 1){file}")

@@ -32,8 +32,8 @@ from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
 from harness.maintenance.correction_queue import CorrectionQueue
+from harness.maintenance.guest_access import Login
 from harness.maintenance.guest_clock import ClockOutcome, correct_clock
-from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 from harness.updates.registry import FULL_CONFIG
 

@@ -32,7 +32,7 @@ from harness.host.driver import LibvirtHypervisor
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.session import GuestSession
 from harness.testing.required import required
 from harness.updates.registry import FULL_CONFIG

@@ -101,7 +101,7 @@ def _run_settings(
     folder: RunFolder, *, given: Config | None, uri: str | None, backend: Backend
 ) -> RunSettings:
     """Return what recovering a run takes; what its folder does not tell has its default."""
-    from harness.maintenance.login import Login
+    from harness.maintenance.guest_access import Login
     from harness.maintenance.recovery.round import RunSettings
     from harness.maintenance.session import GuestSession
     from harness.results.journal import FILE_NAME, fold, read

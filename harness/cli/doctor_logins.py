@@ -14,7 +14,7 @@ from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.maintenance.admission import HINT_UNBOUND, UNBOUND, Claims, admit
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.session import GuestSession
 from harness.results.report.spoken import duration
 

@@ -22,8 +22,8 @@ from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest import kernel_log, windows
 from harness.guest.facts import GuestOs, gather
 from harness.host import timekeeping
+from harness.maintenance.guest_access import Login
 from harness.maintenance.guest_clock import second_opinion
-from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 
 #: A step that no program in the guest minds, there and back.

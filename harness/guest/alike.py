@@ -1,7 +1,8 @@
 """Hosts of which OpenSSH's configuration says the same: for all of them one question is enough.
 
 Of a file of configuration only this is read here: which hosts a `Host` line might single out. What
-is said of them, OpenSSH is asked. Wherever that is in any doubt, each host is asked for by itself.
+is configured for them, OpenSSH is asked. Wherever that is in any doubt, each host is asked for by
+itself.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class UserConfig:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, ...], Effective] = {}
         self._said: dict[tuple[str, ...], tuple[Effective | None, Alike | None]] = {}
-        """By words: what is said of a host that no configuration names, and of those like it."""
+        """By words: the answer for a host that no configuration names, and which are like it."""
         self._stranger = f"stranger-{secrets.token_hex(8)}"
         self._asking = threading.Lock()
 

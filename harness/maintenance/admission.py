@@ -17,8 +17,8 @@ from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestOs
+from harness.maintenance.guest_access import Login
 from harness.maintenance.identity import HINT_WRONG, Found
-from harness.maintenance.login import Login
 from harness.maintenance.session import GuestSession
 
 UNBOUND = "it cannot be told whether what answers is the guest that is paused"

@@ -17,8 +17,8 @@ from harness.host.clock_sync import synchronised
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import Claims
+from harness.maintenance.guest_access import Login
 from harness.maintenance.guest_clock import second_opinion, second_opinion_fields
-from harness.maintenance.login import Login
 from harness.maintenance.named import pick
 from harness.maintenance.resume_hint import way_to_run
 from harness.maintenance.session import GuestSession

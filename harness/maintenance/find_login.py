@@ -12,7 +12,7 @@ from harness.core.settings import Access, ClockSection, GuestSection, SshSection
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.session import GuestSession
 
 #: After the user that the SSH configuration names. Few: a guest may lock out after many.

@@ -19,7 +19,7 @@ from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector, ShownKeys
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestAddress, GuestInfo, Hypervisor
-from harness.maintenance.login import Login, most_telling, with_origins
+from harness.maintenance.guest_access import Login, most_telling, with_origins
 from harness.maintenance.resume_hint import way_to_run
 
 #: For what a guest does after its own deadline.

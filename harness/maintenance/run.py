@@ -26,7 +26,7 @@ from harness.host.lock import host_lock
 from harness.host.protocol import Hypervisor
 from harness.maintenance.admission import open_all, warnings_about
 from harness.maintenance.domain import Tools, left_alone, maintain
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.notice import Notice, Unannounced
 from harness.maintenance.pause.guard import Guard, GuardianProcess
 from harness.maintenance.pause.stranded import still_paused

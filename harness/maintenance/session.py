@@ -22,9 +22,9 @@ from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.protocol import GuestShell
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
+from harness.maintenance.guest_access import Login
 from harness.maintenance.identity import Found, identify
 from harness.maintenance.inside import look_by_agent, look_by_ssh, with_owed_ticks
-from harness.maintenance.login import Login
 
 
 @dataclass

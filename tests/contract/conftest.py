@@ -1,4 +1,4 @@
-"""Databases for contracts that hold on SQLite and on a real PostgreSQL.
+"""Databases for contracts that hold on SQLite and on a real PostgreSQL; a home for SSH.
 
 Requires: Debian's package ``postgresql``, or its tests are skipped, and fail where
 ``HARNESS_REQUIRE`` names ``postgresql``. Leaves behind: nothing.
@@ -17,6 +17,15 @@ import pytest
 import sqlalchemy as sa
 
 from tests.postgresql import PostgreSQL, postgresql_server
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A home without keys, known hosts and agent; ``home / ".ssh"`` is there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from harness.guest.connector import SshConnector
 from harness.guest.shared_way import AT_ONCE, by_turns
 from harness.testing.sshd import peer, private_sshd
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("home")]
 
 #: OpenSSH's own is 10:30:100. This one turns away all but two.
 FEW = "MaxStartups 2:100:2"
@@ -37,15 +37,6 @@ def jump(guest, tmp_path_factory):
     """A jump host that has two of those who log in at once."""
     with private_sshd(tmp_path_factory.mktemp("jump"), guest.client_key, FEW) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A home without keys, known hosts and agent."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    (tmp_path / ".ssh").mkdir()
-    return tmp_path
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from harness.guest.protocol import GuestShell, Way
 from harness.guest.shell import SshShell
 from harness.testing.sshd import NONSENSE, make_key, peer, private_sshd
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("home")]
 
 
 def soon(seconds: float = 10) -> Deadline:
@@ -54,15 +54,6 @@ def sshd(tmp_path_factory):
     """One for all tests here; whoever freezes it thaws it."""
     with private_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A home without keys, known hosts and agent; ``home / ".ssh"`` is there."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    (tmp_path / ".ssh").mkdir()
-    return tmp_path
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from harness.lab import guests as labs
 from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from harness.maintenance.events_told import events_told
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.pause.outcome import GuestPause
 from harness.maintenance.session import GuestSession
 from harness.results.folder import find_run

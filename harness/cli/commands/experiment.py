@@ -81,7 +81,7 @@ def command(
 
 def _conduct(experiment: Experiment, loaded: Loaded, as_json: bool) -> None:
     from harness.api import maintain
-    from harness.cli.commands.history_tables import print_table
+    from harness.cli.commands.history_output import print_table
     from harness.cli.experiment.summary import HEADINGS, summary
     from harness.cli.experiment.tidy import write
 

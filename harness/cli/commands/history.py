@@ -12,7 +12,7 @@ import click
 
 from harness.cli.commands import completion
 from harness.cli.commands.common import json_option, print_json
-from harness.cli.commands.history_tables import (
+from harness.cli.commands.history_output import (
     change,
     draw,
     print_bars,

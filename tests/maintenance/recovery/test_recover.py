@@ -16,7 +16,7 @@ from harness.core.records import Outcome
 from harness.core.settings import Scope
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.host.lifecycle import GuestState
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.recovery.record import Action, RunRecovery
 from harness.maintenance.recovery.recover import finish as complete
 from harness.maintenance.recovery.recover import recover, rescue

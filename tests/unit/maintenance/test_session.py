@@ -13,7 +13,7 @@ from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestAddress
 from harness.maintenance.before_pause import take_baselines
-from harness.maintenance.login import Login
+from harness.maintenance.guest_access import Login
 from harness.maintenance.session import GuestSession
 from harness.testing.clock import FakeClock
 from harness.testing.connector import FakeConnector

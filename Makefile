@@ -116,7 +116,7 @@ bench-compare: setup ## beside virsh, libvirt-guests and the floor; writes docs/
 	@$(ISOLATED) $(BIN)/python -P -m benchmarks.compare $(REPEATS) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-events: setup ## what telling guests costs: load, approval to pause
-	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events
+	@$(ISOLATED) $(BIN)/python -P -m benchmarks.events $(GUESTS)
 
 bench-kernel: setup ## a host's kernel replaced under guests, in an emulated box: what each part takes
 	@$(BIN)/python -P -m benchmarks.kernel
@@ -135,7 +135,7 @@ bench-fleet: setup ## what a rollout costs the controller and the database; STUB
 		$(if $(SSH),--ssh $(SSH)) $(if $(PARTS),--parts $(PARTS)) $(ONCE) $(WRITE)
 
 bench-reports: ## what reports and the history cost; needs no guests
-	@$(BIN)/python -P -m benchmarks.reports $(WRITE)
+	@$(BIN)/python -P -m benchmarks.reports $(WRITE) $(if $(RUNS),--runs $(RUNS))
 
 N ?= 20
 soak: setup ## kill N maintenances at random instants (SEED=, MINUTES=); strand nobody

@@ -1,10 +1,11 @@
 """What reports and the history cost.
 
-    make bench-reports
+    make bench-reports [RUNS=100000]
 
 Each figure is that of a process of its own, as a person would start it, five times: a report of 100
-guests with full journals, and a list from a history of 10,000 runs. CPU time is printed too: on a
-busy machine it is what can be compared. ``--write`` puts the table into docs/reference/reports.md.
+guests with full journals, and a list from a history of 10,000 runs, or of ``RUNS``. CPU time is
+printed too: on a busy machine it is what can be compared. ``--write``
+puts the table into docs/reference/reports.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,33 +132,42 @@ def make_run(state_dir: Path) -> None:
                 file.write(json.dumps({"boottime_ns": stamp, "run_id": "r", **entry}) + "\n")
 
 
-def make_history(state_dir: Path) -> None:
-    """10,000 runs of three guests, written straight into the database."""
+def make_history(state_dir: Path, count: int) -> None:
+    """So many runs of three guests, written straight into the database."""
     url = f"sqlite:///{state_dir / 'history.db'}"
     with History.open(url):
         pass
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.insert(runs), [
-            {"run_id": f"run-{n:05}", "started_at": datetime(2000, 1, 1) + timedelta(hours=n),
-             "finished_at": None, "outcome": "pass", "exit_code": 0, "host": f"box-{n % 7}",
-             "accelerator": "kvm", "hypervisor": "QEMU", "update_kind": "stand-in",
-             "update_command": "[]", "guests": 3, "label": "nightly", "harness_version": "0",
-             "folder": ""}
-            for n in range(RUNS)
-        ])  # fmt: skip
-        connection.execute(sa.insert(figures), [
-            {"run_id": f"run-{n:05}", "guest": guest, "name": name, "value": n / RUNS}
-            for n in range(RUNS) for guest in ("", "a", "b", "c") for name in FIGURES
-        ])  # fmt: skip
+        for first in range(0, count, RUNS):
+            _add_runs(connection, range(first, min(first + RUNS, count)), count)
     engine.dispose()
+
+
+def _add_runs(connection: sa.Connection, numbers: range, count: int) -> None:
+    connection.execute(sa.insert(runs), [
+        {"run_id": f"run-{n:06}", "started_at": datetime(2000, 1, 1) + timedelta(hours=n),
+         "finished_at": None, "outcome": "pass", "exit_code": 0, "host": f"box-{n % 7}",
+         "accelerator": "kvm", "hypervisor": "QEMU", "update_kind": "stand-in",
+         "update_command": "[]", "guests": 3, "label": "nightly", "harness_version": "0",
+         "folder": ""}
+        for n in numbers
+    ])  # fmt: skip
+    connection.execute(sa.insert(figures), [
+        {"run_id": f"run-{n:06}", "guest": guest, "name": name, "value": n / count}
+        for n in numbers for guest in ("", "a", "b", "c") for name in FIGURES
+    ])  # fmt: skip
 
 
 def main() -> None:
     """Measure and print."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
     cases = {
         f"report of {GUESTS} guests": (["report", "--format", "html"], 5.0, 300.0),
-        f"history of {RUNS} runs": (["history"], 0.5, None),
+        f"history of {asked.runs} runs": (["history"], 0.5, None),
         "history trend": (["history", "trend", "overhead_s", "--since", "2001-01-01"], None, None),
         "history verdict": (["history", "verdict"], None, None),
     }
@@ -164,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
         state_dir = Path(folder)
         make_run(state_dir)
-        make_history(state_dir)
+        make_history(state_dir, asked.runs)
         for case, (arguments, wall_s, memory_mib) in cases.items():
             measure(arguments, state_dir)  # caches
             found = [measure(arguments, state_dir) for _ in range(REPEATS)]
@@ -185,7 +196,7 @@ def main() -> None:
         f"{document.table(header, rows)}"
     )
     print(text)
-    if "--write" in sys.argv:
+    if asked.write:
         document.write(document.DOCS / "reference" / "reports.md", "figures", text)
 
 

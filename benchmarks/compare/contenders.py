@@ -69,6 +69,8 @@ def _harness(guests: Sequence[str], checks: Sequence[str]) -> Done:
     # Broken promises, and what cannot be judged on a machine with so many guests, are counted.
     out, cost = _measured([*command, "-c", str(_configured(checks))], codes=(0, 1, 3))
     record = json.loads(out)
+    if not record["update_domains"]:  # as where a machine is too busy to log in in time
+        raise SystemExit(f"harness: nothing was paused: {record.get('error') or out[-2000:]}")
     windows = [guest["stale_clock_window_s"] for guest in record["guests"]]
     domain = record["update_domains"][0]
     return Done(

@@ -25,7 +25,7 @@ class Resident:
     major_fault_bytes: int
     """Major faults since its start × the size of a page."""
     ram_bytes: int | None = None
-    """How much of the guest's RAM alone is in memory; None: nobody looked, or it cannot be told."""
+    """How much of the guest's RAM alone is in memory; None: no look, or it cannot be told."""
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -204,7 +204,7 @@ def test_what_qemu_frees_of_its_own_in_the_pause_is_no_loss_of_the_guest(scene, 
 
 
 def test_ram_alone_is_not_looked_at_in_the_pause_where_that_takes_long(scene, monkeypatch):
-    """VmRSS has to do; and where no mapping is a guest's RAM, nobody claims to have seen it."""
+    """VmRSS has to do; and where no mapping is a guest's RAM, none is told."""
     monkeypatch.setattr(ram_probe, "WORTH_NS", 0)
     told = through(scene(), "ram")[Residency]
     assert told.paused.ram_bytes is told.resuming.ram_bytes is None

@@ -48,7 +48,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 guests:
-  description: What was measured of each guest, as C(harness clock measure --json) prints it.
+  description: What was measured of each guest, as C(harness clock correct --json) prints it.
   returned: when it could look
   type: list
   elements: dict

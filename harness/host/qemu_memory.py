@@ -121,3 +121,8 @@ def vcpu_threads(pid: int, proc: Path = PROC) -> tuple[int, ...]:
 def cpu_time_ns(pid: int, thread: int, proc: Path = PROC) -> int:
     """How long a thread has been on a CPU, nanoseconds. Raises OSError if it is gone."""
     return int((proc / str(pid) / "task" / str(thread) / "schedstat").read_text().split()[0])
+
+
+def sleeps(pid: int, thread: int, proc: Path = PROC) -> bool:
+    """Whether a thread waits, on no CPU and for none. Raises OSError if it is gone."""
+    return read_stat(thread, proc / str(pid) / "task").state != "R"

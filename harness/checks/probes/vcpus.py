@@ -7,10 +7,14 @@ from contextlib import suppress
 from harness.checks.probes.protocol import Probe, Scene
 from harness.checks.probes.ram import visible
 from harness.checks.vcpus import VcpuTime
-from harness.core.errors import MissingCapability
-from harness.core.timebase import Deadline
+from harness.core.errors import DeadlineExpired, MissingCapability
+from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.guest.facts import GuestOs
-from harness.host.qemu_memory import cpu_time_ns, vcpu_threads
+from harness.host.qemu_memory import cpu_time_ns, sleeps, vcpu_threads
+
+#: So long may a thread go on after QEMU has said that the guest is stopped: one that emulates then
+#: does what was queued for it, such as freeing its tables. A guest that still runs goes on longer.
+FALLING_ASLEEP_S = 0.02
 
 
 class VcpuProbe(Probe):
@@ -33,7 +37,10 @@ class VcpuProbe(Probe):
             raise MissingCapability("vcpu-threads", "QEMU's vCPU threads have no names to know by")
 
     def paused(self) -> None:
-        """The guest has just been paused."""
+        """The guest has just been paused: look as soon as its threads sleep, or do not."""
+        with suppress(OSError, ValueError, IndexError, DeadlineExpired):
+            deadline = Deadline.after(FALLING_ASLEEP_S)
+            wait_for(self._asleep, what="vCPUs", deadline=deadline, interval_s=0.001)
         self._paused = self._look()
 
     def resuming(self) -> None:
@@ -43,6 +50,10 @@ class VcpuProbe(Probe):
     def stop(self, deadline: Deadline) -> VcpuTime:
         """What both looks have found."""
         return VcpuTime(self._paused, self._resuming)
+
+    def _asleep(self) -> None:
+        if not all(sleeps(self._pid, thread) for thread in self._threads):
+            raise NotYet("a vCPU is on a CPU")
 
     def _look(self) -> dict[int, int] | None:
         with suppress(OSError, ValueError, IndexError):

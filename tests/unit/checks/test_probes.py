@@ -28,6 +28,7 @@ from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
 from harness.checks.probes import PROBES, probes_for
 from harness.checks.probes import ram as ram_probe
+from harness.checks.probes import vcpus as vcpus_probe
 from harness.checks.probes.downtime import DowntimeProbe, Way, _checksum
 from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Probe, Scene
@@ -37,6 +38,7 @@ from harness.checks.ram import Residency, judge
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers
 from harness.checks.vcpus import VcpuTime
+from harness.checks.vcpus import judge as judge_vcpus
 from harness.core.errors import ConfigError, DeadlineExpired, ProbeError
 from harness.core.process_stat import start_ticks
 from harness.core.settings import ChecksSection, Config, OwnCheckSection
@@ -209,6 +211,46 @@ def test_ram_alone_is_not_looked_at_in_the_pause_where_that_takes_long(scene, mo
     told = through(scene(), "ram")[Residency]
     assert told.paused.ram_bytes is told.resuming.ram_bytes is None
     assert "RAM alone" not in judge(replace(GOOD, testimony={Residency: told})).detail
+
+
+BUSY = """
+import ctypes, sys, threading, time
+def vcpu():
+    ctypes.CDLL(None).prctl(15, b"CPU 0/TCG", 0, 0, 0)
+    print("idle", flush=True)
+    sys.stdin.readline()
+    print("busy", flush=True)
+    while time.thread_time() < float(sys.argv[1]):
+        pass
+    threading.Event().wait()
+threading.Thread(target=vcpu, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("busy_s", "patience_s", "outcome"), [(0.1, 30, "pass"), (9, 0, "fail")])
+def test_a_vcpu_has_its_last_work_done_before_it_is_watched(
+    scene, monkeypatch, busy_s, patience_s, outcome
+):
+    """QEMU says "stopped" a little early; one that goes on working is not paused at all."""
+    monkeypatch.setattr(vcpus_probe, "FALLING_ASLEEP_S", patience_s)
+    program = [sys.executable, "-c", BUSY, str(busy_s)]
+    with subprocess.Popen(program, stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout.readline() == "idle\n"
+            watch = GuestProbes(scene(), probes_for(("vcpus",)))
+            here = ProcessIdentity(process.pid, start_ticks(process.pid))
+            watch.start(here, Deadline.after(30))
+            process.stdin.write("\n")
+            assert process.stdout.readline() == "busy\n"
+            watch.paused()
+            SYSTEM_CLOCK.sleep(0.25)
+            watch.resuming()
+            told = dict(watch.stop(Deadline.after(30)))
+        finally:
+            process.kill()
+    record = judge_vcpus(replace(GOOD, testimony=told))
+    assert record.outcome == outcome, record
 
 
 def test_a_disk_that_is_ram_is_not_written_to(scene):

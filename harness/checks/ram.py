@@ -1,8 +1,9 @@
 """Promise: the guest's RAM stayed resident; nothing of it was swapped out, or read in again.
 
-Seen from the host, in ``/proc`` of the QEMU process, at the two edges of the pause as well. What
-shrinks in the pause is looked for in the guest's RAM alone where that can be told: a QEMU that
-emulates frees tables of its own just after it has stopped, 16 and 64 MiB at a time.
+Seen from the host, in ``/proc`` of the QEMU process, at the two edges of the pause as well. Where
+that process shrinks in the pause, the guest's RAM alone is looked at, against the last look before:
+a QEMU that emulates frees tables of its own just after it has stopped, 16 and 64 MiB at a time.
+What the guest has touched between that look and its pause hides as much of a loss.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def judge(evidence: Evidence) -> CheckRecord:
     swapped = max(look.swap_bytes for look in looks) - seen.before.swap_bytes
     touched = seen.after.major_fault_bytes - seen.before.major_fault_bytes
     faulted = 0 if seen.set_aside else touched
-    shrunk = _shrunk(seen.paused, seen.resuming)
+    shrunk = _shrunk(seen.before, seen.paused, seen.resuming)
     measured = max(swapped, faulted)
     allowed = ALLOWED_BYTES
     if measured <= ALLOWED_BYTES and shrunk > ALLOWED_SHRINK_BYTES:
@@ -64,21 +65,26 @@ def judge(evidence: Evidence) -> CheckRecord:
         unit="bytes",
         detail=f"swapped out {_mib(swapped)}, {_faults(touched, seen.set_aside)}; VmRSS "
         + " → ".join(_mib(look.rss_bytes) for look in (seen.before, *looks))
-        + _ram_alone(seen.paused, seen.resuming),
+        + _ram_alone(seen.before, seen.resuming),
     )
 
 
-def _shrunk(paused: Resident, resuming: Resident) -> int:
-    """How much less is there at the end of the pause, bytes: of RAM alone, or else of VmRSS."""
-    if paused.ram_bytes is None or resuming.ram_bytes is None:
+def shrank(paused: Resident, resuming: Resident) -> bool:
+    """Whether so much is gone in the pause that it has to be told what it was."""
+    return paused.rss_bytes - resuming.rss_bytes > ALLOWED_SHRINK_BYTES
+
+
+def _shrunk(before: Resident, paused: Resident, resuming: Resident) -> int:
+    """How much less is there at the end of the pause, bytes: of RAM alone if that was looked at."""
+    if before.ram_bytes is None or resuming.ram_bytes is None:
         return paused.rss_bytes - resuming.rss_bytes
-    return paused.ram_bytes - resuming.ram_bytes
+    return before.ram_bytes - resuming.ram_bytes
 
 
-def _ram_alone(paused: Resident, resuming: Resident) -> str:
-    if paused.ram_bytes is None or resuming.ram_bytes is None:
+def _ram_alone(before: Resident, resuming: Resident) -> str:
+    if before.ram_bytes is None or resuming.ram_bytes is None:
         return ""
-    return f"; RAM alone {_mib(paused.ram_bytes)} → {_mib(resuming.ram_bytes)} in the pause"
+    return f"; RAM alone {_mib(before.ram_bytes)} → {_mib(resuming.ram_bytes)}"
 
 
 def _faults(touched: int, set_aside: bool) -> str:

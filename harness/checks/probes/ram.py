@@ -6,15 +6,15 @@ from contextlib import suppress
 from dataclasses import replace
 
 from harness.checks.probes.protocol import Probe, Scene
-from harness.checks.ram import Residency
+from harness.checks.ram import Residency, shrank
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.guest.facts import GuestOs
 from harness.host.protocol import ProcessIdentity
 from harness.host.qemu_memory import Resident, is_alive, is_set_aside, ram_resident, resident
 
-#: What a look at the guest's RAM alone may cost, two of which are taken in the pause. It grows with
-#: the number of pages: where it takes longer, VmRSS has to do.
+#: What a look at the guest's RAM alone may cost that is taken in the pause. It grows with the
+#: number of pages: where it takes longer, VmRSS has to do.
 WORTH_NS = NS_PER_S // 20
 
 
@@ -43,11 +43,11 @@ class ResidencyProbe(Probe):
 
     def paused(self) -> None:
         """The first look in the pause."""
-        self._paused = self._look_closely()
+        self._paused = self._look()
 
     def resuming(self) -> None:
         """The last look in the pause."""
-        self._resuming = self._resuming or self._look_closely()
+        self._resuming = self._resuming or self._look_at_the_end()
 
     def stop(self, deadline: Deadline) -> Residency:
         """Look once more. Raises ProbeError if the process is another one now."""
@@ -59,17 +59,24 @@ class ResidencyProbe(Probe):
         )
 
     def _look_before(self) -> Resident | None:
-        """With a look at RAM alone, to learn what one costs: the quicker of the two counts."""
+        """With a look at RAM alone, unless one has taken too long: the quicker of two counts."""
+        if not self._worth():
+            return self._look()
         began_ns = SYSTEM_CLOCK.monotonic_ns()
         seen = self._with_ram(self._look())
         took_ns = SYSTEM_CLOCK.monotonic_ns() - began_ns
         self._quickest_ns = min(took_ns, self._quickest_ns or took_ns)
         return seen
 
-    def _look_closely(self) -> Resident | None:
+    def _worth(self) -> bool:
+        return self._quickest_ns is None or self._quickest_ns <= WORTH_NS
+
+    def _look_at_the_end(self) -> Resident | None:
+        """At RAM alone as well, but only where the process has shrunk: guests wait for it."""
         seen = self._look()
-        worth = self._quickest_ns is not None and self._quickest_ns <= WORTH_NS
-        return self._with_ram(seen) if worth else seen
+        if seen is None or self._paused is None or not shrank(self._paused, seen):
+            return seen
+        return self._with_ram(seen) if self._worth() else seen
 
     def _with_ram(self, seen: Resident | None) -> Resident | None:
         with suppress(OSError, ValueError, IndexError):

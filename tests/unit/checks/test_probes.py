@@ -205,11 +205,16 @@ def test_what_qemu_frees_of_its_own_in_the_pause_is_no_loss_of_the_guest(scene, 
     assert "RAM alone 32.0 MiB → " in record.detail
 
 
-def test_ram_alone_is_not_looked_at_in_the_pause_where_that_takes_long(scene, monkeypatch):
-    """VmRSS has to do; and where no mapping is a guest's RAM, none is told."""
-    monkeypatch.setattr(ram_probe, "WORTH_NS", 0)
+def test_ram_alone_is_not_looked_at_in_a_pause_in_which_nothing_shrank(scene, monkeypatch):
+    """Nor again before it where one look took too long: guests wait for each."""
     told = through(scene(), "ram")[Residency]
     assert told.paused.ram_bytes is told.resuming.ram_bytes is None
+    looks = []
+    monkeypatch.setattr(ram_probe, "ram_resident", lambda pid: looks.append(pid) or 1 << 20)
+    monkeypatch.setattr(ram_probe, "WORTH_NS", 0)
+    monkeypatch.setattr(ram_probe, "shrank", lambda paused, resuming: True)
+    told = through(scene(), "ram")[Residency]
+    assert (len(looks), told.resuming.ram_bytes) == (1, None)
     assert "RAM alone" not in judge(replace(GOOD, testimony={Residency: told})).detail
 
 

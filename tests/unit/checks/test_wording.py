@@ -33,10 +33,8 @@ APPROVED = Path(__file__).parents[2] / "data" / "checks.json"
 
 def _ram(**after: Any) -> Evidence:
     worse = replace(RESIDENT, **after)
-    paused = RESIDENT
-    if worse.ram_bytes is not None:
-        paused = replace(RESIDENT, ram_bytes=128 << 20)
-    return replace(GOOD, **told(Residency(RESIDENT, paused, worse, RESIDENT)))
+    before = replace(RESIDENT, ram_bytes=128 << 20)
+    return replace(GOOD, **told(Residency(before, RESIDENT, worse, RESIDENT)))
 
 
 def _vcpu(used_s: float) -> Evidence:
@@ -255,8 +253,10 @@ CASES: dict[str, dict[str, Evidence]] = {
         "shrunk a little": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES),
         "shrunk": _ram(rss_bytes=(300 << 20) - ALLOWED_SHRINK_BYTES - 1),
         "its own tables freed": _ram(rss_bytes=200 << 20, ram_bytes=128 << 20),
-        "RAM shrunk a little": _ram(ram_bytes=(128 << 20) - ALLOWED_SHRINK_BYTES),
-        "RAM shrunk": _ram(ram_bytes=(128 << 20) - ALLOWED_SHRINK_BYTES - 1),
+        "RAM shrunk a little": _ram(
+            rss_bytes=200 << 20, ram_bytes=(128 << 20) - ALLOWED_SHRINK_BYTES
+        ),
+        "RAM shrunk": _ram(rss_bytes=200 << 20, ram_bytes=(128 << 20) - ALLOWED_SHRINK_BYTES - 1),
         "not read": replace(GOOD, **told(Residency(RESIDENT, None, RESIDENT, RESIDENT))),
     },
     "canary": {"changed": replace(GOOD, **told(Canary(1 << 16, "a" * 64, "b" * 64)))},

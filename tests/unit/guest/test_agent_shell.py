@@ -125,8 +125,13 @@ def test_a_program_ends_with_its_stream_and_so_does_what_watches_it(shell, agent
     stream = shell.stream("echo $$; exec cat", soon())
     stream.listen(soon())
     (pid,) = agent.programs
-    group = children(pid)
-    assert len(group) >= 2
+
+    def group_of() -> list[int]:
+        if len(found := children(pid)) < 2:
+            raise NotYet(f"only {found} below the program: what watches it starts beside it")
+        return found
+
+    group = wait_for(group_of, what="starting", deadline=soon(), interval_s=0.01)
     stream.close()
 
     def gone() -> None:

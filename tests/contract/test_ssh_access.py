@@ -42,13 +42,9 @@ def soon(seconds: float = 10) -> Deadline:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A home with an empty configuration."""
-    home = tmp_path / "home"
-    (home / ".ssh").mkdir(parents=True)
+def home(home):
+    """With an empty configuration."""
     (home / ".ssh/config").touch()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return home
 
 

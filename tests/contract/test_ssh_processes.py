@@ -28,13 +28,9 @@ def soon() -> Deadline:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home with an empty configuration."""
-    home = tmp_path / "home"
-    (home / ".ssh").mkdir(parents=True)
+def home(home):
+    """With an empty configuration."""
     (home / ".ssh/config").touch()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return home
 
 

@@ -18,9 +18,17 @@ from harness.core.files import public_folder
 _BIND = 4096
 #: Options that are flags of the call.
 _FLAGS = {
-    **{"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048},
-    **{"remount": 32, "sync": 16, "dirsync": 128, "relatime": 1 << 21, "lazytime": 1 << 25},
+    "nosuid": 1 << 1,
+    "nodev": 1 << 2,
+    "noexec": 1 << 3,
+    "sync": 1 << 4,
+    "remount": 1 << 5,
+    "dirsync": 1 << 7,
+    "noatime": 1 << 10,
+    "nodiratime": 1 << 11,
+    "relatime": 1 << 21,
     "strictatime": 1 << 24,
+    "lazytime": 1 << 25,
 }
 _GROUPS = Path("/sys/fs/cgroup")
 _SLICE = "machine.slice"

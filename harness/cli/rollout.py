@@ -26,13 +26,17 @@ from harness.core.errors import (
 )
 from harness.core.files import last_lines
 from harness.core.process_state import python_module, settle_process
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.fleet.followed import Followed, followed
 from harness.maintenance.run import Finished, Part
 from harness.results.answer import ENDINGS, Answer, ErrorRecord
-from harness.results.in_progress import look
+from harness.results.in_progress import goes_on, look
 from harness.results.report.table import print_run
 from harness.results.rollout import Asked, Attempt, RolloutFolder, paused_a_guest
+
+#: For the next kernel to finish a run that was handed over to it, from its boot on.
+_NEXT_KERNEL_S = 900.0
+_LOOK_S = 0.5
 
 
 def begin_or_find(
@@ -58,9 +62,10 @@ def begin_or_find(
                 found = folder.answer() if waited else None
                 if found is not None:
                     return found
+                finished_now = _await_next_kernel(folder, asked)
                 done = _done(folder, asked, loaded)
                 if done is not None:
-                    return done.model_copy(update={"already": True})
+                    return done.model_copy(update={"already": not finished_now})
                 if waited:
                     raise _ended_in_silence(folder)
                 attempt = Attempt(rollout=folder.rollout, asked=asked, report=report)
@@ -72,6 +77,35 @@ def begin_or_find(
                 folder.expect_same(asked)
         _wait(folder)
         waited = True
+
+
+def _await_next_kernel(folder: RolloutFolder, asked: Asked) -> bool:
+    """Wait for this boot to finish a run that was handed over to it; True: it has, by now.
+
+    The part stays locked for that time: to every other command it goes on.
+    """
+    run = folder.handed_over()
+    if run is None:
+        return False
+    folder.expect_same(asked)
+    say(f"rollout {folder.rollout} goes on: this boot of the host finishes run {run.run_id}")
+    since_boot_s = SYSTEM_CLOCK.boottime_ns() / NS_PER_S
+    deadline = Deadline.after(max(0.0, _NEXT_KERNEL_S - since_boot_s))
+    try:
+        while folder.handed_over() is not None:
+            if deadline.expired and not goes_on(run):  # `harness recover` has limits of its own
+                return False
+            SYSTEM_CLOCK.sleep(_LOOK_S)
+    except KeyboardInterrupt as error:
+        raise _interrupted(folder) from error
+    return True
+
+
+def _interrupted(folder: RolloutFolder) -> InfrastructureError:
+    return InfrastructureError(
+        f"this command was interrupted; rollout {folder.rollout} goes on without it",
+        hint="the same command waits for it again; harness status",
+    )
 
 
 def _done(folder: RolloutFolder, asked: Asked, loaded: Loaded) -> Answer | None:
@@ -185,10 +219,7 @@ def _wait(folder: RolloutFolder) -> None:
                 say(now)
             told = now
     except KeyboardInterrupt as error:
-        raise InfrastructureError(
-            f"this command was interrupted; rollout {folder.rollout} goes on without it",
-            hint="the same command waits for it again; harness status",
-        ) from error
+        raise _interrupted(folder) from error
 
 
 def _goes_on(folder: RolloutFolder) -> str:

@@ -28,6 +28,7 @@ from harness.core.errors import (
 from harness.core.file_locks import hold, is_held
 from harness.core.file_names import file_name
 from harness.core.files import private_folder, write_atomically
+from harness.core.identity import boot_id
 from harness.core.records import RunRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.core.trust import refuse_untrusted
@@ -192,7 +193,8 @@ class RolloutFolder:
             return found
         record = self.record()
         if found is None:
-            return None if record is None else _of_the_dead(attempt, record)
+            by_design = self._left_its_kernel()
+            return None if record is None else _of_the_dead(attempt, record, by_design)
         return _as_it_is_now(found, record or found.record)
 
     def done(self, asked: Asked) -> Answer | None:
@@ -245,6 +247,22 @@ class RolloutFolder:
         runs = self._last_runs()
         return runs[-1] if runs else None
 
+    def handed_over(self) -> RunFolder | None:
+        """Return the last run if its kernel was left, and this boot is still to finish it.
+
+        Raises JournalError.
+        """
+        run = next(iter(reversed(self._begun())), None)
+        history = fold(read(run.path / FILE_NAME)) if run is not None else None
+        if history is None or history.ended or not _is_of_an_earlier_boot(history):
+            return None
+        return run
+
+    def _left_its_kernel(self) -> bool:
+        """Return True if the last run ended with its kernel, as it was to."""
+        runs = self._begun()
+        return bool(runs) and fold(read(runs[-1].path / FILE_NAME)).left is not None
+
     def paused_a_guest(self) -> bool:
         """Return True if a run of the last attempt paused a guest, or may have."""
         return any(fold(read(run.path / FILE_NAME)).guests for run in self._begun())
@@ -260,6 +278,12 @@ class RolloutFolder:
             )
 
     def _died(self, run: RunFolder, history: History) -> RunDied:
+        if _is_of_an_earlier_boot(history):
+            return RunDied(
+                f"run {run.run_id} of rollout {self.rollout} was handed over to another kernel, "
+                "and this boot of the host has not finished it; nothing was started",
+                hint="journalctl -u harness-complete.service; then harness recover",
+            )
         names = ", ".join(guest.member.name for guest in history.guests.values() if guest.held)
         paused = f"{names} may be paused (not checked)" if names else "no guest is held"
         return RunDied(
@@ -286,11 +310,23 @@ def paused_a_guest(record: RunRecord | None) -> bool:
     )
 
 
-def _of_the_dead(attempt: Attempt, record: RunRecord) -> Answer | None:
-    """Return the answer of a process that died, by the record that is complete now."""
+def _is_of_an_earlier_boot(history: History) -> bool:
+    """Return True if the run left its kernel, and that was not the one of this boot."""
+    started = history.started
+    return history.left is not None and started is not None and started.boot_id != boot_id()
+
+
+def _of_the_dead(attempt: Attempt, record: RunRecord, by_design: bool) -> Answer | None:
+    """Return the answer of a process that died, by the record that is complete now.
+
+    ``by_design``: it ended with its kernel, and the next one has finished the run.
+    """
     if record.finished_at is None:
         return None
     said, code = "the run's process died; its record is complete", record.exit_code
+    if by_design and not attempt.left:
+        ending = ENDINGS.get(code, Ending.ERROR)
+        return Answer(rollout=attempt.rollout, outcome=ending, exit_code=code, record=record)
     if attempt.left:
         said = f"the process died with windows left: {attempt.left}; updates of earlier ones stay"
         code = code or RunDied.exit_code

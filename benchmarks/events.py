@@ -5,8 +5,9 @@
 With ``GUESTS``, the load alone, with so many guests enrolled.
 
 Load comes from Debian's ``hey`` on loopback, for some seconds, at the rate of 1,000 guests that
-poll once a second; it has one address, so it is one guest of those that are enrolled. Approvals
-are measured on a real guest, by the store, the run's journal and libvirt's events.
+poll once a second; it has one address, so it is one guest of those that are enrolled. Then all that
+are enrolled poll, 1,000 of them a second, each from its own address and by a new connection.
+Approvals are measured on a real guest, by the store, the run's journal and libvirt's events.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.polls import poll
 from harness.core.timebase import (
     NS_PER_S,
     SYSTEM_CLOCK,
@@ -58,11 +60,15 @@ PATH = "/metadata/scheduledevents?api-version=2020-07-01"
 HEADERS = {"Metadata": "true"}
 
 
+def addresses() -> list[str]:
+    """Each guest's."""
+    return [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(GUESTS)]
+
+
 @contextmanager
 def server(folder: Path, rate: int, cpu: str) -> Iterator[tuple[int, int]]:
     """Pid and port of a server for GUESTS guests, bound to one core."""
-    addresses = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(GUESTS)]
-    who = [w for n, a in enumerate(addresses) for w in ("--identify", f"{a}=g{n}@web/{n % 5}")]
+    who = [w for n, a in enumerate(addresses()) for w in ("--identify", f"{a}=g{n}@web/{n % 5}")]
     command = [sys.executable, "-P", "-m", "harness", "events", "serve", "--address", "127.0.0.1"]
     command += ["--anywhere", "--port", "0", "--rate", str(rate), *who]
     with subprocess.Popen(
@@ -161,6 +167,25 @@ def under_load(table: Table) -> None:
     table.add_row("server's memory, most", f"{mib:.0f} MiB", "≤ 120 MiB")
 
 
+def from_everywhere(table: Table) -> None:
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), 5, "0") as (pid, port):
+        publish(Path(folder))
+        os.sched_setaffinity(0, {1})
+        before_s = cpu_s(pid)
+        polled = poll(port, addresses(), PATH, rate=RATE, seconds=SECONDS)
+        used_s = cpu_s(pid) - before_s
+        mib = memory_mib(pid)
+    os.sched_setaffinity(0, {0, 1})
+    answered = len(polled.times_s)
+    said = f"{answered} of {answered + polled.refused}"
+    table.add_row("polls from all addresses, a connection each", said, "all")
+    for percent, limit in ((50, ""), (99, "≤ 20 ms")):
+        found_ms = percentile(polled.times_s, percent) * 1e3
+        table.add_row(f"answer, p{percent}", f"{found_ms:.2f} ms", limit)
+    table.add_row("server's CPU for an answer", f"{used_s / answered * 1e6:.0f} µs", "")
+    table.add_row("server's memory, most", f"{mib:.0f} MiB", "≤ 120 MiB")
+
+
 def beside_a_flood(table: Table) -> None:
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), 5, "0") as (_, port):
         quiet = neighbour(port, 5)
@@ -249,6 +274,7 @@ def main() -> None:
     for column in ("what", "measured", "allowed"):
         table.add_column(column)
     under_load(table)
+    from_everywhere(table)
     if GUESTS == RATE:
         beside_a_flood(table)
         approvals(table)

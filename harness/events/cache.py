@@ -87,7 +87,7 @@ class Desk:
             return
         self._snapshots.clear()
         self._documents.clear()
-        self._members = {member.uuid: member for member in reader.members()}
+        self._members.clear()  # each is asked for when it comes: there may be thousands
         self._faults = {
             row["scope"]: (row["kind"], row["until_ns"]) for row in reader.rows(sa.select(faults))
         }
@@ -96,7 +96,12 @@ class Desk:
     def member(self, uuid: str, name: str) -> Member:
         """The guest as it was enrolled; one that was not is on its own."""
         self._refresh()
-        return self._members.get(uuid) or Member(uuid, name, scope_of_guest(uuid))
+        if uuid not in self._members:
+            enrolled = self._reader.member(uuid) if self._reader is not None else None
+            if enrolled is None:
+                return Member(uuid, name, scope_of_guest(uuid))
+            self._members[uuid] = enrolled
+        return self._members[uuid]
 
     def snapshot(self, scope: str) -> Snapshot:
         """What the guests of a scope see now."""

@@ -102,9 +102,13 @@ class Store:
 
     def members(self) -> list[Member]:
         """Every guest of this host that was enrolled."""
-        columns = [members.c[field.name] for field in fields(Member)]
-        query = sa.select(*columns).where(members.c.host == self.host).order_by(members.c.name)
+        query = _MEMBERS.where(members.c.host == self.host).order_by(members.c.name)
         return [Member(**row) for row in self.rows(query)]
+
+    def member(self, uuid: str) -> Member | None:
+        """A guest of this host; None if it was not enrolled."""
+        found = self.rows(_MEMBER, wanted=uuid, here=self.host)
+        return Member(**found[0]) if found else None
 
     def snapshot(self, scope: str) -> Snapshot:
         """What the guests of ``scope`` see now."""
@@ -289,6 +293,12 @@ class Store:
             sightings.c.scope == scope, sightings.c.at_ns >= since_ns
         )
         return [Sighting(**row) for row in self.rows(query.order_by(sightings.c.at_ns))]
+
+
+_MEMBERS = sa.select(*(members.c[field.name] for field in fields(Member)))
+_MEMBER = _MEMBERS.where(
+    members.c.uuid == sa.bindparam("wanted"), members.c.host == sa.bindparam("here")
+)
 
 
 def _snapshot() -> sa.Select[Any]:

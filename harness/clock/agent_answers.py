@@ -53,6 +53,8 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
         guest = _Guest(int(kind), int(rest[0]), int(rest[1]), boottime=int(rest[2]))
     elif kind == "timer":
         guest = _timer_list(rest)
+    elif kind == "epoch":
+        guest = _epoch(rest)
     elif kind == "told":
         guest = _Guest(int(rest[0]), int(rest[0]), None, resolution=int(rest[1]))
     else:
@@ -60,7 +62,7 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
     stamps = (guest.received, guest.sent, guest.monotonic or 0, guest.boottime or 0)
     if not all(0 <= stamp < _MOST_NS for stamp in stamps):
         raise ValueError(answer)
-    if guest.sent < guest.received and kind == "timer":
+    if guest.sent < guest.received and kind in ("timer", "epoch"):
         raise ValueError(answer)
     return Sample(
         host_sent_ns=sent.sent_ns + sent.to_realtime_ns,
@@ -100,6 +102,23 @@ def _timer_list(rest: list[str]) -> _Guest:
         boottime=_uptime_ns(rest[3]),
         monotonic_resolution=1,
     )
+
+
+def _epoch(rest: list[str]) -> _Guest:
+    """What a shell tells by itself, in microseconds that are cut."""
+    before, after = (_microseconds_ns(rest[number]) for number in (0, 2))
+    boottime = _uptime_ns(rest[3])
+    half = _UPTIME_RESOLUTION_NS // 2
+    if rest[1] == "-":
+        return _Guest(before, after, boottime + half, boottime + half, 1000, half)
+    return _Guest(before, after, int(rest[1]), boottime, 1000)
+
+
+def _microseconds_ns(word: str) -> int:
+    seconds, _, fraction = word.partition(".")
+    if len(fraction) != 6:
+        raise ValueError(word)
+    return int(seconds) * NS_PER_S + int(fraction) * 1000
 
 
 def _tool(kind: str, rest: list[str]) -> _Guest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from harness.checks.probes.canary import pattern
+from harness.checks.probes.canary import pattern, shell_pattern
 from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import ProbeError, ShellUnreachable
@@ -100,7 +100,8 @@ class InMemoryShell:
             if command == "exec cat":
                 return InMemoryStream(guest, lambda line: line)
             if command == sh_canary() or "python3" in command:
-                return InMemoryStream(guest, ProbeProgram(guest).answer, greeting="ready")
+                program = ProbeProgram(guest, in_sh=command == sh_canary())
+                return InMemoryStream(guest, program.answer, greeting="ready")
         return InMemoryStream(guest, None)
 
     def close(self) -> None:
@@ -198,8 +199,9 @@ class ClockAgent:
 class ProbeProgram:
     """The program that watches from inside (:mod:`harness.checks.probes.programs`)."""
 
-    def __init__(self, guest: FakeGuest) -> None:
+    def __init__(self, guest: FakeGuest, *, in_sh: bool = False) -> None:
         self._guest = guest
+        self._in_sh = in_sh
         self._canary = ""
         self._disk_ns = self._timers_ns = guest.monotonic_ns()
 
@@ -207,7 +209,8 @@ class ProbeProgram:
         """What the guest's program would say; ``error …`` for what this one cannot do."""
         what, *words = line.split()
         if what == "fill":
-            held = pattern(bytes.fromhex(words[0]), int(words[1]))
+            key = words[0]
+            held = shell_pattern(key) if self._in_sh else pattern(bytes.fromhex(key), int(words[1]))
             self._canary = hashlib.sha256(held).hexdigest()
         known: dict[str, Callable[[], str]] = {
             "fill": lambda: "ok",

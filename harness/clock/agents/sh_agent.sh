@@ -1,6 +1,8 @@
 # Questions and answers are described in __init__.py beside this file. No process is started to read
-# the clock where /proc/timer_list may be read (root): "N timer MONO AHEAD MONO UPTIME", with
-# AHEAD = CLOCK_REALTIME - CLOCK_MONOTONIC; it changes with each step, and only then.
+# the clock where the shell tells it itself (bash, busybox): "N epoch REAL MONO REAL UPTIME", with
+# REAL in microseconds and MONO "-" where /proc/timer_list may not be read; nor where that may be
+# (root): "N timer MONO AHEAD MONO UPTIME", with AHEAD = CLOCK_REALTIME - CLOCK_MONOTONIC; it
+# changes with each step, and only then. All of that list is much to read for a shell: byte by byte.
 # Else "N KIND UPTIME READING": what busybox adjtimex or GNU date print, or whole seconds.
 # Steps are by GNU date ("s"), or to a whole second ("d"); slews by busybox adjtimex ("t").
 export LC_ALL=C
@@ -37,30 +39,54 @@ failed() { # in one line
     echo "$number failed" $said
     set +f
 }
+[ -r /proc/timer_list ] || glance() { mono=-; }
 can='' kind=seconds
-case $(date +%N 2>/dev/null) in
-*[!0-9]* | "") adjtimex >/dev/null 2>&1 && kind=adjtimex ;;
-*) kind=date ;;
+now=$EPOCHREALTIME # a variable that is merely called so stays as it is
+IFS=" " read -r uptime idle </proc/uptime
+glance
+case $now in
+"$EPOCHREALTIME") ;;
+*[0-9].[0-9][0-9][0-9][0-9][0-9][0-9]) kind=epoch ;;
 esac
-if [ "$kind" = date ] && date -u -d '-1.5 seconds' +%s >/dev/null 2>&1; then can=step; fi
-if adjtimex >/dev/null 2>&1 && sleep 0.001 2>/dev/null; then can="$can slew"; fi
-latency=0
-if [ -r /proc/timer_list ]; then
+tick=$(adjtimex 2>/dev/null) || tick=''
+if [ "$kind" = seconds ]; then
+    case $(date +%N 2>/dev/null) in
+    *[!0-9]* | "") [ -z "$tick" ] || kind=adjtimex ;;
+    *) kind=date ;;
+    esac
+fi
+case $kind in
+epoch | date) if date -u -d '-1.5 seconds' +%s >/dev/null 2>&1; then can=step; fi ;;
+esac
+if [ -n "$tick" ] && sleep 0.001 2>/dev/null; then can="$can slew"; fi
+latency=0 # of starting date and waiting for its end
+if [ "$kind" = epoch ]; then
+    before=$EPOCHREALTIME
+    date -u -d @0 >/dev/null 2>&1
+    now=$EPOCHREALTIME
+    latency=$((${now%.*}${now#*.}000 - ${before%.*}${before#*.}000))
+elif [ -r /proc/timer_list ]; then
     look
     first=$ahead
     look # twice the same, or this shell cannot read such a file
-    [ "$first" = "$ahead" ] || ahead=''
-fi
-if [ -n "$ahead" ]; then
-    kind=timer before=$mono
-    date -u -d @0 >/dev/null 2>&1
-    glance
-    latency=$((mono - before)) # of starting date and waiting for its end
+    if [ -n "$ahead" ] && [ "$first" = "$ahead" ]; then
+        kind=timer before=$mono
+        date -u -d @0 >/dev/null 2>&1
+        glance
+        latency=$((mono - before))
+    fi
 fi
 while IFS=" " read -r what number value more; do
     case $what in
     r)
         case $kind in
+        epoch)
+            before=$EPOCHREALTIME
+            glance
+            IFS=" " read -r uptime idle </proc/uptime
+            echo "$number epoch $before $mono $EPOCHREALTIME $uptime"
+            continue
+            ;;
         timer)
             look
             before=$mono
@@ -100,7 +126,7 @@ while IFS=" " read -r what number value more; do
         trap - HUP INT TERM
         ;;
     a) # by a change that changes nothing; else by what a program that is started here may do
-        if adjtimex >/dev/null 2>&1; then
+        if [ -n "$tick" ]; then
             old=$(adjtimex)
             old=${old##*tick:}
             old=${old%% us*}

@@ -27,6 +27,7 @@ from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
 from harness.checks.guest_life import Life
 from harness.checks.probes import PROBES, probes_for
+from harness.checks.probes import canary as canary_probe
 from harness.checks.probes import ram as ram_probe
 from harness.checks.probes import vcpus as vcpus_probe
 from harness.checks.probes.downtime import DowntimeProbe, Way, _checksum
@@ -150,6 +151,15 @@ def test_a_guest_with_only_a_shell_is_watched_as_far_as_it_goes(scene):
     assert isinstance(told[Life], Life)
     for kind in (DiskWriter, Timers):
         assert told[kind] == Missing("the guest has no python3", known_before=True)
+
+
+def test_what_a_shell_holds_is_known_to_the_host(scene, monkeypatch):
+    """A shell that holds something else is no canary; nor is one that cannot tell."""
+    assert through(scene(BARE), "canary")[Canary].size_bytes > 16384
+    monkeypatch.setattr(canary_probe, "shell_pattern", lambda key: b"something else")
+    told = through(scene(BARE), "canary")[Canary]
+    assert told.known_before
+    assert "not what it should be" in told.reason
 
 
 def test_only_those_who_are_needed_watch():

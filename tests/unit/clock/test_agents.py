@@ -172,6 +172,22 @@ def test_without_kvm_there_is_no_ptp_clock_to_step_by(start, program, tmp_path):
         start(program).step_to_ptp(0, Deadline.after(30))
 
 
+@pytest.mark.parametrize("may", ["root", "no root"])
+def test_a_shell_that_tells_the_time_itself_reads_no_list_of_all_timers(start, may):
+    """Which takes it ten times as long under emulation; a variable that is only called so is not
+    believed."""
+    who = () if may == "root" else WITHOUT_RIGHT["no root"]
+    if who and not works(*who):
+        pytest.skip("this user is no other")
+    sampler = start("bash", who)
+    assert sampler._stream.ask("r 0", Deadline.after(30))[1].split()[1] == "epoch"
+    reading = sampler.read(4, Deadline.after(30))
+    assert abs(reading.offset_s) <= reading.uncertainty_s
+    assert reading.monotonic_s is not None
+    lying = start("sh", ("env", "EPOCHREALTIME=12.345678"))
+    assert lying._stream.ask("r 0", Deadline.after(30))[1].split()[1] != "epoch"
+
+
 @pytest.mark.parametrize(
     ("command", "programs"),
     [

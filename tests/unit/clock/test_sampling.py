@@ -162,9 +162,11 @@ def _always(answer: str, line: str) -> str:
 
 
 def test_the_shell_agents_readings_are_understood(clock):
-    """timer_list, busybox adjtimex, GNU date and whole seconds, each with its resolution."""
+    """What shells tell, timer_list, adjtimex, date and whole seconds, each with its resolution."""
     fake = FakeAgent(clock, there_s=0.0, back_s=0.0)
     readings = {
+        "epoch 1800000000.250000 50000000000 1800000000.250000 50.00": (0.25, 1e-6),
+        "epoch 1800000000.250000 - 1800000000.250000 50.00": (0.25, 1e-6),
         "timer 50000000000 1799999950250000000 50000000000 50.00": (0.25, 1e-9),
         "adjtimex 10.50 mode: 0 time.tv_sec: 1800000000 time.tv_usec: 250000 x": (0.25, 1e-6),
         "date 10.50 1800000000.250000000": (0.25, 1e-9),

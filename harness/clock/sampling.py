@@ -56,7 +56,7 @@ def _never(reading: ClockReading) -> bool:
 
 
 @dataclass(frozen=True)
-class _Answered:
+class Answered:
     """An answer and the host's CLOCK_MONOTONIC around it."""
 
     sent_ns: int
@@ -136,6 +136,15 @@ class Sampler:
             hint=_HINT_SUDO if sudo else "harness needs python3, perl, or a sh with date",
         )
 
+    @classmethod
+    def of(cls, guest: str, stream: LineStream, interpreter: str, deadline: Deadline) -> Sampler:
+        """Return a sampler of an agent that runs already. Raises ProbeError if it does not work."""
+        sampler = cls(guest, stream, Agent(interpreter, ""), deadline.clock)
+        until = deadline.sooner(_START_S)
+        sampler._greet(until)
+        sampler.read(1, until)
+        return sampler
+
     @property
     def interpreter(self) -> str:
         """What the agent runs in, or ``guest-agent`` where there is no clock agent."""
@@ -145,6 +154,11 @@ class Sampler:
     def can_step(self) -> bool:
         """Whether ``step`` works."""
         return Ability.STEP in self.abilities
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether :mod:`harness.clock.programs` works."""
+        return Ability.PROGRAMS in self.abilities
 
     def read(self, samples: int, deadline: Deadline, *, enough: Enough = _never) -> ClockReading:
         """The best of ``samples`` exchanges, or of fewer once it is ``enough``.
@@ -225,6 +239,10 @@ class Sampler:
         self._watching = False
         return self._probe(0, deadline)
 
+    def tell(self, what: str, value: str, deadline: Deadline) -> Answered:
+        """Ask what an agent that runs programs is asked, and wait for as long as there is time."""
+        return self._ask(what, deadline, value, deadline.remaining_s())
+
     def close(self) -> None:
         """End the remote loop; never raises."""
         self._stream.close()
@@ -261,7 +279,7 @@ class Sampler:
 
     def _ask(
         self, what: str, deadline: Deadline, value: str = "", within_s: float = _ANSWER_S
-    ) -> _Answered:
+    ) -> Answered:
         """Ask and wait for the answer with our number."""
         self._asked += 1
         until = deadline.sooner(within_s)
@@ -273,7 +291,7 @@ class Sampler:
                 raise self._nonsense(line)
             until.check("listening to the remote loop")
             line, received_ns = self._stream.listen(until)
-        return _Answered(sent_ns, line.partition(" ")[2], received_ns)
+        return Answered(sent_ns, line.partition(" ")[2], received_ns)
 
     def _sample(self, deadline: Deadline) -> Sample:
         sample = self._exchange(partial(self._ask, "r"), deadline)
@@ -285,7 +303,7 @@ class Sampler:
             return self._sample(deadline)
         return beside(first, self._exchange(partial(_ask_told, self._told), deadline))
 
-    def _exchange(self, ask: Callable[[Deadline], _Answered], deadline: Deadline) -> Sample:
+    def _exchange(self, ask: Callable[[Deadline], Answered], deadline: Deadline) -> Sample:
         suspension = Suspension(self._clock)
         answer = ask(deadline)
         if suspension.seconds() > 0:
@@ -307,6 +325,6 @@ class Sampler:
         return ProbeError(said, guest=self.guest)
 
 
-def _ask_told(told: LineStream, deadline: Deadline) -> _Answered:
+def _ask_told(told: LineStream, deadline: Deadline) -> Answered:
     sent_ns, line, received_ns = told.ask("r 0", deadline.sooner(_ANSWER_S))
-    return _Answered(sent_ns, line.partition(" ")[2], received_ns)
+    return Answered(sent_ns, line.partition(" ")[2], received_ns)

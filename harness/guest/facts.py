@@ -25,7 +25,7 @@ _TIME_DAEMONS = {
     "openntpd": "openntpd",
 }
 
-_SCRIPT = """
+SCRIPT = """
 say() { value=; IFS= read -r value <"$2"; [ -n "$value" ] && printf '%s=%s\\n' "$1" "$value"; }
 say boot_id /proc/sys/kernel/random/boot_id
 say kernel /proc/sys/kernel/osrelease
@@ -38,7 +38,7 @@ done
 [ -r /proc/1/stat ] || echo sees=own
 cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/'
 """
-_SCRIPT += machine.SCRIPT
+SCRIPT += machine.SCRIPT
 
 
 class GuestOs(StrEnum):
@@ -77,17 +77,23 @@ def gather(shell: GuestShell, deadline: Deadline) -> GuestFacts:
     """
     if shell.speaks is Language.SH:
         try:
-            said = shell.run(_SCRIPT, deadline, check=False).stdout
+            said = shell.run(SCRIPT, deadline, check=False).stdout
         except ProbeError:
             if shell.speaks is Language.SH:
                 raise
         else:
-            pairs = _pairs(said)
-            if ("windows", "Windows_NT") not in pairs:
-                return _linux(shell.guest, pairs)
+            facts = understood(shell.guest, said)
+            if facts is not None:
+                return facts
             shell.speaks = Language.POWERSHELL  # a sh that came with Git or Cygwin
     done = shell.run(windows.FACTS, deadline, check=False)
     return _windows(shell.guest, windows.pairs_of(done.stdout.split("\n")), done.stderr)
+
+
+def understood(guest: str, said: str) -> GuestFacts | None:
+    """Return what ``SCRIPT`` said; None if that was in Windows. Raises ProbeError for nonsense."""
+    pairs = _pairs(said)
+    return None if ("windows", "Windows_NT") in pairs else _linux(guest, pairs)
 
 
 def _pairs(said: str) -> list[tuple[str, str]]:

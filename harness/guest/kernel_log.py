@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestFacts, GuestOs
-from harness.guest.protocol import GuestShell, Language
+from harness.guest.in_python import program
+from harness.guest.protocol import GuestShell, Language, Python
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
@@ -42,17 +43,23 @@ class KernelLog:
         return tuple(line for line in self.new_lines if self.trouble.search(line))
 
 
-def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
+def mark(
+    shell: GuestShell, facts: GuestFacts, deadline: Deadline, python: Python | None = None
+) -> KernelLog:
     """Remember this place in the kernel log: by a line of its own as root, else by the last.
 
-    In Windows, by the number of the System log's newest event.
+    In Windows, by the number of the System log's newest event. ``python``: runs in the guest, and
+    is asked in place of a shell.
     """
+    if python is not None:
+        asked = program("kernel_log", to_mark=_new_marker(), marker=None)
+        return KernelLog(python.evaluate(asked, deadline) or None)
     if facts.os is GuestOs.WINDOWS:
         done = shell.run(windows.MARK, deadline, check=False)
         record = done.stdout.strip()
         return KernelLog(record if _is_record(record) else None, trouble=windows.TROUBLE)
     if facts.uid == 0:
-        marker = f"harness: mark {secrets.token_hex(8)}"
+        marker = _new_marker()
         done = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False)
         return KernelLog(marker if done.returncode == 0 else None)
     done = shell.run("dmesg", deadline, check=False)
@@ -60,10 +67,21 @@ def mark(shell: GuestShell, facts: GuestFacts, deadline: Deadline) -> KernelLog:
     return KernelLog(lines[-1] if done.returncode == 0 and lines else None)
 
 
+def _new_marker() -> str:
+    return f"harness: mark {secrets.token_hex(8)}"
+
+
 def look_again(
-    shell: GuestShell, log: KernelLog, deadline: Deadline
+    shell: GuestShell, log: KernelLog, deadline: Deadline, python: Python | None = None
 ) -> tuple[str | None, KernelLog | None]:
     """The boot id now, and the log since the marker; None if the log cannot be read."""
+    if python is not None:
+        asked = program("kernel_log", to_mark=None, marker=log.marker)
+        told, how, *rest = [*python.evaluate(asked, deadline).split("\n"), ""]
+        if log.marker is None or how not in ("marked", "gap"):
+            return told or None, None
+        after = tuple(line for line in rest if line)
+        return told or None, replace(log, new_lines=after, has_gap=how == "gap")
     if shell.speaks is Language.POWERSHELL:
         return _look_at_events(shell, log, deadline)
     script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'

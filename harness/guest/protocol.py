@@ -131,6 +131,19 @@ class LineStream(Protocol):
         """End the process. Idempotent, never raises."""
 
 
+class Python(Protocol):
+    """A python3 that runs in the guest already, and is asked over its line to us."""
+
+    def evaluate(self, source: str, deadline: Deadline) -> str:
+        """Return what ``source``, built from constants, left in ``said``.
+
+        Raises ProbeError for an error in the guest, ShellUnreachable, DeadlineExpired.
+        """
+
+    def start(self, source: str, deadline: Deadline) -> LineStream:
+        """Start a line server in a child of it; one at a time, which the next one ends."""
+
+
 class GuestShell(Protocol):
     """One open connection to one guest. Every operation ends by its deadline."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from harness.clock.one_channel import enter
+from harness.clock.programs import Programs
 from harness.clock.sampling import Sampler
 from harness.clock.target import OwedTicks, Reach
 from harness.clock.told import ToldClock
@@ -14,7 +16,7 @@ from harness.guest.agent_channel import GET_TIME, SET_TIME
 from harness.guest.agent_facts import facts_told, own_address
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, GuestOs, gather
-from harness.guest.protocol import GuestShell, Language
+from harness.guest.protocol import GuestShell, Language, Python
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.timekeeping import reinjects_ticks
 from harness.maintenance.agent import ChannelClock, GuestAgentClock
@@ -32,6 +34,8 @@ class Inside:
     identity: IdentityRecord
     limits: str | None = None
     """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
+    python: Python | None = None
+    """What runs programs in the guest for the user who has logged in."""
 
 
 def look_by_ssh(
@@ -47,15 +51,16 @@ def look_by_ssh(
 
     ``sudo``: the user may become root.
     """
-    facts = gather(shell, deadline)
-    sudo = sudo and facts.uid != 0
-    sampler = Sampler.open(
-        shell,
-        facts,
-        deadline,
-        interpreters=settings.interpreters,
-        sudo=sudo,
-    )
+    entered = None if sudo else enter(shell, settings.interpreters, deadline)
+    if entered is not None:
+        facts, sampler = entered
+    else:
+        facts = gather(shell, deadline)
+        sudo = sudo and facts.uid != 0
+        sampler = Sampler.open(
+            shell, facts, deadline, interpreters=settings.interpreters, sudo=sudo
+        )
+    python = Programs(sampler) if entered is not None and sampler.runs_programs else None
     try:
         told = facts.machine.uuid or (sampler.machine_uuid(deadline) if sudo else None)
         identity = identify(Found(info, shell.way, facts, told), hypervisor, deadline)
@@ -63,7 +68,8 @@ def look_by_ssh(
         sampler.close()
         raise
     agent = GuestAgentClock(hypervisor, info.uuid, deadline.clock)
-    return Inside(facts, sampler, Reach(sampler, shell, agent, facts.time_daemon, sudo), identity)
+    reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
+    return Inside(facts, sampler, reach, identity, python=python)
 
 
 def look_by_agent(

@@ -20,7 +20,7 @@ from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline, wait_for
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, gather
-from harness.guest.protocol import GuestShell
+from harness.guest.protocol import GuestShell, Python
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.guest_access import Login
 from harness.maintenance.identity import Found, identify
@@ -48,6 +48,8 @@ class GuestSession:
     """Who told its address; why it is reached at none."""
     limits: str | None = None
     """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
+    python: Python | None = None
+    """What runs programs in the guest; None: the shell does."""
 
     @property
     def info(self) -> GuestInfo:
@@ -97,6 +99,7 @@ class GuestSession:
             inside.identity,
             address_from=entered.origin,
             limits=inside.limits,
+            python=inside.python,
         )
 
     @property

@@ -10,7 +10,9 @@ from harness.checks.probes.programs import sh_canary
 from harness.clock.agents import agent
 from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
+from harness.guest.facts import SCRIPT
 from harness.guest.framing import NeverBegan
+from harness.guest.in_python import program
 from harness.guest.protocol import Completed, Language, Way
 from harness.testing.guest import FakeGuest
 from harness.testing.windows import PRIVILEGE_NOT_HELD, Windows
@@ -93,6 +95,8 @@ class InMemoryShell:
         guest = self._guest
         guest.asked.append(command)
         with guest.answering("starting a program", deadline):
+            if SCRIPT in command:
+                return self._enter(command)
             for interpreter in guest.interpreters:
                 for sudo in (False, True):
                     if command == agent(interpreter, sudo=sudo).command:
@@ -101,8 +105,21 @@ class InMemoryShell:
                 return InMemoryStream(guest, lambda line: line)
             if command == sh_canary() or "python3" in command:
                 program = ProbeProgram(guest, in_sh=command == sh_canary())
-                return InMemoryStream(guest, program.answer, greeting="ready")
+                return InMemoryStream(guest, program.answer, "ready")
         return InMemoryStream(guest, None)
+
+    def _enter(self, command: str) -> InMemoryStream:
+        """The first channel (:mod:`harness.clock.one_channel`)."""
+        guest = self._guest
+        if guest.windows is not None:
+            raise NeverBegan("its login shell runs no sh", guest=guest.name)
+        known = [one for one in guest.interpreters if agent(one).command in command]
+        if guest.no_linux or not known:
+            return InMemoryStream(guest, None)
+        if known[0] == "python3":
+            return InMemoryStream(guest, PythonAgent(guest).answer, "python3")
+        told = [*_facts(guest).splitlines(), ".", known[0]]
+        return InMemoryStream(guest, ClockAgent(guest).answer, *told)
 
     def close(self) -> None:
         """Answer no more."""
@@ -116,10 +133,10 @@ class InMemoryShell:
 class InMemoryStream:
     """A LineStream to a program of a :class:`FakeGuest`; ``answer`` None: it has ended."""
 
-    def __init__(self, guest: FakeGuest, answer: _Answer | None, greeting: str = "") -> None:
+    def __init__(self, guest: FakeGuest, answer: _Answer | None, *greeting: str) -> None:
         self._guest = guest
         self._answer = answer
-        self._said = [greeting] if greeting else []
+        self._said = list(greeting)
 
     def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
         """Answer when the guest runs; stamped as a real exchange is."""
@@ -196,6 +213,29 @@ class ClockAgent:
             guest.offset_s = (values[0] * NS_PER_S - guest.clock.realtime_ns()) / NS_PER_S
 
 
+class PythonAgent(ClockAgent):
+    """One that runs programs as well (:mod:`harness.clock.programs`)."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        super().__init__(guest)
+        self._child = ProbeProgram(guest)
+
+    def answer(self, line: str) -> str:
+        """One answer, numbered as its question."""
+        what, number, *values = line.split(" ", 2)
+        if what == "h":
+            return f"{super().answer(line)} programs"
+        if what == "b":
+            self._child = ProbeProgram(self._guest)
+            return f"{number} ready"
+        if what == "y":
+            return f"{number} {self._child.answer(values[0])}"
+        if what == "e":
+            said = _evaluated(self._guest, bytes.fromhex(values[0]).decode())
+            return f"{number} {said.encode().hex() or '-'}"
+        return super().answer(line)
+
+
 class ProbeProgram:
     """The program that watches from inside (:mod:`harness.checks.probes.programs`)."""
 
@@ -235,6 +275,26 @@ class ProbeProgram:
         missing = wanted - self._since(self._disk_ns, _DISK_BLOCK_S)
         self._guest.clock.sleep(max(0, missing) * _DISK_BLOCK_S)
         return str(self._since(self._disk_ns, _DISK_BLOCK_S))
+
+
+def _evaluated(guest: FakeGuest, source: str) -> str:
+    """What a program of :mod:`harness.guest.in_python` leaves in ``said``."""
+    if source == program("facts"):
+        return _facts(guest)
+    given: dict[str, str | None] = {}
+    exec(source.split("#")[0], given)
+    to_mark, marker = given["to_mark"], given["marker"]
+    denied = guest.kernel_log_denied
+    if to_mark is not None:
+        if guest.uid == 0:
+            guest.kernel_log.append(to_mark)
+            return to_mark
+        return "" if denied else guest.kernel_log[-1]
+    if denied:
+        return f"{guest.boot_id}\ndenied"
+    at = [number for number, one in enumerate(guest.kernel_log) if marker and marker in one]
+    after = guest.kernel_log[at[-1] + 1 :] if at else guest.kernel_log
+    return "\n".join((guest.boot_id, "marked" if at else "gap", *after))
 
 
 def _facts(guest: FakeGuest) -> str:

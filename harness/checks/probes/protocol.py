@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from harness.checks.probes.programs import python3_program
+from harness.checks.probes.programs import python3_program, python3_text
 from harness.core.errors import HarnessError, MissingCapability, ProbeError
 from harness.core.settings import ChecksSection, OwnCheckSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestFacts, GuestOs
-from harness.guest.protocol import GuestShell, LineStream
+from harness.guest.protocol import GuestShell, LineStream, Python
 from harness.host.protocol import ProcessIdentity
 
 #: Starting a python3 in an emulated guest that has other things to do.
@@ -42,6 +42,8 @@ class Scene:
     parts: frozenset[str] = frozenset()
     """What the program in the guest must be able to do."""
     clock: Clock = SYSTEM_CLOCK
+    python: Python | None = None
+    """What runs a python3 program in the guest at once; None: the shell starts one."""
     _program: LineStream | None = field(default=None, repr=False)
     _refusal: HarnessError | None = field(default=None, repr=False)
     _ports: tuple[str, int, int] | None = field(default=None, repr=False)
@@ -81,7 +83,10 @@ class Scene:
     def _start(self, deadline: Deadline) -> LineStream:
         if "python3" not in self.facts.interpreters:
             raise MissingCapability("python3", "the guest has no python3")
-        program = self.remote.stream(python3_program(self.parts), deadline)
+        if self.python is not None:
+            program = self.python.start(python3_text(self.parts), deadline)
+        else:
+            program = self.remote.stream(python3_program(self.parts), deadline)
         expect_ready(program, deadline, self.name)
         return program
 

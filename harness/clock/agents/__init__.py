@@ -23,6 +23,10 @@ question        answer after the number
 ``c N``         the RTC in whole seconds since 1970 UTC, or ``none``
 ``w N 1|2|0``   start, show, or end the probe: looks, times CLOCK_REALTIME went back, worst of
                 it, its jumps, the last one, times CLOCK_MONOTONIC went back, longest gap; ns
+``e N HEX``     run that Python: what it left in ``said``, in hexadecimal, ``-`` or ``error …``
+``b N HEX``     run that Python in a child: the first line that it prints
+``y N TEXT``    a line for that child: the line that it prints
+``z N``         ``ok``: the child's input is closed
 ==============  ================================================================================
 """
 
@@ -46,6 +50,8 @@ class Ability(StrEnum):
     PTP = "ptp"
     RTC = "rtc"
     PROBE = "probe"
+    PROGRAMS = "programs"
+    """It runs programs that it is handed (``python3`` only)."""
 
 
 @dataclass(frozen=True)

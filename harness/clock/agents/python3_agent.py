@@ -130,7 +130,68 @@ class Probe:
         self.real, self.mono = real, mono
 
 
-probe, pending = Probe(), b""
+class Child:  # our interpreter runs already, and another takes an emulated guest long to start
+    to, out, said, asked = None, None, b"", []
+
+    def start(self, text, number):
+        self.end()
+        (theirs, self.to), (self.out, ours) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.dup2(theirs, 0)
+            os.dup2(ours, 1)
+            os.closerange(3, max(theirs, ours, self.to, self.out) + 1)
+            exec(text, globals())
+            os._exit(0)
+        os.close(theirs)
+        os.close(ours)
+        self.said, self.asked = b"", [number]
+
+    def ask(self, text, number):
+        self.asked.append(number)
+        try:
+            os.write(self.to, text.encode() + b"\n")
+        except OSError:
+            self.end()
+
+    def hear(self):
+        try:
+            chunk = os.read(self.out, 65536)
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.end()
+            return
+        self.said += chunk
+        while self.asked and b"\n" in self.said:
+            line, _, self.said = self.said.partition(b"\n")
+            say(self.asked.pop(0), line.decode())
+
+    def end(self):
+        for number in self.asked:
+            say(number, "error: the program has ended")
+        if self.out is not None:
+            os.close(self.to)
+            os.close(self.out)
+            self.to = self.out = None
+        self.asked = []
+
+
+probe, child, pending = Probe(), Child(), b""
+
+
+def say(number, text):
+    data = ("%s %s\n" % (number, text)).encode()
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def run(text):  # what is to be answered is left in "said"
+    names = {}
+    try:
+        exec(text, names)
+    except Exception as error:
+        return "error: %s: %s" % (type(error).__name__, error)
+    return names["said"].encode().hex() or "-"
 
 
 def answer(what, value, received):
@@ -138,11 +199,13 @@ def answer(what, value, received):
         m, b = now(MONO), now(BOOT)
         return "%d %d %d %d" % (received, now(REAL), m, b)
     if what == "h":
-        return "hello step slew ptp rtc probe"
+        return "hello step slew ptp rtc probe programs"
     if what == "c":
         return rtc()
     if what == "u":
         return machine()
+    if what == "e":
+        return run(bytes.fromhex(value).decode())
     if what == "w":
         if value == "1":
             probe.start()
@@ -175,16 +238,37 @@ def change(what, value):
     return "ok"
 
 
+def wait():
+    """Until there is a question."""
+    while True:
+        patience = 0.05 if probe.watching else None
+        if patience is None and child.out is None:
+            return
+        ready = select.select([0] if child.out is None else [0, child.out], [], [], patience)[0]
+        if not ready:
+            probe.look()
+        if 0 in ready:
+            return
+        if ready:
+            child.hear()
+
+
 while True:
     while b"\n" not in pending:
-        if probe.watching and not select.select([0], [], [], 0.05)[0]:
-            probe.look()
-            continue
-        chunk = os.read(0, 4096)
+        wait()
+        chunk = os.read(0, 65536)
         received = now(REAL)
         if not chunk:
             raise SystemExit
         pending += chunk
     line, _, pending = pending.partition(b"\n")
     what, number, value = (line.decode() + "  ").split(" ", 2)
-    os.write(1, ("%s %s\n" % (number, answer(what, value.strip(), received))).encode())
+    if what == "b":
+        child.start(bytes.fromhex(value.strip()).decode(), number)
+    elif what == "y" and child.out is not None:
+        child.ask(value.strip(), number)
+    elif what == "z":
+        child.end()
+        say(number, "ok")
+    else:
+        say(number, answer(what, value.strip(), received))

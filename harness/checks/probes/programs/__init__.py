@@ -20,9 +20,13 @@ PARTS = ("canary", "echo", "disk", "life", "timers")
 
 def python3_program(parts: Collection[str]) -> str:
     """The command that starts the loop with ``parts`` of ``PARTS``."""
+    return f"exec python3 -ISB -c {shlex.quote(python3_text(parts))}"
+
+
+def python3_text(parts: Collection[str]) -> str:
+    """The program itself."""
     names = ("start", *(part for part in PARTS if part in parts), "loop")
-    text = "\n".join(_source(f"{name}.py") for name in names)
-    return f"exec python3 -ISB -c {shlex.quote(text)}"
+    return "\n".join(_source(f"{name}.py") for name in names)
 
 
 def sh_canary() -> str:

@@ -58,10 +58,13 @@ class SshShell:
         try:
             return self._run(command, deadline, check=check)
         except NeverBegan:
-            if self.speaks is Language.SH:
-                with suppress(HarnessError):
-                    self._ask_whether_windows(deadline.sooner(_QUESTION_S))
+            self._doubt_sh(deadline)
             raise
+
+    def _doubt_sh(self, deadline: Deadline) -> None:
+        if self.speaks is Language.SH:
+            with suppress(HarnessError):
+                self._ask_whether_windows(deadline.sooner(_QUESTION_S))
 
     def _frame(self) -> Frame:
         return Frame() if self.speaks is Language.SH else PowerShellFrame(self._login)
@@ -105,7 +108,14 @@ class SshShell:
         return completed
 
     def stream(self, command: str, deadline: Deadline) -> SshLineStream:
-        """Start a long-lived line server; it is running when this returns."""
+        """Start a long-lived line server; it is running when this returns. As ``run``."""
+        try:
+            return self._stream(command, deadline)
+        except NeverBegan:
+            self._doubt_sh(deadline)
+            raise
+
+    def _stream(self, command: str, deadline: Deadline) -> SshLineStream:
         frame = self._frame()
         with translated(self.guest, "starting a remote loop", deadline):
             channel = self._connection.transport.open_session(timeout=deadline.timeout_s())

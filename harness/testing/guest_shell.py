@@ -112,6 +112,7 @@ class InMemoryShell:
         """The first channel (:mod:`harness.clock.one_channel`)."""
         guest = self._guest
         if guest.windows is not None:
+            self.speaks = Language.POWERSHELL
             raise NeverBegan("its login shell runs no sh", guest=guest.name)
         known = [one for one in guest.interpreters if agent(one).command in command]
         if guest.no_linux or not known:

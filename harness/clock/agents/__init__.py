@@ -26,7 +26,6 @@ question        answer after the number
 ``e N HEX``     run that Python: what it left in ``said``, in hexadecimal, ``-`` or ``error …``
 ``b N HEX``     run that Python in a child: the first line that it prints
 ``y N TEXT``    a line for that child: the line that it prints
-``z N``         ``ok``: the child's input is closed
 ==============  ================================================================================
 """
 

@@ -267,8 +267,5 @@ while True:
         child.start(bytes.fromhex(value.strip()).decode(), number)
     elif what == "y" and child.out is not None:
         child.ask(value.strip(), number)
-    elif what == "z":
-        child.end()
-        say(number, "ok")
     else:
         say(number, answer(what, value.strip(), received))

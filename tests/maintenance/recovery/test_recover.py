@@ -278,7 +278,7 @@ def test_a_guest_that_falls_silent_after_its_login_could_not_be_judged(house):
     """No reading, no verdict."""
     at = house("web1")
     folder = killed(at)
-    at.guests[0].silent_after_asks = 5  # login, facts, the agent's start, its greeting, one reading
+    at.guests[0].silent_after_asks = 6  # login, channel, agent: which, hello, a reading, facts
     (one,) = finish(at, folder, prepare_timeout_s=1.0).guests
     assert one.clock_verdict is Outcome.ERROR
     assert one.clock.at_end is None

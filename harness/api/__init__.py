@@ -13,14 +13,17 @@ from harness.api.backend import Backend
 from harness.api.configuration import load_config
 from harness.api.guests import correct_clocks, find_logins, host_keys, read_clocks, trust
 from harness.api.maintenance import Planned, maintain, plan
+from harness.api.outside import Outside, is_carried_out_there
 from harness.api.recovery import recover
 
 __all__ = [
     "Backend",
+    "Outside",
     "Planned",
     "correct_clocks",
     "find_logins",
     "host_keys",
+    "is_carried_out_there",
     "load_config",
     "maintain",
     "plan",

@@ -51,8 +51,15 @@ def watching(plan: Plan, budget_s: float, reserve_s: float, console: Console) ->
     live = Live(view, console=console, refresh_per_second=8, transient=True)
     with _whatever_happens():
         live.start()
+
+    def observe(step: Step) -> None:
+        if step.phase is Phase.NOTE:  # what is drawn leaves no trace, and this has to be read
+            console.print(Text(printable(step.text)), soft_wrap=True)
+        else:
+            view.observe(step)
+
     try:
-        yield view.observe
+        yield observe
     finally:
         with _whatever_happens():
             live.stop()

@@ -278,6 +278,38 @@ class HostRecord(Record):
     """``kvm`` or ``tcg`` (software emulation): what the guests of this run really used."""
 
 
+class SilenceRecord(Record):
+    """For how long one address did not answer another machine."""
+
+    name: str
+    """The host, or the guest, that has the address there."""
+    address: str
+    silent_s: float
+    """The longest time without an answer to ICMP, by that machine's monotonic clock."""
+    uncertainty_s: float
+    """Between two questions."""
+    answers: bool
+    """Whether it answered in the end."""
+
+
+class OutsideRecord(Record):
+    """What was seen from another machine that had started the run, and has this record."""
+
+    uri: str
+    """The host, as that machine names it."""
+    rollout: str
+    """The ID by which the host has the run."""
+    unreachable_s: float | None = None
+    """The last line that came from the host → the next login there, that of the longest gap; None:
+    the connection never broke."""
+    host: SilenceRecord | None = None
+    """None: the host could not be watched."""
+    guests: tuple[SilenceRecord, ...] = ()
+    """Those guests that could be watched."""
+    notes: tuple[str, ...] = ()
+    """Who was not watched, and why."""
+
+
 class RunRecord(Record):
     """The whole run: ``run.json``."""
 
@@ -302,5 +334,7 @@ class RunRecord(Record):
     rollout: str | None = None
     """The rollout that it was this host's part of."""
     tolerance_s: float | None = None
+    outside: OutsideRecord | None = None
+    """None: the run was not started from another machine, or this is the host's own record."""
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

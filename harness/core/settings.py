@@ -339,6 +339,13 @@ class EventsSection(_Section):
     ``fleet.database``, and may be the same; None: a file in the state folder."""
 
 
+class OutsideSection(_Section):
+    """``[outside]``: a run that another host carries out, because its kernel is replaced."""
+
+    return_s: Duration = 900.0
+    """How long that host may be silent before its run is given up here; it goes on there."""
+
+
 class FleetSection(_Section):
     """``[fleet]``: what hosts share."""
 
@@ -427,6 +434,7 @@ class Config(_Section):
     ssh: SshSection = SshSection.model_construct()
     events: EventsSection = EventsSection.model_construct()
     fleet: FleetSection = FleetSection.model_construct()
+    outside: OutsideSection = OutsideSection.model_construct()
     notify: NotifySection = NotifySection.model_construct()
     metrics: MetricsSection = MetricsSection.model_construct()
     otel: OtelSection = OtelSection.model_construct()

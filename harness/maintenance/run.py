@@ -39,7 +39,7 @@ from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import Journal, entries, fold
 from harness.results.report import junit
-from harness.updates.protocol import HostUpdate, UpdateContext
+from harness.updates.protocol import HostUpdate, LeavesThisKernel, UpdateContext
 
 #: Starts a guardian for (URI, run folder, clock).
 Guarding = Callable[[str, Path, Clock], AbstractContextManager[Guard]]
@@ -48,6 +48,10 @@ _LogIn = Callable[[Tools, ExitStack], Mapping[str, GuestSession]]
 
 #: So many guests are named in the lock; a name may be long, and the lock is read as one piece.
 _NAMED = 5
+_LEFT_TO_READ = (
+    "when this terminal has ended and the host is up again, the result is in: "
+    "harness report {run_id}"
+)
 #: For asking who is paused after a bug.
 _LOOK_S = 20.0
 
@@ -147,6 +151,8 @@ def run(
         )
         folder.write_config(config)
         _begin(head, tools)
+        if isinstance(update, LeavesThisKernel):  # later, there is no process of ours to say it
+            tools.observer(Step(Phase.NOTE, _LEFT_TO_READ.format(run_id=run_id)))
         log_in = partial(_log_in_everywhere, logins, config.clock)
         result = _carry_out(head, tools, log_in, soak_s=config.soak_s, state_dir=state_dir)
         result, record = _finish(head, result, tools)

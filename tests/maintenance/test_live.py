@@ -102,3 +102,26 @@ def test_a_run_that_could_not_log_in_says_once_why_a_line_a_guest(run, tmp_path)
     )
     for said in (done.stdout, done.stderr):
         assert said.count("web1: its host key") == 1, said
+
+
+#: Says where the result will be, as a run does whose kernel is replaced, and ends as that does.
+LEAVES = """
+import os, signal
+from harness.cli.commands.common import err
+from harness.cli.live import watching
+from harness.maintenance.plan import Plan
+from harness.maintenance.progress import Phase, Step
+with watching(Plan(()), 30.0, 2.0, err()) as observe:
+    observe(Step(Phase.NOTE, "the result is in: harness report 3f9a2c"))
+    observe(Step(Phase.PREPARING, "logging in"))
+    observe(Step(Phase.PAUSED, "paused; applying the update"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_to_be_read_after_the_end_stays_on_the_terminal(tmp_path):
+    """Above the table, and once; the terminal is all that is left of a run that ends so."""
+    words = [sys.executable, "-P", "-c", LEAVES]
+    with on_a_terminal(words, tmp_path, in_folder(tmp_path)) as terminal:
+        assert terminal.end() == -9
+        assert terminal.screen.count("the result is in: harness report 3f9a2c") == 1

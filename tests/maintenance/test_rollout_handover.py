@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import pytest
 
+from harness.core.errors import RunDied
 from harness.core.identity import boot_id
 from harness.core.records import Outcome
 from harness.core.timebase import Deadline, NotYet, wait_for
@@ -142,7 +143,7 @@ def test_a_boot_that_does_not_finish_it_is_reported(host, monkeypatch):
     monkeypatch.setattr(rollout, "_NEXT_KERNEL_S", 0.0)
     folder = RolloutFolder(host.folder / "state", "r1")
     assert rollout._await_next_kernel(folder, Asked(guests=("web1",))) is False
-    with pytest.raises(rollout.RunDied, match="handed over to another kernel.*not finished it"):
+    with pytest.raises(RunDied, match="handed over to another kernel.*not finished it"):
         folder.done(Asked(guests=("web1",)))
 
 

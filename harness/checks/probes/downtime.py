@@ -106,7 +106,7 @@ class DowntimeProbe(Probe):
 
     def __init__(self, icmp: Callable[[str], Way | None] | None = None) -> None:
         """``icmp``: what makes a way of an address, None: a socket of this machine."""
-        self._icmp = icmp or _icmp
+        self._icmp = icmp or icmp_way
         self._way: Way | None = None
         self._pausing = False
         self._sent_ns = 0
@@ -210,7 +210,8 @@ def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:
     return _that_works(Way("udp", connection, token.encode())) if connection else None
 
 
-def _icmp(address: str) -> Way | None:
+def icmp_way(address: str) -> Way | None:
+    """Return a way by ICMP to what answers at ``address``; None: nothing does."""
     protocol = socket.IPPROTO_ICMPV6 if ip_version(address) == "6" else socket.IPPROTO_ICMP
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):  # the first needs no right, where allowed
         connection = _connected(address, kind, protocol, 0)

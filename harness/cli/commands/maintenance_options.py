@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from harness.cli.commands.guest_arguments import guest_arguments
 from harness.cli.commands.parameters import OneOf
 from harness.cli.commands.refusals import want_rollout
 from harness.core.config import Loaded
+from harness.core.errors import ConfigError
 from harness.core.settings import DEFAULT_METHODS, Access, Scope
 from harness.updates.registry import KINDS
 
@@ -102,6 +104,12 @@ _RUN = (
         help="Do it once under this ID: the same command again waits for it, or finds it done.",
     ),
     click.option(
+        "--settings",
+        "more",
+        hidden=True,
+        help="More settings by dotted key, a JSON object; a flag goes before them.",
+    ),
+    click.option(
         "--detach",
         is_flag=True,
         help="With --rollout: the run goes on when this command, or its terminal, is gone.",
@@ -167,7 +175,19 @@ def maintenance_settings(uri: str | None, options: dict[str, Any]) -> dict[str, 
         "clock.watch_s": options.get("watch_s"),
         "metrics.file": _absolute(options.get("metrics_file")),
     }
-    return {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in flags.items() if value is not None}
+    return {**_more(options.get("more")), **given}
+
+
+def _more(text: str | None) -> dict[str, Any]:
+    """Return the settings that another machine has sent along. Raises ConfigError."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"no JSON: {error}", key="--settings") from error
+    if not isinstance(found, dict):
+        raise ConfigError("no JSON object", key="--settings")
+    return found
 
 
 def _absolute(file: Path | None) -> str | None:

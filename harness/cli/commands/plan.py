@@ -65,6 +65,11 @@ def command(
     if options["rollout"] is not None and RolloutFolder(state_dir(), options["rollout"]).goes_on():
         _tell_that_it_goes_on(options["rollout"], as_json)
         return
+    if api.is_carried_out_there(loaded.config):
+        from harness.cli.outside import plan_there
+
+        plan_there(loaded, guests, options["rollout"], as_json=as_json)
+        return
     config = loaded.config
     with looking(f"looking at {config.uri} and its guests"):
         planned = api.plan(config, guests)

@@ -91,6 +91,8 @@ def command(
     loaded = load_config(config_file, settings)
     if show_config:
         print_config(loaded, as_json)
+    elif api.is_carried_out_there(loaded.config):
+        ctx.exit(_there(loaded, guests, rollout, dry_run, as_json=as_json, report=not no_report))
     elif dry_run:
         show_plan(loaded, guests, as_json=as_json)
     elif rollout is not None:
@@ -123,6 +125,24 @@ def _asked(
     return Asked(
         guests=guests, settings=settings, config_file=file, not_before_ns=not_before_ns or 0
     )
+
+
+def _there(
+    loaded: Loaded,
+    guests: tuple[str, ...],
+    rollout: str | None,
+    dry_run: bool,
+    *,
+    as_json: bool,
+    report: bool,
+) -> int:
+    """The host carries it out itself: this process would not outlive its kernel there."""
+    from harness.cli.outside import plan_there, run_there
+
+    if not dry_run:
+        return run_there(loaded, guests, rollout, as_json=as_json, report=report)
+    plan_there(loaded, guests, rollout, as_json=as_json)
+    return 0
 
 
 def _rolled_out(

@@ -23,6 +23,7 @@ from harness.host.parking import Parking
 from harness.host.protocol import EventKind
 from harness.host.region.place import PERSISTENT, Region
 from harness.maintenance.pause.parkable import parkable
+from harness.maintenance.progress import Phase
 from harness.maintenance.recovery import assessment, handover
 from harness.maintenance.recovery.record import Action, RunRecovery
 from harness.maintenance.thaw import arrival, program
@@ -314,3 +315,15 @@ def test_a_kernel_that_was_loaded_and_not_started_is_unloaded(handed, monkeypatc
     assert did == []
     handover.forget_of(handed.folder.run_id)
     assert (did, handed.file.exists()) == (unloaded, False)
+
+
+def test_it_says_beforehand_where_the_result_will_be(house):
+    """By the run's id: after the handover no process of the run is there to say it."""
+    at = house()
+    left_behind(at)
+    notes = [(n, one.text) for n, one in enumerate(at.steps) if one.phase is Phase.NOTE]
+    paused = [n for n, one in enumerate(at.steps) if one.phase is Phase.PAUSED]
+    ((number, said),) = notes
+    (folder,) = (at.state_dir / "runs").iterdir()
+    assert f"harness report {folder.name}" in said
+    assert number < min(paused)

@@ -13,7 +13,7 @@ from harness.api.backend import Backend
 from harness.api.configuration import load_config
 from harness.api.guests import correct_clocks, find_logins, host_keys, read_clocks, trust
 from harness.api.maintenance import Planned, maintain, plan
-from harness.api.outside import Outside, is_carried_out_there
+from harness.api.outside import Outside
 from harness.api.recovery import recover
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "correct_clocks",
     "find_logins",
     "host_keys",
-    "is_carried_out_there",
     "load_config",
     "maintain",
     "plan",

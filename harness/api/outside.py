@@ -15,7 +15,7 @@ from harness.core import paths
 from harness.core.config import Loaded
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, UsageError
 from harness.core.timebase import Clock, utc_now
-from harness.fleet.outside.place import Place, is_carried_out_there, place_of, words_for
+from harness.fleet.outside.place import Place, place_of, words_for
 from harness.guest.protocol import Connector
 from harness.results.answer import Answer
 from harness.results.folder import RunFolder, new_run_id
@@ -25,8 +25,6 @@ if TYPE_CHECKING:  # what every run loads that is carried out here
     from harness.fleet.outside.follow import Followed, Follower, HostAway
     from harness.fleet.outside.watch import Watch
     from harness.maintenance.run import Finished
-
-__all__ = ["Outside", "is_carried_out_there"]
 
 _REFUSED_CODES = (2, 6)
 
@@ -52,7 +50,8 @@ class Outside:
         """
         run_id = new_run_id()
         named = tuple(guests) or tuple(one.name for one in loaded.config.guest)
-        return cls(loaded, named, rollout or f"outside-{run_id}", place_of(loaded.config), run_id)
+        where = place_of(loaded.config.uri, loaded.config.updates)
+        return cls(loaded, named, rollout or f"outside-{run_id}", where, run_id)
 
     @property
     def left_here(self) -> Sequence[str]:
@@ -76,7 +75,7 @@ class Outside:
         answer = follower.follow(self._words("plan")).answer
         merge.expect_own(answer, self.rollout, self.place)
         if answer.plan is None:
-            raise refusal(answer, self.place)
+            raise _refusal(answer, self.place)
         return answer
 
     def maintain(
@@ -159,10 +158,10 @@ class Outside:
         answer = followed.answer
         merge.expect_own(answer, self.rollout, self.place)
         if answer.record is None or (answer.error is not None and not answer.record.guests):
-            raise refusal(answer, self.place)
+            raise _refusal(answer, self.place)
         folder = RunFolder(state_dir / "runs" / answer.record.run_id)
         paused = any(one.still_paused for one in answer.record.guests)
-        error = refusal(answer, self.place) if answer.error is not None or paused else None
+        error = _refusal(answer, self.place) if answer.error is not None or paused else None
         if (folder.path / FILE_NAME).exists():  # the host is this machine: it is there already
             return Finished(answer.record, folder, error)
         record = merge.merged(
@@ -198,7 +197,7 @@ class Outside:
         return Finished(record, folder, error)
 
 
-def refusal(answer: Answer, place: Place) -> HarnessError:
+def _refusal(answer: Answer, place: Place) -> HarnessError:
     """Return what the host answered as an error of this machine, with the exit code it has here."""
     record, error = answer.record, answer.error
     stranded = [one for one in record.guests if one.still_paused] if record is not None else []

@@ -12,6 +12,7 @@ def test_what_is_promised_is_there_typed_and_documented():
     """Adding is free; a name that goes breaks other people's programs."""
     assert api.__all__ == [
         "Backend",
+        "Outside",
         "Planned",
         "correct_clocks",
         "find_logins",

@@ -16,6 +16,7 @@ description:
   - One ID is one run of a host. The same task again waits for a run that goes on, and finds one
     that is over, without a pause of any guest. So the same playbook again is the resume.
   - The run goes on when this module, its connection or the controller is gone.
+  - A host whose kernel is replaced by its run (kind C(kernel)) is asked again when it is back.
   - In check mode C(harness plan) says which guests would be paused together; nothing is begun. With
     C(--diff) it is shown as a difference.
 options:
@@ -23,6 +24,13 @@ options:
     description: The ID of the rollout; one run of a host has one.
     type: str
     required: true
+  return_within:
+    description:
+      - The host may go on in another kernel meanwhile (kind C(kernel)). So long, such as C(15m),
+        it is waited for when it is not reached, and then asked for its run.
+      - By default 15m where O(kind) is V(kernel), and else not at all. A host whose own
+        C(harness.toml) says that the kind is C(kernel) needs it here.
+    type: str
   full_record:
     description: Return the whole of C(run.json). Without it, its ID and how each guest fared.
     type: bool
@@ -124,6 +132,7 @@ def main():
             COMMON,
             rollout={"type": "str", "required": True},
             full_record={"type": "bool", "default": False},
+            return_within={"type": "str"},
             **MAINTENANCE,
         ),
         supports_check_mode=True,

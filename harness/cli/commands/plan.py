@@ -26,6 +26,7 @@ from harness.cli.commands.maintenance_options import (
 from harness.cli.commands.refusals import Spoken
 from harness.core.paths import state_dir
 from harness.core.settings import Config
+from harness.fleet.outside.place import is_carried_out_there
 from harness.maintenance.plan import Plan
 from harness.results.report.words import printable
 from harness.results.rollout import RolloutFolder
@@ -65,7 +66,7 @@ def command(
     if options["rollout"] is not None and RolloutFolder(state_dir(), options["rollout"]).goes_on():
         _tell_that_it_goes_on(options["rollout"], as_json)
         return
-    if api.is_carried_out_there(loaded.config):
+    if is_carried_out_there(loaded.config.uri, loaded.config.updates):
         from harness.cli.outside import plan_there
 
         plan_there(loaded, guests, options["rollout"], as_json=as_json)

@@ -34,6 +34,7 @@ from harness.core.config import Loaded
 from harness.core.errors import ConfigError, GuestStranded, guests_of
 from harness.core.paths import state_dir
 from harness.core.settings import Config
+from harness.fleet.outside.place import is_carried_out_there
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Observer
 from harness.results.report.spoken import printable
@@ -91,7 +92,7 @@ def command(
     loaded = load_config(config_file, settings)
     if show_config:
         print_config(loaded, as_json)
-    elif api.is_carried_out_there(loaded.config):
+    elif is_carried_out_there(loaded.config.uri, loaded.config.updates):
         ctx.exit(_there(loaded, guests, rollout, dry_run, as_json=as_json, report=not no_report))
     elif dry_run:
         show_plan(loaded, guests, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from harness.core.errors import ConfigError
-from harness.core.settings import Config, SshSection
+from harness.core.settings import SshSection, UpdateSection
 
 #: Update kinds whose run ends with its kernel: another machine cannot carry them out by libvirt.
 _CARRIED_OUT_THERE = ("kernel",)
@@ -30,24 +30,24 @@ class Place:
     """What the URI says of the way there; what it does not say, the SSH configuration does."""
 
 
-def is_carried_out_there(config: Config) -> bool:
-    """Return True if the host is another machine and has to carry out this maintenance itself."""
-    elsewhere = bool(urlsplit(config.uri).netloc)
-    return elsewhere and any(one.kind in _CARRIED_OUT_THERE for one in config.updates)
+def is_carried_out_there(uri: str, updates: Sequence[UpdateSection]) -> bool:
+    """Return True if the host is another machine and has to carry out these updates itself."""
+    elsewhere = bool(urlsplit(uri).netloc)
+    return elsewhere and any(one.kind in _CARRIED_OUT_THERE for one in updates)
 
 
-def place_of(config: Config) -> Place:
-    """Return the host that the configuration's URI names. Raises ConfigError."""
-    parts = urlsplit(config.uri)
+def place_of(uri: str, updates: Sequence[UpdateSection]) -> Place:
+    """Return the host that a URI of libvirt's names. Raises ConfigError."""
+    parts = urlsplit(uri)
     driver, _, transport = parts.scheme.partition("+")
-    kind = config.update.kind
+    kind = updates[0].kind
     if transport not in _BY_SSH or not parts.hostname:
         raise ConfigError(
             f"a run of kind {kind} is carried out by the host itself, which is reached by SSH",
             key="uri",
             hint=f"{driver}+ssh://root@{parts.hostname or 'HOST'}{parts.path}",
         )
-    if len(config.updates) > 1:
+    if len(updates) > 1:
         raise ConfigError(
             f"an update of kind {kind} among others is not started from another machine",
             key="update",
@@ -56,7 +56,7 @@ def place_of(config: Config) -> Place:
     try:
         port = parts.port
     except ValueError as error:
-        raise ConfigError(f"{config.uri}: {error}", key="uri") from error
+        raise ConfigError(f"{uri}: {error}", key="uri") from error
     said = dict(parse_qsl(parts.query))
     for name, harmless in _CHECKED.items():
         if said.get(name, "") not in harmless:
@@ -72,7 +72,7 @@ def place_of(config: Config) -> Place:
         "known_hosts": _file(said.get("known_hosts")),
     }
     section = SshSection(**{key: one for key, one in own.items() if one is not None})
-    return Place(config.uri, f"{driver}://{parts.path}", parts.hostname, section)
+    return Place(uri, f"{driver}://{parts.path}", parts.hostname, section)
 
 
 def _file(path: str | None) -> Path | None:

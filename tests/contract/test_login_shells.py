@@ -11,6 +11,7 @@ import pytest
 from harness.checks.guest_life import parse
 from harness.checks.probes.life import LOOK
 from harness.checks.probes.programs import python3_program, sh_canary
+from harness.clock.one_channel import enter
 from harness.clock.sampling import Sampler
 from harness.core.errors import DeadlineExpired, ProbeError
 from harness.core.timebase import Deadline
@@ -190,10 +191,14 @@ def test_everything_that_a_run_asks_is_answered(shell):
         sampler = Sampler.open(shell, facts, soon(), interpreters=(interpreter,))
         assert abs(sampler.read(2, soon()).offset_s) < 1
         sampler.close()
-    for command in (sh_canary(), python3_program({"canary"})):
+    entered = enter(shell, ("python3", "perl", "sh"), soon())
+    assert entered is not None
+    assert (entered[0].boot_id, entered[1].interpreter) == (boot_id, facts.interpreters[0])
+    entered[1].close()
+    for command, size in ((sh_canary(), 4), (python3_program({"canary"}), 4096)):
         program = shell.stream(command, soon())
         assert program.listen(soon())[0] == "ready"
-        assert program.ask(f"fill {'00' * 32} 4096", soon())[1] == "ok"
+        assert program.ask(f"fill {'00' * 32} {size}", soon())[1] == "ok"
         assert len(program.ask("digest", soon())[1].split()[0]) == 64
         program.close()
     assert parse(shell.run(LOOK, soon(), check=False).stdout)

@@ -49,31 +49,78 @@ def fan_out(
     A call that has not returned by the deadline is answered with DeadlineExpired. Nothing is
     raised here: one failure never hides the other answers.
     """
-    clock = deadline.clock
-    began_ns = clock.monotonic_ns()
-    answers: dict[str, Answer[T]] = {}
+    begun = FanOut(calls, deadline, what=what)
+    begun.wait(deadline)
+    return begun.answers()
 
-    def work(name: str, call: Callable[[], T]) -> None:
+
+class FanOut(Generic[T]):
+    """Calls that have been begun, concurrently; :func:`fan_out` in two steps."""
+
+    def __init__(
+        self, calls: Mapping[str, Callable[[], T]], deadline: Deadline, *, what: str
+    ) -> None:
+        """Begin them; ``deadline`` is when those that have not returned are given up."""
+        self._names = tuple(calls)
+        self._deadline = deadline
+        self._what = what
+        self._began_ns = deadline.clock.monotonic_ns()
+        self._answers: dict[str, Answer[T]] = {}
+        self._ended: SimpleQueue[str] = SimpleQueue()
+        self._missing = len(calls)
+        for name, call in calls.items():
+            _idle_worker().do(partial(self._work, name, call))
+
+    def wait(self, until: Deadline) -> bool:
+        """Wait until all have returned; False if ``until`` comes first."""
+        with suppress(Empty):
+            while self._missing:
+                self._ended.get(timeout=until.remaining_s())
+                self._missing -= 1
+        return not self._missing
+
+    def returned(self) -> dict[str, Answer[T]]:
+        """The answers of those that have returned by now."""
+        return dict(self._answers)
+
+    def answers(self) -> dict[str, Answer[T]]:
+        """An answer for each: DeadlineExpired for one that has not returned."""
+        here = self.returned()
+        late_ns = self._deadline.clock.monotonic_ns()
+        return {name: here.get(name) or self._late(name, late_ns) for name in self._names}
+
+    def _late(self, name: str, late_ns: int) -> Answer[T]:
+        error = DeadlineExpired(self._what, self._deadline.limit_s, guest=name)
+        return Answer(None, error, self._began_ns, late_ns)
+
+    def _work(self, name: str, call: Callable[[], T]) -> None:
+        clock = self._deadline.clock
         start_ns = clock.monotonic_ns()
+        outer, _here.deadline = _here.deadline, self._deadline
         try:
             value, error = call(), None
         except BaseException as caught:  # noqa: BLE001  handed to the caller in its Answer
             value, error = None, caught
-        answers[name] = Answer(value, error, start_ns, clock.monotonic_ns())
-        ended.put(name)
+        finally:
+            _here.deadline = outer
+        self._answers[name] = Answer(value, error, start_ns, clock.monotonic_ns())
+        self._ended.put(name)
 
-    ended: SimpleQueue[str] = SimpleQueue()
-    for name, call in calls.items():
-        _idle_worker().do(partial(work, name, call))
-    with suppress(Empty):
-        for _ in calls:
-            ended.get(timeout=deadline.remaining_s())
-    late_ns = clock.monotonic_ns()
-    return {
-        name: answers.get(name)
-        or Answer(None, DeadlineExpired(what, deadline.limit_s, guest=name), began_ns, late_ns)
-        for name in calls
-    }
+
+class _ThisThread(threading.local):
+    deadline: Deadline | None = None
+    """When it is given up."""
+
+
+_here = _ThisThread()
+
+
+def given_up_at(deadline: Deadline) -> bool:
+    """Whether this thread makes a call of a fan-out that is given up at that very deadline.
+
+    What it does is bounded by it then, and needs no further thread for that.
+    """
+    return _here.deadline is deadline
 
 
 class _Worker:

@@ -26,7 +26,7 @@ from harness.core.errors import (
     ResumeFailed,
     WrongState,
 )
-from harness.core.fanout import fan_out
+from harness.core.fanout import fan_out, given_up_at
 from harness.core.nearest import nearest
 from harness.core.process_stat import has_ended
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch, wait_for
@@ -34,6 +34,7 @@ from harness.host import facts, guest_agent
 from harness.host.accelerator import probe
 from harness.host.addresses import SOURCES, Told, in_order, told_by
 from harness.host.connections import Connections, Link
+from harness.host.lately_running import LatelyRunning
 from harness.host.lifecycle import SAVED, GuestState, StateReading
 from harness.host.lifecycle_events import EventLog
 from harness.host.one_at_a_time import OneAtATime
@@ -55,6 +56,7 @@ from harness.host.qemu_process import (
     state_folder,
     was_restored,
 )
+from harness.host.resumes_under_way import ResumesUnderWay
 from harness.host.states import reading
 from harness.host.translate import translated
 
@@ -88,6 +90,8 @@ class LibvirtHypervisor:
         self._connections = Connections(uri, self._events)
         self._names: dict[str, str] = {}
         self._pauses = UnderWay()
+        self._resumes = ResumesUnderWay()
+        self._running = LatelyRunning(self._events.of, clock)
         self._asking = OneAtATime()
         self._processes: dict[str, ProcessIdentity | None] = {}
         self.parking = LibvirtParking(self._call, self._found, self._is_started, clock)
@@ -155,16 +159,30 @@ class LibvirtHypervisor:
         """State and reason; ``GONE`` for a guest that does not exist any more."""
         return self._call("reading the state", uuid, deadline, partial(self._state, uuid))
 
+    def about_to_pause(self, uuids: Sequence[str], deadline: Deadline) -> None:
+        """One call for all of them. ``pause`` asks about those that do not run, or are not here."""
+
+        def work(link: Link) -> None:
+            at_ns = self._clock.monotonic_ns()
+            with translated("looking at guests"):
+                running = link.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+                found = {domain.UUIDString() for domain in running}
+            self._running.saw(found.intersection(uuids), at_ns)
+
+        self._call("looking at guests", None, deadline, work)
+
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs of a running guest, RAM in place."""
 
         def work(link: Link) -> Call:
-            # libvirt pauses a guest that is paused already, and says nothing.
-            before = self._state(uuid, link)
-            if before.state is not GuestState.RUNNING:
-                raise WrongState(
-                    f"is {before}, not running", operation="pausing", guest=self._name(uuid)
-                )
+            # libvirt pauses a guest that is paused already, and says nothing. Events of another's
+            # pause come as soon as an answer would; if they come.
+            if not (self._running.take(uuid) and self._connections.listening):
+                before = self._state(uuid, link)
+                if before.state is not GuestState.RUNNING:
+                    raise WrongState(
+                        f"is {before}, not running", operation="pausing", guest=self._name(uuid)
+                    )
             with self._pauses.one(uuid):
                 # If reading the state hung, the caller no longer waits: do not pause behind
                 # the caller's back.
@@ -174,6 +192,8 @@ class LibvirtHypervisor:
                     link.guest(uuid).suspend()
                 return Call(began_ns, self._clock.monotonic_ns())
 
+        if given_up_at(deadline):  # by its caller: one thread for each guest is enough
+            return self._attempt("pausing", deadline, work)
         return self._call("pausing", uuid, deadline, work)
 
     def resume(self, uuid: str, deadline: Deadline) -> Call | None:
@@ -183,7 +203,7 @@ class LibvirtHypervisor:
         wait for each other, so a pause that is still under way, of whomever, comes first.
         """
 
-        def work(link: Link) -> Call | None:
+        def work(over: Callable[[], None], link: Link) -> Call | None:
             self._pauses.wait(uuid, deadline)
             refused: HypervisorError | None = None
             began_ns = self._clock.monotonic_ns()
@@ -195,6 +215,8 @@ class LibvirtHypervisor:
             except HypervisorError as error:
                 refused = error  # perhaps it runs already; the state tells
             call = Call(began_ns, self._clock.monotonic_ns())
+            over()
+            self._resumes.wait(deadline.remaining_s())
             after = self._state(uuid, link)
             if after.state is GuestState.RUNNING:
                 return None if refused else call
@@ -204,7 +226,8 @@ class LibvirtHypervisor:
                 f"is {after} after resuming{said}", operation="resuming", guest=self._name(uuid)
             )
 
-        return self._call("resuming", uuid, deadline, work)
+        with self._resumes.one() as over:
+            return self._call("resuming", uuid, deadline, partial(work, over))
 
     def process(self, uuid: str, deadline: Deadline) -> ProcessIdentity | None:
         """The guest's QEMU process; None on a remote host."""
@@ -374,19 +397,19 @@ class LibvirtHypervisor:
         work: Callable[[Link], T],
     ) -> T:
         """Do ``work`` with a living connection, in a thread of its own, by the deadline."""
-
-        def attempt() -> T:
-            with ExitStack() as stack:
-                link = wait_for(
-                    lambda: stack.enter_context(self._connections.one()),
-                    what=f"{operation}: reconnecting to {self.uri}",
-                    deadline=deadline,
-                    interval_s=0.05,
-                    retry_on=(ConnectionLost,),
-                )
-                return work(link)
-
+        attempt = partial(self._attempt, operation, deadline, work)
         return self._bounded(operation, guest and self._name(guest), deadline, attempt)
+
+    def _attempt(self, operation: str, deadline: Deadline, work: Callable[[Link], T]) -> T:
+        with ExitStack() as stack:
+            link = wait_for(
+                lambda: stack.enter_context(self._connections.one()),
+                what=f"{operation}: reconnecting to {self.uri}",
+                deadline=deadline,
+                interval_s=0.05,
+                retry_on=(ConnectionLost,),
+            )
+            return work(link)
 
     def _name(self, uuid: str) -> str:
         """What people call the guest, if we have seen it."""

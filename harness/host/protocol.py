@@ -149,6 +149,12 @@ class Hypervisor(Protocol):
         ``SHUT_OFF`` with the reason ``saved`` is a guest that the next start brings back as it was.
         """
 
+    def about_to_pause(self, uuids: Sequence[str], deadline: Deadline) -> None:
+        """Look at all of these guests at once: the pauses that follow at once are quicker for it.
+
+        It changes nothing about what they do. Raises HypervisorError or DeadlineExpired.
+        """
+
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         """Stop the vCPUs, RAM in place. Returns the call after which the guest was paused.
 

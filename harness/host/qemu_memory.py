@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.process_stat import PROC, is_same_process, read_stat
+from harness.core.process_stat import PROC, is_same_process, read_stat, read_whole
 from harness.host.mounts import DAX, file_system
 from harness.host.protocol import ProcessIdentity
 
@@ -43,9 +43,8 @@ def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
 
 def resident(pid: int, proc: Path = PROC) -> Resident:
     """One look at a process's memory. Raises OSError if it is gone."""
-    folder = proc / str(pid)
     sizes = {"VmSwap": 0}  # a kernel without swap tells none
-    for line in (folder / "status").read_text().splitlines():
+    for line in read_whole(f"{proc}/{pid}/status").decode(errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name in ("VmRSS", "VmSwap"):
             sizes[name] = int(value.split()[0]) * 1024
@@ -111,16 +110,17 @@ def vcpu_threads(pid: int, proc: Path = PROC) -> tuple[int, ...]:
     libvirt has QEMU name its threads. Raises OSError if the process is gone.
     """
     found = []
-    for thread in os.listdir(proc / str(pid) / "task"):
-        name = (proc / str(pid) / "task" / thread / "comm").read_text().strip()
-        if name.endswith(("/KVM", "/TCG")) and "CPU" in name:
+    tasks = f"{proc}/{pid}/task"
+    for thread in os.listdir(tasks):
+        name = read_whole(f"{tasks}/{thread}/comm").strip()
+        if name.endswith((b"/KVM", b"/TCG")) and b"CPU" in name:
             found.append(int(thread))
     return tuple(sorted(found))
 
 
 def cpu_time_ns(pid: int, thread: int, proc: Path = PROC) -> int:
     """How long a thread has been on a CPU, nanoseconds. Raises OSError if it is gone."""
-    return int((proc / str(pid) / "task" / str(thread) / "schedstat").read_text().split()[0])
+    return int(read_whole(f"{proc}/{pid}/task/{thread}/schedstat").split()[0])
 
 
 def sleeps(pid: int, thread: int, proc: Path = PROC) -> bool:

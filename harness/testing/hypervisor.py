@@ -121,6 +121,9 @@ class FakeHypervisor:
     def _reading(self, name: str) -> StateReading:
         return StateReading(self.states.get(name, GuestState.GONE), self.reasons.get(name, "user"))
 
+    def about_to_pause(self, uuids: Sequence[str], deadline: Deadline) -> None:
+        self.before.get(("look", ""), lambda: None)()
+
     def pause(self, uuid: str, deadline: Deadline) -> Call:
         name = self._enter("pause", uuid)
         began_ns = self.clock.monotonic_ns()

@@ -7,7 +7,6 @@ failure never prevents the next, nothing that can block without end is waited fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -18,9 +17,10 @@ from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, boot_ahead_
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.absence import Fate, fate_of, lost
-from harness.maintenance.pause.life import process_of, vcpu_time_of
+from harness.maintenance.pause.life import process_of
+from harness.maintenance.pause.looks import BY_US, Looks
 from harness.maintenance.pause.stranded import told
-from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge, restarted_since, resumed_since
+from harness.maintenance.pause.takeover import NOT_OURS, PauseEdge
 from harness.maintenance.pause.unparking import Moved, Return, edge_of, returns
 from harness.results.journal import Entry, GuestCustody, Member, Reading, entries
 
@@ -32,7 +32,6 @@ _AGAIN_S = 0.05
 _SETTLED_S = 1.0
 #: A guest that libvirt does not know any more is looked for no longer than this.
 _LOST_S = 10.0
-_BY_US = "was resumed by another process of harness"
 
 
 class Notes(Protocol):
@@ -74,26 +73,33 @@ def resume_all(
     began: a guest that was resumed after that is not resumed again (TakenOver, unless harness
     did it). ``judged`` (by UUID) goes before what the journal says of our pause, for guests
     whose custody the caller has judged itself. ``parkings`` (by UUID) are the guests that may be
-    parked, as known before; the journal may know more. A guest that does not run by ``deadline``
+    parked, as known before; the journal may know more, but for an empty mapping together with all
+    of ``judged``. A guest that does not run by ``deadline``
     is given up. ``resuming`` is called right before each attempt; what it raises is dropped.
     ``booted_since``: the host was booted since the pause, so that no guest is parked any more.
     """
     journal.note(entries.Resuming(by, tuple(members)))
-    known = told(journal)
-    edges = {one.name: _edge(known.get(one.uuid), since_ns, deadline.clock) for one in members}
-    for one in members:
-        if judged and one.uuid in judged:
-            edges[one.name] = judged[one.uuid]
+    judged = judged or {}
+    # To read it takes time. It says nothing new of guests that are known, and that none may park.
+    needed = parkings is None or parkings or any(one.uuid not in judged for one in members)
+    known = told(journal) if needed else {}
+    edges = {
+        one.name: judged.get(one.uuid) or _edge(known.get(one.uuid), since_ns, deadline.clock)
+        for one in members
+    }
     back: dict[str, Return] = {}
     if not booted_since:
         back = returns(parkings or {}, known, hypervisor, journal, by, deadline)
+
+    looks = Looks(hypervisor, journal, by, resuming)
+    looks.take({one: edges[one.name] for one in members if one.uuid not in back}, deadline)
 
     def bring_back(member: Member) -> Resumed:
         way = back.get(member.uuid)
         edge = edges[member.name]
         if way is None:
-            return _resume(member, hypervisor, journal, by, edge, deadline, resuming)
-        return _unpark_and_resume(member, way, journal, edge, resuming)
+            return _resume(member, hypervisor, journal, by, edge, deadline, looks)
+        return _unpark_and_resume(member, way, journal, edge, looks)
 
     calls = {one.name: partial(bring_back, one) for one in members}
     return fan_out(calls, deadline, what="resuming")
@@ -104,7 +110,7 @@ def _unpark_and_resume(
     way: Return,
     journal: Notes,
     edge: PauseEdge,
-    resuming: Callable[[Member], None],
+    looks: Looks,
 ) -> Resumed:
     """Resume a guest that may be parked; what was kept for it goes when it runs, or has ended."""
 
@@ -115,7 +121,7 @@ def _unpark_and_resume(
         way.known = False
         try:
             return _resume(
-                member, way.hypervisor, journal, way.by, edge, way.deadline, resuming, way.there
+                member, way.hypervisor, journal, way.by, edge, way.deadline, looks, way.there
             )
         except Moved as moved:
             raise NotYet(str(moved)) from moved
@@ -136,15 +142,15 @@ def _resume(
     by: str,
     edge: PauseEdge,
     deadline: Deadline,
-    resuming: Callable[[Member], None],
+    looks: Looks,
     there: Callable[[], bool] = lambda: False,
 ) -> Resumed:
     """Try until the guest runs; give up only when it is dead, or patience is over.
 
     Raises Moved for one that has no QEMU to be resumed, but is ``there`` all the same.
     """
-    if why := _why_lost(member, edge, hypervisor, journal, by, deadline):
-        if why == _BY_US:
+    if why := looks.why_lost(member, edge, deadline):
+        if why == BY_US:
             return Resumed(None, deadline.clock.monotonic_ns())  # another process was faster
         journal.note(entries.TakenOver(member.name, member.uuid, by))
         raise TakenOver(f"{why}, and was left as it is", operation="resuming", guest=member.name)
@@ -157,8 +163,7 @@ def _resume(
 
     def attempt() -> Resumed:
         nonlocal ran
-        with suppress(Exception):
-            resuming(member)
+        looks.tell(member)
         try:
             call = hypervisor.resume(member.uuid, deadline.sooner(ATTEMPT_S))
         except NOT_OURS as error:
@@ -235,26 +240,3 @@ def _edge(custody: GuestCustody | None, since_ns: int, clock: Clock) -> PauseEdg
     if began_ns < since_ns:  # an attempt since may have let it run for a while
         return PauseEdge(since_ns, process)
     return PauseEdge(began_ns, process, pause.vcpu_ns)
-
-
-def _why_lost(
-    member: Member,
-    edge: PauseEdge,
-    hypervisor: Hypervisor,
-    journal: Notes,
-    by: str,
-    deadline: Deadline,
-) -> str | None:
-    """Why the guest is not ours to resume any more; what cannot be seen keeps it ours."""
-    with suppress(Exception):  # no error of any class comes before the resume
-        process = hypervisor.process(member.uuid, deadline)
-        events = hypervisor.events(member.uuid)
-        if restarted_since(edge, process, events):
-            return "was ended and started again during the pause"
-        same = process is not None and process == edge.process
-        vcpu_ns = vcpu_time_of(process, hypervisor) if same else None
-        if resumed_since(edge, vcpu_ns, events):
-            guest = told(journal).get(member.uuid)
-            ours = guest is not None and guest.resuming_by - {by}
-            return _BY_US if ours else "was resumed by another program during the pause"
-    return None

@@ -26,14 +26,14 @@ class UpdateCalls:
 class Edges:
     """What observers get at the edges of each guest's pause, inside the window.
 
-    Both are called in the thread that pauses or resumes the guest, and have to be quick. What they
-    raise is dropped: no observer keeps a guest from its resume.
+    Both have to be quick. What they raise is dropped, and one that hangs is not waited for: no
+    observer keeps a guest from its resume.
     """
 
     paused: Callable[[Member], None] = lambda member: None
-    """The guest has just been paused."""
+    """The guest is paused, and so are all others of its update domain, or it took them long."""
     resuming: Callable[[Member], None] = lambda member: None
-    """The guest is about to be resumed; again before each further attempt."""
+    """The guest is about to be resumed, with all others; again before each further attempt."""
 
 
 NO_EDGES = Edges()

@@ -22,12 +22,13 @@ from dataclasses import replace
 from functools import partial
 
 from harness.core.errors import (
+    DeadlineExpired,
     GuardianLost,
     HarnessError,
     InfrastructureError,
     JournalError,
 )
-from harness.core.fanout import Answer, errors, fan_out, hire
+from harness.core.fanout import Answer, FanOut, errors, hire
 from harness.core.signals import Interruption
 from harness.core.timebase import Clock, Deadline, boot_ahead_ns
 from harness.host.parking import Parking
@@ -40,6 +41,7 @@ from harness.maintenance.pause.outcome import GuestPause, PauseWindow
 from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.resume import Resumed, resume_all
 from harness.maintenance.pause.takeover import NOT_OURS
+from harness.maintenance.pause.telling import Teller
 from harness.maintenance.pause.terms import NO_EDGES, Edges, Limits, UpdateCalls
 from harness.results.journal import Journal, Member, entries, fold
 
@@ -51,6 +53,12 @@ _THREADS_A_GUEST = 4
 _ABANDON_S = 1.0
 #: For looking at a guest's process, in files of the kernel's.
 _LOOK_S = 1.0
+#: For the look at all guests before they are paused. Without it each pause looks for itself.
+_FORESEE_S = 2.0
+#: After this the guests that are paused are told of, though others are not yet.
+_TOGETHER_S = 0.25
+#: What is still told of pauses when the update is over keeps guests waiting for no longer.
+_TELLING_S = 1.0
 
 
 def hold_window(
@@ -73,19 +81,30 @@ def hold_window(
     parkings = _parkings(journal)
     hire(_THREADS_A_GUEST * len(members))
     ending = _ending(update)
+    teller = Teller(hypervisor, journal, edges, limits.clock)
     journal.intend(entries.Pausing(tuple(members), _lives(members, hypervisor, limits.clock)))
     _arm(guard, limits, update.mark, members, journal)
     armed_ns = limits.clock.monotonic_ns()
+    with suppress(HarnessError):
+        look_until = Deadline.after(_FORESEE_S, limits.clock)
+        hypervisor.about_to_pause([member.uuid for member in members], look_until)
     update_until = limits.update_deadline()
     pauses: dict[str, Answer[Call]] = {}
     done = UpdateOutcome()
     try:
-        pauses = _pause_all(members, hypervisor, journal, update_until, edges)
+        pauses = _pause_all(members, hypervisor, journal, teller, update_until)
         if not errors(pauses):
-            done = apply_update(update, ending, update_until, interruption, guard)
+            # Who parks guests writes of them too, and what it writes comes after.
+            told = not parkings or teller.wait(update_until.remaining_s())
+            done = (
+                apply_update(update, ending, update_until, interruption, guard)
+                if told
+                else UpdateOutcome(error=DeadlineExpired("telling of pauses", update_until.limit_s))
+            )
     finally:
         with suppress(Exception):
             update.quiesce(Deadline.after(_QUIESCE_S, limits.clock))
+        judged = teller.end(_TELLING_S)
         resumes = resume_all(
             _perhaps_ours(members, pauses),
             hypervisor,
@@ -93,6 +112,7 @@ def hold_window(
             by="run",
             since_ns=armed_ns,
             deadline=limits.resume_deadline(),
+            judged=None if parkings else judged,
             parkings=parkings,
             resuming=edges.resuming,
         )
@@ -202,34 +222,26 @@ def _pause_all(
     members: Sequence[Member],
     hypervisor: Hypervisor,
     journal: Journal,
+    teller: Teller,
     deadline: Deadline,
-    edges: Edges,
 ) -> dict[str, Answer[Call]]:
+    """Pause all at once; nothing else is done until all are paused, or one keeps others waiting."""
+
     def pause(member: Member) -> Call:
         try:
-            call = hypervisor.pause(member.uuid, deadline)
-        except NOT_OURS as error:
+            return hypervisor.pause(member.uuid, deadline)
+        except NOT_OURS as error:  # at once: who comes after a crash must not resume it
             journal.note(entries.Refused(member.name, member.uuid, error.message))
             raise
-        journal.note(_paused(member, call, hypervisor, deadline))
-        with suppress(Exception):
-            edges.paused(member)
-        return call
 
-    calls = {member.name: partial(pause, member) for member in members}
-    return fan_out(calls, deadline, what="pausing")
-
-
-def _paused(
-    member: Member, call: Call, hypervisor: Hypervisor, deadline: Deadline
-) -> entries.Paused:
-    """What tells later, also another process, whether the guest stayed paused."""
-    return entries.Paused(
-        member.name,
-        member.uuid,
-        began_ns=call.began_ns + boot_ahead_ns(deadline.clock),
-        **life_if_seen(member.uuid, hypervisor, deadline).fields,
-    )
+    calls = {one.name: partial(pause, one) for one in members}
+    begun = FanOut(calls, deadline, what="pausing")
+    if not begun.wait(deadline.sooner(_TOGETHER_S)):
+        teller.tell(members, begun.returned())
+        begun.wait(deadline)
+    pauses = begun.answers()
+    teller.tell(members, pauses)
+    return pauses
 
 
 def _perhaps_ours(members: Sequence[Member], pauses: dict[str, Answer[Call]]) -> Sequence[Member]:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core import fanout
 from harness.core.errors import DeadlineExpired, ShellUnreachable
-from harness.core.fanout import errors, fan_out
+from harness.core.fanout import FanOut, errors, fan_out, given_up_at
 from harness.core.timebase import Deadline, NotYet, wait_for
 
 
@@ -56,6 +56,33 @@ def test_a_bug_is_never_taken_for_a_verdict():
     answers = fan_out({"a": lambda: 1 / 0}, Deadline.after(5), what="x")
     with pytest.raises(ZeroDivisionError):
         errors(answers)
+
+
+def test_what_has_returned_can_be_had_while_the_rest_is_waited_for():
+    """In two steps: begun, and answered for when all have returned or are given up."""
+    release = threading.Event()
+    deadline = Deadline.after(5)
+    begun = FanOut({"waits": release.wait, "works": lambda: 1}, deadline, what="pausing")
+    assert not begun.wait(Deadline.after(0.05))
+    assert set(begun.returned()) == {"works"}
+    assert isinstance(begun.answers()["waits"].error, DeadlineExpired)
+    release.set()
+    assert begun.wait(deadline)
+    assert list(begun.answers()) == ["waits", "works"]
+    assert begun.answers()["waits"].get() is True
+    assert begun.wait(Deadline.after(0)), "asked again, it waits for nothing"
+
+
+def test_a_call_can_tell_that_its_thread_is_given_up_at_its_deadline():
+    """At that very one: another deadline, or a thread of nobody, says nothing."""
+    deadline, other = Deadline.after(5), Deadline.after(5)
+
+    def inner():
+        within = fan_out({"": lambda: given_up_at(other)}, other, what="x")[""].get()
+        return given_up_at(deadline), given_up_at(other), within
+
+    assert fan_out({"": inner}, deadline, what="x")[""].get() == (True, False, True)
+    assert not given_up_at(deadline)
 
 
 @pytest.fixture

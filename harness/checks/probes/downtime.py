@@ -1,9 +1,10 @@
 """Asks the guest from outside, and notes when it answers: every 10 ms where that matters.
 
 Every answer is work for the guest, and many emulated guests on few cores have nothing to spare when
-they are resumed: their clocks are corrected. So it asks quickly only from right before the pause
-until the guest is paused. Else it asks five times a second, which tells a guest that answers in its
-pause too; what was asked in the pause waits for the resume, and its answer tells when that was.
+they are resumed: the others' resumes wait, and their clocks are corrected. So it asks quickly only
+from right before the pause until the guest is paused, else five times a second; and what has had no
+answer is hardly asked again. One question waits in the pause: its answer tells when that was over,
+whoever ended it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from harness.guest.facts import GuestOs
 
 INTERVAL_S = 0.010
 _IDLE_S = 0.200
+#: Without an answer to the last one: it is paused, perhaps; it is, and the question may be lost.
+_UNANSWERED_S, _UNANSWERED_IN_PAUSE_S = 0.050, 5.0
 #: A guest that does not answer so many probes, so far apart, before the pause never will.
 _TRIES, _TRY_S = 5, 0.2
 #: How long an answer is waited for after the pause.
@@ -111,6 +114,8 @@ class DowntimeProbe(Probe):
         self._pausing = False
         self._sent_ns = 0
         self._answers_ns: list[int] = []
+        self._answered = True
+        """The last question, by any answer since."""
         self._sent = 0
         self._paused_ns: int | None = None
         self._resuming_ns: int | None = None
@@ -132,6 +137,7 @@ class DowntimeProbe(Probe):
 
     def pausing(self) -> None:
         """From now on it matters when the last answer came."""
+        self._answered = True  # what was lost before is not waited for
         self._pausing = True
         OUTSIDE.nudge()
 
@@ -140,8 +146,9 @@ class DowntimeProbe(Probe):
         self._paused_ns = self._clock.monotonic_ns()
 
     def resuming(self) -> None:
-        """And should end about now."""
+        """And should end about now: what waits is answered then; more is asked a while later."""
         self._resuming_ns = self._clock.monotonic_ns()
+        OUTSIDE.nudge()
 
     def stop(self, deadline: Deadline) -> Downtime:
         """Wait for an answer after the pause, for a limited time; then tell."""
@@ -183,8 +190,12 @@ class DowntimeProbe(Probe):
 
     def due_ns(self) -> int:
         """See :class:`Watcher`."""
-        quick = self._pausing and self._paused_ns is None
-        return self._sent_ns + round((INTERVAL_S if quick else _IDLE_S) * NS_PER_S)
+        wait_s, since_ns = _IDLE_S, max(self._sent_ns, self._resuming_ns or 0)
+        if self._pausing and self._paused_ns is None:
+            wait_s = INTERVAL_S if self._answered else _UNANSWERED_S
+        elif self._paused_ns is not None and self._resuming_ns is None and not self._answered:
+            wait_s = _UNANSWERED_IN_PAUSE_S
+        return since_ns + round(wait_s * NS_PER_S)
 
     def act(self) -> None:
         """See :class:`Watcher`."""
@@ -192,6 +203,7 @@ class DowntimeProbe(Probe):
         self._sent_ns = self._clock.monotonic_ns()
         self._way.send(self._sent)
         self._sent += 1
+        self._answered = False
 
     def hear(self) -> None:
         """See :class:`Watcher`."""
@@ -199,6 +211,7 @@ class DowntimeProbe(Probe):
         answer_ns = self._way.answer_ns(0.0)
         if answer_ns is not None:
             self._answers_ns.append(answer_ns)
+            self._answered = True
 
 
 def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:

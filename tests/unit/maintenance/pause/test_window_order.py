@@ -195,6 +195,7 @@ def test_a_look_that_hangs_keeps_no_guest_from_its_resume(bench, monkeypatch):
     assert bench.states == {"a": RUNNING, "b": RUNNING}
     assert found.duration_s < _HANGS_S / 2
     over.set()
+    threading.Event().wait(0.05)
     assert sorted(order[1:]) == ["a", "b"], "each in its own thread, before its resume"
 
 

@@ -13,7 +13,7 @@ IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep 
 QUICKLY := -o tmp_path_retention_policy=failed
 
 .PHONY: ansible-sanity help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-fleet test-live-kernel test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-fleet bench-kernel bench-qemu bench-reports bench-scale soak
+	test-apparmor test-fleet test-live-kernel test-luo test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-fleet bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -76,6 +76,10 @@ test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines
 test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: half an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP -m live_kernel tests/live_kernel
+
+test-luo: setup ## the kernel replaced under guests whose RAM the kernels hand over; compiles two kernels once
+	@$(AS_ROOT) $(BIN)/harness lab build labbox luo
+	@HARNESS_REQUIRE=luo $(BIN)/pytest -rP -m luo tests/live_kernel
 
 test-qemu-matrix: setup ## tests of kind qemu in other Debians: newer libvirts and QEMUs; minutes, the network
 	@$(AS_ROOT) scripts/qemu-matrix

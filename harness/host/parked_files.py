@@ -13,7 +13,8 @@ from harness.core.file_locks import hold
 from harness.core.files import sync_folder
 from harness.core.timebase import Deadline
 from harness.host import confinement, copied_ram, ram_links
-from harness.host.parking import Parking
+from harness.host.luo import held_ram
+from harness.host.parking import Parking, ProcessIdentity
 from harness.host.start_commands import StartCommands
 
 #: Of a managed save, which libvirt removes when it has started the guest by it.
@@ -69,6 +70,20 @@ def copy_managed_save(parking: Parking) -> None:
     with suppress(OSError):
         shutil.copyfile(copied_ram.MANAGED / f"{parking.name}.save", partial)
         os.rename(partial, copy)
+
+
+def let_go(parking: Parking, process: ProcessIdentity | None, instance: Path | None) -> None:
+    """Have RAM without a name be held by its QEMU alone, and by no process where it has none.
+
+    Never raises: a guest that runs goes on whatever comes of it.
+    """
+    pids = held_ram.keepers(Path(parking.keep) / ram_links.RAM)
+    if pids and process is not None and instance is not None:
+        for name, identity in parking.ram.items():
+            with suppress(InfrastructureError):
+                held_ram.take_name(instance / name, held_ram.descriptor_of(process.pid, identity))
+    for pid in pids:
+        held_ram.dismiss(pid)
 
 
 def has_copy(parking: Parking) -> bool:

@@ -35,6 +35,7 @@ from harness.host.parked_files import (
     has_copy,
     is_kept,
     kept_again,
+    let_go,
     locked,
     make_ready,
     use_copy,
@@ -194,6 +195,8 @@ class LibvirtParking:
                 if domain is not None and domain.isActive():
                     self._ask(domain, "migrate-set-capabilities", **capability(on=False))
             _withdraw(parking, current)
+            instance = Path(parking.ram_folder, current) if current else None
+            let_go(parking, self._process(parking.uuid), instance)
             with suppress(InfrastructureError):
                 confinement.dismiss(parking)
             ram_links.remove_keep(Path(parking.keep))

@@ -13,6 +13,7 @@ import libvirt
 
 from harness.core.errors import HypervisorError
 from harness.core.process_stat import PROC
+from harness.host.luo.held_ram import is_held
 from harness.host.mounts import file_system
 from harness.host.parking import ProcessIdentity, QemuLook, RamBacking
 from harness.host.qemu_memory import maps_files, resident
@@ -105,7 +106,7 @@ def _backing(kind: str, told: dict[str, Any], process: ProcessIdentity, proc: Pa
     file, links = "", 0
     if path:
         with suppress(OSError):
-            about = os.stat(path, follow_symlinks=False)
+            about = os.stat(path, follow_symlinks=is_held(Path(path)))
             file, links = identity(about), about.st_nlink
     return RamBacking(
         kind=kind,

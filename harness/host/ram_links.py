@@ -4,7 +4,7 @@ libvirt gives each instance of a guest a folder ``<id>-<name>`` for its RAM file
 that instance ends, and makes nothing where the folder exists already. So a link of harness keeps
 the RAM, and a folder of harness under the next id has QEMU open it. The folder around them may
 belong to QEMU's user: everything is done by descriptors of folders, and no symbolic link is
-followed.
+followed, but those to RAM that has no name (:mod:`harness.host.luo.held_ram`), to be looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import private_folder, private_folder_at
+from harness.host.luo import held_ram
 
 #: Under libvirt's memory backing folder: a folder of harness for each guest that is being replaced.
 KEEP = "harness-keep"
@@ -94,6 +95,14 @@ def held(folder: Path, ram: Mapping[str, str]) -> bool:
                 return all(_is(kept, name, wanted) for name, wanted in ram.items())
         except _NOT_THERE:
             return False
+
+
+def lay_held(folder: Path, held: Mapping[str, str], ram: Mapping[str, str]) -> None:
+    """Have RAM that has no name be kept, by links to who holds it. Raises InfrastructureError."""
+    with _told(folder), _opened(folder / RAM) as target:
+        for name, holder in held.items():
+            os.symlink(holder, name, dir_fd=target)
+            _expect(target, name, ram[name], folder)
 
 
 def keep_again(folder: Path, ram_folder: Path, short_name: str, ram: Mapping[str, str]) -> bool:
@@ -176,7 +185,7 @@ def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
 
 def _owner_of_a_file(kept: int, ram: Mapping[str, str]) -> os.stat_result:
     """The RAM files are QEMU's user's; the folder that offers them has to be, too."""
-    return os.stat(next(iter(ram)), dir_fd=kept, follow_symlinks=False)
+    return held_ram.about(kept, next(iter(ram)))
 
 
 def _offers(ram_folder: Path, short_name: str) -> list[Path]:
@@ -194,8 +203,7 @@ def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
     try:
         with _opened(folder) as place:
             for name in os.listdir(place):
-                found = identity(os.stat(name, dir_fd=place, follow_symlinks=False))
-                if ram.get(name) != found:
+                if ram.get(name) != identity(held_ram.about(place, name)):
                     return False
     except OSError:
         return False
@@ -204,11 +212,11 @@ def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
 
 def _is(folder: int, name: str, wanted: str) -> bool:
     """Raises OSError, also where there is no such file."""
-    return identity(os.stat(name, dir_fd=folder, follow_symlinks=False)) == wanted
+    return identity(held_ram.about(folder, name)) == wanted
 
 
 def _expect(folder: int, name: str, wanted: str, where: Path) -> None:
-    found = identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    found = identity(held_ram.about(folder, name))
     if found != wanted:
         raise InfrastructureError(f"{where}: {name} is {found}, not the guest's RAM {wanted}")
 

@@ -2,13 +2,15 @@
 
 ``host``  a lab box of its own with this checkout: ``host.sh("uname -r")``, ``host.harness("plan")``
 ``resident``  one of all tests, set up, rehearsed, with a second kernel, and two guests that run
+``preserving``  another one of all tests: no region, and two kernels that hand memory over
 
 ``setup-host --resident 1G --region`` in it, ``host.reboot()`` and ``host.rehearse()`` make it one
 whose kernel may be replaced.
 
 Its boot loader is the test's: QEMU is given the command line that real GRUB wrote in the box, by
 what harness has told it. Requires: HARNESS_REQUIRE=live-kernel, as `make test-live-kernel` has it;
-else skipped, as an emulated host takes a core for minutes. Leaves behind: nothing.
+else skipped, as an emulated host takes a core for minutes; for `preserving`, HARNESS_REQUIRE=luo.
+Leaves behind: nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from harness.lab.images import ensure
 from harness.testing.required import required
 from tests.live_kernel.enrolled import Enrolled, bring_kernel
 from tests.live_kernel.machine import Machine
+from tests.live_kernel.preserving import KERNELS, SWITCHES, Preserving, install
 
 #: Debian's own initrd, by which the kernel is started anew, has to be told the root.
 #: And QEMU's emulated CPU does not say that its counter goes on, though it does.
@@ -37,12 +41,17 @@ def pytest_configure(config):
     """Here and not in pyproject.toml, of which the lab box's image is made."""
     what = "live_kernel: needs an emulated host whose kernel is replaced (make test-live-kernel)"
     config.addinivalue_line("markers", what)
+    what = "luo: needs an emulated host with a kernel that hands memory over (make test-luo)"
+    config.addinivalue_line("markers", what)
 
 
 def pytest_collection_modifyitems(items):
     """Booting the host is part of the first test's time."""
     for item in items:
-        if {"host", "enrolled"} & set(getattr(item, "fixturenames", ())) and "live_kernel" in str(
+        if "preserving" in getattr(item, "fixturenames", ()) and "live_kernel" in str(item.path):
+            item.add_marker(pytest.mark.luo)
+            item.add_marker(pytest.mark.timeout(3600))
+        elif {"host", "enrolled"} & set(getattr(item, "fixturenames", ())) and "live_kernel" in str(
             item.path
         ):
             item.add_marker(pytest.mark.live_kernel)
@@ -76,13 +85,33 @@ def resident(enrolled) -> Enrolled:
     return enrolled
 
 
+@pytest.fixture(scope="session")
+def preserving(tmp_path_factory) -> Iterator[Preserving]:
+    """An emulated host without a region, whose kernel hands memory over, and two guests."""
+    folder = tmp_path_factory.mktemp("preserving")
+    with _booted(folder, needs="luo", make="test-luo") as machine:
+        (folder / "kernels").mkdir()
+        releases = install(machine, folder / "kernels", ensure(KERNELS, print))
+        machine.harness("setup-host", "--resident", "1G")
+        machine.rehearse()
+        found = Preserving(machine, *releases)
+        found.have_guests()
+        yield found
+
+
 @contextmanager
-def _booted(folder: Path) -> Iterator[Machine]:
-    if not required("live-kernel"):
-        pytest.skip("no emulated host: `make test-live-kernel` boots one")
+def _booted(
+    folder: Path, needs: str = "live-kernel", make: str = "test-live-kernel"
+) -> Iterator[Machine]:
+    if not required(needs):
+        pytest.skip(f"no emulated host: `make {make}` boots one")
     assert os.geteuid() == 0
     qemu = subprocess.run([ROOT / "scripts/second-qemu"], check=True, stdout=subprocess.PIPE)
-    image = ensure("labbox", print)
-    with Machine(folder, image, Path(qemu.stdout.decode().split()[-1]), LINE) as machine:
+    image, line = ensure("labbox", print), LINE
+    if needs == "luo":
+        # Its initrd's modules are of another kernel, which does without any.
+        image = replace(image, kernel=ensure(KERNELS, print).kernel)
+        line = f"{LINE} {SWITCHES}"
+    with Machine(folder, image, Path(qemu.stdout.decode().split()[-1]), line) as machine:
         machine.settle()
         yield machine

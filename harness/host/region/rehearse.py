@@ -17,6 +17,7 @@ from harness.core.errors import InfrastructureError, MissingCapability, UsageErr
 from harness.core.process_stat import PROC
 from harness.core.timebase import utc_now
 from harness.host.kernel import kexec
+from harness.host.luo import sessions
 from harness.host.region import rehearsal
 from harness.host.region.facts import HostFacts
 from harness.host.region.lacks import lacks_of_memory, unfit_for_kexec
@@ -48,7 +49,7 @@ def prepared(facts: HostFacts, *, boot: Path = BOOT, proc: Path = PROC) -> Start
             f"guests run on this host, and would end: QEMU {', '.join(map(str, guests))}",
             hint="shut them down, or move them, first",
         )
-    for lack in lacks_of_memory(facts):
+    for lack in lacks_of_memory(facts) if facts.enrolled or not sessions.is_there() else ():
         raise UsageError(lack.reason, hint=lack.fix)
     for lack in unfit_for_kexec(facts):
         raise MissingCapability("kexec", lack.reason, hint=lack.fix)

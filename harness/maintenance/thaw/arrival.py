@@ -8,6 +8,7 @@ dead run are.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from harness.host.kernel import early, magic
 from harness.host.region.device import block_device
 from harness.host.region.place import Region, is_set_aside
 from harness.maintenance.pause.parkable import parkable
+from harness.maintenance.thaw import preserved
 from harness.results.journal import History, Journal, entries, fold
-from harness.updates.kernel.plan import ThawPlan
+from harness.updates.kernel.plan import LUO, ThawPlan
 
 IOMEM = Path("/proc/iomem")
 #: Of the region; the plan names the others.
@@ -41,7 +43,11 @@ def arrive(
     ``clock_set``: by how much CLOCK_REALTIME was set, and how well it is known. Raises
     InfrastructureError where the region cannot be looked at (yet): then nothing is written.
     """
-    problem = region_problem(plan)
+    found: Mapping[str, Mapping[str, str]] = {}
+    if plan.resident == LUO:
+        problem, found = preserved.take_over(plan)
+    else:
+        problem = region_problem(plan)
     moved_ns, uncertainty_ns = clock_set or (None, None)
     here = entries.Arrived(
         boot_id(), os.uname().release, by, moved_ns, uncertainty_ns, problem=problem
@@ -52,7 +58,8 @@ def arrive(
         known = fold(journal.read()).parkable
         for guest in plan.guests:
             said = known.get(guest.uuid) or parkable(guest, {}, {})  # its line may be lost
-            journal.intend(on_device(said, device))
+            said = on_device(said, device)
+            journal.intend(replace(said, ram=found[guest.uuid]) if found else said)
     return fold(journal.read())
 
 
@@ -61,6 +68,9 @@ def mount_region(plan: ThawPlan, deadline: Deadline) -> None:
 
     Raises InfrastructureError or DeadlineExpired.
     """
+    if plan.resident == LUO:
+        preserved.mount_folder(plan)
+        return
     region, folder = Region(plan.region_start, plan.region_size), Path(plan.ram_folder)
     if folder.is_mount() or not is_set_aside(region, IOMEM.read_text()):
         return

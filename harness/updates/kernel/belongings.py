@@ -23,6 +23,7 @@ _BESIDE = {
     "devices/tpm/backend[@type='emulator']": "a TPM of swtpm's",
     "devices/interface/backend[@type='passt']": "a NIC of passt's",
 }
+_TMPFS = "tmpfs"
 #: Files of a guest that are no disks.
 _FILES = ("os/loader", "os/nvram", "os/kernel", "os/initrd")
 
@@ -43,13 +44,46 @@ def lacks_of_guest(
         is_there: whether the next kernel has a file before it starts systemd; raises OSError.
     """
     domain = ElementTree.fromstring(look.description)
-    return (
-        *_ram(look, folder),
-        *_disks(domain, is_there),
-        *_files(domain, is_there),
-        *_nics(domain),
-        *_beside(domain),
-    )
+    return (*_ram(look, folder), *_beside_ram(domain, is_there))
+
+
+def lacks_by_live_update(
+    look: QemuLook, folder: Path, is_there: Callable[[Path], bool] = on_the_root
+) -> tuple[Lack, ...]:
+    """Return the same for a guest whose RAM is handed over by live update."""
+    domain = ElementTree.fromstring(look.description)
+    return (*_preservable(look, folder), *_confined(domain), *_beside_ram(domain, is_there))
+
+
+def _beside_ram(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[Lack]:
+    yield from _disks(domain, is_there)
+    yield from _files(domain, is_there)
+    yield from _nics(domain)
+    yield from _beside(domain)
+
+
+def _preservable(look: QemuLook, folder: Path) -> Iterator[Lack]:
+    """Files in memory alone: neither huge pages nor a region, which no kernel takes so."""
+    for backing in look.backings:
+        if backing.file_system != _TMPFS or folder not in Path(backing.path).parents:
+            yield Lack(
+                f"its RAM {backing.path or '(private memory)'} is not on a tmpfs ({folder}), and "
+                "cannot be handed over by live update",
+                f"harness setup-host --resident SIZE; then harness adopt {look.name}, or a cold "
+                "boot",
+            )
+
+
+def _confined(domain: Element) -> Iterator[Lack]:
+    """Such a QEMU may not open what another process holds."""
+    for label in domain.iterfind("seclabel"):
+        if label.get("type") != "none" and label.get("model") in ("apparmor", "selinux"):
+            yield Lack(
+                f"its QEMU is confined by {label.get('model')}, with which live update was never "
+                "tried",
+                'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot; or '
+                'resident = "dax"',
+            )
 
 
 def _beside(domain: Element) -> Iterator[Lack]:

@@ -20,6 +20,26 @@ from harness.host.parking import Parking
 VERSION = 1
 
 
+#: Where guests' RAM is while no kernel runs that has started them.
+DAX, LUO = "dax", "luo"
+
+
+@dataclass(frozen=True)
+class Preserved:
+    """One file of a guest's RAM that has no name, as the next kernel finds it."""
+
+    uuid: str
+    name: str
+    """Of the file, in the folder of an instance."""
+    token: int
+    """Its number in the session."""
+    size: int
+    """Bytes."""
+    user: int
+    group: int
+    """Whose it is: those of its QEMU."""
+
+
 @dataclass(frozen=True)
 class ThawPlan:
     """Everything that does not change any more once guests are paused."""
@@ -36,11 +56,19 @@ class ThawPlan:
     """What the page in the region says."""
     region_start: int
     region_size: int
-    """Where the region is in memory, and how large; bytes."""
+    """Where the region is in memory, and how large; bytes. Of ``dax`` alone."""
     ram_folder: str
     """Where it is mounted: libvirt's memory backing folder."""
     guests: tuple[Parking, ...]
     """Who is held, and what brings each back."""
+    resident: str = DAX
+    """``dax``: RAM is in files of the region; ``luo``: it is preserved in a session."""
+    session: str = ""
+    """Its name; only the run that has made it knows it."""
+    preserved: tuple[Preserved, ...] = ()
+    """What is in it."""
+    ram_options: str = ""
+    """By which the folder is a tmpfs again."""
     bridges: tuple[str, ...] = ()
     """What their NICs are on, where no network of libvirt's makes it."""
     networks: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +129,8 @@ def _checked(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
 def _read(name: str, kind: str, value: Any) -> Any:
     if kind == "tuple[Parking, ...]" and isinstance(value, list):
         return tuple(Parking(**_checked(Parking, _mapping(name, one))) for one in value)
+    if kind == "tuple[Preserved, ...]" and isinstance(value, list):
+        return tuple(Preserved(**_checked(Preserved, _mapping(name, one))) for one in value)
     if kind == "tuple[str, ...]" and isinstance(value, list):
         return tuple(_read(name, "str", one) for one in value)
     if kind == "Mapping[str, str]":

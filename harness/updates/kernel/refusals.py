@@ -1,7 +1,7 @@
 """Why this host's kernel cannot be replaced by that one: every reason, each with its fix. Pure.
 
-The worst of them all is a command line without the region: the new kernel would take guests' RAM
-for its own, in silence.
+The worst of them all is a command line without the region, or without ``kho=on``: the new kernel
+would take guests' RAM for its own, in silence.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.core.pasteable import command
+from harness.host.luo.facts import LuoFacts
 from harness.host.region.facts import HostFacts
-from harness.host.region.lacks import Lack, lacks
+from harness.host.region.lacks import Lack, lacks, lacks_of_kernel
 from harness.host.region.place import Region, of_memory, regions, words
 from harness.updates.kernel.candidate import Candidate
 
 #: What brings the region back: its device, and its file system on it.
 _OF_REGION = ("nd_e820", "nd_pmem")
 _OPTIONS = ("CONFIG_X86_PMEM_LEGACY", "CONFIG_BLK_DEV_PMEM", "CONFIG_FS_DAX")
+#: By which a kernel hands files in memory over, and takes them.
+_OF_LUO = ("CONFIG_KEXEC_HANDOVER", "CONFIG_LIVEUPDATE", "CONFIG_LIVEUPDATE_MEMFD")
+_SWITCHES = ("kho=on", "liveupdate=on")
+_KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
+#: As the kernel's kstrtobool has it, by the first letters.
+_ON = frozenset({"on", "1", "y", "yes", "true"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047
 #: Of each guest: its state, and what libvirt writes about it.
@@ -29,6 +36,72 @@ def refusals(host: HostFacts, new: Candidate, running_modules: Collection[str]) 
     ``running_modules``: what this kernel has loaded; guests need what the new one has of KVM.
     """
     return (*lacks(host), *_files(new), *_built(new, running_modules), *_line(host, new))
+
+
+def luo_refusals(
+    host: HostFacts, luo: LuoFacts, new: Candidate, running_modules: Collection[str]
+) -> tuple[Lack, ...]:
+    """Return why ``new`` cannot be handed guests' RAM by live update; empty if it can."""
+    return (
+        *_device(luo),
+        *lacks_of_kernel(host),
+        *_files(new),
+        *_modules(new, _kvm(running_modules)),
+        *_options(new, _OF_LUO, "so that it takes over no memory"),
+        *_words_of(luo, new.release),
+        *_length(new.command_line),
+        *_switches(new),
+        *_root(host, new),
+    )
+
+
+def _device(luo: LuoFacts) -> Iterator[Lack]:
+    if not luo.device:
+        yield Lack(
+            "the kernel that runs has no /dev/liveupdate",
+            f"a kernel that was built with {', '.join(_OF_LUO)}, booted with "
+            f'{" ".join(_SWITCHES)}; or resident = "dax"',
+        )
+
+
+def _words_of(luo: LuoFacts, release: str) -> Iterator[Lack]:
+    """A kernel that is handed something in other words than its own panics."""
+    for whose, said, why in (
+        ("the kernel that runs hands", luo.running, luo.why_running),
+        (f"{release} takes", luo.next, luo.why_next),
+    ):
+        if said is None:
+            yield Lack(
+                f"in which words {whose} memory over cannot be told: {why}",
+                "a kernel of which the file is in /boot as it was built",
+            )
+        elif not said.whole:
+            yield Lack(
+                f"{whose} memory over in words that are not known, or not at all ({said})",
+                f"a kernel that was built with {', '.join(_OF_LUO)}",
+            )
+    if luo.running is not None and luo.next is not None and luo.running != luo.next:
+        yield Lack(
+            f"{release} would panic: it takes memory over as {luo.next}, and the kernel that runs "
+            f"hands it over as {luo.running}",
+            "a kernel with the same words; else an ordinary reboot",
+        )
+
+
+def _switches(new: Candidate) -> Iterator[Lack]:
+    """Each has to be said on: the last one of a name counts, as for the kernel."""
+    for switch in _SWITCHES:
+        name, _, _ = switch.partition("=")
+        said = [
+            one.partition("=")[2] for one in words(new.command_line) if one.startswith(f"{name}=")
+        ]
+        default = name == "kho" and (new.config or {}).get(_KHO_DEFAULT) == "y"
+        if not (said[-1] in _ON if said else default):
+            yield Lack(
+                f"the new kernel would take the RAM of guests for its own: its command line has no "
+                f"{switch}",
+                f"add {switch} to update.cmdline",
+            )
 
 
 def others(running: Mapping[str, str], in_run: Collection[str]) -> tuple[Lack, ...]:
@@ -46,16 +119,18 @@ def others(running: Mapping[str, str], in_run: Collection[str]) -> tuple[Lack, .
     )
 
 
-def without_room(free: int | None, guests: Sequence[str]) -> tuple[Lack, ...]:
-    """Return whether the region has no room for the guests' states; bytes, None: no limit."""
+def without_room(
+    free: int | None, guests: Sequence[str], where: str = "the region"
+) -> tuple[Lack, ...]:
+    """Return whether there is no room for the guests' states; bytes, None: no limit."""
     needed = STATE_BYTES * len(guests)
     if free is None or free >= needed:
         return ()
     return (
         Lack(
-            f"the region has {free >> 20} MiB left, and the states of {len(guests)} guests may "
+            f"{where} has {free >> 20} MiB left, and the states of {len(guests)} guests may "
             f"take {needed >> 20} MiB",
-            "a larger region, or fewer guests on it",
+            "a larger region, or fewer guests on it" if where == "the region" else "make room",
         ),
     )
 
@@ -66,39 +141,57 @@ def _files(new: Candidate) -> Iterator[Lack]:
 
 
 def _built(new: Candidate, running_modules: Collection[str]) -> Iterator[Lack]:
+    yield from _modules(new, {*_OF_REGION, *_kvm(running_modules)})
+    yield from _options(new, _OPTIONS, "so that the region is no memory there")
+
+
+def _kvm(running_modules: Collection[str]) -> set[str]:
+    return {one for one in running_modules if one.startswith("kvm_")}
+
+
+def _modules(new: Candidate, needed: Collection[str]) -> Iterator[Lack]:
     if new.modules is None:
         yield Lack(
             f"/lib/modules/{new.release} is not there: the new kernel has no modules",
             "install its package as a whole",
         )
     else:
-        kvm = {one for one in running_modules if one.startswith("kvm_")}
-        for name in sorted({*_OF_REGION, *kvm} - new.modules):
+        for name in sorted(set(needed) - new.modules):
             yield Lack(
                 f"the new kernel {new.release} has no module {name}",
                 "a kernel of the distribution's, with all of its modules",
             )
-    for option in _OPTIONS if new.config is not None else ():
+
+
+def _options(new: Candidate, options: Sequence[str], so_that: str) -> Iterator[Lack]:
+    for option in options if new.config is not None else ():
         if new.config is not None and new.config.get(option) not in ("y", "m"):
             yield Lack(
-                f"the new kernel {new.release} was built without {option}, so that the region is "
-                "no memory there",
-                "a kernel of the distribution's",
+                f"the new kernel {new.release} was built without {option}, {so_that}",
+                "a kernel of the distribution's" if options is _OPTIONS else "a kernel with it",
             )
 
 
 def _line(host: HostFacts, new: Candidate) -> Iterator[Lack]:
     line, now = new.command_line, host.command_line
+    yield from _length(line)
+    if host.enrolled is not None:
+        yield from _memory(host.enrolled.region, host.enrolled.argument, line, now)
+    yield from _root(host, new)
+
+
+def _length(line: str) -> Iterator[Lack]:
     if len(line.encode()) > _LONGEST_LINE:
         yield Lack(
             f"the new command line has {len(line.encode())} bytes, and a kernel takes "
             f"{_LONGEST_LINE}",
             "a shorter update.cmdline",
         )
-    if host.enrolled is not None:
-        yield from _memory(host.enrolled.region, host.enrolled.argument, line, now)
-    root = next((one for one in words(now) if one.startswith("root=")), None)
-    if root is not None and not any(one.startswith("root=") for one in words(line)):
+
+
+def _root(host: HostFacts, new: Candidate) -> Iterator[Lack]:
+    root = next((one for one in words(host.command_line) if one.startswith("root=")), None)
+    if root is not None and not any(one.startswith("root=") for one in words(new.command_line)):
         yield Lack("the new command line names no root=", f"add {root} to update.cmdline")
 
 

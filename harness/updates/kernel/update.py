@@ -1,8 +1,8 @@
 """Kind ``kernel``: the host's next kernel is started under parked guests, which it brings back.
 
-Everything that can fail is done before a guest is paused: the kernel is loaded, the region marked,
-the thaw plan on the disk. In the window all guests are parked and this kernel is left, by the
-window's :class:`~harness.updates.protocol.GuestSwap`; what follows is
+Everything that can fail is done before a guest is paused: the kernel is loaded, the region marked
+or RAM preserved, the thaw plan on the disk. In the window all guests are parked and this kernel is
+left, by the window's :class:`~harness.updates.protocol.GuestSwap`; what follows is
 :mod:`harness.maintenance.thaw`'s. See docs/explanation/kernel.md.
 """
 
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
 from harness.core import tsc
@@ -23,19 +23,18 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import drivers, kexec, magic, qemus_known
+from harness.host.kernel import drivers, kexec, qemus_known
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
-from harness.host.ram_folder import backing_folder
 from harness.host.region.handover import HANDOVER
-from harness.host.region.place import Region
-from harness.updates.kernel import completion, launcher, preflight
+from harness.updates.kernel import completion, launcher
 from harness.updates.kernel.next_kernel import (
     KernelFiles,
     LoadedKernel,
     command_line,
 )
 from harness.updates.kernel.plan import ThawPlan
+from harness.updates.kernel.stores import store
 from harness.updates.protocol import (
     THIS_HOST,
     Applied,
@@ -62,8 +61,6 @@ _TOLD = (
     "this host goes on in {release}: its services, connections and this terminal end with the "
     "kernel that runs, and {release} finishes the run; its result is then in `harness report`"
 )
-#: Beside the folder of RAM links: states, which outlast this boot as the RAM does.
-STATES = "harness-states"
 _CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
 #: What QEMU and its NICs may need, as far as this kernel has it loaded.
 _MODULES = ("kvm_amd", "kvm_intel", "bridge", "tun", "vhost_net", "vhost_vsock", "macvtap")
@@ -81,6 +78,9 @@ class KernelSettings(UpdateSettings):
     """Its initrd; None: ``/boot/initrd.img-RELEASE``."""
     cmdline: str | None = None
     """Its command line; None: today's."""
+    resident: Literal["dax", "luo"] = "dax"
+    """Where guests' RAM is meanwhile: on a region of memory that was set aside for it (``dax``), or
+    handed over by the kernels themselves (``luo``: where there is a ``/dev/liveupdate``)."""
 
 
 class KernelUpdate:
@@ -98,7 +98,7 @@ class KernelUpdate:
         self.warnings: tuple[str, ...] = ()
         self._abandoned = threading.Event()
         self._files: KernelFiles | None = None
-        self._region: Region | None = None
+        self._store = store(settings.resident)
         self._uuids: dict[str, str] = {}
         self._parkings: dict[str, Parking] = {}
         self._descriptions: dict[str, dict[str, str]] = {}
@@ -118,10 +118,7 @@ class KernelUpdate:
         """Find why this host's kernel cannot be replaced by that one; every reason at once."""
         require_this_host(self.kind, self._site)
         self._files = files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
-        found = preflight.require_kernel(
-            files.image.release, files.image.path, files.initrd, self._line()
-        )
-        self._region = found.region
+        self._store.require_kernel(files, self._line())
         launcher.require_root()
         self.warnings = (_TOLD.format(release=files.image.release),)
 
@@ -139,23 +136,23 @@ class KernelUpdate:
                 hidden.append(f"{guest.name}: {error.message}")
         if hidden:
             raise PlanError(f"guests cannot be looked at: {'; '.join(hidden)}")
-        preflight.require_guests(looks, hypervisor.guests(deadline), backing_folder())
+        self._store.require_guests(looks, hypervisor.guests(deadline))
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Load the kernel and write down how guests come back; no guest is paused yet."""
         self._abandoned.clear()
-        files, region, hypervisor = self._files, self._region, self._hypervisor
-        if files is None or region is None or hypervisor is None or context.swap is None:
+        files, hypervisor = self._files, self._hypervisor
+        if files is None or hypervisor is None or context.swap is None:
             raise UpdateFailed("the guests were not examined")
         first = tsc.steady()
         self._parkings, self._descriptions = {}, {}
         looks = [hypervisor.parking.look(self._uuids[one], deadline) for one in context.guests]
         # A guest that was started since the plan was made would end with this kernel.
-        preflight.require_guests(looks, hypervisor.guests(deadline), backing_folder())
+        self._store.require_guests(looks, hypervisor.guests(deadline))
         plans = [self._prepare(look) for look in looks]
         context.swap.prepare(plans)
-        plan = self._thaw_plan(context, files, region, plans)
-        magic.write(Path(plan.ram_folder), plan.magic)
+        said = self._store.begin(context.run_id, looks, [one.parking for one in plans])
+        plan = self._thaw_plan(context, files, plans, said)
         launcher.write(HANDOVER, plan.limit_s)
         completion.write(HANDOVER, context.state_dir)
         plan.write(HANDOVER)
@@ -172,6 +169,7 @@ class KernelUpdate:
         parkings = [self._parkings[name] for name in context.guests]
         for parking in parkings:
             _lay_out(parking, self._descriptions[parking.name])
+            self._store.hold(parking)
         here_s = deadline.remaining_s() - self.expected_s * (1 - _HERE_SHARE)
         context.swap.hand_over(parkings, self._kernel, deadline.sooner(max(0.0, here_s)))
 
@@ -185,6 +183,7 @@ class KernelUpdate:
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
         """This kernel goes on: forget the one that is loaded, and what was prepared for it."""
         self._kernel = None
+        self._store.end()
         kexec.unload()
         launcher.forget(HANDOVER)
         completion.forget()
@@ -198,9 +197,9 @@ class KernelUpdate:
 
     def _prepare(self, look: QemuLook) -> SwapPlan:
         parking = parking_for(look)
-        states = Path(parking.ram_folder, STATES, look.uuid)
+        states = str(self._store.states(parking))
         # A start took seconds on an emulated host; what hangs is ended by the plan's own limit.
-        parking = replace(parking, files=str(states), lasting=True, start_s=self.expected_s)
+        parking = replace(parking, files=states, lasting=True, start_s=self.expected_s)
         self._parkings[look.name] = parking
         emulator = Path(ElementTree.fromstring(look.description).findtext("devices/emulator", ""))
         same = successor(look.description, emulator, parking.commands)
@@ -212,8 +211,8 @@ class KernelUpdate:
         self,
         context: UpdateContext,
         files: KernelFiles,
-        region: Region,
         plans: Sequence[SwapPlan],
+        said: Mapping[str, Any],
     ) -> ThawPlan:
         # Where it is needed: libvirt's binding takes a while, and not every process has it.
         from harness.host.kernel import networks
@@ -225,9 +224,6 @@ class KernelUpdate:
             uri=self._site.uri,
             boot_id=boot_id(),
             release=files.image.release,
-            magic=magic.new_magic(context.run_id),
-            region_start=region.start,
-            region_size=region.size,
             ram_folder=plans[0].parking.ram_folder,
             guests=tuple(one.parking for one in plans),
             bridges=bridges(told),
@@ -236,6 +232,7 @@ class KernelUpdate:
             known=qemus_known.prepared(files.image),
             drivers=drivers.needed_by(told),
             limit_s=max(_LIMIT_S, 2 * self.expected_s),
+            **said,
         )
 
 

@@ -20,6 +20,8 @@ BACKING_XML = (
     "XML, and a cold boot"
 )
 _FILE = "memory-backend-file"
+#: Its RAM ends with its QEMU.
+_NAMELESS = "its RAM has no name that could be kept, since it came over from another kernel"
 #: The oldest QEMU that tells why it cannot write its state.
 _OLDEST_QEMU = (6, 0)
 #: From this QEMU on, an older libvirt than that cannot restore (tried with 9.0 and 11.3).
@@ -41,8 +43,11 @@ class Obstacle:
         return f"{self.reason} (fix: {self.fix})"
 
 
-def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:
-    """Return why the QEMU of a guest cannot be replaced by any other; empty if it can."""
+def obstacles(look: QemuLook, *, nameless: bool = False) -> tuple[Obstacle, ...]:
+    """Return why the QEMU of a guest cannot be replaced by any other; empty if it can.
+
+    ``nameless``: its RAM may be a file without a name, as one that came over a kexec is.
+    """
     domain = ElementTree.fromstring(look.description)
     judges: tuple[Callable[[QemuLook, Element], Iterator[Obstacle]], ...] = (
         _process,
@@ -52,7 +57,8 @@ def obstacles(look: QemuLook) -> tuple[Obstacle, ...]:
         _names,
         _confinement,
     )
-    return tuple(obstacle for judge in judges for obstacle in judge(look, domain))
+    found = tuple(obstacle for judge in judges for obstacle in judge(look, domain))
+    return tuple(one for one in found if not nameless or one.reason != _NAMELESS)
 
 
 def unfit_pair(libvirt: tuple[int, int, int], version: str) -> Obstacle | None:
@@ -162,7 +168,9 @@ def _backing(backing: RamBacking, domain: Element) -> Iterator[Obstacle]:
             adoptable=True,
         )
         return
-    if backing.links != 1:
+    if not backing.links:
+        yield Obstacle(_NAMELESS, f"{_adopt(domain)}; or a cold boot", adoptable=True)
+    elif backing.links != 1:
         yield Obstacle(
             f"its RAM {backing.path} has {backing.links} names, not one: an earlier replacement "
             "was not finished",

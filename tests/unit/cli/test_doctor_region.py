@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from harness.cli import doctor_region
 from harness.cli.doctor_region import examine_region
 from harness.cli.finding import Level
-from harness.core.errors import InfrastructureError
+from harness.core.errors import InfrastructureError, UpdateFailed
+from harness.host.luo import abi, sessions
+from harness.host.luo.abi import Abi
 from harness.host.region import facts
 from harness.host.region.enrolment import Enrolment
 from tests.unit.host.region.test_facts import FIT
@@ -64,3 +67,35 @@ def test_a_host_that_cannot_be_looked_at_is_a_problem(monkeypatch):
     monkeypatch.setattr(Enrolment, "enrolled", fail)
     (one,) = examine_region()
     assert (one.level, one.fix) == (Level.PROBLEM, "look")
+
+
+@pytest.fixture
+def live(found, monkeypatch, tmp_path):
+    """The same where the kernel has live update, and no region; ``words``: what its file says."""
+    monkeypatch.setattr(sessions, "is_there", lambda: True)
+    monkeypatch.setattr(doctor_region, "conclude", lambda line: None)
+
+    def examine(words, **changes):
+        def running():
+            if isinstance(words, Exception):
+                raise words
+            return words
+
+        monkeypatch.setattr(abi, "running", running)
+        return found(enrolled=None, **changes)
+
+    return examine
+
+
+def test_live_update_is_told_in_the_words_of_the_kernel(live):
+    """And what else keeps the kernel from being replaced."""
+    whole = Abi({"kho": "kho-v4", "luo": "luo-v5", "memfd": "memfd-v2"})
+    update, kernel = live(whole)
+    assert (update.name, update.level, kernel.level) == ("live update", Level.OK, Level.OK)
+    assert "hands memory over as kho-v4, luo-v5, memfd-v2" in update.detail
+    update, kernel = live(Abi({}), rehearsal=None)
+    assert (update.level, kernel.level) == (Level.WARNING, Level.WARNING)
+    update, _ = live(UpdateFailed("no such file"))
+    assert (update.level, "cannot be told: no such file" in update.detail) == (Level.WARNING, True)
+    (update,) = live(whole, uid=1000)
+    assert (update.level, "for root to see" in update.detail) == (Level.WARNING, True)

@@ -12,6 +12,7 @@ import pytest
 from harness.core.errors import HypervisorError
 from harness.core.timebase import Deadline
 from harness.host.driver import LibvirtHypervisor
+from harness.host.luo import held_ram
 from harness.host.mounts import IN_MEMORY, file_system
 from harness.host.parking import ProcessIdentity
 from harness.host.qemu_look import backings, look
@@ -61,6 +62,16 @@ def test_ram_is_what_qemu_was_told_and_what_it_has_in_memory(process):
     assert (shared.identity, shared.links, shared.mapped) == (identity(file.stat()), 1, True)
     assert shared.file_system == file_system(file.parent)
     assert (memfd.path, memfd.discard, memfd.mapped) == ("", True, False)
+
+
+def test_ram_without_a_name_is_what_a_process_holds_open(process):
+    """As it is of a guest that came over from another kernel."""
+    one, proc, file = process
+    with file.open() as opened:
+        held_ram.take_name(file, f"/proc/{os.getpid()}/fd/{opened.fileno()}")
+        found = backings(one, proc)[0]
+        assert (found.links, found.mapped) == (0, True)
+    assert not backings(one, proc)[0].mapped
 
 
 def test_a_file_that_was_replaced_is_not_its_ram(process):

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from harness.cli.main import cli
 from harness.core.errors import InfrastructureError, MissingCapability, UpdateFailed, UsageError
 from harness.host.kernel import kexec
+from harness.host.luo import sessions
 from harness.host.region import facts as looked
 from harness.host.region import rehearse
 from harness.host.region.rehearsal import Rehearsal, conclude, rehearsal, write
@@ -50,6 +51,17 @@ def test_the_kernel_that_runs_is_started_with_its_own_line_and_a_word(host):
 def test_a_cpu_whose_counter_may_stop_can_be_rehearsed_on(host):
     """That is a matter of guests' clocks, and no guest runs."""
     assert prepared(replace(NEVER, cpu_flags=frozenset()), **host).kernel
+
+
+def test_a_host_with_live_update_needs_no_region_for_it(host, monkeypatch):
+    """Its guests' RAM is handed over without one; where there is neither it would prove nothing."""
+    bare = replace(NEVER, enrolled=None)
+    with pytest.raises(UsageError, match="no memory of this host is set aside"):
+        prepared(bare, **host)
+    monkeypatch.setattr(sessions, "is_there", lambda: True)
+    assert prepared(bare, **host).kernel
+    with pytest.raises(UsageError, match="has not set aside"):
+        prepared(replace(NEVER, set_aside=False), **host)
 
 
 def test_no_guest_is_ended_by_it(host):

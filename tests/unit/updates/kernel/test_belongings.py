@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.host.parking import RamBacking
-from harness.updates.kernel.belongings import lacks_of_guest, on_the_root
+from harness.updates.kernel.belongings import lacks_by_live_update, lacks_of_guest, on_the_root
 from tests.unit.updates.qemu.test_eligibility import GUEST, backed
 
 RAM = Path("/ram")
@@ -128,3 +128,37 @@ def test_the_root_is_told_from_other_file_systems(tmp_path):
     assert not on_the_root(Path("/proc/self"))
     with pytest.raises(OSError, match="none"):
         on_the_root(tmp_path / "none")
+
+
+ON_TMPFS = backed(file_system="tmpfs", path="/ram/1-web1/pc.ram").backings
+
+
+def test_ram_on_a_tmpfs_can_be_handed_over_by_live_update():
+    """Private, on a region, in huge pages or elsewhere it cannot."""
+    assert lacks_by_live_update(guest(backings=ON_TMPFS), RAM, there) == ()
+    for backings in (
+        ON_REGION,
+        backed(file_system="hugetlbfs", path="/ram/1-web1/pc.ram").backings,
+        backed(file_system="tmpfs", path="/elsewhere/1-web1/pc.ram").backings,
+        backed(file_system="", path="").backings,
+    ):
+        (lack,) = lacks_by_live_update(guest(backings=backings), RAM, there)
+        assert "cannot be handed over by live update" in lack.reason
+        assert "harness adopt web1" in lack.fix
+
+
+@pytest.mark.parametrize("model", ["apparmor", "selinux"])
+def test_a_confined_guest_is_not_handed_over_by_live_update(model):
+    """Its QEMU would have to open what another process holds."""
+    label = f"<seclabel type='dynamic' model='{model}'/><seclabel type='none' model='{model}'/>"
+    found = guest(backings=ON_TMPFS)
+    text = found.description.replace("<devices>", f"{label}<devices>")
+    (lack,) = lacks_by_live_update(replace(found, description=text), RAM, there)
+    assert f"confined by {model}, with which live update was never tried" in lack.reason
+
+
+def test_what_a_guest_stands_on_is_the_same_for_both():
+    """Disks, NICs, programs beside it."""
+    devices = disk("dev='/dev/sdb'", "block") + nic("direct", "dev='eth0'")
+    found = lacks_by_live_update(guest(devices, backings=ON_TMPFS), RAM, there)
+    assert len(found) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.errors import InfrastructureError
 from harness.host.parking import Parking, ProcessIdentity
-from harness.updates.kernel.plan import ThawPlan, read
+from harness.updates.kernel.plan import LUO, Preserved, ThawPlan, read
 
 GUEST = Parking(
     name="web 1",
@@ -54,6 +54,19 @@ def test_what_is_written_is_read(file):
     """But for the process of the boot that wrote it; for root alone."""
     assert read(file) == replace(PLAN, guests=(replace(GUEST, process=None),))
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_ram_that_is_preserved_is_read_as_it_was_written(file):
+    """Each file by its number; half of one is none."""
+    one = Preserved("uuid-1", "pc.ram", 1, 1 << 30, 64055, 108)
+    plan = replace(PLAN, resident=LUO, session="harness-1", preserved=(one,), ram_options="size=1")
+    plan.write(file)
+    assert read(file) == replace(plan, guests=(replace(GUEST, process=None),))
+    said = json.loads(file.read_text())
+    del said["preserved"][0]["size"]
+    file.write_text(json.dumps(said))
+    with pytest.raises(InfrastructureError, match="is damaged"):
+        read(file)
 
 
 def test_what_a_newer_one_adds_is_ignored_and_what_an_older_one_lacks_has_its_default(file):

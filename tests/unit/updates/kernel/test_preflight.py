@@ -11,12 +11,21 @@ from harness.core.errors import PlanError
 from harness.core.timebase import Deadline
 from harness.host import ram_folder
 from harness.host.lifecycle import GuestState
-from harness.host.region import facts
+from harness.host.luo import facts as luo_facts
+from harness.host.region import facts, rehearsal
 from harness.testing.hypervisor import FakeHypervisor
 from harness.updates.kernel import belongings, candidate, preflight
-from harness.updates.kernel.preflight import require_guests, require_kernel
+from harness.updates.kernel.belongings import lacks_by_live_update
+from harness.updates.kernel.preflight import require_guests, require_kernel, require_live_update
 from tests.unit.host.region.test_facts import FIT, LINE
-from tests.unit.updates.kernel.test_refusals import INITRD, KERNEL, NEW
+from tests.unit.updates.kernel.test_refusals import (
+    INITRD,
+    KERNEL,
+    LUO,
+    LUO_NEW,
+    NEW,
+    NO_REGION,
+)
 from tests.unit.updates.qemu.test_eligibility import GUEST, backed
 
 ON_REGION = replace(backed(file_system="dax"), uuid="uuid-web1")
@@ -83,3 +92,30 @@ def test_what_keeps_a_guest_from_another_qemu_keeps_it_from_another_kernel(host)
     with pytest.raises(PlanError, match=r"web1: it has a device of the host \(hostdev\)"):
         require_guests([passed], guests(web1=GuestState.RUNNING), RAM)
     assert belongings.lacks_of_guest(passed, RAM) == ()
+
+
+def test_a_kernel_for_live_update_is_judged_without_a_region(host, tmp_path):
+    """A rehearsal that has come up is noted first: there is no unit that does it."""
+    noted: list[str] = []
+    line = tmp_path / "cmdline"
+    line.write_text("harness.rehearsal=1")
+    host.setattr(preflight, "_CMDLINE", line)
+    host.setattr(rehearsal, "conclude", noted.append)
+    host.setattr(facts, "look", lambda: NO_REGION)
+    host.setattr(luo_facts, "look", lambda kernel: LUO)
+    host.setattr(candidate, "look", lambda *words: LUO_NEW)
+    require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line)
+    assert noted == ["harness.rehearsal=1"]
+    host.setattr(luo_facts, "look", lambda kernel: replace(LUO, device=False))
+    with pytest.raises(PlanError, match="has no /dev/liveupdate"):
+        require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line)
+
+
+def test_a_guest_whose_ram_has_no_name_is_let_through_where_that_is_the_way(host):
+    """And nowhere else."""
+    without_name = replace(backed(links=0, file_system="tmpfs"), uuid="uuid-web1")
+    on_host = guests(web1=GuestState.RUNNING)
+    folder = Path(without_name.backings[0].path).parents[1]
+    require_guests([without_name], on_host, folder, lacks_by_live_update, Path("/var/lib"))
+    with pytest.raises(PlanError, match="has no name that could be kept"):
+        require_guests([without_name], on_host, folder, lacks_by_live_update)

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from harness.host.luo import facts as luo_facts
+from harness.host.luo.abi import Abi
+from harness.host.luo.facts import LuoFacts
 from harness.host.region.place import GIB, Region, regions
 from harness.updates.kernel.candidate import Candidate, look
-from harness.updates.kernel.refusals import others, refusals, without_room
+from harness.updates.kernel.refusals import luo_refusals, others, refusals, without_room
 from tests.unit.host.region.test_facts import ARGUMENT, FIT, LINE
 
 KERNEL, INITRD = Path("/boot/vmlinuz-6.12"), Path("/boot/initrd.img-6.12")
@@ -155,3 +158,100 @@ def test_a_kernels_files_are_looked_at(tmp_path):
     assert looked().config == {"CONFIG_FS_DAX": "y"}
     (tmp_path / "config-6.12").write_text("CONFIG_A=m\n")
     assert looked().config == {"CONFIG_A": "m"}
+
+
+WORDS = Abi({"kho": "kho-v4", "luo": "luo-v5", "memfd": "memfd-v2"})
+LUO = LuoFacts(device=True, running=WORDS, next=WORDS)
+LUO_CONFIG = {f"CONFIG_{one}": "y" for one in ("KEXEC_HANDOVER", "LIVEUPDATE", "LIVEUPDATE_MEMFD")}
+LUO_LINE = f"{without(LINE, ARGUMENT)} kho=on liveupdate=on"
+LUO_NEW = replace(NEW, modules=frozenset({"kvm_amd"}), config=LUO_CONFIG, command_line=LUO_LINE)
+NO_REGION = replace(FIT, enrolled=None, set_aside=False)
+
+
+def test_a_kernel_that_speaks_the_same_words_takes_ram_over_without_a_region():
+    """Also one whose build nobody tells, and one that hands memory over without being told to."""
+    for new in (
+        LUO_NEW,
+        replace(LUO_NEW, config=None),
+        replace(LUO_NEW, command_line=LUO_LINE.replace("kho=on", "kho=off kho=1")),
+        replace(
+            LUO_NEW,
+            config=LUO_CONFIG | {"CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT": "y"},
+            command_line=without(LUO_LINE, "kho=on"),
+        ),
+    ):
+        assert luo_refusals(NO_REGION, LUO, new, RUNNING) == ()
+
+
+@pytest.mark.parametrize(
+    ("luo", "new", "reason", "fix"),
+    [
+        ({"device": False}, {}, "has no /dev/liveupdate", "CONFIG_LIVEUPDATE"),
+        (
+            {"next": Abi({**WORDS.words, "luo": "luo-v6"})},
+            {},
+            "6.12 would panic: it takes memory over as kho-v4, luo-v6, memfd-v2, and the kernel "
+            "that runs hands it over as kho-v4, luo-v5, memfd-v2",
+            "ordinary reboot",
+        ),
+        (
+            {"running": None, "why_running": "no file"},
+            {},
+            "in which words the kernel that runs hands memory over cannot be told: no file",
+            "/boot",
+        ),
+        (
+            {"next": None, "why_next": "not known"},
+            {},
+            "in which words 6.12 takes memory over cannot be told: not known",
+            "/boot",
+        ),
+        (
+            {"running": Abi({}), "next": Abi({})},
+            {},
+            "6.12 takes memory over in words that are not known, or not at all (none of them)",
+            "CONFIG_LIVEUPDATE",
+        ),
+        (
+            {},
+            {"command_line": without(LUO_LINE, "kho=on")},
+            "take the RAM of guests for its own: its command line has no kho=on",
+            "add kho=on",
+        ),
+        (
+            {},
+            {"command_line": f"{LUO_LINE} liveupdate=off"},
+            "its command line has no liveupdate=on",
+            "add liveupdate=on",
+        ),
+        (
+            {},
+            {"config": {**LUO_CONFIG, "CONFIG_LIVEUPDATE_MEMFD": "n"}},
+            "built without CONFIG_LIVEUPDATE_MEMFD, so that it takes over no memory",
+            "a kernel with it",
+        ),
+        ({}, {"modules": frozenset({"ext4"})}, "has no module kvm_amd", "all of its modules"),
+        ({}, {"command_line": "kho=on liveupdate=on"}, "names no root=", "root=/dev/vda"),
+        ({}, {"command_line": f"{LUO_LINE} {'x' * 2048}"}, "a kernel takes 2047", "shorter"),
+        ({}, {"unreadable": {KERNEL: "it is empty"}}, "cannot be read", "install"),
+    ],
+)
+def test_a_kernel_that_would_not_take_the_ram_is_refused(luo, new, reason, fix):
+    """Each by its own reason, with what helps."""
+    found = luo_refusals(NO_REGION, replace(LUO, **luo), replace(LUO_NEW, **new), RUNNING)
+    assert any(reason in one.reason and fix in one.fix for one in found), found
+
+
+def test_what_keeps_any_kernel_from_being_replaced_keeps_it_here_too():
+    """A kexec that was never tried, for one."""
+    found = luo_refusals(replace(NO_REGION, rehearsal=None), LUO, LUO_NEW, RUNNING)
+    assert ["never rehearsed" in one.reason for one in found] == [True]
+
+
+def test_what_two_kernels_say_is_looked_up_in_their_files(tmp_path):
+    """What is not there is told as such."""
+    found = luo_facts.look(tmp_path / "none", device=tmp_path, boot=tmp_path)
+    assert (found.device, found.running, found.next) == (True, None, None)
+    assert "vmlinuz-" in found.why_running
+    assert "none" in found.why_next
+    assert "not at all (none of them)" not in found.why_next

@@ -56,7 +56,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
     monkeypatch.setattr(preflight, "require_kernel", require)
     monkeypatch.setattr(update, "require_this_host", lambda kind, site: None)
     monkeypatch.setattr(launcher, "require_root", lambda: None)
-    monkeypatch.setattr(update, "backing_folder", lambda: Path("/ram"))
+    monkeypatch.setattr(ram_folder, "backing_folder", lambda: Path("/ram"))
     monkeypatch.setattr(update, "_CMDLINE", line)
     monkeypatch.setattr(ram_folder, "free_bytes", lambda folder: 1 << 30)
     monkeypatch.setattr(kexec, "load", lambda *words: pytest.fail("a kernel was loaded"))

@@ -17,7 +17,7 @@ from harness.host.lifecycle import GuestState
 from harness.host.region.handover import is_pending
 from harness.host.region.place import Region
 from harness.testing.hypervisor import FakeHypervisor
-from harness.updates.kernel import completion, launcher, preflight, update
+from harness.updates.kernel import completion, launcher, preflight, stores, update
 from harness.updates.kernel.next_kernel import KernelFiles, command_line
 from harness.updates.kernel.plan import read
 from harness.updates.kernel.update import KernelSettings, KernelUpdate, bridges
@@ -43,7 +43,6 @@ class Bench:
             self.host.parking.looks[name] = {"backings": (replace(backing, path=path),)}
         monkeypatch.setattr(update, "HANDOVER", self.handover)
         monkeypatch.setattr(preflight, "require_guests", lambda *words: None)
-        monkeypatch.setattr(update, "backing_folder", lambda: self.ram)
         monkeypatch.setattr(launcher, "path", lambda place=folder: folder / "init")
         monkeypatch.setattr(completion, "UNITS", folder)
         monkeypatch.setattr(completion.write, "__defaults__", (folder / "units",))
@@ -57,7 +56,8 @@ class Bench:
         self.update = KernelUpdate(KernelSettings(kernel=Path("/boot/vmlinuz")), Site())
         image = KernelImage(Path("/boot/vmlinuz"), "6.12", "#1")
         self.update._files = KernelFiles(image, Path("/boot/initrd"))
-        self.update._region = Region(1 << 32, 1 << 30)
+        self.update._store = stores.RegionStore()
+        self.update._store._region = Region(1 << 32, 1 << 30)
         self.update._hypervisor = self.host
         self.update._uuids = {"a": "uuid-a", "b": "uuid-b"}
         self.swap = Swaps(self.host)
@@ -125,7 +125,7 @@ def test_guests_are_handed_over_with_folders_of_their_own(bench):
         bench.update.apply(bench.context(), soon())
     assert handed == [("a", "b")] * 2
     for name in ("a", "b"):
-        states = bench.ram / update.STATES / f"uuid-{name}"
+        states = bench.ram / stores.STATES / f"uuid-{name}"
         assert sorted(one.name for one in states.iterdir()) == ["new.xml", "old.xml"]
         assert ram_links.keep_folder(bench.ram, f"uuid-{name}").is_dir()
         assert states.stat().st_mode & 0o077 == 0

@@ -42,6 +42,7 @@ def test_an_ordinary_guest_with_its_ram_in_a_shared_file_can_be_replaced():
         (backed(discard=True), "drops its RAM", "<discard/>"),
         (backed(mapped=False), "/ram/1-web1/pc.ram is not its RAM", "cold boot"),
         (backed(links=2), "has 2 names", "harness recover"),
+        (backed(links=0), "has no name that could be kept", "harness adopt"),
         (backed(file_system="ext4"), "on ext4", "tmpfs /ram tmpfs"),
         (backed(file_system=""), "unknown file system", "tmpfs"),
         (

@@ -21,7 +21,7 @@ from harness.core.fanout import fan_out
 from harness.core.files import public_folder
 from harness.core.process_state import settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
-from harness.host.kernel import early
+from harness.host.kernel import chains, early
 from harness.host.kernel.brief_libvirtd import brief_libvirtd
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
@@ -83,6 +83,7 @@ def _bring_back(
     public_folder(FOLDER, mode=_PASS)
     with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline):
         say("libvirtd answers")
+        chains.make(plan.chains)
         networks.start(plan.uri, plan.networks)
         if plan.networks:
             say(f"networks run: {', '.join(plan.networks)}")
@@ -94,7 +95,8 @@ def _bring_back(
                 one.name: partial(_one, one, hypervisor, journal, deadline, say, at_once)
                 for one in parkings
             }
-            answers = fan_out(calls, deadline, what="bringing back")
+            with networks.in_the_background(plan.networks):
+                answers = fan_out(calls, deadline, what="bringing back")
         finally:
             hypervisor.close()
     failed = {name: one.error for name, one in answers.items() if one.error is not None}

@@ -73,6 +73,8 @@ class ThawPlan:
     """What their NICs are on, where no network of libvirt's makes it."""
     networks: Mapping[str, str] = field(default_factory=dict)
     """Networks of libvirt's that they are on: name → description."""
+    chains: Mapping[str, str] = field(default_factory=dict)
+    """Of the firewall, those that these networks take: program → what it is fed."""
     modules: tuple[str, ...] = ()
     """Of the kernel, beside those of the region."""
     known: Mapping[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import drivers, kexec, qemus_known
+from harness.host.kernel import chains, drivers, kexec, qemus_known
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.region.handover import HANDOVER
@@ -218,6 +218,7 @@ class KernelUpdate:
         from harness.host.kernel import networks
 
         told = [one[NEW] for one in self._descriptions.values()]
+        names = networks.networks_of(told)
         return ThawPlan(
             run_id=context.run_id,
             folder=str(context.run_dir),
@@ -227,9 +228,10 @@ class KernelUpdate:
             ram_folder=plans[0].parking.ram_folder,
             guests=tuple(one.parking for one in plans),
             bridges=bridges(told),
-            networks=networks.describe(self._site.uri, networks.networks_of(told)),
+            networks=networks.describe(self._site.uri, names),
             modules=_loaded(_MODULES),
-            known=qemus_known.prepared(files.image),
+            known=qemus_known.prepared(files.image, told),
+            chains=chains.described() if names else {},
             drivers=drivers.needed_by(told),
             limit_s=max(_LIMIT_S, 2 * self.expected_s),
             **said,

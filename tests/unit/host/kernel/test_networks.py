@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+
 import libvirt
 import pytest
 
@@ -46,3 +50,19 @@ def test_one_that_is_gone_is_made_and_one_that_is_off_is_started(monkeypatch):
             "default",
             "made",
         ]
+
+
+def test_a_networks_daemon_and_its_children_yield_for_that_time(tmp_path):
+    """And one that has ended, or never was, is no error."""
+    words = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as daemon:
+        child = int(daemon.stdout.readline())
+        pids = (daemon.pid, child)
+        (tmp_path / "a.pid").write_text(f"{daemon.pid}\n")
+        (tmp_path / "b.pid").write_text("no number\n")
+        with networks.in_the_background(["a", "b", "none"], tmp_path):
+            assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids] == [19, 19]
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids] == [0, 0]
+        with networks.in_the_background(["a"], tmp_path):
+            os.kill(child, signal.SIGKILL)
+            daemon.wait()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from harness.host.kernel.kexec import KernelImage
-from harness.host.kernel.qemus_known import as_libvirt, prepared, with_cpuid
+from harness.host.kernel.qemus_known import as_libvirt, is_as_it_comes, prepared, with_cpuid
 
 IMAGE = KernelImage(Path("vmlinuz"), "6.12.95", "#1 SMP")
 ENTRY = """<qemuCaps>
@@ -15,20 +17,39 @@ ENTRY = """<qemuCaps>
   <kernelVersion>6.1.0 #1 SMP</kernelVersion>
 </qemuCaps>
 """
+NAMED = "<domain><cpu mode='custom'><model>EPYC</model></cpu></domain>"
+PLAIN = "<domain><cpu mode='host-passthrough' check='none' migratable='on'/></domain>"
+LONG = """<qemuCaps>
+  <flag name='vhost-net'/>
+  <flag name='cpu-unavailable-features'/>
+  <cpu type='kvm' name='athlon' usable='no'>
+    <blocker name='3dnow'/>
+    <blocker name='3dnowext'/>
+  </cpu>
+  <kernelVersion>6.1.0 #1 SMP</kernelVersion>
+</qemuCaps>
+"""
+SHORT = """<qemuCaps>
+  <flag name='vhost-net'/>
+{}  <cpu type='kvm' name='athlon' usable='no'>
+  </cpu>
+  <kernelVersion>6.12.95 #1 SMP</kernelVersion>
+</qemuCaps>
+"""
 
 
 def test_an_entry_names_the_kernel_that_is_to_come(tmp_path):
     """And nothing else of it is another; the cache itself stays as it is."""
     (tmp_path / "a.xml").write_text(ENTRY)
     (tmp_path / "b.status").write_text("")
-    found = prepared(IMAGE, tmp_path)
+    found = prepared(IMAGE, [NAMED], tmp_path)
     assert found == {"a.xml": ENTRY.replace("6.1.0 #1 SMP", "6.12.95 #1 SMP")}
     assert (tmp_path / "a.xml").read_text() == ENTRY
 
 
 def test_a_host_without_a_cache_has_no_entries(tmp_path):
     """libvirt then asks QEMU."""
-    assert prepared(IMAGE, tmp_path / "none") == {}
+    assert prepared(IMAGE, [], tmp_path / "none") == {}
 
 
 def test_the_cpuid_of_the_new_kernel_takes_the_place_of_the_old_ones():
@@ -54,3 +75,29 @@ def test_an_entry_without_kvm_stays_as_it_is():
     """Of a QEMU that only emulates."""
     plain = "<qemuCaps>\n</qemuCaps>\n"
     assert with_cpuid(plain, "x") == plain
+
+
+def test_a_qemu_is_asked_for_each_property_only_where_a_cpu_is_compared(tmp_path):
+    """One guest whose CPU has a name is enough; what models lack is left out in any case."""
+    (tmp_path / "a.xml").write_text(LONG)
+    assert prepared(IMAGE, [PLAIN, PLAIN], tmp_path) == {"a.xml": SHORT.format("")}
+    each = SHORT.format("  <flag name='cpu-unavailable-features'/>\n")
+    assert prepared(IMAGE, [PLAIN, NAMED], tmp_path) == {"a.xml": each}
+
+
+@pytest.mark.parametrize(
+    ("inside", "plain"),
+    [
+        ("", True),
+        ("<cpu mode='maximum'/>", True),
+        ("<cpu mode='host-passthrough'><topology sockets='1'/></cpu>", True),
+        ("<cpu mode='host-model'/>", False),
+        ("<cpu><model>EPYC</model></cpu>", False),
+        ("<cpu mode='host-passthrough'><feature policy='require' name='invtsc'/></cpu>", False),
+        ("<features><hyperv><relaxed state='on'/></hyperv></features>", False),
+        ("<features><pvspinlock state='on'/></features>", False),
+        ("<features><acpi/></features>", True),
+    ],
+)
+def test_a_cpu_is_as_it_comes_where_libvirt_looks_for_no_feature_of_it(inside, plain):
+    assert is_as_it_comes(f"<domain>{inside}</domain>") is plain

@@ -47,7 +47,7 @@ class Bench:
         monkeypatch.setattr(completion, "UNITS", folder)
         monkeypatch.setattr(completion.write, "__defaults__", (folder / "units",))
         monkeypatch.setattr(completion.forget, "__defaults__", (folder / "units",))
-        monkeypatch.setattr(qemus_known, "prepared", lambda image: {"a.xml": "<a/>"})
+        monkeypatch.setattr(qemus_known, "prepared", lambda image, told: {"a.xml": "<a/>"})
         monkeypatch.setattr(networks, "describe", lambda uri, names: {})
         monkeypatch.setattr(update, "_CMDLINE", folder / "cmdline")
         (folder / "cmdline").write_text(LINE)

@@ -102,6 +102,10 @@ class Box:
         finally:
             self._tell("set-action", reboot="shutdown")
 
+    def reset(self) -> None:
+        """Press its button."""
+        self._tell("system_reset")
+
     def _tell(self, command: str, **arguments: str) -> None:
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self.folder / "qmp.socket"))
@@ -127,8 +131,15 @@ class Box:
             raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')}")
         return done.stdout.decode()
 
-    def wait(self, port: str, wanted: str, after: int = 0, patience_s: float = 900) -> Line:
-        """Wait until a line of a port has ``wanted`` in it."""
+    def wait(
+        self,
+        port: str,
+        wanted: str,
+        after: int = 0,
+        patience_s: float = 900,
+        each_s: float = 0.2,
+    ) -> Line:
+        """Wait until a line of a port has ``wanted`` in it; looks at it ``each_s``."""
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
             for line in self.lines[port][after:]:
@@ -136,7 +147,7 @@ class Box:
                     return line
             if self._process.poll() is not None:
                 raise SystemExit("the box has ended")
-            time.sleep(0.2)
+            time.sleep(each_s)
         raise SystemExit(f"{port} never said {wanted!r}; last: {self.lines[port][-3:]}")
 
     def _words(self, initrd: Path, disk: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from tests.live_kernel.enrolled import (
     BUDGET_S,
@@ -18,6 +19,7 @@ from tests.live_kernel.enrolled import (
     start,
     told,
 )
+from tests.live_kernel.machine import Machine
 
 #: The kernel refuses the call as it would for a program without the right to it.
 REFUSED = (
@@ -102,18 +104,60 @@ def test_a_run_that_is_killed_before_it_leaves_is_undone_by_its_guardian(residen
 
 def test_a_kernel_that_panics_leads_back_to_the_old_one_where_guests_go_on(resident):
     """By a reset that keeps memory; the record is a FAIL which says so."""
-    host, before = resident.host, told(resident.host)
-    running = host.sh("uname -r").strip()
-    if running != resident.old:  # a reset leads to the kernel of the boot loader
-        host.reboot()
-        resident.have_guests()
-        before = told(host)
+    host, before = on_the_old_kernel(resident)
     line = host.sh("cat /proc/cmdline").strip()
     configure(host, *resident.kernels[resident.new], cmdline=f"{line} rdinit=/none panic=1")
     with host.kept_by_a_reset():
         already = start(host)
         host.wait("host", "Debian GNU/Linux", already)
         found = record(host)
+    guests_go_on_here(resident, found, before)
+
+
+def test_a_reset_after_leaving_was_written_has_the_guests_go_on_in_the_old_kernel(resident):
+    """Disks are read-only by then, and the next kernel has not begun: memory is as it was."""
+    host, before = on_the_old_kernel(resident)
+    configure(host, *resident.kernels[resident.new])
+    with host.kept_by_a_reset():
+        already = start(host)
+        host.wait("host", "sysrq: Emergency Remount", already, each_s=0.01)
+        host.reset()
+        host.wait("host", "Debian GNU/Linux", already)
+        found = record(host)
+    assert not any("harness: init" in line.text for line in host.lines["host"][already:])
+    guests_go_on_here(resident, found, before)
+
+
+def test_power_that_was_lost_is_told_and_nothing_is_claimed(resident):
+    """A cold boot: RAM is gone, libvirt starts, and no guest is brought back by what is left."""
+    host, _ = on_the_old_kernel(resident)
+    configure(host, *resident.kernels[resident.new])
+    already = start(host)
+    host.wait("host", "sysrq: Emergency Remount", already, each_s=0.01)
+    host.cut()
+    host.boot()
+    found = record(host)
+    assert (found["outcome"], found["exit_code"]) == ("error", 3), found  # none is paused
+    assert "the memory was lost" in last(host, "journal.jsonl")
+    assert not [one for one in events(resident) if one["event"] == "consumed"]
+    assert host.sh("virsh list --all --with-managed-save --name").split() == []
+    assert host.sh("virsh list --name").split() == []
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
+
+
+def on_the_old_kernel(resident: Enrolled) -> tuple[Machine, dict[str, list[str]]]:
+    """Have it run, for a reset leads to it; the host, and what its guests tell of themselves."""
+    host = resident.host
+    if host.sh("uname -r").strip() != resident.old:
+        host.reboot()
+        resident.have_guests()
+    return host, told(host)
+
+
+def guests_go_on_here(resident: Enrolled, found: dict[str, Any], before: object) -> None:
+    """As they were, and the record says that the host was rolled back."""
+    host = resident.host
     assert host.sh("uname -r").strip() == resident.old
     assert told(host) == before
     assert (found["outcome"], found["exit_code"]) == ("fail", 1), found

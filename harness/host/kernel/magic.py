@@ -40,6 +40,8 @@ def problem(folder: Path, magic: str) -> str:
     try:
         with open(os.open(page, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             found = file.read(_BYTES + 1)
+    except FileNotFoundError:
+        return f"{page} is gone: the memory was lost, as by a cold boot, or used by another kernel"
     except OSError as error:
         return f"{page}: {error.strerror}"
     if found != _filled(magic):

@@ -2,7 +2,8 @@
 
 It is made again at each boot, for libvirt would give a new guest the RAM file of an old one of the
 same name, and what is reported of guests after a reboot (their RAM is gone) has to be true. Only
-where a handover is pending nothing is touched: guests wait in there.
+where a handover is pending nothing is touched: guests wait in there. Where the memory was lost, by
+a cold boot, not even the file system is there, and nothing waits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MODULES = ("nd_e820", "nd_pmem")
 IOMEM = Path("/proc/iomem")
 COMMAND_LINE = Path("/proc/cmdline")
 _PATIENCE_S = 60.0
+#: Of an ext4: in its superblock, which begins at 1024.
+_MAGIC, _MAGIC_AT = b"\x53\xef", 1024 + 0x38
 #: Blocks of a page: DAX maps no others.
 _MAKE = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", "nodiscard")
 
@@ -61,10 +64,25 @@ def make_ready(
     lead(link, device)
     if is_mounted(region, folder, nvdimm):
         return f"{device} is on {folder} already: nothing is touched"
-    if is_pending(handover):
+    pending = is_pending(handover)
+    if pending and may_hold_guests(device):
         return f"{device}: a handover is pending ({handover}): nothing is touched"
     run((*_MAKE, str(device)))
-    return f"{device}: a new file system for {region}"
+    lost = f"; a handover is pending ({handover}), and its memory was lost" if pending else ""
+    return f"{device}: a new file system for {region}{lost}"
+
+
+def may_hold_guests(device: Path) -> bool:
+    """Return True unless it is certain that there is no file system on the device.
+
+    libvirtd does not start without one, and what was lost would never be reported.
+    """
+    try:
+        with device.open("rb") as file:
+            file.seek(_MAGIC_AT)
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return True
 
 
 def lead(link: Path, device: Path) -> None:

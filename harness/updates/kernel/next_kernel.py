@@ -55,6 +55,15 @@ def command_line(line: str, launcher: Path) -> str:
     return " ".join([*quoted, "rw", f"init={launcher}"])
 
 
+def is_older(release: str, than: str) -> bool:
+    """Return True if a release is older than another one, by the numbers that both begin with."""
+    return _numbers(release) < _numbers(than)
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(one) for one in re.split(r"[^\d.]", release, maxsplit=1)[0].split(".") if one]
+
+
 class LoadedKernel:
     """Offers :class:`harness.updates.protocol.NextKernel`."""
 

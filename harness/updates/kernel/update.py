@@ -32,6 +32,7 @@ from harness.updates.kernel.next_kernel import (
     KernelFiles,
     LoadedKernel,
     command_line,
+    is_older,
 )
 from harness.updates.kernel.plan import ThawPlan
 from harness.updates.kernel.stores import store
@@ -60,6 +61,11 @@ _RESERVE_S, _RESERVE_A_GUEST_S = 2.0, 2.0
 _TOLD = (
     "this host goes on in {release}: its services, connections and this terminal end with the "
     "kernel that runs, and {release} finishes the run; its result is then in `harness report`"
+)
+#: QEMU refuses the state of a NIC with a feature that the vhost of that kernel has not.
+_OLDER = (
+    "{release} is older than the kernel that runs: guests that were started under this one may be "
+    "refused there, and then wait until the host is in this one again"
 )
 _CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
 #: What QEMU and its NICs may need, as far as this kernel has it loaded.
@@ -120,7 +126,10 @@ class KernelUpdate:
         self._files = files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
         self._store.require_kernel(files, self._line())
         launcher.require_root()
-        self.warnings = (_TOLD.format(release=files.image.release),)
+        release = files.image.release
+        self.warnings = (_TOLD.format(release=release),)
+        if is_older(release, os.uname().release):
+            self.warnings += (_OLDER.format(release=release),)
 
     def examine(
         self, guests: Sequence[GuestInfo], hypervisor: Hypervisor, deadline: Deadline

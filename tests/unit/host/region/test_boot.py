@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import DeadlineExpired, InfrastructureError
 from harness.host.region import boot, device
-from harness.host.region.boot import make_ready
+from harness.host.region.boot import make_ready, may_hold_guests
 from harness.host.region.device import block_device
 from harness.host.region.handover import is_pending
 from harness.host.region.place import GIB, Region
@@ -29,7 +29,7 @@ class Bench:
         self.namespace("namespace1.0", 5 * GIB, GIB, "pmem1")
         (folder / "dev").mkdir()
         for name in ("pmem0", "pmem1"):
-            (folder / "dev" / name).touch()
+            (folder / "dev" / name).write_bytes(bytes(1024 + 0x38) + b"\x53\xef" + bytes(100))
         (folder / "iomem").write_text(IOMEM)
 
     def namespace(self, name: str, start: int, size: int, disk: str) -> None:
@@ -79,6 +79,18 @@ def test_under_guests_that_wait_nothing_is_touched(bench, how, tmp_path):
     assert "a handover is pending" in bench.make_ready()
     assert [words[0] for words in bench.ran] == ["modprobe"]
     assert bench.link.readlink() == tmp_path / "dev/pmem1"
+
+
+def test_where_the_memory_was_lost_nobody_waits_and_libvirt_gets_its_folder(bench, tmp_path):
+    """A cold boot: not even the file system is there, and a libvirtd without it does not start."""
+    bench.handover.touch()
+    (tmp_path / "dev/pmem1").write_bytes(bytes(4096))
+    assert "its memory was lost" in bench.make_ready()
+    assert [words[0] for words in bench.ran] == ["modprobe", "mkfs.ext4"]
+
+
+def test_a_device_that_cannot_be_read_may_hold_guests(tmp_path):
+    assert may_hold_guests(tmp_path / "none")
 
 
 def test_where_it_cannot_be_told_guests_may_wait(tmp_path):

@@ -18,7 +18,7 @@ from harness.host.region.handover import is_pending
 from harness.host.region.place import Region
 from harness.testing.hypervisor import FakeHypervisor
 from harness.updates.kernel import completion, launcher, preflight, stores, update
-from harness.updates.kernel.next_kernel import KernelFiles, command_line
+from harness.updates.kernel.next_kernel import KernelFiles, command_line, is_older
 from harness.updates.kernel.plan import read
 from harness.updates.kernel.update import KernelSettings, KernelUpdate, bridges
 from harness.updates.protocol import Site, UpdateContext
@@ -160,8 +160,36 @@ def test_who_starts_it_is_told_beforehand_what_ends_and_where_the_result_is(tmp_
     monkeypatch.setattr(preflight, "require_kernel", lambda *words: found)
     monkeypatch.setattr(launcher, "require_root", lambda: None)
     assert list(bench.update.warnings) == []
+    monkeypatch.setattr(update, "is_older", lambda release, than: False)
     bench.update.check()
     (said,) = bench.update.warnings
     assert "this terminal end" in said
     assert "6.12" in said
     assert "harness report" in said
+
+
+@pytest.mark.parametrize(
+    ("release", "than", "older"),
+    [
+        ("6.1.0-56-cloud-amd64", "6.12.95+deb12-cloud-amd64", True),
+        ("6.12.95+deb12-cloud-amd64", "6.1.0-56-cloud-amd64", False),
+        ("6.1.0-57-amd64", "6.1.0-56-amd64", False),
+        ("6.1", "6.1.3", True),
+        ("next", "6.1", True),
+    ],
+)
+def test_an_older_kernel_is_told_by_its_numbers(release, than, older):
+    """Of two builds with the same numbers none is."""
+    assert is_older(release, than) is older
+
+
+def test_of_an_older_kernel_is_said_what_its_vhost_may_lack(tmp_path, monkeypatch):
+    """A guest that was started under the newer one was refused: `Features … unsupported`."""
+    bench = Bench(tmp_path, monkeypatch)
+    found = SimpleNamespace(region=Region(1 << 32, 1 << 30))
+    monkeypatch.setattr(KernelFiles, "find", lambda *words: bench.update._files)
+    monkeypatch.setattr(preflight, "require_kernel", lambda *words: found)
+    monkeypatch.setattr(launcher, "require_root", lambda: None)
+    monkeypatch.setattr(update, "is_older", lambda release, than: True)
+    bench.update.check()
+    assert "older than the kernel that runs" in bench.update.warnings[1]

@@ -20,7 +20,7 @@ class LatelyRunning:
     """What one look has found; each guest's is good for one pause. Safe to use from any thread."""
 
     def __init__(self, events: Callable[[str], Sequence[LifecycleEvent]], clock: Clock) -> None:
-        """``events``: those of a guest, as they are told by libvirt by itself."""
+        """``events``: those of a guest, as libvirt sends them by itself."""
         self._events = events
         self._clock = clock
         self._seen_ns: dict[str, int] = {}
@@ -30,7 +30,7 @@ class LatelyRunning:
         self._seen_ns = dict.fromkeys(uuids, at_ns)
 
     def take(self, uuid: str) -> bool:
-        """Return True if that guest was seen running a moment ago, and nothing was told since."""
+        """Return True if that guest was seen running just now and libvirt has sent nothing since."""
         at_ns = self._seen_ns.pop(uuid, None)
         if at_ns is None or self._clock.monotonic_ns() - at_ns > _FRESH_NS:
             return False

@@ -151,7 +151,7 @@ def run(
         )
         folder.write_config(config)
         _begin(head, tools)
-        if isinstance(update, LeavesThisKernel):  # later, there is no process of ours to say it
+        if isinstance(update, LeavesThisKernel):  # later, the run's process is gone
             tools.observer(Step(Phase.NOTE, _LEFT_TO_READ.format(run_id=run_id)))
         log_in = partial(_log_in_everywhere, logins, config.clock)
         result = _carry_out(head, tools, log_in, soak_s=config.soak_s, state_dir=state_dir)

@@ -4,7 +4,7 @@ Every answer is work for the guest, and many emulated guests on few cores have n
 they are resumed: the others' resumes wait, and their clocks are corrected. So it asks quickly only
 from right before the pause until the guest is paused, else five times a second; and what has had no
 answer is hardly asked again. One question waits in the pause: its answer tells when that was over,
-whoever ended it.
+whatever ended it.
 """
 
 from __future__ import annotations

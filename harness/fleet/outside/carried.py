@@ -1,7 +1,7 @@
 """What of this machine's configuration goes along to the host that carries a maintenance out.
 
-What is said here of the maintenance is laid over the host's own harness.toml. How guests are logged
-in to, what hosts share, and who is told are the host's own: keys, files and names are its.
+What this machine says of the maintenance is laid over the host's own harness.toml. How guests are
+logged in to, what hosts share, and who gets reports are its own, as keys, files and names are.
 """
 
 from __future__ import annotations

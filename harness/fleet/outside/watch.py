@@ -1,7 +1,7 @@
 """For how long the host and its guests did not answer this machine, by its own monotonic clock.
 
 By ICMP, five times a second. No connection to a port is tried: an SSH daemon counts those that do
-not log in, and shuts out whoever makes many.
+not log in, and shuts out an address that makes many.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Given to_mark, a line: as root it is left in the kernel log; the line to look for is said.
+# Given to_mark, a line: as root it is left in the kernel log; prints the line to look for.
 # Given marker: the boot id, "marked", "gap" or "denied", and the lines after the marker.
 import ctypes
 import os

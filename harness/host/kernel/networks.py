@@ -60,7 +60,7 @@ def start(uri: str, described: Mapping[str, str]) -> None:
 def in_the_background(
     names: Iterable[str], daemons: Path = DAEMONS, proc: Path = _PROC
 ) -> Iterator[None]:
-    """For a ``with``, have the networks' dnsmasq work when nobody else does.
+    """For a ``with``, have the networks' dnsmasq work after all other programs.
 
     At its start it has a program tell libvirt of each lease of before, while no guest runs that
     could ask for one. Never raises: one that stays in the background is slow, and no more.

@@ -1,6 +1,6 @@
 """Tells that guests are paused: the journal, and the observers of the edges of their pauses.
 
-In another thread, when the last of them is paused and the update has begun: what is told between
+In another thread, when the last of them is paused and the update has begun: what is written between
 the calls that pause is time for which the guests that are paused already wait.
 """
 
@@ -58,7 +58,7 @@ class Teller:
         self._begun.append(FanOut({"": partial(self._make, calls)}, until, what="telling"))
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all is told; False if that takes longer."""
+        """Wait until all have learned of it; False if that takes longer."""
         until = Deadline.after(seconds, self._clock)
         return all([begun.wait(until) for begun in self._begun])
 

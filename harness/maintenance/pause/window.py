@@ -55,7 +55,7 @@ _ABANDON_S = 1.0
 _LOOK_S = 1.0
 #: For the look at all guests before they are paused. Without it each pause looks for itself.
 _FORESEE_S = 2.0
-#: After this the guests that are paused are told of, though others are not yet.
+#: After this the journal and the probes learn of guests that are paused, though others are not yet.
 _TOGETHER_S = 0.25
 #: What is still told of pauses when the update is over keeps guests waiting for no longer.
 _TELLING_S = 1.0

@@ -30,7 +30,7 @@ class LatelyRunning:
         self._seen_ns = dict.fromkeys(uuids, at_ns)
 
     def take(self, uuid: str) -> bool:
-        """Return True if that guest was seen running just now and libvirt has sent nothing since."""
+        """Return True if that guest was seen running just now, and no event came since."""
         at_ns = self._seen_ns.pop(uuid, None)
         if at_ns is None or self._clock.monotonic_ns() - at_ns > _FRESH_NS:
             return False

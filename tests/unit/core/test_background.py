@@ -81,9 +81,11 @@ def detaching(source: str) -> bool:
 
 
 #: An update's processes are a session that is ended with the update; OpenSSH is waited for, and has
-#: no terminal to ask at; a ProxyCommand ends with its connection; a program of a guest runs in the
-#: guest.
+#: no terminal to ask at; a ProxyCommand ends with its connection; a program of a guest, and what it
+#: forks, runs in the guest; who keeps a parked guest's RAM outlives the run, as that guest's user.
 OTHERS = {
+    "host/luo/held_ram.py",
+    "clock/agents/python3_agent.py",
     "host/child_process.py",
     "guest/openssh.py",
     "guest/proxy_command.py",

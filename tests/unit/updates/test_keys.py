@@ -191,6 +191,7 @@ NEWER = (
     "kernel",
     "initrd",
     "cmdline",
+    "resident",
 )
 OLD = {
     "update": {

@@ -61,6 +61,23 @@ def _dead(paths: Iterator[Path]) -> Iterator[RunFolder]:
             yield folder
 
 
+def how_it_ended(folder: RunFolder) -> str:
+    """Return, for after a dead run's id, how it ended and what finishes it."""
+    if _left_its_kernel(folder):
+        return (
+            "was handed over to another kernel, where harness-complete.service finishes it; "
+            "if that has failed: harness recover"
+        )
+    return "ended unexpectedly; finish it with: harness recover"
+
+
+def _left_its_kernel(folder: RunFolder) -> bool:
+    try:
+        return fold(read(folder.path / FILE_NAME)).left is not None
+    except JournalError:
+        return False
+
+
 def journals_that_know(uuid: str, state_dirs: Sequence[Path]) -> Iterator[RunFolder]:
     """Yield the runs, dead or not, whose journal says that they were to pause this guest."""
     for state_dir in state_dirs:

@@ -83,7 +83,7 @@ def command(
 def _found(wanted: str | None) -> RunFolder:
     """Return the run that is meant, with a note if it goes on or died. Raises UsageError."""
     from harness.results.in_progress import goes_on, runs_in_progress
-    from harness.results.unfinished import dead_runs
+    from harness.results.unfinished import dead_runs, how_it_ended
 
     for live in (one.folder for one in runs_in_progress(state_dir())):
         meant = not wanted or live.run_id.startswith(wanted) or live.run_id.endswith(wanted)
@@ -94,7 +94,7 @@ def _found(wanted: str | None) -> RunFolder:
     if goes_on(folder):
         say(f"run {folder.run_id} goes on: this is what is known so far; harness status shows more")
     elif any(folder.path == dead.path for dead in dead_runs(state_dir())):
-        say(f"run {folder.run_id} ended unexpectedly; finish it with: harness recover")
+        say(f"run {folder.run_id} {how_it_ended(folder)}")
     return folder
 
 

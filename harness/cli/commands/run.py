@@ -240,12 +240,12 @@ def _warn(plan: Plan) -> None:
 def _watched(config: Config, planned: Callable[[], None], plan: Plan) -> Iterator[Observer]:
     """Say what should be known beforehand, then show each step; ``planned``: there is a plan."""
     from harness.cli.live import watching
-    from harness.results.unfinished import dead_runs
+    from harness.results.unfinished import dead_runs, how_it_ended
 
     planned()
     _warn(plan)
     for dead in dead_runs(state_dir()):
-        say(f"run {dead.run_id} ended unexpectedly; finish it with: harness recover")
+        say(f"run {dead.run_id} {how_it_ended(dead)}")
     with watching(plan, config.budget_s, config.resume_reserve_s, err()) as observer:
         yield observer
 

@@ -23,6 +23,7 @@ from harness.core.paths import state_dir
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
 from harness.host.lifecycle import STARTING
 from harness.results.report.spoken import counted, duration, printable
+from harness.results.unfinished import how_it_ended
 
 if TYPE_CHECKING:
     from harness.cli.status import Status
@@ -103,7 +104,7 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"run {run.folder.run_id} goes on: {_of_run(found, run)}"
         yield from _held(found, run)
     for run in found.dead:
-        yield f"run {run.folder.run_id} ended unexpectedly; finish it with: harness recover"
+        yield f"run {run.folder.run_id} {how_it_ended(run.folder)}"
         yield from _held(found, run)
     for run_id in found.unreadable:
         yield f"run {run_id} ended unexpectedly and its journal cannot be read: harness recover"

@@ -45,6 +45,9 @@ from harness.results.journal import Journal, Line, Member, Reading, entries, fol
 #: It goes on for so long after the run's own patience is over.
 PATIENCE_S = 600.0
 _LOOK_S = 10.0
+#: To connect at its start: no guest is paused before it has answered, and a host that is reached by
+#: SSH while the run logs in to its guests may take longer than one that is not busy.
+_CONNECT_S = 60.0
 #: The names and UUIDs of more guests than one update domain has.
 _PACKET_BYTES = 1 << 18
 #: One that resumes, one for its call to libvirt, and two more should that call hang.
@@ -287,7 +290,7 @@ def main(uri: str, folder: str, descriptor: str) -> None:
     # The journal is not closed: a write that hangs would hold that up.
     journal = Journal(Path(folder), Path(folder).name, joining=True)
     with socket.socket(fileno=int(descriptor)) as run:
-        hypervisor = LibvirtHypervisor.open(uri, Deadline.after(_LOOK_S))
+        hypervisor = LibvirtHypervisor.open(uri, Deadline.after(_CONNECT_S))
         tell = partial(tell_by_process, uri, folder)
         Guardian(hypervisor, journal, run, tell_people=tell).keep()
     os._exit(0)  # a call that hangs in a thread must not keep us

@@ -33,7 +33,7 @@ from harness.maintenance.capacity import (
 )
 from harness.maintenance.named import chosen, pick
 from harness.results.folder import FREE_BYTES_WANTED
-from harness.results.unfinished import dead_runs, how_it_ended
+from harness.results.unfinished import dead_runs, is_handed_over
 from harness.updates.possible import possible_kinds
 from harness.updates.protocol import Site
 
@@ -53,7 +53,7 @@ def examine(
     yield _at_once()
     yield from examine_region()
     for folder in dead_runs(state_dir):
-        how, _, _ = how_it_ended(folder).partition(";")
+        how = "was handed over to this boot" if is_handed_over(folder) else "ended unexpectedly"
         detail = f"{folder.run_id} {how}; guests may be paused, clocks may be slow"
         yield Finding("dead run", Level.PROBLEM, detail, "harness recover")
     backend = backend or Backend.real()

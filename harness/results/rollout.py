@@ -28,7 +28,6 @@ from harness.core.errors import (
 from harness.core.file_locks import hold, is_held
 from harness.core.file_names import file_name
 from harness.core.files import private_folder, write_atomically
-from harness.core.identity import boot_id
 from harness.core.records import RunRecord
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.core.trust import refuse_untrusted
@@ -36,6 +35,7 @@ from harness.results.answer import ENDINGS, Answer, Ending, ErrorRecord
 from harness.results.folder import RunFolder
 from harness.results.in_progress import goes_on
 from harness.results.journal import FILE_NAME, History, fold, read
+from harness.results.unfinished import is_of_an_earlier_boot
 
 FOLDER = "rollouts"
 _ATTEMPT, _ANSWER, _LOCK = "attempt.json", "answer.json", "lock"
@@ -254,7 +254,7 @@ class RolloutFolder:
         """
         run = next(iter(reversed(self._begun())), None)
         history = fold(read(run.path / FILE_NAME)) if run is not None else None
-        if history is None or history.ended or not _is_of_an_earlier_boot(history):
+        if history is None or history.ended or not is_of_an_earlier_boot(history):
             return None
         return run
 
@@ -278,7 +278,7 @@ class RolloutFolder:
             )
 
     def _died(self, run: RunFolder, history: History) -> RunDied:
-        if _is_of_an_earlier_boot(history):
+        if is_of_an_earlier_boot(history):
             return RunDied(
                 f"run {run.run_id} of rollout {self.rollout} was handed over to another kernel, "
                 "and this boot of the host has not finished it; nothing was started",
@@ -308,12 +308,6 @@ def paused_a_guest(record: RunRecord | None) -> bool:
     return record is not None and any(
         guest.pause_window_s is not None or guest.still_paused for guest in record.guests
     )
-
-
-def _is_of_an_earlier_boot(history: History) -> bool:
-    """Return True if the run left its kernel, and that was not the one of this boot."""
-    started = history.started
-    return history.left is not None and started is not None and started.boot_id != boot_id()
 
 
 def _of_the_dead(attempt: Attempt, record: RunRecord, by_design: bool) -> Answer | None:

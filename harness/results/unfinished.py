@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
+from harness.core.identity import boot_id
 from harness.results.folder import RECORD, RunFolder
-from harness.results.journal import FILE_NAME, fold, in_use, read, says_ended
+from harness.results.journal import FILE_NAME, History, fold, in_use, read, says_ended
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,28 @@ def _dead(paths: Iterator[Path]) -> Iterator[RunFolder]:
             yield folder
 
 
-def how_it_ended(folder: RunFolder) -> str:
+def is_of_an_earlier_boot(history: History) -> bool:
+    """Return True if the run left its kernel, and that was not the one of this boot."""
+    started = history.started
+    return history.left is not None and started is not None and started.boot_id != boot_id()
+
+
+def is_handed_over(dead: RunFolder) -> bool:
+    """Return True if a dead run's kernel was left, and this boot of the host is to finish it."""
+    try:
+        return is_of_an_earlier_boot(fold(read(dead.path / FILE_NAME)))
+    except JournalError:
+        return False
+
+
+def how_it_ended(dead: RunFolder) -> str:
     """Return, for after a dead run's id, how it ended and what finishes it."""
-    if _left_its_kernel(folder):
+    if is_handed_over(dead):
         return (
             "was handed over to another kernel, where harness-complete.service finishes it; "
             "if that has failed: harness recover"
         )
     return "ended unexpectedly; finish it with: harness recover"
-
-
-def _left_its_kernel(folder: RunFolder) -> bool:
-    try:
-        return fold(read(folder.path / FILE_NAME)).left is not None
-    except JournalError:
-        return False
 
 
 def journals_that_know(uuid: str, state_dirs: Sequence[Path]) -> Iterator[RunFolder]:

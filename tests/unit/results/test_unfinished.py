@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import JournalError
+from harness.core.identity import boot_id
 from harness.core.timebase import SYSTEM_CLOCK
 from harness.results.journal import FILE_NAME, Journal, fold, in_use, read, says_ended
 from harness.results.unfinished import dead_runs, how_it_ended, journals_that_know, search
@@ -37,17 +38,20 @@ def test_a_run_is_found_by_its_journal_alone(tmp_path):
 
 
 def test_a_run_that_left_its_kernel_did_not_end_unexpectedly(tmp_path):
-    """It is finished by the next one; after a kexec that was refused it is a run as any other."""
+    """It is finished by the next one; where that was not reached it is a run as any other."""
     leaving = {"event": "leaving", "release": "6.12", "boot_id": "b"}
-    a_run(tmp_path, "1", INTENT)
-    a_run(tmp_path, "2", INTENT, leaving)
-    a_run(tmp_path, "3", INTENT, leaving, {"event": "stayed"})
+    then = {"event": "run started", "boot_id": "b"}
+    now = {"event": "run started", "boot_id": boot_id()}
+    a_run(tmp_path, "1", then, INTENT)
+    a_run(tmp_path, "2", then, INTENT, leaving)
+    a_run(tmp_path, "3", then, INTENT, leaving, {"event": "stayed"})
+    a_run(tmp_path, "5", now, INTENT, leaving)  # killed between that and the kexec
     (tmp_path / "runs" / "4").mkdir()
     (tmp_path / "runs" / "4" / FILE_NAME).write_bytes(b"\xff")
     said = {one.run_id: how_it_ended(one).partition(";")[0] for one in dead_runs(tmp_path)}
     left = "was handed over to another kernel, where harness-complete.service finishes it"
     died = "ended unexpectedly"
-    assert said == {"1": died, "2": left, "3": died, "4": died}
+    assert said == {"1": died, "2": left, "3": died, "4": died, "5": died}
     assert all("harness recover" in how_it_ended(one) for one in dead_runs(tmp_path))
 
 

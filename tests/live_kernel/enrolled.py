@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from benchmarks.kernel.__main__ import payload, script
 from harness.core.paths import cache_dir
 from tests.live_kernel.machine import Machine
+from tests.live_kernel.terms import table
 from tests.residents import PLANT, TELL
 
 STATE = "/root/.local/state/harness"
@@ -102,6 +105,37 @@ def start(host: Machine) -> int:
     words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S), "--json"])
     host.sh(f"HARNESS_CONFIG={CONFIG} setsid {words} >/root/run.log 2>&1 </dev/null & true")
     return already
+
+
+def refused(host: Machine, *guests: str) -> str:
+    """What a run says that ends before it has begun; nobody is paused."""
+    words = shlex.join(["harness", "run", *guests, "--budget", str(BUDGET_S)])
+    said = host.sh(f"HARNESS_CONFIG={CONFIG} {words} 2>&1; echo exit code $?")
+    assert said.endswith("exit code 2\n"), said
+    assert sorted(host.sh("virsh list --state-running --name").split()) == list(GUESTS)
+    return said
+
+
+def go_over(
+    host: Machine, release: str, before: dict[str, list[str]], seen: Collection[str]
+) -> dict[str, Any]:
+    """Have the guests go on under that kernel; the record, which is a PASS.
+
+    ``before``: what was ``told`` of them, and still is; ``seen``: the checks that have passed.
+    """
+    already = start(host)
+    host.wait("host", "harness: init", already)
+    host.wait("host", "harness: (lab-. is not back|lab-. runs|failed|no guest)", already)
+    found = record(host)
+    journal = [json.loads(line) for line in last(host, "journal.jsonl").splitlines()]
+    sys.stdout.write(f"{table(journal, host.lines['host'][already:])}\n")
+    assert host.sh("uname -r").strip() == release
+    assert told(host) == before
+    assert (found["outcome"], found["exit_code"], found["problems"]) == ("pass", 0, []), found
+    for guest in found["guests"]:
+        verdicts = {one["name"]: one["outcome"] for one in guest["checks"]}
+        assert {verdicts[one] for one in seen} == {"pass"}
+    return found
 
 
 def record(host: Machine) -> dict[str, Any]:

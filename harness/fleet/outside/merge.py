@@ -62,19 +62,25 @@ def merged(
     code = answer.exit_code or record.exit_code
     return record.model_copy(
         update={
-            "outside": OutsideRecord(
-                uri=place.uri,
-                rollout=answer.rollout,
-                unreachable_s=unreachable_s,
-                host=watched.host,
-                guests=watched.guests,
-                notes=watched.notes,
-            ),
+            "outside": _seen(place, answer.rollout, watched, unreachable_s),
             "outcome": outcome,
             "exit_code": code or (1 if silent else 0),
             "problems": (*record.problems, *problems),
             "warnings": (*record.warnings, *doubts),
         }
+    )
+
+
+def _seen(
+    place: Place, rollout: str, watched: Watched, unreachable_s: float | None = None
+) -> OutsideRecord:
+    return OutsideRecord(
+        uri=place.uri,
+        rollout=rollout,
+        unreachable_s=unreachable_s,
+        host=watched.host,
+        guests=watched.guests,
+        notes=watched.notes,
     )
 
 
@@ -117,12 +123,6 @@ def unfinished(
         update=UpdateRecord(kind=kind),
         harness_version=__version__,
         rollout=rollout,
-        outside=OutsideRecord(
-            uri=place.uri,
-            rollout=rollout,
-            host=watched.host,
-            guests=watched.guests,
-            notes=watched.notes,
-        ),
+        outside=_seen(place, rollout, watched),
         problems=(str(error),),
     )

@@ -7,7 +7,7 @@ not log in, and shuts out an address that makes many.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.checks.probes.downtime import Way, icmp_way
@@ -115,6 +115,10 @@ class Watch:
             return
         self._host = self._begin(name, address)
 
+    @property
+    def _everyone(self) -> Sequence[Asked]:
+        return [*self._guests, *([self._host] if self._host else [])]
+
     def guests(self, addresses: Mapping[str, str]) -> None:
         """Watch guests at the addresses that this machine's configuration has for them."""
         for name, address in addresses.items():
@@ -133,16 +137,15 @@ class Watch:
 
     def told(self, patience_s: float = PATIENCE_S) -> Watched:
         """Wait for all to answer again, for a limited time; return what was seen."""
-        everyone = [*self._guests, *([self._host] if self._host else [])]
         deadline = Deadline.after(patience_s, self._clock)
-        while not all(one.answers for one in everyone) and not deadline.expired:
+        while not all(one.answers for one in self._everyone) and not deadline.expired:
             self._clock.sleep(INTERVAL_S)
         host = self._host.told() if self._host else None
         return Watched(host, tuple(one.told() for one in self._guests), tuple(self._notes))
 
     def close(self) -> None:
         """Ask no more."""
-        for one in (*self._guests, *([self._host] if self._host else [])):
+        for one in self._everyone:
             OUTSIDE.remove(one)
             one.close()
 

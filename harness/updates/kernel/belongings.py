@@ -64,14 +64,11 @@ def _beside_ram(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[L
 
 def _preservable(look: QemuLook, folder: Path) -> Iterator[Lack]:
     """Files in memory alone: neither huge pages nor a region, which no kernel takes so."""
-    for backing in look.backings:
-        if backing.file_system != _TMPFS or folder not in Path(backing.path).parents:
-            yield Lack(
-                f"its RAM {backing.path or '(private memory)'} is not on a tmpfs ({folder}), and "
-                "cannot be handed over by live update",
-                f"harness setup-host --resident SIZE; then harness adopt {look.name}, or a cold "
-                "boot",
-            )
+    for ram in _elsewhere(look, folder, _TMPFS):
+        yield Lack(
+            f"its RAM {ram} is not on a tmpfs ({folder}), and cannot be handed over by live update",
+            f"harness setup-host --resident SIZE; then harness adopt {look.name}, or a cold boot",
+        )
 
 
 def _confined(domain: Element) -> Iterator[Lack]:
@@ -94,13 +91,18 @@ def _beside(domain: Element) -> Iterator[Lack]:
 
 def _ram(look: QemuLook, folder: Path) -> Iterator[Lack]:
     """RAM on a tmpfs is enough for another QEMU, and ends with the kernel."""
+    for ram in _elsewhere(look, folder, DAX):
+        yield Lack(
+            f"its RAM {ram} is not on the region ({folder}), and would end with this kernel",
+            f"harness adopt {look.name}, or a cold boot",
+        )
+
+
+def _elsewhere(look: QemuLook, folder: Path, file_system: str) -> Iterator[str]:
+    """Yield what a guest has for RAM that is not in that folder, on such a file system."""
     for backing in look.backings:
-        if backing.file_system != DAX or folder not in Path(backing.path).parents:
-            yield Lack(
-                f"its RAM {backing.path or '(private memory)'} is not on the region ({folder}), "
-                "and would end with this kernel",
-                f"harness adopt {look.name}, or a cold boot",
-            )
+        if backing.file_system != file_system or folder not in Path(backing.path).parents:
+            yield backing.path or "(private memory)"
 
 
 def _disks(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[Lack]:

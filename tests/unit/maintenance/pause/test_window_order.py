@@ -8,13 +8,13 @@ import pytest
 
 from harness.core.errors import ConnectionLost, DeadlineExpired, TakenOver
 from harness.core.timebase import Deadline, NotYet, wait_for
-from harness.host.parking import Parking
 from harness.host.protocol import ProcessIdentity
 from harness.maintenance.pause import looks, resume, window
 from harness.maintenance.pause.parkable import parkable
 from harness.maintenance.pause.terms import Edges
 from harness.results.journal import entries, read
 from harness.updates.protocol import Applied
+from tests.unit.maintenance.pause.test_parking import parking
 from tests.unit.maintenance.pause.test_window import PAUSED, RUNNING, Bench
 
 _HANGS_S = 30.0
@@ -112,7 +112,7 @@ def test_an_observer_that_hangs_keeps_no_guest_from_its_resume(bench, monkeypatc
 
 def test_an_update_that_parks_guests_finds_them_told_of(bench):
     """What is written of a guest's old QEMU comes before what is written of its new one."""
-    bench.journal.note(parkable(_parking("a"), {}, {}))
+    bench.journal.note(parkable(parking("a"), {}, {}))
     seen = []
 
     def take_time(member):
@@ -126,7 +126,7 @@ def test_an_update_that_parks_guests_finds_them_told_of(bench):
 
 def test_an_update_that_parks_guests_is_not_begun_before_they_are_told_of(bench):
     """An observer hangs; the guests go on, and the window says why nothing was done."""
-    bench.journal.note(parkable(_parking("a"), {}, {}))
+    bench.journal.note(parkable(parking("a"), {}, {}))
     over, ran = threading.Event(), []
 
     def hang(member):
@@ -139,21 +139,6 @@ def test_an_update_that_parks_guests_is_not_begun_before_they_are_told_of(bench)
     assert not ran
     assert isinstance(found.update_error, DeadlineExpired)
     assert bench.states == {"a": RUNNING, "b": RUNNING}
-
-
-def _parking(name: str) -> Parking:
-    return Parking(
-        name=name,
-        uuid=f"uuid-{name}",
-        persistent=False,
-        keep=f"/ram/harness-keep/uuid-{name}",
-        files=f"/files/uuid-{name}",
-        ram_folder="/ram",
-        short_name=name,
-        ram={"pc.ram": "1:2"},
-        commands=f"/commands/uuid-{name}",
-        highest_id=3,
-    )
 
 
 def test_all_are_looked_at_before_the_first_is_resumed(bench):
@@ -221,7 +206,7 @@ def test_the_journal_is_read_before_the_resume_only_where_the_update_has_written
     reads: list[int] = []
     before_resume = []
     if parks:
-        bench.journal.note(parkable(_parking("a"), {}, {}))
+        bench.journal.note(parkable(parking("a"), {}, {}))
     bench.hypervisor.processes["a"] = ProcessIdentity(7, 70)
     really = bench.journal.read
     bench.apply = lambda deadline: reads.clear() or Applied(0)

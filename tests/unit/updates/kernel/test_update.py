@@ -32,6 +32,7 @@ class Bench:
 
     def __init__(self, folder: Path, monkeypatch) -> None:
         self.folder = folder
+        self.patch = monkeypatch.setattr
         self.did: list[str] = []
         self.handover = folder / "handover"
         self.ram = folder / "ram"
@@ -66,6 +67,15 @@ class Bench:
         assert is_pending(self.handover)  # whoever dies from here on is found
         self.line = line
         self.did.append("load")
+
+    def check_on_a_host(self, *, older: bool) -> None:
+        """All that ``check`` asks of the machine is there; ``older``: the next kernel is."""
+        found = SimpleNamespace(region=Region(1 << 32, 1 << 30))
+        self.patch(KernelFiles, "find", lambda *words: self.update._files)
+        self.patch(preflight, "require_kernel", lambda *words: found)
+        self.patch(launcher, "require_root", lambda: None)
+        self.patch(update, "is_older", lambda release, than: older)
+        self.update.check()
 
     def context(self) -> UpdateContext:
         run = self.folder / "runs" / "run-1"
@@ -155,13 +165,8 @@ def test_bridges_are_made_again_where_no_network_makes_them():
 def test_who_starts_it_is_told_beforehand_what_ends_and_where_the_result_is(tmp_path, monkeypatch):
     """A terminal on the host is gone with its kernel, and the exit code with it."""
     bench = Bench(tmp_path, monkeypatch)
-    found = SimpleNamespace(region=Region(1 << 32, 1 << 30))
-    monkeypatch.setattr(KernelFiles, "find", lambda *words: bench.update._files)
-    monkeypatch.setattr(preflight, "require_kernel", lambda *words: found)
-    monkeypatch.setattr(launcher, "require_root", lambda: None)
     assert list(bench.update.warnings) == []
-    monkeypatch.setattr(update, "is_older", lambda release, than: False)
-    bench.update.check()
+    bench.check_on_a_host(older=False)
     (said,) = bench.update.warnings
     assert "this terminal end" in said
     assert "6.12" in said
@@ -186,10 +191,5 @@ def test_an_older_kernel_is_told_by_its_numbers(release, than, older):
 def test_of_an_older_kernel_is_said_what_its_vhost_may_lack(tmp_path, monkeypatch):
     """A guest that was started under the newer one was refused: `Features … unsupported`."""
     bench = Bench(tmp_path, monkeypatch)
-    found = SimpleNamespace(region=Region(1 << 32, 1 << 30))
-    monkeypatch.setattr(KernelFiles, "find", lambda *words: bench.update._files)
-    monkeypatch.setattr(preflight, "require_kernel", lambda *words: found)
-    monkeypatch.setattr(launcher, "require_root", lambda: None)
-    monkeypatch.setattr(update, "is_older", lambda release, than: True)
-    bench.update.check()
+    bench.check_on_a_host(older=True)
     assert "older than the kernel that runs" in bench.update.warnings[1]

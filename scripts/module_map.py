@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,7 @@ _FLOORS = [
     "checks",
     "maintenance",
     "events",
+    "fleet",
     "api",
     "cli",
     "testing",
@@ -56,11 +58,18 @@ def _modules(top: Path, files: Iterator[Path]) -> list[str]:
 
 
 def _first_sentence(path: Path) -> str:
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    text = path.read_text(encoding="utf-8")
+    said = ast.get_docstring(ast.parse(text)) or _first_comment(text)
     paragraph = " ".join(said.split("\n\n")[0].split()).replace("``", "`")
     paragraph = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", paragraph)
     sentence, stop, _ = paragraph.partition(". ")
     return sentence + ("." if stop else "")
+
+
+def _first_comment(text: str) -> str:
+    """Return what stands above a program that goes to a guest, which has no docstring."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
 def page(text: str, package: Path) -> str:
@@ -70,8 +79,12 @@ def page(text: str, package: Path) -> str:
 
 
 def missing(text: str, package: Path) -> list[str]:
-    """Return the lines about modules that ``text`` lacks, or has too many."""
-    return sorted(set(_listed(text)) ^ set(_listed(page(text, package))))
+    """Return the lines about modules that ``text`` lacks, or has too many, or that say nothing."""
+    today = page(text, package)
+    silent = (
+        line for line in today.splitlines() if line.startswith("- `") and line.endswith("`: ")
+    )
+    return sorted(set(_listed(text)) ^ set(_listed(today))) + sorted(silent)
 
 
 def _listed(text: str) -> list[str]:

@@ -45,3 +45,14 @@ def test_a_module_that_is_not_listed_is_noticed(tmp_path):
     assert missing(text, tmp_path) == []
     (tmp_path / "core" / "old.py").rename(tmp_path / "host" / "old.py")
     assert missing(text, tmp_path) == ["## core/ old.py", "## host/ old.py"]
+
+
+def test_a_module_that_says_nothing_is_noticed(tmp_path):
+    """A program that goes to a guest says it in a comment."""
+    (tmp_path / "guest").mkdir()
+    (tmp_path / "guest" / "__init__.py").write_text('"""A room."""')
+    program = tmp_path / "guest" / "facts.py"
+    program.write_text("# What a guest tells.\n# In a line.\nimport os\n")
+    assert "- `facts.py`: What a guest tells.\n" in generated(tmp_path)
+    program.write_text("import os\n")
+    assert missing(page("", tmp_path), tmp_path) == ["- `facts.py`: "]

@@ -1,4 +1,4 @@
-# What the script in harness/guest/facts.py prints.
+# What kind of guest this is: what the script in harness/guest/facts.py prints, from /proc.
 import os
 
 lines = []

@@ -1,3 +1,4 @@
+# What the kernel logged since a marker.
 # Given to_mark, a line: as root it is left in the kernel log; prints the line to look for.
 # Given marker: the boot id, "marked", "gap" or "denied", and the lines after the marker.
 import ctypes

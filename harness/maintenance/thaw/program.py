@@ -57,7 +57,7 @@ def thaw(plan: ThawPlan, say: Say) -> bool:
         if history.arrived is not None and history.arrived.problem:
             say(f"no guest is brought back: {history.arrived.problem}")
             return False
-        say("the region is what it was")
+        say("the RAM of guests is what was left")
         return _bring_back(plan, history, journal, deadline, say)
 
 

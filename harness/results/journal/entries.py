@@ -267,7 +267,7 @@ class Arrived:
     uncertainty_ns: int | None = None
     """How well it is known then."""
     problem: str = ""
-    """Why nothing can be brought back; empty: the region is what it was."""
+    """Why nothing can be brought back; empty: guests' RAM is what was left."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ _SWITCHES = ("kho=on", "liveupdate=on")
 _KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
 #: As the kernel's kstrtobool has it, by the first letters.
 _ON = frozenset({"on", "1", "y", "yes", "true"})
+#: Of files in memory: Linux 6.19's, which notes what is in a page when it is preserved, and not when
+#: it is handed over. Mended in 7.0; 6.19.y was, too, but the word is the same there.
+_LOSES = frozenset({"memfd-v1"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047
 #: Of each guest: its state, and what libvirt writes about it.
@@ -65,7 +68,10 @@ def _device(luo: LuoFacts) -> Iterator[Lack]:
 
 
 def _words_of(luo: LuoFacts, release: str) -> Iterator[Lack]:
-    """A kernel that is handed something in other words than its own panics."""
+    """A kernel that is handed sessions in other words than its own panics.
+
+    One that is handed memory so takes no notice, and has that memory for its own.
+    """
     for whose, said, why in (
         ("the kernel that runs hands", luo.running, luo.why_running),
         (f"{release} takes", luo.next, luo.why_next),
@@ -82,9 +88,15 @@ def _words_of(luo: LuoFacts, release: str) -> Iterator[Lack]:
             )
     if luo.running is not None and luo.next is not None and luo.running != luo.next:
         yield Lack(
-            f"{release} would panic: it takes memory over as {luo.next}, and the kernel that runs "
-            f"hands it over as {luo.running}",
+            f"{release} would panic, or lose the RAM: it takes memory over as {luo.next}, and the "
+            f"kernel that runs hands it over as {luo.running}",
             "a kernel with the same words; else an ordinary reboot",
+        )
+    if luo.running is not None and luo.running.words.get("memfd") in _LOSES:
+        yield Lack(
+            f"the kernel that runs may lose what guests write: as {luo.running.words['memfd']}, it "
+            "hands pages over as empty that a guest has first written to since",
+            "an ordinary reboot into Linux 7.0 or later",
         )
 
 

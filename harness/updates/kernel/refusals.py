@@ -24,8 +24,8 @@ _SWITCHES = ("kho=on", "liveupdate=on")
 _KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
 #: As the kernel's kstrtobool has it, by the first letters.
 _ON = frozenset({"on", "1", "y", "yes", "true"})
-#: Of files in memory: Linux 6.19's, which notes what is in a page when it is preserved, and not when
-#: it is handed over. Mended in 7.0; 6.19.y was, too, but the word is the same there.
+#: Of files in memory: that of Linux 6.19, which looked whether a page is empty when it is preserved,
+#: and not when it is handed over. It was mended without another word, and got one later.
 _LOSES = frozenset({"memfd-v1"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047
@@ -96,7 +96,7 @@ def _words_of(luo: LuoFacts, release: str) -> Iterator[Lack]:
         yield Lack(
             f"the kernel that runs may lose what guests write: as {luo.running.words['memfd']}, it "
             "hands pages over as empty that a guest has first written to since",
-            "an ordinary reboot into Linux 7.0 or later",
+            "an ordinary reboot into a kernel of memfd-v2 or later",
         )
 
 

@@ -24,8 +24,8 @@ _SWITCHES = ("kho=on", "liveupdate=on")
 _KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
 #: As the kernel's kstrtobool has it, by the first letters.
 _ON = frozenset({"on", "1", "y", "yes", "true"})
-#: Of files in memory: that of Linux 6.19, which looked whether a page is empty when it is preserved,
-#: and not when it is handed over. It was mended without another word, and got one later.
+#: Of files in memory: Linux 6.19's, which looked whether a page is empty when it is preserved, and
+#: not when it is handed over. It was mended without another word, and got one later.
 _LOSES = frozenset({"memfd-v1"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047

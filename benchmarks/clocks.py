@@ -15,19 +15,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks import document
 from harness.clock.correction import correct
+from harness.clock.foreseen import Foreseen
 from harness.clock.policy import CorrectionPolicy
 from harness.core.config import load
 from harness.core.fanout import fan_out
+from harness.core.records import ClockReading
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.guest.connector import SshConnector
 from harness.host.driver import LibvirtHypervisor
+from harness.host.protocol import Call
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 from harness.lab.state import LabState
@@ -110,17 +113,29 @@ class Bench:
         return found
 
     def pauses(self, names: Sequence[str], interpreter: str, count: int) -> Figures:
-        """Pause all of them at once, resume, mend each in its turn, as a run does."""
+        """Pause all of them at once, resume, correct each in its turn, as a run does."""
         found = Figures()
         sessions = {name: self.session(name, interpreter, allow_backward=True) for name in names}
         for _ in range(count):
             deadline = Deadline.after(120)
-            uuids = [session.info.uuid for session in sessions.values()]
-            everybody(self._host.pause, uuids, deadline)
+            readings = {
+                name: session.sampler.read(session.settings.samples, deadline)
+                for name, session in sessions.items()
+            }
+            uuids = {name: session.info.uuid for name, session in sessions.items()}
+            paused = everybody(self._host.pause, uuids, deadline)
             SYSTEM_CLOCK.sleep(PAUSE_S)
+            resumed = everybody(self._host.resume, uuids, deadline)
             queue = CorrectionQueue(len(sessions))
             calls = {
-                name: partial(self._resume_and_correct, session, queue, deadline)
+                name: partial(
+                    _correct,
+                    session,
+                    resumed[name].returned_ns,
+                    foreseen(readings[name], paused[name], resumed[name]),
+                    queue,
+                    deadline,
+                )
                 for name, session in sessions.items()
             }
             for answer in fan_out(calls, deadline, what="mending").values():
@@ -128,14 +143,6 @@ class Bench:
         for session in sessions.values():
             session.close()
         return found
-
-    def _resume_and_correct(
-        self, session: GuestSession, queue: CorrectionQueue, deadline: Deadline
-    ) -> ClockOutcome:
-        self._host.resume(session.info.uuid, deadline)
-        resumed_ns = SYSTEM_CLOCK.monotonic_ns()
-        with queue.place(deadline) as give_up:
-            return correct_clock(session, resumed_ns, deadline, when_right=give_up)
 
     @staticmethod
     def _count(mended: ClockOutcome, found: Figures) -> None:
@@ -206,12 +213,37 @@ class Bench:
 
 
 def everybody(
-    call: Callable[[str, Deadline], object], uuids: Sequence[str], until: Deadline
-) -> None:
+    call: Callable[[str, Deadline], Call], uuids: Mapping[str, str], until: Deadline
+) -> dict[str, Call]:
     """The same call for all at once; raises the first error."""
-    answers = fan_out({uuid: partial(call, uuid, until) for uuid in uuids}, until, what="all")
-    for answer in answers.values():
-        answer.get()
+    calls = {name: partial(call, uuid, until) for name, uuid in uuids.items()}
+    return {name: answer.get() for name, answer in fan_out(calls, until, what="all").items()}
+
+
+def foreseen(before: ClockReading, paused: Call, resumed: Call) -> Foreseen:
+    """What is known of a clock after a pause, as in a run."""
+    shortest_ns = resumed.began_ns - paused.returned_ns
+    longest_ns = resumed.returned_ns - paused.began_ns
+    return Foreseen(before, shortest_ns / NS_PER_S, longest_ns / NS_PER_S)
+
+
+def _correct(
+    session: GuestSession,
+    resumed_ns: int,
+    known: Foreseen,
+    queue: CorrectionQueue,
+    deadline: Deadline,
+) -> ClockOutcome:
+    waits = not session.sampler.can_step
+    with queue.place(deadline, waits=waits) as give_up:
+        return correct_clock(
+            session,
+            resumed_ns,
+            deadline,
+            before=known.before,
+            foreseen=known,
+            when_right=give_up,
+        )
 
 
 def row(title: str, found: Figures, count: int) -> list[str]:

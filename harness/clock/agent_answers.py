@@ -78,6 +78,19 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
     )
 
 
+def parse_foreseen(answer: str, sent: Sent, by_ns: int) -> tuple[Sample, ...]:
+    """Return the clock as it was before a step by ``by_ns``, and since, if it was made.
+
+    Raises ValueError or IndexError for what is neither; the number is already taken off.
+    """
+    kind, *rest = answer.split(" ")
+    if kind != "stepped":
+        return (parse_sample(answer, sent),)
+    received, after, stamp, *others = rest
+    before = " ".join([received, str(int(stamp) - by_ns), *others])
+    return parse_sample(before, sent), parse_sample(" ".join([after, stamp, *others]), sent)
+
+
 def parse_probe(answer: str) -> ProbeCounts:
     """Raises ValueError or TypeError for anything else."""
     return ProbeCounts(*(int(word) for word in answer.split()))

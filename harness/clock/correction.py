@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.clock.arithmetic import describe
+from harness.clock.arithmetic import Sample, describe
+from harness.clock.at_once import Stepped
 from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.target import Reach
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, ProbeError
 from harness.core.records import ClockReading, Outcome
 from harness.core.timebase import NS_PER_S, Deadline
 
@@ -53,15 +54,16 @@ def correct(
     deadline: Deadline,
     first: ClockReading | None = None,
     when_right: Callable[[], None] = lambda: None,
+    stepped: Stepped | None = None,
 ) -> Correction:
     """Bring the clock within tolerance of its target, if policy allows it.
 
     Where the way to the guest is too slow to tell that, it is brought as near as can be told.
-    ``first`` is a reading just taken, if there is one. ``when_right`` is called whenever the clock
-    has become right, before a time daemon is notified and the close reading. Raises a
-    HarnessError only if the clock cannot be read.
+    ``first`` is a reading just taken, if there is one; ``stepped`` a step just made instead.
+    ``when_right`` is called whenever the clock has become right, before a time daemon is notified
+    and the close reading. Raises a HarnessError only if the clock cannot be read.
     """
-    return _Attempts(reach, policy, deadline, when_right).run(first)
+    return _Attempts(reach, policy, deadline, when_right).run(first, stepped)
 
 
 @dataclass
@@ -87,8 +89,11 @@ class _Attempts:
     found: ClockReading | None = None
     """The clock before anything was done about it."""
 
-    def run(self, first: ClockReading | None) -> Correction:
-        self.found = reading = first or self._read()
+    def run(self, first: ClockReading | None, stepped: Stepped | None) -> Correction:
+        if stepped is not None:
+            reading = self._after(stepped)
+        else:
+            self.found = reading = first or self._read()
         while True:
             decision = self._decide(reading)
             if decision.remedy is Remedy.REFUSE:
@@ -107,6 +112,16 @@ class _Attempts:
             if chosen is None:
                 return self._done(reading, self._nothing_left(decision))
             reading = self._attempt(chosen, reading)
+
+    def _after(self, step: Stepped) -> ClockReading:
+        """The clock since a step that came before any reading."""
+        self.found, self.used, self.stepped = step.before, step.method, True
+        try:
+            after = self._read(first=step.after)
+        except ProbeError:  # it was set by another as well: what it is now is to be read
+            after = self._read()
+        self._note(step.method, after)
+        return after
 
     def _look_closely(self, used: Method, right: ClockReading) -> ClockReading | None:
         """Return the clock after one step of what is less urgent, if there is one left to take.
@@ -137,7 +152,7 @@ class _Attempts:
     def _decide(self, reading: ClockReading) -> Decision:
         return decide(reading, self.policy, stepped=self.stepped)
 
-    def _read(self, *, closely: bool = False) -> ClockReading:
+    def _read(self, *, closely: bool = False, first: Sample | None = None) -> ClockReading:
         if closely:
             return self.reach.sampler.read_well(
                 self.policy.samples, self.policy.tolerance_s / 2, self.deadline
@@ -148,6 +163,7 @@ class _Attempts:
             self.policy.tolerance_s / 2,
             self.deadline,
             enough=self.policy.is_enough,
+            first=first,
         )
 
     def _choose(self, decision: Decision) -> Method | None:

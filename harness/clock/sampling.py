@@ -9,11 +9,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
-from harness.clock.agent_answers import ProbeCounts, Sent, number_of, parse_probe, parse_sample
+from harness.clock.agent_answers import (
+    ProbeCounts,
+    Sent,
+    number_of,
+    parse_foreseen,
+    parse_probe,
+    parse_sample,
+)
 from harness.clock.agents import POWERSHELL, Ability, Agent, agent
 from harness.clock.arithmetic import Sample, beside, best, consistent
+from harness.clock.foreseen import ForeseenStep
 from harness.clock.told import GUEST_AGENT
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
@@ -49,6 +57,7 @@ _HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, o
 
 #: Says of the best of the samples so far whether more are not needed.
 Enough = Callable[[ClockReading], bool]
+Parse = Callable[[str, Sent], Sequence[Sample]]
 
 
 def _never(reading: ClockReading) -> bool:
@@ -160,13 +169,22 @@ class Sampler:
         """Whether :mod:`harness.clock.programs` works."""
         return Ability.PROGRAMS in self.abilities
 
-    def read(self, samples: int, deadline: Deadline, *, enough: Enough = _never) -> ClockReading:
+    def read(
+        self,
+        samples: int,
+        deadline: Deadline,
+        *,
+        enough: Enough = _never,
+        first: Sample | None = None,
+    ) -> ClockReading:
         """The best of ``samples`` exchanges, or of fewer once it is ``enough``.
+
+        ``first`` is one of them, just made, if there is one.
 
         Raises ProbeError for answers that make no sense or a clock that jumps meanwhile,
         DeadlineExpired or ShellUnreachable for none.
         """
-        taken = [self._sample(deadline)]
+        taken = [first or self._sample(deadline)]
         while len(taken) < samples and not enough(best(taken)):
             taken.append(self._again(taken[0], deadline))
         if not consistent(taken):
@@ -176,11 +194,17 @@ class Sampler:
         return reading
 
     def read_well(
-        self, samples: int, enough_s: float, deadline: Deadline, *, enough: Enough = _never
+        self,
+        samples: int,
+        enough_s: float,
+        deadline: Deadline,
+        *,
+        enough: Enough = _never,
+        first: Sample | None = None,
     ) -> ClockReading:
         """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading."""
         busy_until = deadline.sooner(_BUSY_S)
-        reading = self.read(samples, deadline, enough=enough)
+        reading = self.read(samples, deadline, enough=enough, first=first)
         tries = 1
         while reading.uncertainty_s > enough_s and not enough(reading):
             busy = self._surest_s <= enough_s and not busy_until.expired
@@ -195,6 +219,26 @@ class Sampler:
     def step(self, nanoseconds: int, deadline: Deadline) -> None:
         """One relative step of CLOCK_REALTIME, forwards if positive. Raises ProbeError."""
         self._do("s", str(nanoseconds), "the step was refused", deadline)
+
+    def step_foreseen(self, step: ForeseenStep, deadline: Deadline) -> tuple[Sample, Sample | None]:
+        """Have the guest step at once if its clock is as foreseen.
+
+        Return its clock as it was before, and since that step; None: it was not stepped. Raises
+        ProbeError where the step was refused, or the clock jumped meanwhile: then it may have been
+        made or not.
+        """
+        answer = self._timed(partial(self._ask_foreseen, step), deadline)
+        if answer.text.isdecimal() and answer.text.isascii():
+            self._refused("the step was refused", answer.text)
+        before, *since = self._samples(answer, partial(parse_foreseen, by_ns=step.by_ns))
+        if before.guest_sent_ns < before.guest_received_ns:
+            raise ProbeError(_JUMPED, guest=self.guest)
+        return before, since[0] if since else None
+
+    def _ask_foreseen(self, step: ForeseenStep, deadline: Deadline) -> Answered:
+        now_ns = self._clock.realtime_ns()
+        window = f"{now_ns + step.lowest_ns} {now_ns + step.highest_ns}"
+        return self._ask("f", deadline, f"{step.by_ns} {window}")
 
     def step_to_ptp(self, target_ns: int, deadline: Deadline) -> None:
         """Step to KVM's PTP clock plus ``target_ns``. Raises ProbeError."""
@@ -266,8 +310,10 @@ class Sampler:
 
     def _do(self, what: str, value: str, refused: str, deadline: Deadline) -> None:
         answer = self._ask(what, deadline, value).text
-        if answer in ("ok", "unknown"):
-            return
+        if answer not in ("ok", "unknown"):
+            self._refused(refused, answer)
+
+    def _refused(self, refused: str, answer: str) -> NoReturn:
         said, hint = answer.removeprefix("failed ")[:_SHOWN].strip(), None
         if answer.isdecimal() and answer.isascii():
             said = errno.errorcode.get(int(answer), answer)
@@ -304,25 +350,35 @@ class Sampler:
         return beside(first, self._exchange(partial(_ask_told, self._told), deadline))
 
     def _exchange(self, ask: Callable[[Deadline], Answered], deadline: Deadline) -> Sample:
+        return self._samples(self._timed(ask, deadline), _one_sample)[0]
+
+    def _timed(self, ask: Callable[[Deadline], Answered], deadline: Deadline) -> Answered:
+        """Ask, and make sure that the host's clocks went on meanwhile."""
         suspension = Suspension(self._clock)
         answer = ask(deadline)
         if suspension.seconds() > 0:
             message = "its clock cannot be compared: the host was suspended in between"
             raise ProbeError(message, guest=self.guest)
+        return answer
+
+    def _samples(self, answer: Answered, parse: Parse) -> Sequence[Sample]:
         to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
-        sent = Sent(answer.sent_ns, answer.received_ns, to_realtime_ns)
         try:
-            sample = parse_sample(answer.text, sent)
+            samples = parse(answer.text, Sent(answer.sent_ns, answer.received_ns, to_realtime_ns))
         except (ValueError, IndexError) as error:
             raise self._nonsense(answer.text) from error
-        self.raw.append(asdict(sample))
-        if not sample.possible:
+        self.raw.extend(asdict(sample) for sample in samples)
+        if not all(sample.possible for sample in samples):
             raise ProbeError(_JUMPED, guest=self.guest)
-        return sample
+        return samples
 
     def _nonsense(self, answer: str) -> ProbeError:
         said = f"its clock agent answers nonsense: {answer[:_SHOWN]!r}"
         return ProbeError(said, guest=self.guest)
+
+
+def _one_sample(answer: str, sent: Sent) -> Sequence[Sample]:
+    return (parse_sample(answer, sent),)
 
 
 def _ask_told(told: LineStream, deadline: Deadline) -> Answered:

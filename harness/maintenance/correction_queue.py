@@ -24,9 +24,9 @@ from harness.host.slack import Slack
 
 #: How long a turn is before the place counts as free. One takes 0.1 s under emulation.
 _TURN_S = 1.0
-#: A clock that is set to a whole second waits for that most of its turn. More than two waves of
-#: them a second would be at work in the same instant.
-_WAITS_SHARE = 0.5
+#: A clock that is set to a whole second waits for that most of its turn: so many share a place.
+#: More would be at work in the same instant, 5 ms each under emulation, and be set too late.
+_WAIT_TOGETHER = 4
 #: And turns are as short as it takes for all to have theirs within this share of the time.
 _ALL_IN_SHARE = 0.5
 #: How soon it is seen that the machine has nothing to do.
@@ -52,6 +52,11 @@ class _Waiting:
     """Its clock is set to a whole second, and that is waited for."""
     since_ns: int = field(default=0, compare=False)
     """Since when it has its place."""
+
+
+def _share(one: _Waiting) -> int:
+    """Of ``_WAIT_TOGETHER`` shares that a place has."""
+    return 1 if one.waits else _WAIT_TOGETHER
 
 
 class CorrectionQueue:
@@ -139,14 +144,11 @@ class CorrectionQueue:
         self._adapt()
         now_ns = deadline.clock.monotonic_ns()
         turn_ns = self._turn_ns(now_ns)
-        ends_ns = {
-            number: one.since_ns + round(turn_ns * (_WAITS_SHARE if one.waits else 1))
-            for number, one in self._in_turn.items()
-        }
+        ends_ns = {number: one.since_ns + turn_ns for number, one in self._in_turn.items()}
         for number, end_ns in ends_ns.items():
             if now_ns >= end_ns:
                 del self._in_turn[number]
-        while self._waiting and len(self._in_turn) < self._places:
+        while self._waiting and self._has_room():
             first = heapq.heappop(self._waiting)
             self._in_turn[first.number] = first
             first.has_place, first.since_ns = True, now_ns
@@ -156,6 +158,11 @@ class CorrectionQueue:
             self._first.called.set()  # from now on it is the one that looks
         next_ns = min((end_ns for end_ns in ends_ns.values() if end_ns > now_ns), default=now_ns)
         return min(max(next_ns - now_ns, 0) / NS_PER_S, _LOOK_S) or _LOOK_S
+
+    def _has_room(self) -> bool:
+        """Whether there is room for the first that waits. Needs the lock."""
+        taken = sum(_share(one) for one in self._in_turn.values())
+        return taken + _share(self._waiting[0]) <= self._places * _WAIT_TOGETHER
 
     def _turn_ns(self, now_ns: int) -> int:
         """How long a turn may be, so that all that wait have theirs begun in time."""

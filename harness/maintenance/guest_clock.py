@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.clock.at_once import Stepped, step_at_once
 from harness.clock.correction import Correction, correct
 from harness.clock.foreseen import Foreseen
 from harness.clock.monitor import watch
@@ -64,7 +65,8 @@ def correct_clock(
 ) -> ClockOutcome:
     """Measure, correct where the configuration allows it, measure again.
 
-    Where the clock is as it must be after the pause, by the first sample, that one is enough.
+    A guest that finds its clock as it must be after the pause steps it at once. Else one sample is
+    enough that says so.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
     ``when_right`` is called as soon as the clock is, before all that is less urgent. Never
@@ -72,19 +74,7 @@ def correct_clock(
     """
     policy = session.policy(before)
     try:
-        # Each exchange makes the clock stale for longer; how right it got is read with all of them.
-        after_resume = session.sampler.read_well(
-            policy.samples,
-            policy.tolerance_s / 2,
-            deadline,
-            enough=lambda reading: (
-                session.settings.correct
-                and (
-                    policy.is_enough(reading)
-                    or _known(session, policy, foreseen, reading) is not None
-                )
-            ),
-        )
+        after_resume, stepped = _look(session, policy, foreseen, deadline)
     except HarnessError as error:
         return ClockOutcome(None, problem=str(error))
     seen = ClockOutcome(
@@ -97,7 +87,7 @@ def correct_clock(
     try:
         known = _known(session, policy, foreseen, after_resume)
         first = after_resume if known is None else known
-        correction = correct(session.reach, policy, deadline, first, when_right)
+        correction = correct(session.reach, policy, deadline, first, when_right, stepped)
     except HarnessError as error:
         return replace(seen, problem=str(error))
     return replace(
@@ -110,6 +100,30 @@ def correct_clock(
         attempts=correction.attempts,
         doubt=correction.doubt,
     )
+
+
+def _look(
+    session: GuestSession,
+    policy: CorrectionPolicy,
+    foreseen: Foreseen | None,
+    deadline: Deadline,
+) -> tuple[ClockReading, Stepped | None]:
+    """Return the clock as it was resumed, and the step that came before that could be told."""
+    first = None
+    if session.settings.correct:
+        first = step_at_once(session.reach, policy, foreseen, deadline)
+    if isinstance(first, Stepped):
+        return first.before, first
+
+    # Each exchange makes the clock stale for longer; how right it got is read with all of them.
+    def enough(reading: ClockReading) -> bool:
+        known = _known(session, policy, foreseen, reading)
+        return session.settings.correct and (policy.is_enough(reading) or known is not None)
+
+    tolerable_s = policy.tolerance_s / 2
+    return session.sampler.read_well(
+        policy.samples, tolerable_s, deadline, enough=enough, first=first
+    ), None
 
 
 def _known(

@@ -56,6 +56,8 @@ class FakeAgent:
         if what == "r":
             now, mono = self.now_ns(), self.clock.monotonic_ns()
             return f"{now} {now + 1} {mono} {mono}"
+        if what == "f":
+            return self._foreseen(*values)
         if what == "h":
             return f"hello {self.abilities}"
         if what == "w":
@@ -72,6 +74,13 @@ class FakeAgent:
         elif what == "d":
             self.offset_s = values[0] - self.clock.realtime_ns() / NS_PER_S
         return "ok"
+
+    def _foreseen(self, by_ns: int, earliest_ns: int, latest_ns: int) -> str:
+        now, mono = self.now_ns(), self.clock.monotonic_ns()
+        if not earliest_ns <= now <= latest_ns:
+            return self._said("r", [])
+        self.offset_s += by_ns / NS_PER_S
+        return f"stepped {now} {self.now_ns()} {self.now_ns() + 1} {mono} {mono}"
 
 
 class FakeShell:

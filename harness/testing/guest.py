@@ -13,7 +13,7 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import INTERPRETERS
 from harness.testing.windows import Windows
 
-_ABILITIES = "step slew ptp rtc probe"
+_ABILITIES = "step foreseen slew ptp rtc probe"
 
 
 def _mac(name: str) -> str:

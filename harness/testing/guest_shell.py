@@ -197,9 +197,20 @@ class ClockAgent:
             said = "ok"
         elif guest.step_refusal is not None:
             said = guest.step_refusal
+        elif what == "f":
+            said = self._foreseen(*(int(value) for value in values))
         else:
             self._set(what, [int(value) for value in values])
         return f"{number} {said}"
+
+    def _foreseen(self, by_ns: int, earliest_ns: int, latest_ns: int) -> str:
+        guest = self._guest
+        now_ns, monotonic_ns = guest.realtime_ns(), guest.monotonic_ns()
+        if not earliest_ns <= now_ns <= latest_ns:
+            return f"{now_ns} {now_ns + 1} {monotonic_ns} {monotonic_ns}"
+        guest.step(by_ns)
+        stamps = (now_ns, guest.realtime_ns(), guest.realtime_ns() + 1, monotonic_ns, monotonic_ns)
+        return f"stepped {' '.join(map(str, stamps))}"
 
     def _set(self, what: str, values: list[int]) -> None:
         guest = self._guest

@@ -13,6 +13,9 @@ question        answer after the number
 ``h N``         ``hello`` and what it can do (:class:`Ability`)
 ``r N``         ``received sent monotonic boottime``, nanoseconds; ``sh``: see its first lines
 ``s N NS``      ``ok`` or errno: one relative step of CLOCK_REALTIME
+``f N NS A B``  that step, only if CLOCK_REALTIME is from A to B as this is read: ``stepped received
+                after sent monotonic boottime``, of which ``received`` is by the clock as it was; if
+                it is not, what ``r N`` says; or errno
 ``d N S``       ``ok`` or ``failed …``: set it to that whole second, at once (``sh`` only)
 ``t N PPM NS``  ``ok`` or errno: run that much faster for so long, then as before
 ``p N NS``      ``ok`` or errno: step to KVM's PTP clock plus that much
@@ -44,6 +47,8 @@ class Ability(StrEnum):
     """What an agent says it can do beyond reading the clock."""
 
     STEP = "step"
+    FORESEEN = "foreseen"
+    """It steps at once where its clock is as it was foreseen to be."""
     SLEW = "slew"
     DATE = "date"
     PTP = "ptp"

@@ -101,13 +101,23 @@ sub look {
     }
     ($last_real, $last_mono) = ($real, $mono);
 }
+sub reading {
+    my ($m, $b) = (now($MONO), now($BOOT));
+    return join " ", @_, now($REAL), $m, $b;
+}
 sub answer {
     my ($what, $value, $received) = @_;
-    if ($what eq "r") {
-        my ($m, $b) = (now($MONO), now($BOOT));
-        return join " ", $received, now($REAL), $m, $b;
+    return reading($received) if $what eq "r";
+    if ($what eq "f") {
+        my ($ns, $earliest, $latest) = map { $_ + 0 } split " ", $value;
+        # Looked at again right before the step: another may have set the clock since.
+        my $now = now($REAL);
+        return reading($received)
+            unless $earliest <= $received && $received <= $now && $now <= $latest;
+        my $said = answer("s", $ns, $received);
+        return $said eq "ok" ? "stepped " . reading($received, now($REAL)) : $said;
     }
-    return "hello step slew ptp rtc probe" if $what eq "h";
+    return "hello step foreseen slew ptp rtc probe" if $what eq "h";
     return rtc() if $what eq "c";
     return machine() if $what eq "u";
     if ($what eq "w") {

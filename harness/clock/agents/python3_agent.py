@@ -194,12 +194,26 @@ def run(text):  # what is to be answered is left in "said"
     return names["said"].encode().hex() or "-"
 
 
+def reading(*stamps):
+    m, b = now(MONO), now(BOOT)
+    return " ".join(map(str, stamps + (now(REAL), m, b)))
+
+
+def foreseen(received, ns, earliest, latest):
+    # Looked at again right before the step: another may have set the clock since.
+    if not earliest <= received <= now(REAL) <= latest:
+        return reading(received)
+    said = change("s", ns)
+    return "stepped " + reading(received, now(REAL)) if said == "ok" else said
+
+
 def answer(what, value, received):
     if what == "r":
-        m, b = now(MONO), now(BOOT)
-        return "%d %d %d %d" % (received, now(REAL), m, b)
+        return reading(received)
+    if what == "f":
+        return foreseen(received, *map(int, value.split()))
     if what == "h":
-        return "hello step slew ptp rtc probe programs"
+        return "hello step foreseen slew ptp rtc probe programs"
     if what == "c":
         return rtc()
     if what == "u":

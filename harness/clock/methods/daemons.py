@@ -28,6 +28,10 @@ class _StepAndTell(Method):
         obstacles = [step.obstacle(reach) for step in _STEPS]
         return None if None in obstacles else obstacles[0]
 
+    def is_step(self, reach: Reach) -> bool:
+        """See :class:`Method`."""
+        return reach.sampler.can_step
+
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
         """See :class:`Method`."""
         step = next(step for step in _STEPS if step.obstacle(reach) is None)

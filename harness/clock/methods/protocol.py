@@ -43,6 +43,10 @@ class Method(ABC):
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
         """One attempt. Raises a HarnessError if it was refused."""
 
+    def is_step(self, reach: Reach) -> bool:
+        """Whether one step by the clock agent is all that it does to this guest's clock."""
+        return False
+
     def settle(self, reach: Reach, deadline: Deadline) -> bool:
         """Once the clock is right: notify the time daemon that sets it too. Return True if one was.
 

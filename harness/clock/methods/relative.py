@@ -30,6 +30,10 @@ class RelativeStep(Method):
             return None
         return f"the guest's {reach.sampler.interpreter} cannot make one"
 
+    def is_step(self, reach: Reach) -> bool:
+        """See :class:`Method`."""
+        return True
+
     def apply(self, reach: Reach, change: Change, deadline: Deadline) -> None:
         """See :class:`Method`."""
         reach.sampler.step(change.shift_ns, deadline)

@@ -3,6 +3,7 @@ true offset is known to be nought. Nothing is ever set here."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.clock.agents import Ability, agent
+from harness.clock.foreseen import ForeseenStep
 from harness.clock.sampling import Sampler
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
@@ -138,6 +140,45 @@ def test_who_may_set_the_clock_is_told_nothing(start, program):
     start(program).expect_right(Deadline.after(30))
 
 
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize("window_s", [(-5, -4), (4, 5), (1, -1)], ids=["later", "before", "never"])
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_a_foreseen_step_is_not_made_by_a_clock_that_is_not_as_foreseen(start, program, window_s):
+    """The answer is a reading of the clock, which is right here, and was not set."""
+    sampler = start(program)
+    assert Ability.FORESEEN in sampler.abilities
+    lowest, highest = (one * SECOND for one in window_s)
+    told, since = sampler.step_foreseen(
+        ForeseenStep(3600 * SECOND, lowest, highest), Deadline.after(30)
+    )
+    assert since is None
+    assert abs(told.offset_ns) <= told.uncertainty_ns + 1000
+    reading = sampler.read(4, Deadline.after(30))
+    assert abs(reading.offset_s) <= reading.uncertainty_s + 1e-6
+
+
+@pytest.mark.parametrize("program", ["python3", "perl"])
+def test_a_foreseen_step_that_the_kernel_refuses_is_told_as_any_other(start, program):
+    """By a user who may not set clocks; its clock is as foreseen."""
+    if not works(*WITHOUT_RIGHT["no root"]):
+        pytest.skip("this user is no other")
+    sampler = start(program, WITHOUT_RIGHT["no root"])
+    step = ForeseenStep(0, -60 * SECOND, 60 * SECOND)
+    with pytest.raises(ProbeError, match="the step was refused: EPERM") as caught:
+        sampler.step_foreseen(step, Deadline.after(30))
+    assert "CAP_SYS_TIME" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("program", SHELLS)
+def test_a_shell_says_that_it_makes_no_step_by_what_was_foreseen(start, program):
+    """It sets whole seconds, or starts a program that reads the clock once more."""
+    sampler = start(program)
+    assert Ability.FORESEEN not in sampler.abilities
+    assert sampler._ask("f", Deadline.after(30), "1 2 3").text == "what"
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_machines_uuid_is_what_its_firmware_says(start, program):
     """Or nothing, where it says none or not to this user."""
@@ -186,6 +227,25 @@ def test_a_shell_that_tells_the_time_itself_reads_no_list_of_all_timers(start, m
     assert reading.monotonic_s is not None
     lying = start("sh", ("env", "EPOCHREALTIME=12.345678"))
     assert lying._stream.ask("r 0", Deadline.after(30))[1].split()[1] != "epoch"
+
+
+def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_takes(start, tmp_path):
+    """A clock would be set so much too early: other guests boot beside it, or it starts cold."""
+    if shutil.which("bash") is None:
+        pytest.skip("no bash on this machine")
+    date = tmp_path / "date"
+    date.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        "*seconds*) exit 1 ;;\n"
+        '*@0*) [ -e "$0.warm" ] || { : >"$0.warm" && sleep 1; } ;;\n'
+        "esac\n"
+    )
+    date.chmod(0o755)
+    sampler = start("bash", ("env", f"PATH={tmp_path}:{os.environ['PATH']}"))
+    assert Ability.STEP not in sampler.abilities
+    assert date.with_name("date.warm").exists()
+    assert 0 < sampler.date_latency_s < 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from harness.clock.foreseen import Foreseen
 from harness.clock.policy import CorrectionPolicy
 from harness.core.records import ClockReading
+from harness.core.timebase import NS_PER_S
 
 POLICY = CorrectionPolicy(tolerance_s=0.010)
 BEFORE = ClockReading(offset_s=0.001, uncertainty_s=0.0005, host_ahead_s=100.0)
@@ -86,3 +87,45 @@ def test_if_both_are_true_the_truth_is_within_what_is_known(
     assert known is not None
     assert abs(known.offset_s - true_s) <= known.uncertainty_s + 1e-9
     assert known.uncertainty_s <= unsure_s + 1e-9
+
+
+@given(
+    before_s=st.floats(-100, 100),
+    error=st.floats(-1, 1),
+    target_s=st.sampled_from([0.0, 5.0]),
+    pause_s=st.floats(0, 100),
+    way_s=st.floats(0, 200),
+    inner=st.floats(0, 0.02),
+)
+def test_no_clock_that_went_on_or_was_set_right_is_within_a_foreseen_step(
+    before_s, error, target_s, pause_s, way_s, inner
+):
+    """However long the question was on its way: the guest takes that for its clock being ahead."""
+    policy = CorrectionPolicy(tolerance_s=0.010, target_s=target_s, allow_backward=True)
+    before = ClockReading(offset_s=before_s + 0.001 * error, uncertainty_s=0.001)
+    step = Foreseen(before, pause_s, pause_s + inner).step(policy, 0.0)
+    if step is None:
+        return
+    went_on_ns = round((before_s + way_s) * NS_PER_S)
+    assert not step.lowest_ns <= went_on_ns <= step.highest_ns
+    if before_s <= target_s:  # a clock that lost time is set forwards
+        right_ns = round((target_s + way_s) * NS_PER_S)
+        assert not step.lowest_ns <= right_ns <= step.highest_ns
+
+
+@given(
+    before_s=st.floats(-5, 5),
+    error=st.floats(-1, 1),
+    pause_s=st.floats(0.06, 100),
+    within=st.floats(0, 1),
+)
+def test_a_clock_that_stood_still_is_right_after_a_foreseen_step(before_s, error, pause_s, within):
+    """By the tolerance, and the guest finds it as foreseen where the way is quick."""
+    policy = CorrectionPolicy(tolerance_s=0.010, allow_backward=True)
+    before = ClockReading(offset_s=before_s + 0.001 * error, uncertainty_s=0.001)
+    step = Foreseen(before, pause_s, pause_s + 0.002).step(policy, 0.0)
+    if step is None:
+        return
+    true_s = before_s - pause_s - 0.002 * within
+    assert step.lowest_ns <= round((true_s + 0.001) * NS_PER_S) <= step.highest_ns
+    assert abs(true_s + step.by_ns / NS_PER_S) <= policy.tolerance_s

@@ -81,15 +81,26 @@ def test_guests_that_are_slow_or_silent_let_one_other_each_go_on_and_never_all(m
     assert all(turn >= number // 2 for number, turn in enumerate(turns)), turns
 
 
-def test_clocks_that_wait_for_a_whole_second_go_in_two_waves_a_turn_and_never_all(monkeypatch):
+def test_clocks_that_wait_for_a_whole_second_share_places_and_never_go_all_at_once(monkeypatch):
     """They do no work meanwhile; but an idle machine is not idle when that second comes."""
     monkeypatch.setattr(correction_queue, "_TURN_S", turn_s := 0.2)
     began_ns, idle = SYSTEM_CLOCK.monotonic_ns(), iter([False])
-    queue = CorrectionQueue(12, 2, lambda: next(idle, True))
-    got_in = hold_all(queue, 12, Deadline.after(120), waits=True)
-    waves = [(at_ns - began_ns) / NS_PER_S / (turn_s / 2) for at_ns in got_in]
-    assert len(waves) == 12
-    assert all(wave >= number // 2 for number, wave in enumerate(waves)), waves
+    queue = CorrectionQueue(20, 2, lambda: next(idle, True))
+    got_in = hold_all(queue, 20, Deadline.after(120), waits=True)
+    turns = [(at_ns - began_ns) / NS_PER_S / turn_s for at_ns in got_in]
+    assert len(turns) == 20
+    assert all(turn >= number // 8 for number, turn in enumerate(turns)), turns
+    assert turns[7] < 1
+
+
+def test_a_clock_that_is_soon_right_has_a_whole_place_beside_those_that_wait():
+    """Four that wait and one that does not have both places."""
+    queue, until = CorrectionQueue(8, 2, no_slack), Deadline.after(60)
+    for waits in (True, True, True, True, False):
+        queue._take(until, (0, 0.0), waits=waits)
+    assert (len(queue._in_turn), queue._waiting) == (5, [])
+    queue._waiting.append(correction_queue._Waiting((0, 0.0), 9, waits=True))
+    assert not queue._has_room()
 
 
 def test_every_guest_has_its_turn_in_time_even_if_all_are_silent():

@@ -53,6 +53,180 @@ class Guest:
         return correct_clock(self.session, now_ns, until, foreseen=foreseen, when_right=right)
 
 
+AT_ONCE = "step foreseen slew ptp rtc probe"
+
+
+def test_a_clock_that_is_as_foreseen_is_stepped_with_the_first_question():
+    """One question, and one more sample that verifies it."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    outcome = guest.correct(FORESEEN)
+    assert guest.until_right == "fr"
+    assert abs(guest.fake.offset_s) < 0.001
+    assert outcome.after_resume.offset_s == pytest.approx(-5.0, abs=0.0001)
+    assert (outcome.method, outcome.after_resume.samples) == ("relative-step", 1)
+    assert POLICY.judge(outcome.after_correction) is Outcome.PASS
+    assert outcome.stale_clock_window_s == pytest.approx(0.012, abs=0.001)
+
+
+def test_what_is_left_after_a_foreseen_step_is_measured_and_taken_off():
+    """The pause was known to 4 ms, and that is not how right the clock is to be."""
+    guest = Guest(-5.003, way_s=0.0005, abilities=AT_ONCE)
+    outcome = guest.correct(FORESEEN)
+    assert guest.asked.startswith("fr")
+    assert abs(guest.fake.offset_s) < 0.0005
+    assert outcome.method == "slew"
+
+
+#: Set right by another since the resume, or half of it; it went on in the pause; somebody else's.
+NOT_FORESEEN = [0.0, 0.004, -0.004, -2.0, -2.5, 3.0, -5.2, -4.6]
+
+
+@pytest.mark.parametrize("offset_s", NOT_FORESEEN)
+def test_a_clock_that_is_not_as_foreseen_is_not_stepped_by_what_was(offset_s):
+    """Neither with the first question nor later: it is read, and that decides."""
+    guest = Guest(offset_s, abilities=AT_ONCE)
+    outcome = guest.correct(FORESEEN)
+    assert guest.asked.startswith("fr")
+    assert outcome.after_resume.samples > 1
+    assert outcome.after_resume.offset_s == pytest.approx(offset_s, abs=0.004)
+    expected_s = offset_s if offset_s > 0 else 0.0
+    assert guest.fake.offset_s == pytest.approx(expected_s, abs=0.0041)
+
+
+@pytest.mark.parametrize("way_s", [0.0, 0.0005, 0.05, 0.2, 1.0, 4.99, 5.0, 6.0])
+@pytest.mark.parametrize(("before_s", "pause_s"), [(0.0, 5.0), (0.001, 0.06), (-60.0, 0.1)])
+def test_a_clock_that_went_on_in_the_pause_is_never_stepped_however_late_it_is_asked(
+    before_s, pause_s, way_s
+):
+    """Nor one that has been set right; what a way takes looks like a clock that is ahead."""
+    foreseen = Foreseen(
+        ClockReading(offset_s=before_s, uncertainty_s=0.0005), pause_s - 0.0005, pause_s + 0.0005
+    )
+    for offset_s in (before_s, 0.0):
+        guest = Guest(offset_s, abilities=AT_ONCE)
+        guest.fake.there_s = way_s
+        guest.session.sampler.step_foreseen(
+            foreseen.step(POLICY, 0.0), Deadline.after(60, guest.fake.clock)
+        )
+        assert guest.fake.offset_s == offset_s
+
+
+def test_a_question_that_comes_late_makes_no_step():
+    """It was held up on its way for 0.2 s: by then much may have happened."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    real, late = guest.fake.answer, [0.2]
+
+    def answer(line: str) -> str:
+        guest.fake.clock.advance(late.pop() if late else 0.0)
+        return real(line)
+
+    guest.fake.answer = answer
+    guest.correct(FORESEEN)
+    assert guest.asked.startswith("fr")
+    assert "s" in guest.asked
+    assert abs(guest.fake.offset_s) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy", "foreseen"),
+    [
+        ({"correct": False}, {}, FORESEEN),
+        ({}, {}, None),
+        ({}, {"slew_below_s": 10.0}, FORESEEN),
+        ({}, {"ceiling_s": 4.0}, FORESEEN),
+        ({}, {"methods": ("slew",)}, FORESEEN),
+        ({}, {"methods": ("ptp-kvm", "relative-step")}, FORESEEN),
+        ({}, {"tolerance_s": 0.002}, FORESEEN),
+        ({}, {}, Foreseen(FORESEEN.before, 4.9, 5.1)),
+    ],
+    ids=[
+        *("no correction", "never measured", "to be slewed", "too much", "steps are forbidden"),
+        *("another way first", "not known well enough", "a pause that is not known"),
+    ],
+)
+def test_a_step_that_would_not_come_of_any_reading_is_not_sent(settings, policy, foreseen):
+    """What may be done about a clock is for the policy to say, now as before."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    guest.session.settings = ClockSection(**settings)
+    allowed = CorrectionPolicy(**{"tolerance_s": 0.010, **policy})
+    guest.session.policy = lambda before: allowed
+    guest.correct(foreseen)
+    assert "f" not in guest.asked
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.005, 0.045])
+def test_after_a_pause_of_next_to_nothing_there_is_no_step_to_foresee(pause_s):
+    """The clock is right, or as good as that."""
+    guest = Guest(-pause_s, abilities=AT_ONCE)
+    guest.correct(Foreseen(FORESEEN.before, pause_s, pause_s + 0.001))
+    assert "f" not in guest.asked
+    assert "s" not in guest.asked
+
+
+def test_a_foreseen_step_that_was_refused_leaves_everything_to_the_ordinary_way():
+    """Which says what a person can do."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    real = guest.fake.answer
+    guest.fake.answer = lambda line: f"{line.split()[1]} 1" if line[0] in "fspt" else real(line)
+    outcome = guest.correct(FORESEEN)
+    assert guest.asked.startswith("fr")
+    assert "EPERM" in outcome.problem
+    assert outcome.after_correction is not None
+
+
+@pytest.mark.parametrize("moment", ["with the step", "right after it"])
+def test_a_clock_that_another_sets_as_well_is_never_said_to_be_right(moment):
+    """Both took off what it had lost: it is fast now, and setting it back is not allowed."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    real = guest.fake.answer
+
+    def answer(line: str) -> str:
+        if line[0] == "r" and moment == "right after it" and guest.asked == "fr":
+            guest.fake.offset_s += 5.0
+        said = real(line)
+        if line[0] == "f" and moment == "with the step":
+            guest.fake.offset_s += 5.0
+            number, word, before, after, sent, *more = said.split()
+            sent = str(int(sent) + 5 * 10**9)
+            said = " ".join([number, word, before, after, sent, *more])
+        return said
+
+    guest.fake.answer = answer
+    outcome = guest.correct(FORESEEN)
+    assert outcome.stale_clock_window_s is None
+    assert "--allow-backward" in outcome.problem
+    assert guest.until_right == ""
+
+
+def test_an_agent_that_says_it_stepped_and_did_not_is_not_believed():
+    """Its own stamps do not bear it out."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    real = guest.fake.answer
+
+    def answer(line: str) -> str:
+        if line[0] != "f":
+            return real(line)
+        now, mono = guest.fake.now_ns(), guest.fake.clock.monotonic_ns()
+        return f"{line.split()[1]} stepped {now} {now} {now + 1} {mono} {mono}"
+
+    guest.fake.answer = answer
+    outcome = guest.correct(FORESEEN)
+    assert "s" in guest.asked
+    assert abs(guest.fake.offset_s) < 0.001
+    assert POLICY.judge(outcome.after_correction) is Outcome.PASS
+
+
+@pytest.mark.parametrize("says", ["stepped", "stepped x y z 1 1", "stepped 1 2 3", "what", ""])
+def test_nonsense_for_an_answer_leaves_everything_to_the_ordinary_way(says):
+    """Whatever a guest says is only data."""
+    guest = Guest(-5.0, abilities=AT_ONCE)
+    real = guest.fake.answer
+    guest.fake.answer = lambda line: f"{line.split()[1]} {says}" if line[0] == "f" else real(line)
+    outcome = guest.correct(FORESEEN)
+    assert abs(guest.fake.offset_s) < 0.001
+    assert POLICY.judge(outcome.after_correction) is Outcome.PASS
+
+
 def test_a_clock_that_is_as_foreseen_by_one_sample_is_stepped_at_once():
     """One sample, one step, two samples that verify it: it was eight, one and eight."""
     guest = Guest(-5.0)

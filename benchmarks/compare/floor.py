@@ -13,16 +13,24 @@ import libvirt
 import libvirt_qemu
 
 from benchmarks.compare.contenders import UPDATE_S
+from harness.checks.probes.group import GuestProbes
 from harness.clock.sampling import Sampler
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 
 Calls = Sequence[Callable[[], object]]
 
 
-def api_ms(connection: libvirt.virConnect, guests: Sequence[str]) -> dict[str, float]:
-    """``virDomainSuspend`` of all guests concurrently, then ``virDomainResume``."""
+def api_ms(
+    connection: libvirt.virConnect, guests: Sequence[str], watching: Sequence[GuestProbes] = ()
+) -> dict[str, float]:
+    """``virDomainSuspend`` of all guests concurrently, then ``virDomainResume``.
+
+    ``watching``: probes at work, which learn of the edges of the pauses as a run's do.
+    """
     domains = [connection.lookupByName(name) for name in guests]
-    return _both([domain.suspend for domain in domains], [domain.resume for domain in domains])
+    return _both(
+        [domain.suspend for domain in domains], [domain.resume for domain in domains], watching
+    )
 
 
 def qmp_ms(connection: libvirt.virConnect, guests: Sequence[str]) -> float:
@@ -44,9 +52,16 @@ def ssh_round_trip_ms(sampler: Sampler) -> float:
     return 2000 * sampler.read(8, Deadline.after(30)).uncertainty_s
 
 
-def _both(pauses: Calls, resumes: Calls) -> dict[str, float]:
+def _both(pauses: Calls, resumes: Calls, watching: Sequence[GuestProbes] = ()) -> dict[str, float]:
+    for one in watching:
+        one.pausing()
     pausing_ms = _concurrently_ms(pauses)
-    SYSTEM_CLOCK.sleep(UPDATE_S)
+    update = Deadline.after(UPDATE_S)
+    for one in watching:
+        one.paused()
+    SYSTEM_CLOCK.sleep(update.remaining_s())
+    for one in watching:
+        one.resuming()
     resuming_ms = _concurrently_ms(resumes)
     return {
         "overhead_ms": pausing_ms + resuming_ms,

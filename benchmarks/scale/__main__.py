@@ -2,7 +2,8 @@
 
     make bench-scale [COUNTS="8 16 32 64"] [MINUTES=6] [WRITE=--write]
 
-Real guests in one lab, harness beside a virsh script and beside bare libvirt calls in the same run;
+Real guests in one lab, harness beside a virsh script and beside bare libvirt calls in the same run,
+these also with the probes of all checks at work;
 then 256 and 1,000 guests in memory, which shows harness's own part. When ``--minutes`` are over no
 maintenance is begun, but for the first with each number of guests. ``--write`` puts the tables and
 the picture into docs/explanation/scale.md.

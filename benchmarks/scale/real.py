@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.compare import contenders, floor
 from benchmarks.compare.lab import Bench, bench
+from benchmarks.scale import watched_floor
 from benchmarks.scale.peaks import watched
 from harness.core.timebase import Deadline
 from harness.lab.specs import GuestSpec
@@ -37,6 +38,7 @@ def samples(counts: Sequence[int], repeats: int, limit_s: float) -> Iterator[Sam
             "harness, unwatched": partial(_ours, contenders.unwatched),
             "virsh script": lambda guests: vars(contenders.virsh_script(guests)),
             "floor": partial(floor.api_ms, lab.connection),
+            "floor, watched": partial(watched_floor.api_ms, lab),
         }
         for number, count in product(range(repeats), sorted(counts)):
             with _alone(lab, count):

@@ -17,7 +17,6 @@ from harness.core.errors import GuestStranded, HarnessError, InfrastructureError
 from harness.core.timebase import Clock, utc_now
 from harness.fleet.outside.place import Place, place_of, words_for
 from harness.guest.protocol import Connector
-from harness.results.answer import Answer
 from harness.results.folder import RunFolder, new_run_id
 from harness.results.journal import FILE_NAME
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # what every run loads that is carried out here
     from harness.fleet.outside.follow import Followed, Follower, HostAway
     from harness.fleet.outside.watch import Watch
     from harness.maintenance.run import Finished
+    from harness.results.answer import Answer
 
 _REFUSED_CODES = (2, 6)
 

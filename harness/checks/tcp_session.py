@@ -18,7 +18,8 @@ class TcpSession:
     """``tcp`` (a connection of its own) or ``ssh`` (a channel of the SSH connection)."""
     sent: int
     answered: int
-    sent_while_paused: int
+    answered_after: int
+    """Of those, sent and answered when the pause was over."""
     wrong: int
     """Answers that were not the next message."""
     broken: str | None
@@ -38,10 +39,12 @@ def judge(evidence: Evidence) -> CheckRecord:
     if not seen.sent:
         return missing(NAME, Missing("no message was sent", known_before=False))
     lost = seen.sent - seen.answered
+    if not (seen.answered_after or lost or seen.wrong or seen.broken):
+        return missing(NAME, Missing("no message was sent after the pause", known_before=False))
     retransmitted = "" if seen.retransmissions is None else f", {seen.retransmissions} sent again"
     told = (
         f"{seen.answered} of {seen.sent} messages over {seen.over}, "
-        f"{seen.sent_while_paused} sent while paused{retransmitted}"
+        f"{seen.answered_after} of them after the pause{retransmitted}"
     )
     return CheckRecord(
         name=NAME,

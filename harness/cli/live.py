@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees on a terminal while a run goes on: a live table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from harness.core.timebase import Stopwatch, utc_now
+from harness.core.timebase import Stopwatch
 from harness.maintenance.plan import Plan
 from harness.maintenance.progress import Meanwhile, Observer, Phase, Step
 from harness.results.report.words import printable
@@ -40,13 +40,10 @@ _TAIL_BYTES = 4096
 
 @contextmanager
 def watching(plan: Plan, budget_s: float, reserve_s: float, console: Console) -> Iterator[Observer]:
-    """An observer for one run that writes to ``console`` (stderr).
+    """An observer for one run that draws on ``console``, a terminal (stderr).
 
     ``reserve_s``: the part of the budget that is kept for resuming.
     """
-    if not console.is_terminal:
-        yield _lines(console)
-        return
     view = LiveView(plan, budget_s, reserve_s)
     live = Live(view, console=console, refresh_per_second=8, transient=True)
     with _whatever_happens():
@@ -97,16 +94,6 @@ def _whatever_happens() -> Iterator[None]:
         yield
     except BaseException as error:
         logging.getLogger(__name__).debug("the live view failed", exc_info=error)
-
-
-def _lines(console: Console) -> Observer:
-    def observe(step: Step) -> None:
-        where = f"update domain {step.domain}: " if step.domain is not None else ""
-        who = f" [{', '.join(step.guests)}]" if step.guests else ""
-        line = printable(f"{utc_now():%H:%M:%S}  {where}{step.text}{who}")
-        console.print(Text(line), soft_wrap=True)
-
-    return observe
 
 
 def _last_line(file: Path) -> str:

@@ -17,13 +17,12 @@ from harness.core.keys import unknown_kind
 from harness.core.settings import Config, UpdateSection
 from harness.updates.command import CommandSettings, CommandUpdate
 from harness.updates.hold import HoldSettings, HoldUpdate
-from harness.updates.kernel.update import KernelSettings, KernelUpdate
+from harness.updates.kernel.settings import KernelSettings
 from harness.updates.kernel_module import KernelModuleSettings, KernelModuleUpdate
 from harness.updates.libvirtd import LibvirtSettings, LibvirtUpdate
 from harness.updates.packages import PackagesSettings, PackagesUpdate
 from harness.updates.protocol import THIS_HOST, HostUpdate, Site, UpdateSettings
-from harness.updates.qemu.adopt import AdoptSettings, AdoptUpdate
-from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from harness.updates.qemu.settings import AdoptSettings, QemuSettings
 from harness.updates.stand_in import StandInSettings, StandInUpdate
 from harness.updates.sysctl import SysctlSettings, SysctlUpdate
 
@@ -43,6 +42,25 @@ class Kind(Generic[S]):
         return str(self.settings.model_fields["kind"].default)
 
 
+# These look at QEMUs, guests' RAM and kernels: no other kind has to load that.
+def _qemu(settings: QemuSettings, site: Site) -> HostUpdate:
+    from harness.updates.qemu.update import QemuUpdate
+
+    return QemuUpdate(settings, site)
+
+
+def _adopt(settings: AdoptSettings, site: Site) -> HostUpdate:
+    from harness.updates.qemu.adopt import AdoptUpdate
+
+    return AdoptUpdate(settings, site)
+
+
+def _kernel(settings: KernelSettings, site: Site) -> HostUpdate:
+    from harness.updates.kernel.update import KernelUpdate
+
+    return KernelUpdate(settings, site)
+
+
 _ALL: tuple[Kind[Any], ...] = (
     Kind(StandInSettings, StandInUpdate),
     Kind(CommandSettings, CommandUpdate),
@@ -51,9 +69,9 @@ _ALL: tuple[Kind[Any], ...] = (
     Kind(LibvirtSettings, LibvirtUpdate),
     Kind(KernelModuleSettings, KernelModuleUpdate),
     Kind(SysctlSettings, SysctlUpdate),
-    Kind(QemuSettings, QemuUpdate),
-    Kind(AdoptSettings, AdoptUpdate),
-    Kind(KernelSettings, KernelUpdate),
+    Kind(QemuSettings, _qemu),
+    Kind(AdoptSettings, _adopt),
+    Kind(KernelSettings, _kernel),
 )
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 

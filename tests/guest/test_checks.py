@@ -13,7 +13,7 @@ import shlex
 import socket
 import struct
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -352,18 +352,42 @@ def test_a_connection_that_is_reset_is_noticed_in_the_guest(pause_of, guest_of):
     assert (verdict.outcome, verdict.measured) == ("fail", 1), verdict
 
 
-def test_a_tcp_session_that_is_cut_has_not_survived(pause_of):
-    """The packet filter answers with a reset, as a firewall does that forgot the session."""
+@contextmanager
+def answered_by_a_reset(address: str, port: int):
+    """As a firewall does that forgot the session: none of our segments gets through."""
+    with nft(
+        "chain out { type filter hook output priority 0;",
+        f"ip daddr {address} tcp dport {port} reject with tcp reset; }}",
+    ):
+        yield
+
+
+@contextmanager
+def ended_in_the_pause(address: str, port: int):
+    """By the kernel, as it ends a session of which it has heard nothing for too long."""
+    subprocess.run(["ss", "-K", "dst", address, "dport", "=", f":{port}"], check=True)
+    yield
+
+
+@pytest.mark.parametrize("cut", [answered_by_a_reset, ended_in_the_pause])
+def test_a_tcp_session_that_broke_in_the_pause_has_not_survived(pause_of, cut):
+    """Nothing is sent in the pause, and what is sent after it finds out."""
     pause = pause_of("debian-1", "tcp-session")
     port = pause.probe(TcpProbe)._connection.getpeername()[1]
-    cut = (
-        "chain out { type filter hook output priority 0;",
-        f"ip daddr {pause.guest.address} tcp dport {port} reject with tcp reset; }}",
-    )
-    with nft(*cut):
-        verdict = pause.through()["tcp-session"]
+    with ExitStack() as stack:
+        verdict = pause.through(paused=lambda: stack.enter_context(cut(pause.guest.address, port)))[
+            "tcp-session"
+        ]
     assert verdict.outcome == "fail", verdict
     assert "the connection broke" in verdict.detail
+
+
+def test_a_tcp_session_is_that_of_the_process_that_answered_before(pause_of):
+    """On a guest with only a shell, where it is a channel of our SSH connection."""
+    pause = pause_of("tiny-2", "tcp-session")
+    kill = "kill $(grep -lx cat /proc/[0-9]*/comm | cut -d/ -f3)"
+    verdict = pause.through(after=lambda: pause.run(kill))["tcp-session"]
+    assert verdict.outcome == "fail", verdict
 
 
 def test_a_block_that_was_written_and_is_lost_is_found(pause_of):

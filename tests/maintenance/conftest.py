@@ -26,7 +26,8 @@ from harness.testing.host import FakeHost
 from harness.testing.parking import NEW_VERSION, OLD_VERSION
 from harness.updates.configured import make_update
 from harness.updates.protocol import Site
-from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from harness.updates.qemu.settings import QemuSettings
+from harness.updates.qemu.update import QemuUpdate
 from harness.updates.registry import FULL_CONFIG
 from tests.maintenance.forked import LoadedProcess
 from tests.maintenance.in_memory import LOADED, PATCHED

@@ -18,7 +18,8 @@ from harness.updates.command import CommandSettings, CommandUpdate
 from harness.updates.expected import learn
 from harness.updates.hold import HoldSettings
 from harness.updates.protocol import Site
-from harness.updates.qemu.update import QemuSettings, QemuUpdate
+from harness.updates.qemu.settings import QemuSettings
+from harness.updates.qemu.update import QemuUpdate
 from tests.maintenance.conftest import House, events, of, program
 from tests.maintenance.test_api import backend
 from tests.maintenance.test_qemu import CHECKS, maintain

@@ -1,7 +1,8 @@
 """Keeps a TCP session into the guest busy with numbered messages, which come back.
 
-One of them is sent in the pause and waits for its end. After that none is sent until the guest's
-clock is right: what wakes a guest is work for it, and that comes first.
+From right before the pause until all clocks are right none is sent, and none is under way: a guest
+that is resumed with an answer to give gives it while the others wait for their resumes. That the
+session has outlived the pause is shown by the messages after it, which the same process answers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ INTERVAL_S = 0.2
 _CONNECT_S = 2.0
 #: How long what is still under way is waited for.
 _PATIENCE_S = 15.0
-#: A message that waits out any pause.
+#: A message that the pause catches on its way, all the same.
 _ANSWER_S = 3600.0
 #: It has to come back before anything is judged.
 _GREETING = b"harness\n"
@@ -40,11 +41,13 @@ class TcpProbe(Probe):
         self._connection: socket.socket | None = None
         self._channel: LineStream | None = None
         self._stopping = threading.Event()
+        self._talking = threading.Event()
+        """Whether a message is no burden now."""
+        self._talking.set()
         self._thread: threading.Thread | None = None
-        self._paused = self._resumed = self._telling = False
         self._sent_ns = 0
         self._received = b""
-        self._sent = self._answered = self._sent_while_paused = self._wrong = 0
+        self._sent = self._answered = self._wrong = 0
         self._broken: str | None = None
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
@@ -61,24 +64,20 @@ class TcpProbe(Probe):
         self._thread = threading.Thread(target=self._talk, name="tcp session", daemon=True)
         self._thread.start()
 
-    def paused(self) -> None:
-        """What is sent from now on has to wait."""
-        self._paused = True
-
-    def resuming(self) -> None:
-        """And from now on not any more."""
-        self._resumed, self._paused = True, False
+    def pausing(self) -> None:
+        """Nothing is sent from now on."""
+        self._talking.clear()
 
     def stop(self, deadline: Deadline) -> TcpSession:
-        """Send no more, wait for what is under way; then tell."""
-        before = self._answered
-        self._telling = True
+        """Send again, wait for an answer and for what is under way; then tell."""
+        before = self._sent
+        self._talking.set()
         OUTSIDE.nudge()
         until = deadline.sooner(_PATIENCE_S)
-        while self._answered <= before and not self._broken and not until.expired:
+        while self._judged <= before and not self._broken and not until.expired:
             self._clock.sleep(0.01)  # at least one there and back after the pause
         self._stopping.set()
-        while self._under_way and not self._broken and not until.expired:
+        while self._sent > self._judged and not self._broken and not until.expired:
             self._clock.sleep(0.005)
         if self._thread is not None:
             self._thread.join(until.remaining_s() + 0.5)
@@ -87,7 +86,7 @@ class TcpProbe(Probe):
             over="ssh" if self._connection is None else "tcp",
             sent=self._sent,
             answered=self._answered,
-            sent_while_paused=self._sent_while_paused,
+            answered_after=max(0, self._answered - before),
             wrong=self._wrong,
             broken=self._broken,
             retransmissions=self._retransmissions(),
@@ -96,6 +95,7 @@ class TcpProbe(Probe):
     def close(self) -> None:
         """Hang up."""
         self._stopping.set()
+        self._talking.set()
         OUTSIDE.remove(self)
         if self._connection is not None:
             self._connection.close()
@@ -103,17 +103,8 @@ class TcpProbe(Probe):
             self._channel.close()
 
     @property
-    def _under_way(self) -> int:
-        return self._sent - self._answered - self._wrong
-
-    @property
-    def _may_send(self) -> bool:
-        """Whether a message is no burden now."""
-        if self._broken or self._stopping.is_set():
-            return False
-        if self._paused:
-            return not self._sent_while_paused
-        return self._telling or not self._resumed
+    def _judged(self) -> int:
+        return self._answered + self._wrong
 
     def fileno(self) -> int:
         """See :class:`Watcher`."""
@@ -122,7 +113,8 @@ class TcpProbe(Probe):
 
     def due_ns(self) -> int | None:
         """See :class:`Watcher`."""
-        return self._sent_ns + round(INTERVAL_S * NS_PER_S) if self._may_send else None
+        sends = self._talking.is_set() and not self._stopping.is_set()
+        return self._sent_ns + round(INTERVAL_S * NS_PER_S) if sends else None
 
     def act(self) -> None:
         """See :class:`Watcher`."""
@@ -150,7 +142,7 @@ class TcpProbe(Probe):
             self._judge(line.decode(errors="replace"))
 
     def _break(self, error: OSError) -> None:
-        if self._broken is None and (not self._stopping.is_set() or self._under_way):
+        if self._broken is None and (not self._stopping.is_set() or self._sent > self._judged):
             self._broken = f"the connection broke: {error.strerror or error}"
         self._stopping.set()
         OUTSIDE.forget(self)
@@ -160,10 +152,10 @@ class TcpProbe(Probe):
         assert self._channel is not None
         try:
             while not self._stopping.is_set():
-                if self._may_send:
-                    message, until = self._message(), Deadline.after(_ANSWER_S, self._clock)
-                    self._judge(self._channel.ask(message, until)[1])
+                message, until = self._message(), Deadline.after(_ANSWER_S, self._clock)
+                self._judge(self._channel.ask(message, until)[1])
                 self._stopping.wait(INTERVAL_S)
+                self._talking.wait()
         except HarnessError as error:
             if not self._stopping.is_set():
                 self._broken = str(error)
@@ -171,7 +163,6 @@ class TcpProbe(Probe):
     def _message(self) -> str:
         number = self._sent
         self._sent += 1
-        self._sent_while_paused += self._paused
         return f"{number:08d} {'harness' * 8}"
 
     def _judge(self, line: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +18,7 @@ from harness.cli.commands.refusals import Spoken, want_json
 from harness.cli.flags import FLAGS
 from harness.core.errors import ConfigError
 from harness.core.streams import forget_lost_output
+from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:  # a command that needs no configuration should not have to load it
     from rich.console import Console
@@ -23,6 +26,8 @@ if TYPE_CHECKING:  # a command that needs no configuration should not have to lo
     from harness.core.config import Loaded
 
 _FILE_WIDTH = 120
+#: By these rich takes for a terminal what is none.
+_FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
 _log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,25 +90,28 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def moving() -> bool:
+    """Whether stderr can show what moves. rich is not loaded where there can be no terminal."""
+    there = any(os.environ.get(name) for name in _FORCED)
+    with suppress(AttributeError, ValueError):  # it was closed
+        there = there or sys.stderr.isatty()
+    return there and err().is_terminal
+
+
 def say(line: str) -> None:
     """One line beside the result, as it is: names and paths in it are data."""
-    from rich.text import Text
-
-    from harness.results.report.spoken import printable
-
-    err().print(Text(printable(line)), soft_wrap=True)
+    click.echo(printable(line), err=True)
 
 
 @contextmanager
 def looking(what: str) -> Iterator[None]:
     """Show on a terminal that something is looked at, and for how long; then no trace of it."""
-    console = err()
-    if not console.is_terminal:
+    if not moving():
         yield
         return
     from harness.cli.live import waiting
 
-    with waiting(what, console):
+    with waiting(what, err()):
         yield
 
 

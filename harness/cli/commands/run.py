@@ -17,6 +17,7 @@ from harness.cli.commands.common import (
     json_option,
     load_config,
     looking,
+    moving,
     out,
     print_json,
     say,
@@ -34,9 +35,10 @@ from harness.core.config import Loaded
 from harness.core.errors import ConfigError, GuestStranded, guests_of
 from harness.core.paths import state_dir
 from harness.core.settings import Config
+from harness.core.timebase import utc_now
 from harness.fleet.outside.place import is_carried_out_there
 from harness.maintenance.plan import Plan
-from harness.maintenance.progress import Observer
+from harness.maintenance.progress import Observer, Step
 from harness.results.report.spoken import printable
 
 if TYPE_CHECKING:
@@ -239,25 +241,35 @@ def _warn(plan: Plan) -> None:
 @contextmanager
 def _watched(config: Config, planned: Callable[[], None], plan: Plan) -> Iterator[Observer]:
     """Say what should be known beforehand, then show each step; ``planned``: there is a plan."""
-    from harness.cli.live import watching
     from harness.results.unfinished import dead_runs, how_it_ended
 
     planned()
     _warn(plan)
     for dead in dead_runs(state_dir()):
         say(f"run {dead.run_id} {how_it_ended(dead)}")
+    if not moving():
+        yield _say_step
+        return
+    from harness.cli.live import watching
+
     with watching(plan, config.budget_s, config.resume_reserve_s, err()) as observer:
         yield observer
 
 
+def _say_step(step: Step) -> None:
+    where = f"update domain {step.domain}: " if step.domain is not None else ""
+    who = f" [{', '.join(step.guests)}]" if step.guests else ""
+    say(f"{utc_now():%H:%M:%S}  {where}{step.text}{who}")
+
+
 def print_finished(finished: Finished, as_json: bool) -> None:
     """Print what a run found: a table, or its record as JSON. Never raises."""
-    from harness.results.report.table import print_run
-
     with spoken():
         if as_json:
             print_json(finished.record.model_dump(mode="json"))
         elif finished.record.guests:
+            from harness.results.report.table import print_run
+
             # On a terminal the error follows at once; a file is read without it.
             both = out().is_terminal and err().is_terminal
             error = finished.error if both else None

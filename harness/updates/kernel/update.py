@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 from xml.etree import ElementTree
 
 from harness.core import tsc
@@ -35,6 +35,7 @@ from harness.updates.kernel.next_kernel import (
     is_older,
 )
 from harness.updates.kernel.plan import ThawPlan
+from harness.updates.kernel.settings import KernelSettings
 from harness.updates.kernel.stores import store
 from harness.updates.protocol import (
     THIS_HOST,
@@ -43,7 +44,6 @@ from harness.updates.protocol import (
     Site,
     SwapPlan,
     UpdateContext,
-    UpdateSettings,
 )
 from harness.updates.qemu.successor import successor
 from harness.updates.qemu.update import parking_for
@@ -70,23 +70,6 @@ _OLDER = (
 _CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
 #: What QEMU and its NICs may need, as far as this kernel has it loaded.
 _MODULES = ("kvm_amd", "kvm_intel", "bridge", "tun", "vhost_net", "vhost_vsock", "macvtap")
-
-
-class KernelSettings(UpdateSettings):
-    """``[update]`` of kind ``kernel``."""
-
-    learns: ClassVar[bool] = False
-
-    kind: Literal["kernel"] = "kernel"
-    kernel: Path
-    """The kernel to go on in, such as ``/boot/vmlinuz-6.12.95``."""
-    initrd: Path | None = None
-    """Its initrd; None: ``/boot/initrd.img-RELEASE``."""
-    cmdline: str | None = None
-    """Its command line; None: today's."""
-    resident: Literal["dax", "luo"] = "dax"
-    """Where guests' RAM is meanwhile: on a region of memory that was set aside for it (``dax``), or
-    handed over by the kernels themselves (``luo``: where there is a ``/dev/liveupdate``)."""
 
 
 class KernelUpdate:

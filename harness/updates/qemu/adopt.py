@@ -12,10 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
 from xml.etree import ElementTree
-
-from pydantic import Field
 
 from harness.core.errors import ConfigError, HarnessError, NotNeeded, PlanError, UpdateFailed
 from harness.core.settings import Scope
@@ -32,12 +29,12 @@ from harness.updates.protocol import (
     Site,
     SwapPlan,
     UpdateContext,
-    UpdateSettings,
 )
 from harness.updates.qemu import programs
 from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.programs import Program
 from harness.updates.qemu.room import Extent, expected_s, largest, mib, room, start_s
+from harness.updates.qemu.settings import AdoptSettings
 from harness.updates.qemu.successor import keepable, shared
 from harness.updates.qemu.swapping import FILES, Patience, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
@@ -46,20 +43,6 @@ _MIB = 1 << 20
 #: A start that takes so many times longer than expected hangs.
 _PATIENCE = 3.0
 _RESERVE_S = 2.0
-
-
-class AdoptSettings(UpdateSettings):
-    """``[update]`` of kind ``adopt``."""
-
-    learns: ClassVar[bool] = False
-
-    kind: Literal["adopt"] = "adopt"
-    rate_mib_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
-    """How fast RAM is copied; None: measured when it is planned."""
-    definition: bool = True
-    """Also change the guest's definition, so that it stays eligible after its next boot."""
-    previous: Path | None = None
-    """A folder of unpacked packages with the QEMU that guests run in, where apt has replaced it."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import ClassVar, Literal
 from xml.etree import ElementTree
 
 from harness.core.errors import (
@@ -34,11 +33,11 @@ from harness.updates.protocol import (
     Site,
     SwapPlan,
     UpdateContext,
-    UpdateSettings,
 )
 from harness.updates.qemu import programs
 from harness.updates.qemu.eligibility import Obstacle, obstacles, remarks, unfit_pair, unfit_states
 from harness.updates.qemu.programs import Program
+from harness.updates.qemu.settings import QemuSettings
 from harness.updates.qemu.successor import successor
 from harness.updates.qemu.swapping import FILES, Patience, introduce, swap_all, trees_of
 from harness.updates.requirements import require_this_host
@@ -48,22 +47,6 @@ _GUEST_S = 3.0
 #: To bring guests back in their old QEMU, where the update is abandoned half-way: beside these
 #: seconds, that share of what it is expected to take.
 _RESERVE_S, _RESERVE_SHARE = 2.0, 2 / 3
-
-
-class QemuSettings(UpdateSettings):
-    """``[update]`` of kind ``qemu``."""
-
-    learns: ClassVar[bool] = False
-
-    kind: Literal["qemu"] = "qemu"
-    emulator: Path | None = None
-    """The QEMU to go on in; None: what each guest's own description names."""
-    tree: Path | None = None
-    """A folder of unpacked packages to take that QEMU from instead."""
-    previous: Path | None = None
-    """A folder of unpacked packages with the QEMU that guests run in now, for the way back."""
-    again: bool = False
-    """Also guests that run in that very QEMU already, for a rehearsal."""
 
 
 @dataclass(frozen=True)

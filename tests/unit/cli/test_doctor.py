@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -18,6 +19,7 @@ from harness.testing.host import FakeHost
 from harness.updates import possible
 from harness.updates.protocol import Site
 from harness.updates.registry import KINDS
+from tests.unit.updates.made import made
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_every_kind_that_changes_this_host_is_known_to_do_so():
     told = dict(possible.possible_kinds(Site("qemu+ssh://far.example/system")))
     assert set(told) == set(KINDS)
     for kind, error in told.items():
-        module = __import__(KINDS[kind].make.__module__, fromlist=["x"])
+        module = sys.modules[type(made(KINDS[kind])).__module__]
         assert (error is not None) == hasattr(module, "require_this_host"), kind
 
 

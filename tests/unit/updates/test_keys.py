@@ -29,6 +29,7 @@ from harness.updates.protocol import UpdateSettings
 from harness.updates.registry import FULL_CONFIG, KINDS, Kind, settings_of, whole_config
 from harness.updates.stand_in import StandInSettings
 from harness.updates.sysctl import SysctlSettings
+from tests.unit.updates.made import made
 
 SYSCTL = SysctlSettings(sysctl=("vm.swappiness=10",))
 
@@ -97,7 +98,7 @@ def test_every_kind_goes_by_one_name():
     """In the registry, in its settings and in its update."""
     for name, kind in KINDS.items():
         assert get_args(kind.settings.model_fields["kind"].annotation) == (name,)
-        assert getattr(kind.make, "kind", None) == name
+        assert made(kind).kind == name
         assert kind.settings.model_fields["scope"].annotation == Scope | None
 
 

@@ -15,7 +15,8 @@ from harness.host.lifecycle import GuestState
 from harness.testing.hypervisor import FakeHypervisor
 from harness.updates.kernel import launcher, preflight, update
 from harness.updates.kernel.next_kernel import KernelFiles, command_line
-from harness.updates.kernel.update import KernelSettings, KernelUpdate
+from harness.updates.kernel.settings import KernelSettings
+from harness.updates.kernel.update import KernelUpdate
 from harness.updates.protocol import Site, UpdateContext
 from tests.unit.host.region.test_facts import FIT, LINE
 from tests.unit.updates.kernel.test_belongings import ON_REGION

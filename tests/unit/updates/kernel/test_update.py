@@ -20,7 +20,8 @@ from harness.testing.hypervisor import FakeHypervisor
 from harness.updates.kernel import completion, launcher, preflight, stores, update
 from harness.updates.kernel.next_kernel import KernelFiles, command_line, is_older
 from harness.updates.kernel.plan import read
-from harness.updates.kernel.update import KernelSettings, KernelUpdate, bridges
+from harness.updates.kernel.settings import KernelSettings
+from harness.updates.kernel.update import KernelUpdate, bridges
 from harness.updates.protocol import Site, UpdateContext
 from tests.unit.updates.qemu.test_update import Swaps, soon
 

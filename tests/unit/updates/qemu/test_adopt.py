@@ -17,9 +17,10 @@ from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.parking import OLD_VERSION, eligible
 from harness.updates.protocol import GuestUpdate, HostUpdate, Site, UpdateContext
 from harness.updates.qemu import adopt, swapping
-from harness.updates.qemu.adopt import AdoptSettings, AdoptUpdate
+from harness.updates.qemu.adopt import AdoptUpdate
 from harness.updates.qemu.eligibility import obstacles
 from harness.updates.qemu.room import Extent, expected_s, largest, room, start_s
+from harness.updates.qemu.settings import AdoptSettings
 from harness.updates.qemu.successor import keepable, shared
 from tests.unit.updates.qemu.test_update import Swaps, qemu, soon
 

@@ -25,8 +25,9 @@ from harness.host.lifecycle import GuestState
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.parking import NEW_VERSION, OLD_VERSION, eligible
 from harness.updates.protocol import GuestUpdate, HostUpdate, Site, UpdateContext
+from harness.updates.qemu.settings import QemuSettings
 from harness.updates.qemu.swapping import lay_out
-from harness.updates.qemu.update import QemuSettings, QemuUpdate, parking_for
+from harness.updates.qemu.update import QemuUpdate, parking_for
 
 
 def qemu(folder: Path, version: str, name: str = "qemu-system-x86_64") -> Path:

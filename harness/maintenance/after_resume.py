@@ -62,7 +62,7 @@ def correct_and_observe(
     Never raises a HarnessError: what went wrong is part of the result.
     """
     queue = CorrectionQueue(sum(pauses[name].resume_returned_ns is not None for name in sessions))
-    urgency = {name: _urgency(one, pauses[name]) for name, one in sessions.items()}
+    urgency = {name: _urgency(one, baselines[name], pauses[name]) for name, one in sessions.items()}
     one = partial(_one, journal=journal, queue=queue, deadline=deadline, corrected=corrected)
     calls = {
         name: partial(one, sessions[name], baselines[name], pauses[name], urgency[name])
@@ -79,9 +79,10 @@ def correct_and_observe(
     }
 
 
-def _urgency(session: GuestSession, pause: GuestPause) -> tuple[int, float]:
-    """Whose clock comes first: by its owner's word, then the one that stood still for longest."""
-    return session.login.section.priority, pause.outer_s or 0.0
+def _urgency(session: GuestSession, before: Baseline, pause: GuestPause) -> tuple[int, float]:
+    """Whose clock comes first: by its owner's word, then the one that must be furthest off."""
+    error_s = session.policy(before.clock).error_s(before.clock) - (pause.outer_s or 0.0)
+    return session.login.section.priority, abs(error_s)
 
 
 def _one(

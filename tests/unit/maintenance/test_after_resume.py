@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from harness.clock.policy import CorrectionPolicy
 from harness.core.errors import ProbeError
 from harness.core.records import ClockReading
-from harness.core.timebase import Deadline
+from harness.core.timebase import NS_PER_S, Deadline
 from harness.maintenance import after_resume, correction_queue
 from harness.maintenance.after_resume import correct_and_observe
 from harness.maintenance.correction_queue import CorrectionQueue
@@ -24,7 +25,13 @@ def session(name: str, priority: int = 0) -> Any:
     """What is asked of a guest's session here."""
     login = SimpleNamespace(section=SimpleNamespace(priority=priority))
     sampler = SimpleNamespace(can_step=True)
-    return SimpleNamespace(name=name, login=login, sampler=sampler)
+    policy = CorrectionPolicy(tolerance_s=0.010)
+    return SimpleNamespace(name=name, login=login, sampler=sampler, policy=lambda before: policy)
+
+
+def was(offset_s: float) -> Any:
+    """A guest's clock before its pause."""
+    return SimpleNamespace(clock=ClockReading(offset_s=offset_s, uncertainty_s=0.001))
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def care(monkeypatch):
         monkeypatch.setattr(after_resume, "observe_clock", observe_clock)
         monkeypatch.setattr(correction_queue, "_TOGETHER_S", patience_s)
         sessions: dict[str, Any] = {name: session(name) for name in "ab"}
-        baselines: dict[str, Any] = dict.fromkeys(sessions, SimpleNamespace(clock=None))
+        baselines: dict[str, Any] = dict.fromkeys(sessions, was(0.0))
         guests = {name: GuestPause(0, 1, 2, 3) for name in sessions}
         journal: Any = None  # nothing was measured, so there is nothing to note
         pauses = {**guests, "c": GuestPause(0, 1)}
@@ -79,7 +86,7 @@ def test_a_guest_that_is_silent_holds_up_the_looks_at_the_others_for_a_few_secon
     assert care(slow="b", patience_s=0.1) == ["mend a", "look a", "mend b", "look b"]
 
 
-def test_the_clock_that_its_owner_calls_urgent_comes_first_then_the_one_that_stood_for_longest(
+def test_the_clock_that_its_owner_calls_urgent_comes_first_then_the_one_that_is_furthest_off(
     monkeypatch,
 ):
     """Results are by guest all the same, in the order of the run."""
@@ -94,14 +101,14 @@ def test_the_clock_that_its_owner_calls_urgent_comes_first_then_the_one_that_sto
 
     monkeypatch.setattr(after_resume, "correct_clock", correct_clock)
     monkeypatch.setattr(after_resume, "observe_clock", observe_clock)
-    one_by_one = CorrectionQueue(4, at_once=1, slack=lambda: None)
+    one_by_one = CorrectionQueue(5, at_once=1, slack=lambda: None)
     monkeypatch.setattr(after_resume, "CorrectionQueue", lambda guests: one_by_one)
     pauses = {
-        name: GuestPause(0, 1, 2, stood_ns)
-        for name, stood_ns in zip("abcd", (5, 9, 7, 3), strict=True)
+        name: GuestPause(0, 1, 2, stood_s * NS_PER_S)
+        for name, stood_s in zip("abcde", (5, 9, 7, 3, 1), strict=True)
     }
-    sessions = {name: session(name, priority=name == "d") for name in "abcd"}
-    baselines: Any = dict.fromkeys(sessions, SimpleNamespace(clock=None))
+    sessions = {name: session(name, priority=name == "d") for name in "abcde"}
+    baselines: Any = {name: was(-60.0 if name == "e" else 4.0) for name in sessions}
     journal: Any = None
     with ThreadPoolExecutor() as pool:
         with one_by_one.place(Deadline.after(60)):  # which is none of the guests'
@@ -109,7 +116,7 @@ def test_the_clock_that_its_owner_calls_urgent_comes_first_then_the_one_that_sto
             looked = pool.submit(
                 correct_and_observe, sessions, baselines, pauses, journal, Deadline.after(60)
             )
-            all_wait(one_by_one, 4)
+            all_wait(one_by_one, 5)
         after = looked.result(60)
-    assert order == ["d", "b", "c", "a"]
-    assert list(after) == ["a", "b", "c", "d"]
+    assert order == ["d", "e", "b", "c", "a"]
+    assert list(after) == ["a", "b", "c", "d", "e"]

@@ -235,14 +235,15 @@ def _correct(
     deadline: Deadline,
 ) -> ClockOutcome:
     waits = not session.sampler.can_step
-    with queue.place(deadline, waits=waits) as give_up:
+    with queue.place(deadline, waits=waits) as place:
         return correct_clock(
             session,
             resumed_ns,
             deadline,
             before=known.before,
             foreseen=known,
-            when_right=give_up,
+            when_right=place.give_up,
+            beside=place.beside,
         )
 
 

@@ -33,6 +33,8 @@ class Reach:
     sudo: bool = False
     """Commands that need a right are run by ``sudo -n``."""
     clock: Clock = SYSTEM_CLOCK
+    beside: int = 0
+    """How many other clocks were to be set at the same whole second before this one was."""
     owed: OwedTicks | None = None
     """None: QEMU owes this guest no ticks, or it counts none."""
 

@@ -102,14 +102,15 @@ def _one(
         return Aftermath(ClockOutcome(None, problem=problem), seen)
     resumed_ns = pause.resume_returned_ns
     waits = not session.sampler.can_step
-    with queue.place(deadline, urgency, waits=waits) as give_up:
+    with queue.place(deadline, urgency, waits=waits) as place:
         outcome = correct_clock(
             session,
             resumed_ns,
             deadline,
             before=before.clock,
             foreseen=_foreseen(before, pause),
-            when_right=give_up,
+            when_right=place.give_up,
+            beside=place.beside,
         )
     if outcome.after_resume is not None:
         uuid = session.info.uuid

@@ -52,6 +52,18 @@ class _Waiting:
     """Its clock is set to a whole second, and that is waited for."""
     since_ns: int = field(default=0, compare=False)
     """Since when it has its place."""
+    beside: int = field(default=0, compare=False)
+    """How many that wait for a whole second had their place before it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A guest's place."""
+
+    give_up: Callable[[], None]
+    beside: int
+    """How many others wait for the same second, and had their place before: see
+    :class:`harness.clock.target.Reach`."""
 
 
 def _share(one: _Waiting) -> int:
@@ -92,15 +104,15 @@ class CorrectionQueue:
     @contextmanager
     def place(
         self, deadline: Deadline, urgency: tuple[int, float] = (0, 0.0), *, waits: bool = False
-    ) -> Iterator[Callable[[], None]]:
+    ) -> Iterator[Place]:
         """Hold a place for one guest in the block; of those that wait the most urgent goes first.
 
         ``waits``: its clock is set to a whole second, when that comes.
 
-        The function that is yielded gives the place up, and so does the end of the block: it makes
-        room for the next guest and waits, for a limited time, until every guest's is given up.
+        The end of the block gives the place up, if it was not before: that makes room for the next
+        guest and waits, for a limited time, until every guest's is given up.
         """
-        number = self._take(deadline, urgency, waits=waits)
+        mine = self._take(deadline, urgency, waits=waits)
         is_over = False
 
         def over() -> None:
@@ -108,16 +120,18 @@ class CorrectionQueue:
             if is_over:
                 return
             is_over = True
-            self._give_up(number, deadline)
+            self._give_up(mine.number, deadline)
             self._wait_for_others(deadline)
 
         try:
-            yield over
+            yield Place(over, mine.beside)
         finally:
             over()
 
-    def _take(self, deadline: Deadline, urgency: tuple[int, float], *, waits: bool = False) -> int:
-        """Wait for a place; return its holder's number."""
+    def _take(
+        self, deadline: Deadline, urgency: tuple[int, float], *, waits: bool = False
+    ) -> _Waiting:
+        """Wait for a place; return its holder."""
         with self._lock:
             self._numbers += 1
             mine = _Waiting((-urgency[0], -urgency[1]), self._numbers, waits=waits)
@@ -137,7 +151,7 @@ class CorrectionQueue:
                     self._waiting.remove(mine)
                     heapq.heapify(self._waiting)
                     break
-        return mine.number
+        return mine
 
     def _let_in(self, deadline: Deadline) -> float:
         """Give places to those that wait; return when to look again, in seconds. Needs the lock."""
@@ -150,6 +164,8 @@ class CorrectionQueue:
                 del self._in_turn[number]
         while self._waiting and self._has_room():
             first = heapq.heappop(self._waiting)
+            if first.waits:
+                first.beside = sum(one.waits for one in self._in_turn.values())
             self._in_turn[first.number] = first
             first.has_place, first.since_ns = True, now_ns
             first.called.set()

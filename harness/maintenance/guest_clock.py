@@ -62,6 +62,7 @@ def correct_clock(
     before: ClockReading | None = None,
     foreseen: Foreseen | None = None,
     when_right: Callable[[], None] = lambda: None,
+    beside: int = 0,
 ) -> ClockOutcome:
     """Measure, correct where the configuration allows it, measure again.
 
@@ -69,7 +70,8 @@ def correct_clock(
     enough that says so.
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
-    ``when_right`` is called as soon as the clock is, before all that is less urgent. Never
+    ``when_right`` is called as soon as the clock is, before all that is less urgent; ``beside``:
+    see :class:`harness.clock.target.Reach`. Never
     raises a HarnessError: what went wrong is part of the result.
     """
     policy = session.policy(before)
@@ -87,7 +89,8 @@ def correct_clock(
     try:
         known = _known(session, policy, foreseen, after_resume)
         first = after_resume if known is None else known
-        correction = correct(session.reach, policy, deadline, first, when_right, stepped)
+        reach = replace(session.reach, beside=beside)
+        correction = correct(reach, policy, deadline, first, when_right, stepped)
     except HarnessError as error:
         return replace(seen, problem=str(error))
     return replace(

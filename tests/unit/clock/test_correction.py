@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -571,6 +573,21 @@ def test_date_is_sent_so_that_it_takes_effect_at_the_second(clock):
     reading = found.sampler.read(4, later(clock))
     METHODS["date-at-second"].apply(found, Change(reading), later(clock))
     assert abs(fake.offset_s) <= reading.uncertainty_s
+
+
+@pytest.mark.parametrize(
+    ("beside", "latency_s", "earlier_s"), [(0, 0.002, 0.0), (3, 0.002, 0.006), (7, 0.010, 0.015)]
+)
+def test_clocks_that_are_set_at_the_same_second_are_sent_it_one_after_the_other(
+    clock, beside, latency_s, earlier_s
+):
+    """On few CPUs each ``date`` waits for those before it; none is sent too early to be right."""
+    fake = FakeAgent(clock, -5.0, 0.0, 0.0, abilities=SHELL)
+    found = replace(reach(fake, "sh"), beside=beside)
+    found.sampler.date_latency_s = latency_s
+    reading = found.sampler.read(4, later(clock))
+    METHODS["date-at-second"].apply(found, Change(reading), later(clock))
+    assert fake.offset_s == pytest.approx(0.8 * latency_s + earlier_s, abs=0.0001)
 
 
 @pytest.mark.parametrize("target_s", [0.0, -2.25, 0.4])

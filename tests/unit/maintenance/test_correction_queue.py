@@ -34,7 +34,7 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
 
     def mend(name: str) -> None:
         nonlocal busy, most
-        with them.place(Deadline.after(20)) as over:
+        with them.place(Deadline.after(20)) as place:
             with lock:
                 busy += 1
                 most = max(most, busy)
@@ -42,7 +42,7 @@ def test_no_more_than_so_many_at_once_and_all_are_over_together():
             with lock:
                 busy -= 1
                 said.append("mended")
-            over()
+            place.give_up()
             said.append("looks")
 
     calls = {name: lambda name=name: mend(name) for name in "abcdef"}
@@ -59,12 +59,12 @@ def hold_all(
     got_in, seen = [], threading.Event()
 
     def silent() -> None:
-        with queue.place(deadline, waits=waits) as over:
+        with queue.place(deadline, waits=waits) as place:
             got_in.append(SYSTEM_CLOCK.monotonic_ns())
             if len(got_in) == guests:
                 seen.set()
             seen.wait(deadline.remaining_s())
-            over()
+            place.give_up()
 
     calls = {str(number): silent for number in range(guests)}
     fan_out(calls, Deadline.after(120), what="holding")
@@ -99,6 +99,7 @@ def test_a_clock_that_is_soon_right_has_a_whole_place_beside_those_that_wait():
     for waits in (True, True, True, True, False):
         queue._take(until, (0, 0.0), waits=waits)
     assert (len(queue._in_turn), queue._waiting) == (5, [])
+    assert [one.beside for one in queue._in_turn.values()] == [0, 1, 2, 3, 0]
     queue._waiting.append(correction_queue._Waiting((0, 0.0), 9, waits=True))
     assert not queue._has_room()
 
@@ -136,7 +137,7 @@ def test_there_are_more_places_while_the_machine_has_nothing_to_do_and_fewer_aga
     monkeypatch.setattr(correction_queue, "_TURN_S", 60.0)
     said = [True, True]
     queue = CorrectionQueue(0, 1, lambda: said.pop(0) if said else None)
-    numbers = [queue._take(Deadline.after(120), (0, 0.0)) for _ in range(4)]
+    numbers = [queue._take(Deadline.after(120), (0, 0.0)).number for _ in range(4)]
     assert (sorted(queue._in_turn), said) == (numbers, [])
     said = [False]
     queue._give_up(numbers[0], Deadline.after(120))
@@ -147,7 +148,7 @@ def test_there_are_more_places_while_the_machine_has_nothing_to_do_and_fewer_aga
         for number in numbers[1:]:
             assert not fifth.done()
             queue._give_up(number, Deadline.after(120))
-        assert fifth.result(60) == 5
+        assert fifth.result(60).number == 5
 
 
 def test_nobody_waits_for_long_for_those_who_are_silent(monkeypatch):
@@ -165,10 +166,10 @@ def test_looks_wait_for_as_long_as_clocks_get_on(monkeypatch):
     queue, said = CorrectionQueue(5, 1, no_slack), []
 
     def mend(number: int) -> None:
-        with queue.place(Deadline.after(60)) as over:
+        with queue.place(Deadline.after(60)) as place:
             SYSTEM_CLOCK.sleep(0.4)  # all of them take twice as long as looks wait for one
             said.append("mended")
-            over()
+            place.give_up()
             said.append("looks")
 
     calls = {str(number): lambda number=number: mend(number) for number in range(5)}

@@ -261,6 +261,17 @@ def test_a_clock_that_is_not_as_foreseen_is_read_first_and_never_stepped_by_what
     assert guest.fake.offset_s == pytest.approx(expected_s, abs=0.001)
 
 
+def test_a_clock_that_is_set_beside_others_is_sent_its_second_before_them():
+    """Its place in the queue says beside how many; it is 6 ms for three of 2 ms each."""
+    found = {}
+    for beside in (0, 3):
+        guest = Guest(-5.0, way_s=0.0, abilities="date latency=2000000")
+        now_ns, until = guest.fake.clock.monotonic_ns(), Deadline.after(60, guest.fake.clock)
+        correct_clock(guest.session, now_ns, until, beside=beside)
+        found[beside] = guest.fake.offset_s
+    assert found[3] - found[0] == pytest.approx(0.006, abs=0.0001)
+
+
 def test_what_was_foreseen_is_no_reading_where_nothing_could_be_done():
     """The record says what was seen, to what it was sure."""
     guest = Guest(-5.0, abilities="rtc")

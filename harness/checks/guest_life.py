@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.core.process_stat import parse_stat
@@ -70,12 +70,38 @@ _FLEETING = ("/run/user/", "/proc/sys/fs/binfmt_misc")
 
 
 def parse(text: str) -> Look:
-    """What :mod:`harness.checks.probes.life` printed. Raises ValueError for nonsense."""
-    draft, section = _Draft(), ""
+    """What ``life`` of the python3 program told. Raises ValueError for nonsense."""
+    return _look(_in_sections(text))
+
+
+def parse_files(lines: Iterable[str]) -> Look:
+    """What ``life`` of the sh program told: ``FILE:LINE``. Raises ValueError for nonsense."""
+    parted = (line.partition(":") for line in lines)
+    return _look((_SECTIONS.get(file, "stat"), line) for file, _, line in parted)
+
+
+_SECTIONS = {
+    "/proc/uptime": "uptime",
+    "/proc/mounts": "mounts",
+    "/proc/net/tcp": "tcp",
+    "/proc/net/tcp6": "tcp",
+    "/proc/net/snmp": "snmp",
+}
+
+
+def _in_sections(text: str) -> Iterator[tuple[str, str]]:
+    section = ""
     for line in text.split("\n"):
         if line.startswith("=== "):
             section = line[4:]
-        elif line.strip() and section in _READERS:
+        else:
+            yield section, line
+
+
+def _look(lines: Iterable[tuple[str, str]]) -> Look:
+    draft = _Draft()
+    for section, line in lines:
+        if line.strip() and section in _READERS:
             _READERS[section](draft, line)
     if draft.uptime_s is None or not draft.processes or not draft.mounts:
         raise ValueError("no uptime, processes or mounts")

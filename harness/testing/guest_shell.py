@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from harness.checks.probes.canary import pattern, shell_pattern
-from harness.checks.probes.programs import sh_canary
+from harness.checks.probes.programs import sh_program
 from harness.clock.agents import agent
 from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
@@ -74,8 +74,6 @@ class InMemoryShell:
         if "/dev/kmsg" in command:
             guest.kernel_log.append(command.partition("echo ")[2].partition(">")[0].strip(" '\"\\"))
             return Completed(0, "", "")
-        if "=== uptime" in command:
-            return Completed(0, _life(guest), "")
         if guest.kernel_log_denied:
             said = f"{guest.boot_id}\n" if "boot_id" in command else ""
             return Completed(1, said, "dmesg: read kernel buffer failed: Operation not permitted")
@@ -103,8 +101,8 @@ class InMemoryShell:
                         return InMemoryStream(guest, ClockAgent(guest, sudo=sudo).answer)
             if command == "exec cat":
                 return InMemoryStream(guest, lambda line: line)
-            if command == sh_canary() or "python3" in command:
-                program = ProbeProgram(guest, in_sh=command == sh_canary())
+            if command == sh_program() or "python3" in command:
+                program = ProbeProgram(guest, in_sh=command == sh_program())
                 return InMemoryStream(guest, program.answer, "ready")
         return InMemoryStream(guest, None)
 
@@ -147,12 +145,13 @@ class InMemoryStream:
             if self._answer is None:
                 raise ProbeError("the remote loop ended: not found", guest=self._guest.name)
             self._guest.clock.sleep(self._guest.way_s)
-            answer = self._answer(line)
+            answer, *more = self._answer(line).split("\n")
+            self._said += more
             self._guest.clock.sleep(self._guest.way_s)
         return sent_ns, answer, self._guest.clock.monotonic_ns()
 
     def listen(self, deadline: Deadline) -> tuple[str, int]:
-        """The greeting of a program that has one."""
+        """The greeting of a program that has one; what else it answers than a line."""
         with self._guest.answering("listening to the remote loop", deadline):
             if not self._said:
                 raise ProbeError("the remote loop ended", guest=self._guest.name)
@@ -278,6 +277,9 @@ class ProbeProgram:
             "disk-wait": lambda: self._wait_for_disk(int(words[0])),
             "disk-stop": lambda: f"{self._since(self._disk_ns, _DISK_BLOCK_S)} 0 0 1000000 -",
         }
+        if self._in_sh:
+            known["life"] = lambda: "\n".join(_in_files(_life(self._guest)))
+            return f"{known[what]()}\n."
         return known.get(what, lambda: f"error: no {what} in memory")()
 
     def _since(self, start_ns: int, each_s: float) -> int:
@@ -325,3 +327,16 @@ def _facts(guest: FakeGuest) -> str:
 def _life(guest: FakeGuest) -> str:
     told = _LIFE if guest.sees_processes else _LIFE.replace("\n1 (init)", "\n77 (sh)")
     return told.format(uptime_s=guest.monotonic_ns() / NS_PER_S, zeros=" 0" * 17)
+
+
+_FILES = {"uptime": "uptime", "stat": "1/stat", "mounts": "mounts", "tcp": "net/tcp"}
+
+
+def _in_files(life: str) -> Iterator[str]:
+    """As the program for a guest without python3 tells it."""
+    file = ""
+    for line in life.splitlines():
+        if line.startswith("=== "):
+            file = "/proc/" + _FILES.get(line[4:], "net/snmp")
+        else:
+            yield f"{file}:{line}"

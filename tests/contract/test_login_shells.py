@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.checks.guest_life import parse
-from harness.checks.probes.life import LOOK
-from harness.checks.probes.programs import python3_program, sh_canary
+from harness.checks.guest_life import parse_files
+from harness.checks.probes.programs import python3_program, sh_program
 from harness.clock.one_channel import enter
 from harness.clock.sampling import Sampler
 from harness.core.errors import DeadlineExpired, ProbeError
@@ -181,6 +181,13 @@ def test_a_line_is_answered_by_the_process_that_was_started(shell):
     short.close()
 
 
+def lines_of(program, question: str) -> list[str]:
+    lines = [program.ask(question, soon())[1]]
+    while lines[-1] != ".":
+        lines.append(program.listen(soon())[0])
+    return lines[:-1]
+
+
 def test_everything_that_a_run_asks_is_answered(shell):
     """Facts, boot id, clock by each interpreter, canary, what lives in the guest."""
     facts = gather(shell, soon())
@@ -195,13 +202,18 @@ def test_everything_that_a_run_asks_is_answered(shell):
     assert entered is not None
     assert (entered[0].boot_id, entered[1].interpreter) == (boot_id, facts.interpreters[0])
     entered[1].close()
-    for command, size in ((sh_canary(), 4), (python3_program({"canary"}), 4096)):
-        program = shell.stream(command, soon())
-        assert program.listen(soon())[0] == "ready"
-        assert program.ask(f"fill {'00' * 32} {size}", soon())[1] == "ok"
-        assert len(program.ask("digest", soon())[1].split()[0]) == 64
-        program.close()
-    assert parse(shell.run(LOOK, soon(), check=False).stdout)
+    program = shell.stream(python3_program({"canary"}), soon())
+    assert program.listen(soon())[0] == "ready"
+    assert program.ask(f"fill {'00' * 32} 4096", soon())[1] == "ok"
+    assert len(program.ask("digest", soon())[1].split()[0]) == 64
+    program.close()
+    program = shell.stream(sh_program(), soon())
+    assert program.listen(soon())[0] == "ready"
+    assert lines_of(program, f"fill {'00' * 32} 4") == ["ok"]
+    assert len(lines_of(program, "digest")[0].split()[0]) == 64
+    lines = lines_of(program, "life")
+    program.close()
+    assert os.getpid() in {pid for pid, _ in parse_files(lines).processes}
 
 
 def test_an_idle_process_outlives_tmout(accounts, servers):

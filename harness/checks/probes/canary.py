@@ -6,11 +6,9 @@ import hashlib
 import secrets
 
 from harness.checks.canary import Canary
-from harness.checks.probes.programs import sh_canary
-from harness.checks.probes.protocol import Probe, Scene, checked, expect_ready
+from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import MissingCapability, ProbeError
 from harness.core.timebase import Deadline
-from harness.guest.protocol import LineStream
 
 _PAGE_BYTES = 4096
 #: What a shell holds in a variable: so many times a line with the key, a page or a little more
@@ -31,19 +29,16 @@ class CanaryProbe(Probe):
 
     def __init__(self) -> None:
         self.key = secrets.token_hex(32)
-        self._shell_program: LineStream | None = None
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Fill the memory. Raises MissingCapability or ProbeError."""
         self._scene = scene
-        in_python = "python3" in scene.facts.interpreters
-        if in_python:
+        self._in_python = "python3" in scene.facts.interpreters
+        if self._in_python:
             size = scene.settings.canary_bytes
             held = pattern(bytes.fromhex(self.key), size)
         else:
             size, held = SHELL_PAGES, shell_pattern(self.key)
-            self._shell_program = scene.remote.stream(sh_canary(), deadline)
-            expect_ready(self._shell_program, deadline, scene.name)
         self._size = len(held)
         self._ask(f"fill {self.key} {size}", deadline)
         self._before = self._digest(deadline)
@@ -54,11 +49,6 @@ class CanaryProbe(Probe):
         """Ask for the digest again."""
         return Canary(self._size, self._before, self._digest(deadline))
 
-    def close(self) -> None:
-        """End the shell; the program is the scene's."""
-        if self._shell_program is not None:
-            self._shell_program.close()
-
     def _digest(self, deadline: Deadline) -> str:
         digest = self._ask("digest", deadline).split(" ")[0]
         if len(digest) != 64:
@@ -66,10 +56,9 @@ class CanaryProbe(Probe):
         return digest
 
     def _ask(self, question: str, deadline: Deadline) -> str:
-        if self._shell_program is None:
+        if self._in_python:
             return self._scene.ask(question, deadline)
-        answer = self._shell_program.ask(question, deadline)[1]
-        return checked(answer, self._scene.name)
+        return " ".join(self._scene.ask_sh(question, deadline))
 
 
 def pattern(key: bytes, size_bytes: int) -> bytes:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from harness.checks.guest_life import Life, Look, parse, parse_windows
+from harness.checks.guest_life import Life, Look, parse, parse_files, parse_windows
 from harness.checks.probes.protocol import Probe, Scene
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestOs
-
-#: Where there is no python3; few processes, because starting one is slow under emulation.
-LOOK = """
-echo '=== uptime'; IFS= read -r line </proc/uptime; echo "$line"
-echo '=== stat'; cat /proc/[0-9]*/stat 2>/dev/null
-echo '=== mounts'; cat /proc/mounts
-echo '=== tcp'; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null
-echo '=== snmp'; cat /proc/net/snmp
-"""
 
 
 class LifeProbe(Probe):
@@ -48,7 +39,6 @@ class LifeProbe(Probe):
             if "python3" in self._scene.facts.interpreters:
                 told = bytes.fromhex(self._scene.ask("life", deadline))
                 return parse(told.decode(errors="replace"))
-            done = self._scene.remote.run(LOOK, deadline, check=False)
-            return parse(done.stdout)
+            return parse_files(self._scene.ask_sh("life", deadline))
         except (ValueError, KeyError, IndexError) as error:
             raise ProbeError(f"what lives in the guest cannot be read: {error}") from error

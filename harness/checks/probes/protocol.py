@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from harness.checks.probes.programs import python3_program, python3_text
+from harness.checks.probes.programs import python3_program, python3_text, sh_program
 from harness.core.errors import HarnessError, MissingCapability, ProbeError
 from harness.core.settings import ChecksSection, OwnCheckSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
@@ -17,6 +17,8 @@ from harness.host.protocol import ProcessIdentity
 
 #: Starting a python3 in an emulated guest that has other things to do.
 _START_S = 20.0
+#: What a guest without python3 may answer to one question.
+_MOST_BYTES = 4 << 20
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Scene:
     """What runs a python3 program in the guest at once; None: the shell starts one."""
     _program: LineStream | None = field(default=None, repr=False)
     _refusal: HarnessError | None = field(default=None, repr=False)
+    _sh: LineStream | None = field(default=None, repr=False)
+    _sh_refusal: HarnessError | None = field(default=None, repr=False)
     _ports: tuple[str, int, int] | None = field(default=None, repr=False)
 
     def ask(self, question: str, deadline: Deadline) -> str:
@@ -68,6 +72,26 @@ class Scene:
             raise
         return checked(answer, self.name)
 
+    def ask_sh(self, question: str, deadline: Deadline) -> list[str]:
+        """Ask the program in a guest that has no python3, as ``ask``; it answers in lines."""
+        if self._sh_refusal is not None:
+            raise self._sh_refusal
+        try:
+            if self._sh is None:
+                self._sh = self.remote.stream(sh_program(), deadline.sooner(_START_S))
+                expect_ready(self._sh, deadline, self.name)
+            lines = [self._sh.ask(question, deadline)[1]]
+            left = _MOST_BYTES
+            while lines[-1] != "." and left > 0:
+                left -= len(lines[-1])
+                lines.append(self._sh.listen(deadline)[0])
+            if lines.pop() != ".":
+                raise ProbeError("its answer does not end", guest=self.name)
+        except HarnessError as error:
+            self._sh_refusal = error
+            raise
+        return lines
+
     def echo_ports(self, token: str, version: str, deadline: Deadline) -> tuple[str, int, int]:
         """``(token, udp port, tcp port)`` of the echo in the guest; opened once."""
         if self._ports is None:
@@ -76,9 +100,10 @@ class Scene:
         return self._ports
 
     def close(self) -> None:
-        """End the program in the guest; never raises."""
-        if self._program is not None:
-            self._program.close()
+        """End the programs in the guest; never raises."""
+        for one in (self._program, self._sh):
+            if one is not None:
+                one.close()
 
     def _start(self, deadline: Deadline) -> LineStream:
         if "python3" not in self.facts.interpreters:

@@ -145,9 +145,11 @@ def test_everybody_tells_and_leaves_nothing_behind(scene, disk):
 
 def test_a_guest_with_only_a_shell_is_watched_as_far_as_it_goes(scene):
     """The rest is skipped with the reason, known before the pause."""
-    told = through(scene(BARE), *CHECKS)
+    here = scene(BARE)
+    told = through(here, *CHECKS)
     assert told[Canary].before == told[Canary].after
     assert told[TcpSession].over == "ssh"
+    assert len(here.remote.streams) == 2, "a channel each for the session and for all else"
     assert told[TcpSession].sent == told[TcpSession].answered > 0
     assert isinstance(told[Life], Life)
     for kind in (DiskWriter, Timers):

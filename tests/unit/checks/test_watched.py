@@ -12,7 +12,7 @@ from harness.checks.custom import Ended, OwnChecks
 from harness.checks.disk import DiskWriter
 from harness.checks.downtime import Downtime
 from harness.checks.evidence import Missing
-from harness.checks.guest_life import Life, Look, parse
+from harness.checks.guest_life import Life, Look, parse, parse_files
 from harness.checks.ram import Residency
 from harness.checks.tcp_session import TcpSession
 from harness.checks.timers import Timers, Units
@@ -289,8 +289,22 @@ def test_proc_is_read_as_it_is():
     )
 
 
+def test_proc_is_read_the_same_from_a_shell():
+    """Each line after its file, so that the name of a process cannot pass for another file's."""
+    files = {"uptime": "uptime", "stat": "40/stat", "mounts": "mounts", "tcp": "net/tcp"}
+    told, file = [], ""
+    for line in PROC.replace("lines) S", "/proc/mounts:evil /etc ext4 rw) S").splitlines():
+        if line.startswith("=== "):
+            file = files.get(line[4:], "net/snmp")
+        else:
+            told.append(f"/proc/{file}:{line}")
+    assert parse_files(told) == parse(PROC)
+
+
 @pytest.mark.parametrize("text", ["", "=== uptime\n1 1\n", "sh: cat: not found\n"])
 def test_proc_that_cannot_be_read_is_no_look(text):
     """Not one without processes."""
     with pytest.raises(ValueError, match="no uptime"):
         parse(text)
+    with pytest.raises(ValueError, match="no uptime"):
+        parse_files(text.splitlines())

@@ -29,9 +29,9 @@ def python3_text(parts: Collection[str]) -> str:
     return "\n".join(_source(f"{name}.py") for name in names)
 
 
-def sh_canary() -> str:
-    """The canary for guests that have a POSIX sh and no python3."""
-    return f"exec sh -c {shlex.quote(_source('canary.sh'))}"
+def sh_program() -> str:
+    """The loop for guests that have a POSIX sh and no python3."""
+    return f"exec sh -c {shlex.quote(_source('watch.sh'))}"
 
 
 def _source(name: str) -> str:

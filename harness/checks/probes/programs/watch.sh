@@ -1,5 +1,7 @@
+# What watches where there is no python3. An answer ends with a line that is a dot.
 # fill KEY PAGES: hold pages made from KEY in a variable.  digest: SHA-256 of them now.
-# No process is started to fill it, and one to tell: that is slow under emulation.
+# life: what lives in the guest, each line after the name of its file in /proc.
+# No process is started to fill it, and one for each of the others: that is slow under emulation.
 held=
 echo ready
 while IFS=" " read -r what key pages; do
@@ -14,5 +16,10 @@ while IFS=" " read -r what key pages; do
         echo ok
         ;;
     digest) printf %s "$held" | sha256sum 2>&1 ;;
+    life)
+        grep -as '' /proc/uptime /proc/[0-9]*/stat /proc/mounts \
+            /proc/net/tcp /proc/net/tcp6 /proc/net/snmp
+        ;;
     esac
+    echo .
 done

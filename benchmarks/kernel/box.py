@@ -23,6 +23,8 @@ from harness.lab.seed import Seed, append_to_initrd
 PLAIN = "console=ttyS0 quiet mitigations=off nowatchdog"
 LINE = f"{PLAIN} memmap=1G!4G"
 PORTS = ("host", "g1", "g2")
+#: One: where there are as many as this machine has, other work on it is in all figures.
+CPUS = os.environ.get("HARNESS_BOX_CPUS", "1")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SSH = (
     "-o",
@@ -54,13 +56,16 @@ class Box:
     """A folder with a QEMU >= 10: with an older one a kernel that was started by kexec died."""
     line: str = LINE
     """What its kernel is booted with; another one may be given to :meth:`boot`."""
+    more: tuple[str, ...] = ()
+    """Devices besides, as words of QEMU's."""
     lines: dict[str, list[Line]] = field(default_factory=lambda: {port: [] for port in PORTS})
 
     def __enter__(self) -> Self:
         key, host_key = new_key(), new_key()
-        self._key = self.folder / "key"
-        self._key.touch(mode=0o600)
-        self._key.write_text(key.private)
+        self.host_key = host_key.public
+        self.key = self.folder / "key"
+        self.key.touch(mode=0o600)
+        self.key.write_text(key.private)
         assert self.image.initrd is not None
         initrd, disk = self.folder / "initrd", self.folder / "disk.qcow2"
         append_to_initrd(self.image.initrd, Seed("bench-kernel", host_key, key.public), initrd)
@@ -119,7 +124,7 @@ class Box:
 
     def sh(self, command: str, feed: bytes | None = None) -> str:
         """Run a line of shell in it, once it answers."""
-        words = ["ssh", "-F", "/dev/null", *_SSH, "-i", str(self._key), "-p", str(self._port)]
+        words = ["ssh", "-F", "/dev/null", *_SSH, "-i", str(self.key), "-p", str(self._port)]
         for _ in range(60):
             done = subprocess.run(
                 [*words, "root@127.0.0.1", command], input=feed or b"", capture_output=True
@@ -155,7 +160,7 @@ class Box:
         found = [
             *(str(self.qemu / "usr/bin/qemu-system-x86_64"), "-L", f"{shared}/qemu"),
             *("-L", f"{shared}/seabios", "-machine", "q35", "-accel", "tcg,thread=multi"),
-            *("-cpu", "max,+svm,+npt,-la57", "-smp", "1", "-m", "4G", "-nodefaults"),
+            *("-cpu", "max,+svm,+npt,-la57", "-smp", CPUS, "-m", "4G", "-nodefaults"),
             *("-no-user-config", "-display", "none", "-no-reboot", "-append", self.line),
             *("-kernel", str(self.image.kernel), "-initrd", str(initrd)),
             *("-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={disk}"),
@@ -163,6 +168,7 @@ class Box:
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"),
             *("-qmp", f"unix:{self.folder}/qmp.socket,server=on,wait=off"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-rtc", "base=utc,clock=host"),
+            *self.more,
         ]
         for port in PORTS:
             path = self.folder / f"{port}.socket"

@@ -30,6 +30,7 @@ from harness.testing.required import required
 from tests.live_kernel.enrolled import Enrolled, bring_kernel
 from tests.live_kernel.machine import Machine
 from tests.live_kernel.preserving import KERNELS, SWITCHES, Preserving, install
+from tests.live_kernel.way import way
 
 #: Debian's own initrd, by which the kernel is started anew, has to be told the root.
 #: And QEMU's emulated CPU does not say that its counter goes on, though it does.
@@ -69,13 +70,13 @@ def host(tmp_path) -> Iterator[Machine]:
 def enrolled(tmp_path_factory) -> Iterator[Enrolled]:
     """An emulated host of all tests that ask for it, whose kernel may be replaced."""
     folder = tmp_path_factory.mktemp("enrolled")
-    with _booted(folder) as machine:
+    with way() as outside, _booted(folder, more=outside.words) as machine:
         machine.harness("setup-host", "--resident", "1G", "--region")
         machine.reboot()
         machine.rehearse()
         old = machine.sh("uname -r").strip()
         (folder / "kernel").mkdir()
-        yield Enrolled(machine, old, bring_kernel(machine, folder / "kernel"))
+        yield Enrolled(machine, old, bring_kernel(machine, folder / "kernel"), outside)
 
 
 @pytest.fixture
@@ -101,7 +102,10 @@ def preserving(tmp_path_factory) -> Iterator[Preserving]:
 
 @contextmanager
 def _booted(
-    folder: Path, needs: str = "live-kernel", make: str = "test-live-kernel"
+    folder: Path,
+    needs: str = "live-kernel",
+    make: str = "test-live-kernel",
+    more: tuple[str, ...] = (),
 ) -> Iterator[Machine]:
     if not required(needs):
         pytest.skip(f"no emulated host: `make {make}` boots one")
@@ -112,6 +116,6 @@ def _booted(
         # Its initrd's modules are of another kernel, which does without any.
         image = replace(image, kernel=ensure(KERNELS, print).kernel)
         line = f"{LINE} {SWITCHES}"
-    with Machine(folder, image, Path(qemu.stdout.decode().split()[-1]), line) as machine:
+    with Machine(folder, image, Path(qemu.stdout.decode().split()[-1]), line, more) as machine:
         machine.settle()
         yield machine

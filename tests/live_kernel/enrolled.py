@@ -15,6 +15,7 @@ from benchmarks.kernel.__main__ import payload, script
 from harness.core.paths import cache_dir
 from tests.live_kernel.machine import Machine
 from tests.live_kernel.terms import table
+from tests.live_kernel.way import Way
 from tests.residents import PLANT, TELL
 
 STATE = "/root/.local/state/harness"
@@ -33,6 +34,8 @@ class Enrolled:
     host: Machine
     old: str
     new: str
+    way: Way | None = None
+    """From this machine to the host and its guests, where there is one."""
 
     @property
     def kernels(self) -> dict[str, tuple[str, str]]:
@@ -58,6 +61,12 @@ class Enrolled:
         self.host.sh("cd /opt/harness && .venv/bin/python -m tests.live_kernel.inside")
         for name in GUESTS:
             harness(self.host, "lab", "ssh", name, PLANT.format(nap_s=0.5))
+
+    def be_old(self) -> None:
+        """The old kernel runs, to which a reset leads; with guests that were started under it."""
+        if self.host.sh("uname -r").strip() != self.old:
+            self.host.reboot()
+            self.have_guests()
 
 
 def harness(host: Machine, *words: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from typing import Any
 
 from tests.live_kernel.enrolled import (
@@ -26,6 +27,15 @@ REFUSED = (
     "systemd-run --quiet --wait --collect --pipe -p SystemCallFilter=~reboot"
     f" -p SystemCallErrorNumber=EPERM --setenv=HARNESS_CONFIG={CONFIG} --setenv=HOME=/root"
 )
+#: The call kills who makes it, when disks are read-only: the run, and nobody else of its unit.
+KILLED = (
+    "systemd-run --quiet --wait --collect --pipe -p SystemCallFilter=~reboot -p KillMode=process"
+    f" -p LimitCORE=0 --setenv=HARNESS_CONFIG={CONFIG} --setenv=HOME=/root"
+)
+#: libvirt asks it before it starts a guest, and starts none that it says no to.
+HOOK = """#!/bin/sh
+[ "$1 $2" != "lab-2 prepare" ] || [ ! -e /root/refuse ]
+"""
 #: Kills the run of a journal that is still to begin, as soon as a guest is parked.
 KILL = """
 import json, os, pathlib, signal, sys, time
@@ -102,6 +112,58 @@ def test_a_run_that_is_killed_before_it_leaves_is_undone_by_its_guardian(residen
     another_recover_changes_nothing(resident)
 
 
+def test_a_run_that_is_killed_when_disks_are_read_only_is_undone_by_its_guardian(resident):
+    """Between `leaving` and the kexec: disks are written to again, and guests go on in place."""
+    host, before = resident.host, told(resident.host)
+    configure(host, *resident.other()[1:])
+    words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S)])
+    host.sh(f"{KILLED} {words} >/root/run.log 2>&1 || true")
+    running = "virsh list --state-running --name | wc -w"
+    host.sh(f"until [ $({running}) = {len(GUESTS)} ]; do sleep 1; done")
+    found = events(resident)
+    assert "leaving" in [one["event"] for one in found]
+    assert "arrived" not in [one["event"] for one in found]
+    back = [one for one in found if one["event"] == "resumed"]
+    assert sorted((one["guest"], one["by"]) for one in back) == [
+        (name, "guardian") for name in GUESTS
+    ]
+    assert told(host) == before
+    harness(host, "recover")
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
+
+
+def test_a_guest_that_is_refused_is_reported_and_not_lost_and_the_other_one_goes_on(resident):
+    """libvirt does not start it; it stays parked until the reason is gone, whoever asks."""
+    host, before = on_the_old_kernel(resident)
+    configure(host, *resident.kernels[resident.old])
+    hooks = "/etc/libvirt/hooks"
+    host.sh(f"mkdir -p {hooks} && printf %s {shlex.quote(HOOK)} >{hooks}/qemu")
+    host.sh("chmod 755 /etc/libvirt/hooks/qemu && touch /root/refuse && systemctl restart libvirtd")
+    try:
+        already = start(host)
+        host.wait("host", "harness: lab-2 is not back", already)
+        host.wait("host", "harness: lab-1 runs", already)
+        host.wait("host", "Debian GNU/Linux", already)
+        # Who finishes it tries again; a person is shown what it would see.
+        host.sh("until journalctl -u harness-complete | grep -q status=4; do sleep 2; done")
+        host.sh("systemctl stop harness-complete")
+        assert host.sh("virsh list --state-running --name").split() == ["lab-1"]
+        said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
+        assert said.endswith("exit code 4\n"), said
+        assert "lab-2" in said
+    finally:
+        host.sh("rm -f /root/refuse")
+    said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
+    host.sh("rm /etc/libvirt/hooks/qemu && systemctl restart libvirtd")
+    assert told(host) == before, said
+    assert json.loads(last(host, "run.json"))["outcome"] == "pass", said
+    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
+    assert sorted(consumed) == list(GUESTS)
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
+
+
 def test_a_kernel_that_panics_leads_back_to_the_old_one_where_guests_go_on(resident):
     """By a reset that keeps memory; the record is a FAIL which says so."""
     host, before = on_the_old_kernel(resident)
@@ -146,13 +208,28 @@ def test_power_that_was_lost_is_told_and_nothing_is_claimed(resident):
     another_recover_changes_nothing(resident)
 
 
+def test_a_kernel_without_the_regions_driver_has_guests_wait_and_says_so(resident):
+    """The region is set aside, but cannot be mounted: nothing is claimed, nothing is used."""
+    host, _ = on_the_old_kernel(resident)
+    line = host.sh("cat /proc/cmdline").strip()
+    configure(host, *resident.kernels[resident.old], cmdline=f"{line} module_blacklist=nd_pmem")
+    already = start(host)
+    host.wait("host", "harness: failed", already)
+    host.wait("host", "Debian GNU/Linux", already)
+    said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
+    sys.stdout.write(said)
+    assert not said.endswith("exit code 0\n"), said
+    assert not [one for one in events(resident) if one["event"] == "consumed"]
+    host.reboot()  # which loses it
+    found = record(host)
+    assert (found["outcome"], found["exit_code"]) == ("error", 3), found
+    nothing_is_left(resident)
+
+
 def on_the_old_kernel(resident: Enrolled) -> tuple[Machine, dict[str, list[str]]]:
-    """Have it run, for a reset leads to it; the host, and what its guests tell of themselves."""
-    host = resident.host
-    if host.sh("uname -r").strip() != resident.old:
-        host.reboot()
-        resident.have_guests()
-    return host, told(host)
+    """Have it run; the host, and what its guests tell of themselves."""
+    resident.be_old()
+    return resident.host, told(resident.host)
 
 
 def guests_go_on_here(resident: Enrolled, found: dict[str, Any], before: object) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
@@ -27,12 +28,14 @@ _END_S = 10.0
 @contextmanager
 def brief_libvirtd(
     folder: Path, known: Mapping[str, str], drivers: Sequence[str], deadline: Deadline
-) -> Iterator[None]:
-    """Have a libvirtd answer for the time of a ``with``; its QEMUs outlive it.
+) -> Iterator[Callable[[], None]]:
+    """Have a libvirtd for the time of a ``with``, and something to wait with until it answers.
+
+    Its QEMUs outlive it.
 
     ``folder`` is for what it is given, and for its log; ``known`` are the entries of its cache;
     ``drivers`` are those of :mod:`harness.host.kernel.drivers` that it has, none: all that are
-    there. Raises InfrastructureError or DeadlineExpired.
+    there. Both raise InfrastructureError, and waiting DeadlineExpired.
     """
     covered: list[Path] = []
     try:
@@ -46,8 +49,7 @@ def brief_libvirtd(
                 env={**os.environ, **needed.only(drivers, folder / "drivers")},
             )
         try:
-            _await(daemon, deadline)
-            yield
+            yield partial(_await, daemon, deadline)
         finally:
             _end(daemon)
     except OSError as error:

@@ -9,7 +9,6 @@ import ctypes
 import grp
 import os
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
@@ -82,11 +81,6 @@ def cover(this: Path, by: Path) -> None:
 def uncover(this: Path) -> None:
     """Take away what covers ``this``. Never raises."""
     ctypes.CDLL(None).umount2(os.fsencode(this), 0)
-
-
-def load_modules(names: Iterable[str]) -> None:
-    """Load modules as far as this kernel has them; what needs one that is missing says so."""
-    subprocess.run(["modprobe", "--all", *names], check=False, capture_output=True)
 
 
 def give_kvm_its_group() -> None:

@@ -20,6 +20,8 @@ from harness.core.errors import (
     UpdateFailed,
 )
 from harness.host.kernel import read_only
+from harness.host.kernel.writable_again import Watch
+from harness.host.mounts import Mount, still_written
 
 LOADED = Path("/sys/kernel/kexec_loaded")
 #: Numbers of x86_64, as linux/reboot.h and asm/unistd_64.h have them.
@@ -88,18 +90,23 @@ def is_loaded(file: Path = LOADED) -> bool:
         return False
 
 
-def start() -> NoReturn:
+def start(watch: Watch | None = None) -> NoReturn:
     """Start the kernel that is loaded: the end of this one, and of every process.
 
     File systems become read-only, for at most two seconds; what was written is to be on the disks
     before. A file system that is written to while its disk is shut down reports errors.
-    Raises UpdateFailed: this kernel goes on, and its file systems are as they were.
+    Raises UpdateFailed: this kernel goes on, and its file systems are as they were. ``watch`` has
+    them be so, too, if this process is killed on the way.
     """
     if not is_loaded():
         raise UpdateFailed("no kernel is loaded")
-    before, why = [], "kexec came back"
+    before: list[Mount] = []
+    why = "kexec came back"
     try:
-        before = read_only.make_read_only()
+        before = still_written()
+        if watch is not None:
+            watch.arm(before)
+        read_only.make_read_only()
         _call(_REBOOT, *_MAGIC)
     except OSError as error:
         why = f"kexec was refused: {error.strerror}"
@@ -109,6 +116,9 @@ def start() -> NoReturn:
         raise UpdateFailed(
             f"{why}; {error.message}", hint="mount -o remount,rw, for each of them"
         ) from error
+    finally:
+        if watch is not None:
+            watch.disarm()
     raise UpdateFailed(why)
 
 

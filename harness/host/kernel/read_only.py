@@ -21,13 +21,17 @@ _READ_ONLY_WITHIN_S = 2.0
 _WRITABLE_WITHIN_S = 5.0
 
 
-def make_read_only() -> list[Mount]:
-    """Have every file system be read-only, as far as two seconds are enough.
+def make_read_only() -> None:
+    """Have every file system be read-only, as far as two seconds are enough. Raises OSError.
 
-    Returns what was written to before, for :func:`make_writable`. Raises OSError.
+    What was written to before, and is to be for :func:`make_writable`, is ``still_written``.
     """
-    before = still_written()
     _SYSRQ.write_text("u")  # the kernel does it in a thread of its own
+    await_read_only()
+
+
+def await_read_only() -> None:
+    """Wait until every file system is read-only, for two seconds at most."""
     with suppress(DeadlineExpired):
         wait_for(
             _all_read_only,
@@ -35,7 +39,6 @@ def make_read_only() -> list[Mount]:
             deadline=Deadline.after(_READ_ONLY_WITHIN_S),
             interval_s=0.01,
         )
-    return before
 
 
 def make_writable(before: Sequence[Mount]) -> None:

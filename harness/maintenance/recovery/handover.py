@@ -18,7 +18,7 @@ from harness.core.identity import boot_id
 from harness.core.records import EXIT_CODES, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
 from harness.core.timebase import NS_PER_S, Clock, Deadline, boot_ahead_ns, utc_now
 from harness.host.clock_sync import synchronised
-from harness.host.kernel import early, kexec, networks
+from harness.host.kernel import kexec, modules, networks
 from harness.host.region.handover import HANDOVER
 from harness.maintenance.admission import Claims
 from harness.maintenance.after_resume import correct_and_observe
@@ -52,7 +52,7 @@ def take_over(history: History, journal: Journal, deadline: Deadline) -> History
     plan = read(HANDOVER)
     if plan.run_id != journal.run_id:
         raise UpdateFailed(f"{HANDOVER} is of run {plan.run_id}, not of {journal.run_id}")
-    early.load_modules((*arrival.MODULES, *plan.modules))
+    modules.load((*arrival.MODULES, *plan.modules))
     arrival.mount_region(plan, deadline)
     networks.start(plan.uri, plan.networks)
     # A time daemon knows better than the counter, if one runs by now.

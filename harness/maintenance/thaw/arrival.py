@@ -27,6 +27,8 @@ from harness.updates.kernel.plan import LUO, ThawPlan
 IOMEM = Path("/proc/iomem")
 #: Of the region; the plan names the others.
 MODULES = ("nd_e820", "nd_pmem")
+#: Its drivers are loaded by then: one that is not there after so long does not come.
+_DEVICE_S = 20.0
 _RAM_OPTIONS = "dax,noatime,nosuid,nodev,noexec"
 
 
@@ -81,7 +83,8 @@ def mount_region(plan: ThawPlan, deadline: Deadline) -> None:
             raise NotYet(f"no device of {region}")
         return device
 
-    device = wait_for(look, what="waiting for the region", deadline=deadline, interval_s=0.01)
+    until = deadline.sooner(_DEVICE_S)  # the host has to come up
+    device = wait_for(look, what="waiting for the region", deadline=until, interval_s=0.01)
     early.mount(str(device), folder, "ext4", _RAM_OPTIONS)
 
 

@@ -21,7 +21,7 @@ from harness.core.fanout import fan_out
 from harness.core.files import public_folder
 from harness.core.process_state import settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
-from harness.host.kernel import chains, early
+from harness.host.kernel import chains, early, modules
 from harness.host.kernel.brief_libvirtd import brief_libvirtd
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
@@ -50,7 +50,7 @@ def thaw(plan: ThawPlan, say: Say) -> bool:
             return True
         clock_set = arrival.set_clock(history)
         say(_clock_in_words(clock_set))
-        early.load_modules((*arrival.MODULES, *plan.modules))
+        modules.load((*arrival.MODULES, *plan.modules))
         say("modules are loaded")
         arrival.mount_region(plan, deadline)
         history = arrival.arrive(plan, journal, BY, clock_set)
@@ -71,19 +71,20 @@ def _clock_in_words(clock_set: tuple[int, int] | None) -> str:
 def _bring_back(
     plan: ThawPlan, history: History, journal: Journal, deadline: Deadline, say: Say
 ) -> bool:
-    # Where they are needed: libvirt's binding takes a while.
-    from harness.host.driver import LibvirtHypervisor
-    from harness.host.kernel import networks
-
     held = [one for one in history.guests.values() if one.held and ToDo.UNPARK in one.todo]
     parkings = [parking_of(one.parkable) for one in held if one.parkable is not None]
     early.give_kvm_its_group()
     for bridge in plan.bridges:
         early.make_bridge(bridge)
     public_folder(FOLDER, mode=_PASS)
-    with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline):
-        say("libvirtd answers")
+    with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline) as await_libvirtd:
+        # While it starts: its binding takes as long.
+        from harness.host.driver import LibvirtHypervisor
+        from harness.host.kernel import networks
+
         chains.make(plan.chains)
+        await_libvirtd()
+        say("libvirtd answers")
         networks.start(plan.uri, plan.networks)
         if plan.networks:
             say(f"networks run: {', '.join(plan.networks)}")

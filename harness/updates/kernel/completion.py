@@ -15,12 +15,17 @@ from harness.core.files import public_folder, sync_folder, write_atomically
 UNITS = Path("/etc/systemd/system")
 NAME = "harness-complete.service"
 _READABLE = 0o644
+#: What ends it may be over soon: a kill, a libvirtd that starts late.
+_ATTEMPTS = 5
 _TEXT = """# Written by harness for one handover to another kernel; gone when that is finished.
 [Unit]
 Description=Finish the maintenance that has replaced this host's kernel
 ConditionPathExists={plan}
 Wants=libvirtd.service network-online.target
 After=libvirtd.service network-online.target harness-region.service
+# A guest that is refused is refused again: a person is asked for, who then says `harness recover`.
+StartLimitIntervalSec=1h
+StartLimitBurst={attempts}
 
 [Service]
 Type=oneshot
@@ -34,7 +39,8 @@ RestartSec=5
 def text(plan: Path, state_dir: Path, python: str = sys.executable) -> str:
     """Return the unit's text. A percent sign is systemd's own in such a file."""
     said = {"plan": str(plan), "state_dir": str(state_dir), "python": python}
-    return _TEXT.format(**{name: one.replace("%", "%%") for name, one in said.items()})
+    told = {name: one.replace("%", "%%") for name, one in said.items()}
+    return _TEXT.format(attempts=_ATTEMPTS, **told)
 
 
 def write(plan: Path, state_dir: Path, units: Path = UNITS) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError, MissingCapability, UpdateFailed
 from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
+from harness.host.kernel import modules
 
 FOLDER = Path("/var/lib/harness/thaw")
 INIT = Path("/sbin/init")
@@ -87,6 +88,7 @@ def forget(plan: Path, folder: Path = FOLDER) -> None:
     for one in (path(folder), plan):
         with suppress(OSError):
             one.unlink(missing_ok=True)
+    modules.forget(folder / modules.FOLDER.name)
 
 
 def require_program(plan: Path, deadline: Deadline, python: str = sys.executable) -> None:

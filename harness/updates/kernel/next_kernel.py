@@ -13,6 +13,7 @@ from harness.core.errors import ConfigError, UpdateFailed
 from harness.core.identity import boot_id
 from harness.host.kernel import kexec
 from harness.host.kernel.kexec import KernelImage
+from harness.host.kernel.writable_again import Watch
 from harness.host.region.place import words
 from harness.results.journal.entries import Leaving
 
@@ -67,11 +68,12 @@ def _numbers(release: str) -> list[int]:
 class LoadedKernel:
     """Offers :class:`harness.updates.protocol.NextKernel`."""
 
-    def __init__(self, release: str, plan: Path, first: tsc.Pair) -> None:
+    def __init__(self, release: str, plan: Path, first: tsc.Pair, watch: Watch) -> None:
         """``first``: the counter beside a steady clock, some time ago: it tells its pace."""
         self.release = release
         self.plan = str(plan)
         self._first = first
+        self._watch = watch
 
     def sync(self) -> None:
         """See :class:`~harness.updates.protocol.NextKernel`."""
@@ -94,4 +96,8 @@ class LoadedKernel:
 
     def start(self) -> NoReturn:
         """See :class:`~harness.updates.protocol.NextKernel`."""
-        kexec.start()
+        kexec.start(self._watch)
+
+    def close(self) -> None:
+        """It is not started any more. Never raises."""
+        self._watch.close()

@@ -9,9 +9,10 @@ left, by the window's :class:`~harness.updates.protocol.GuestSwap`; what follows
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import chains, drivers, kexec, qemus_known
+from harness.host.kernel import chains, drivers, kexec, modules, qemus_known
+from harness.host.kernel.writable_again import Watch
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
+from harness.host.region import boot
 from harness.host.region.handover import HANDOVER
 from harness.updates.kernel import completion, launcher
 from harness.updates.kernel.next_kernel import (
@@ -70,6 +73,8 @@ _OLDER = (
 _CMDLINE, _LOADED_MODULES = Path("/proc/cmdline"), Path("/proc/modules")
 #: What QEMU and its NICs may need, as far as this kernel has it loaded.
 _MODULES = ("kvm_amd", "kvm_intel", "bridge", "tun", "vhost_net", "vhost_vsock", "macvtap")
+#: What the firewall of libvirt's networks has the kernel load, one by one.
+_FIREWALL = re.compile(r"(br_netfilter|(x_tables|xt_|nfnetlink|nf_|nft_|ip6?t_|ip6?table_)\w*)$")
 
 
 class KernelUpdate:
@@ -148,9 +153,12 @@ class KernelUpdate:
         launcher.write(HANDOVER, plan.limit_s)
         completion.write(HANDOVER, context.state_dir)
         plan.write(HANDOVER)
+        modules.unpack(files.image.release, (*boot.MODULES, *plan.modules))
         launcher.require_program(HANDOVER, deadline)
+        watch = Watch()
+        self._kernel = LoadedKernel(files.image.release, HANDOVER, first, watch)
+        watch.require(deadline)
         kexec.load(files.image.path, files.initrd, self._line())
-        self._kernel = LoadedKernel(files.image.release, HANDOVER, first)
 
     def apply(self, context: UpdateContext, deadline: Deadline) -> Applied:
         """Hand all guests over and leave this kernel. Raises UpdateFailed if it goes on."""
@@ -174,6 +182,8 @@ class KernelUpdate:
 
     def rollback(self, context: UpdateContext, deadline: Deadline) -> None:
         """This kernel goes on: forget the one that is loaded, and what was prepared for it."""
+        if self._kernel is not None:
+            self._kernel.close()
         self._kernel = None
         self._store.end()
         kexec.unload()
@@ -221,7 +231,7 @@ class KernelUpdate:
             guests=tuple(one.parking for one in plans),
             bridges=bridges(told),
             networks=networks.describe(self._site.uri, names),
-            modules=_loaded(_MODULES),
+            modules=(*_loaded(_MODULES.__contains__), *(_loaded(_FIREWALL.match) if names else ())),
             known=qemus_known.prepared(files.image, told),
             chains=chains.described() if names else {},
             drivers=drivers.needed_by(told),
@@ -256,8 +266,7 @@ def _lay_out(parking: Parking, descriptions: Mapping[str, str]) -> None:
         write_atomically(files / name, said)
 
 
-def _loaded(names: Sequence[str], table: Path = _LOADED_MODULES) -> tuple[str, ...]:
-    """Those of ``names`` that this kernel has loaded; one without modules has no table."""
+def _loaded(wanted: Callable[[str], object], table: Path = _LOADED_MODULES) -> tuple[str, ...]:
+    """The modules that are ``wanted`` and loaded, sorted; a kernel without modules has no table."""
     lines = table.read_text().splitlines() if table.exists() else []
-    known = {line.split(" ", 1)[0] for line in lines}
-    return tuple(one for one in names if one in known)
+    return tuple(sorted(one for line in lines if wanted(one := line.split(" ", 1)[0])))

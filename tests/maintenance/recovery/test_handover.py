@@ -17,7 +17,7 @@ from harness.core.errors import HypervisorError, UpdateFailed
 from harness.core.records import Outcome
 from harness.core.settings import Scope
 from harness.host.driver import LibvirtHypervisor
-from harness.host.kernel import early, kexec, magic, networks
+from harness.host.kernel import early, kexec, magic, modules, networks
 from harness.host.lifecycle import GuestState
 from harness.host.parking import Parking
 from harness.host.protocol import EventKind
@@ -141,7 +141,7 @@ def handed(house, tmp_path, monkeypatch) -> Handed:
     monkeypatch.setattr(handover, "HANDOVER", file)
     monkeypatch.setattr(handover, "synchronised", lambda: False)
     monkeypatch.setattr(networks, "start", lambda uri, known: None)
-    monkeypatch.setattr(early, "load_modules", lambda names: None)
+    monkeypatch.setattr(modules, "load", lambda names: None)
     monkeypatch.setattr(early, "mount_the_usual", lambda: None)
     monkeypatch.setattr(program, "CONSOLE", tmp_path / "console")
     monkeypatch.setattr(program, "settle_process", lambda: [])
@@ -149,7 +149,7 @@ def handed(house, tmp_path, monkeypatch) -> Handed:
     monkeypatch.setattr(early, "give_kvm_its_group", lambda: None)
     monkeypatch.setattr(early, "give_a_group", lambda uuid, pid: None)
     monkeypatch.setattr(program, "FOLDER", tmp_path / "thaw")
-    monkeypatch.setattr(program, "brief_libvirtd", lambda *_: nullcontext())
+    monkeypatch.setattr(program, "brief_libvirtd", lambda *_: nullcontext(lambda: None))
     monkeypatch.setattr(LibvirtHypervisor, "open", lambda uri, deadline: at.host)
     return Handed(at, folder, plan, file, [])
 

@@ -47,7 +47,8 @@ def host(tmp_path, monkeypatch):
 def test_it_answers_in_the_block_and_has_ended_after_it(host):
     """By SIGTERM, so that its QEMUs go on."""
     here, _ = host(ANSWERS)
-    with brief_libvirtd(here, {}, (), Deadline.after(30)):
+    with brief_libvirtd(here, {}, (), Deadline.after(30)) as answers:
+        answers()
         pid = int((here / "pid").read_text())
         assert (here / "socket").exists()
     assert (here / "log").read_text() == "ended\n"
@@ -57,7 +58,11 @@ def test_it_answers_in_the_block_and_has_ended_after_it(host):
 
 def test_it_has_ended_too_where_the_block_fails(host):
     here, _ = host(ANSWERS)
-    with pytest.raises(ZeroDivisionError), brief_libvirtd(here, {}, (), Deadline.after(30)):
+    with (
+        pytest.raises(ZeroDivisionError),
+        brief_libvirtd(here, {}, (), Deadline.after(30)) as answers,
+    ):
+        answers()
         raise ZeroDivisionError
     assert (here / "log").read_text() == "ended\n"
 
@@ -66,8 +71,9 @@ def test_one_that_ends_at_once_is_told(host):
     here, _ = host("#!/bin/sh\necho no such option >&2; exit 3\n")
     with (
         pytest.raises(InfrastructureError, match="libvirtd ended with 3"),
-        brief_libvirtd(here, {}, (), Deadline.after(30)),
+        brief_libvirtd(here, {}, (), Deadline.after(30)) as answers,
     ):
+        answers()
         pytest.fail("it did not answer")
     assert "no such option" in (here / "libvirtd.log").read_text()
 
@@ -76,8 +82,9 @@ def test_one_that_never_answers_is_waited_for_no_longer_than_that(host):
     here, _ = host(ANSWERS.replace('touch "$HERE/socket"\n', ""))
     with (
         pytest.raises(DeadlineExpired, match="libvirtd"),
-        brief_libvirtd(here, {}, (), Deadline.after(0.3)),
+        brief_libvirtd(here, {}, (), Deadline.after(0.3)) as answers,
     ):
+        answers()
         pytest.fail("it did not answer")
 
 
@@ -86,8 +93,9 @@ def test_without_the_program_it_is_an_error_of_the_host(host, monkeypatch):
     monkeypatch.setenv("PATH", str(here / "nothing"))
     with (
         pytest.raises(InfrastructureError, match="libvirtd"),
-        brief_libvirtd(here, {}, (), Deadline.after(5)),
+        brief_libvirtd(here, {}, (), Deadline.after(5)) as answers,
     ):
+        answers()
         pytest.fail("it did not answer")
 
 

@@ -28,12 +28,6 @@ def told(tmp_path, monkeypatch):
     return build
 
 
-def test_a_module_that_is_missing_ends_nothing(told):
-    log = told("modprobe", 1)
-    early.load_modules(["nd_pmem", "kvm_amd"])
-    assert log.read_text() == "--all nd_pmem kvm_amd\n"
-
-
 def test_a_bridge_is_made_and_up(told):
     log = told("ip")
     early.make_bridge("no-such-bridge")

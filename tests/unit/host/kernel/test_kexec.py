@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from harness.core.errors import InfrastructureError, UpdateFailed
 from harness.host.kernel import kexec, read_only
 from harness.host.kernel.kexec import KernelImage
+from harness.host.kernel.writable_again import Watch
 from harness.host.mounts import Mount
 
 SAID = "6.12.95-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.12.95-1 (2026-07-05)"
@@ -77,9 +80,8 @@ def loaded(monkeypatch):
     done: list[object] = []
 
     def build(refusal: OSError | None = None, stuck: str = "") -> list[object]:
-        def made_read_only() -> list[Mount]:
+        def made_read_only() -> None:
             done.append("read-only")
-            return [Mount("/", "8:1")]
 
         def called(*_: object) -> None:
             done.append("kexec")
@@ -92,6 +94,7 @@ def loaded(monkeypatch):
                 raise InfrastructureError(stuck)
 
         monkeypatch.setattr(kexec, "is_loaded", lambda: True)
+        monkeypatch.setattr(kexec, "still_written", lambda: [Mount("/", "8:1")])
         monkeypatch.setattr(read_only, "make_read_only", made_read_only)
         monkeypatch.setattr(read_only, "make_writable", made_writable)
         monkeypatch.setattr(kexec, "_call", called)
@@ -111,6 +114,26 @@ def test_a_kernel_that_goes_on_has_its_file_systems_as_they_were(loaded, refusal
     with pytest.raises(UpdateFailed, match=said):
         kexec.start()
     assert done == ["read-only", "kexec", ["/"]]
+
+
+@pytest.mark.parametrize("stuck", ["", "/ is read-only"])
+def test_who_watches_over_the_disks_is_told_before_and_after(loaded, stuck):
+    """Whoever kills this process in between leaves it armed."""
+    done = loaded(OSError(1, "Operation not permitted"), stuck)
+
+    class Told(Watch):
+        def __init__(self) -> None:
+            """No process."""
+
+        def arm(self, before: Iterable[Mount]) -> None:
+            done.append(("armed", [one.where for one in before]))
+
+        def disarm(self) -> None:
+            done.append("disarmed")
+
+    with pytest.raises(UpdateFailed):
+        kexec.start(Told())
+    assert done == [("armed", ["/"]), "read-only", "kexec", ["/"], "disarmed"]
 
 
 def test_file_systems_that_stay_read_only_are_told(loaded):

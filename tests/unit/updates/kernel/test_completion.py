@@ -16,6 +16,7 @@ def test_the_unit_waits_for_the_plan_and_finishes_what_is_in_its_state_folder(tm
     assert f"ConditionPathExists={PLAN}" in lines
     assert f'Environment="HARNESS_STATE_DIR={tmp_path}/50%% state"' in lines
     assert "Restart=on-failure" in lines  # a guest that could not be brought back in time waits
+    assert lines.index("StartLimitBurst=5") < lines.index("[Service]")  # but not for ever
     (command,) = [line for line in lines if line.startswith("ExecStart=")]
     assert command.endswith("-P -m harness recover")
 

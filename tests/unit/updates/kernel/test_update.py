@@ -10,6 +10,7 @@ import pytest
 
 from harness.core import tsc
 from harness.core.errors import UpdateFailed
+from harness.core.timebase import Deadline
 from harness.host import ram_links
 from harness.host.kernel import kexec, networks, qemus_known
 from harness.host.kernel.kexec import KernelImage
@@ -26,6 +27,19 @@ from harness.updates.protocol import Site, UpdateContext
 from tests.unit.updates.qemu.test_update import Swaps, soon
 
 LINE = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro quiet init=/old memmap=1024M!0x100000000"
+
+
+class Watcher:
+    """Who has disks written to again, should the run die while they are not."""
+
+    def __init__(self, did: list[str]) -> None:
+        self.did = did
+
+    def require(self, deadline: Deadline) -> None:
+        self.did.append("watched")
+
+    def close(self) -> None:
+        self.did.append("not watched")
 
 
 class Bench:
@@ -53,6 +67,7 @@ class Bench:
         monkeypatch.setattr(networks, "describe", lambda uri, names: {})
         monkeypatch.setattr(update, "_CMDLINE", folder / "cmdline")
         (folder / "cmdline").write_text(LINE)
+        monkeypatch.setattr(update, "Watch", lambda: Watcher(self.did))
         monkeypatch.setattr(kexec, "load", self.load)
         monkeypatch.setattr(kexec, "unload", lambda: self.did.append("unload"))
         self.update = KernelUpdate(KernelSettings(kernel=Path("/boot/vmlinuz")), Site())
@@ -99,7 +114,7 @@ def test_everything_is_on_the_disk_before_a_guest_is_paused(bench):
     assert all(one.lasting and one.files.startswith(str(bench.ram)) for one in plan.guests)
     assert (bench.ram / "harness-handover").read_bytes().startswith(plan.magic.encode())
     assert [one.parking for one in bench.swap.prepared] == list(plan.guests)
-    assert bench.did == ["load"]
+    assert bench.did == ["watched", "load"]
     assert (bench.folder / "init").exists()
     assert (bench.folder / "units" / completion.NAME).exists()
 
@@ -117,7 +132,7 @@ def test_what_was_prepared_is_gone_when_this_kernel_goes_on(bench):
     """No later boot takes it for a handover."""
     bench.update.prepare(bench.context(), soon())
     bench.update.rollback(bench.context(), soon())
-    assert bench.did == ["load", "unload"]
+    assert bench.did == ["watched", "load", "not watched", "unload"]
     assert not is_pending(bench.handover)
     assert not (bench.folder / "init").exists()
     assert not (bench.folder / "units" / completion.NAME).exists()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from harness.clock.agent_answers import (
     ProbeCounts,
@@ -22,6 +21,7 @@ from harness.clock.agent_answers import (
 from harness.clock.agents import POWERSHELL, Ability, Agent, agent
 from harness.clock.arithmetic import Sample, beside, best, consistent
 from harness.clock.foreseen import ForeseenStep
+from harness.clock.refusals import refused
 from harness.clock.told import GUEST_AGENT
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
@@ -45,14 +45,6 @@ _BUSY_S = 5.0
 _HOPELESS = 4
 _JUMPED = "its clock jumped while it was being read"
 _LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
-HINT_RIGHTS = (
-    "setting a clock needs CAP_SYS_TIME in the guest: log in as root, or set sudo = true in "
-    "[ssh] where the user may use sudo without a password"
-)
-HINT_PRIVILEGE = (
-    'setting a clock in Windows needs the privilege "Change the system time": log in as a member '
-    "of Administrators, or grant it in secpol.msc, Local Policies, User Rights Assignment"
-)
 _HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, or log in as root"
 
 #: Says of the best of the samples so far whether more are not needed.
@@ -229,7 +221,7 @@ class Sampler:
         """
         answer = self._timed(partial(self._ask_foreseen, step), deadline)
         if answer.text.isdecimal() and answer.text.isascii():
-            self._refused("the step was refused", answer.text)
+            raise refused(self.guest, "the step was refused", answer.text)
         before, *since = self._samples(answer, partial(parse_foreseen, by_ns=step.by_ns))
         if before.guest_sent_ns < before.guest_received_ns:
             raise ProbeError(_JUMPED, guest=self.guest)
@@ -308,20 +300,10 @@ class Sampler:
         except (ValueError, TypeError) as error:
             raise self._nonsense(answer) from error
 
-    def _do(self, what: str, value: str, refused: str, deadline: Deadline) -> None:
+    def _do(self, what: str, value: str, problem: str, deadline: Deadline) -> None:
         answer = self._ask(what, deadline, value).text
         if answer not in ("ok", "unknown"):
-            self._refused(refused, answer)
-
-    def _refused(self, refused: str, answer: str) -> NoReturn:
-        said, hint = answer.removeprefix("failed ")[:_SHOWN].strip(), None
-        if answer.isdecimal() and answer.isascii():
-            said = errno.errorcode.get(int(answer), answer)
-        if said in ("EPERM", "EACCES") or re.search("not permitted|ermission denied", said):
-            hint = HINT_RIGHTS
-        elif "SeSystemtimePrivilege" in said or "Win32 error 1314" in said:
-            hint = HINT_PRIVILEGE
-        raise ProbeError(f"{refused}: {said}", guest=self.guest, hint=hint)
+            raise refused(self.guest, problem, answer)
 
     def _ask(
         self, what: str, deadline: Deadline, value: str = "", within_s: float = _ANSWER_S

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from harness.clock.agents import Ability, agent
-from harness.clock.sampling import HINT_PRIVILEGE, Sampler
+from harness.clock.refusals import HINT_PRIVILEGE
+from harness.clock.sampling import Sampler
 from harness.core.errors import ProbeError
 from harness.core.timebase import Deadline
 from harness.guest.facts import GuestFacts, GuestOs

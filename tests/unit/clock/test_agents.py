@@ -252,8 +252,8 @@ def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_tak
     ("command", "programs"),
     [
         (("perl", "-wc"), ("clock/agents/perl_agent.pl",)),
-        (("sh", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/canary.sh")),
-        (("bash", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/canary.sh")),
+        (("sh", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/watch.sh")),
+        (("bash", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/watch.sh")),
     ],
 )
 def test_programs_in_other_languages_are_sound(command, programs):

@@ -155,6 +155,8 @@ class QemuLook:
     """How much RAM it has."""
     used_bytes: int = 0
     """How much its QEMU has in memory, RAM that the guest never touched left out."""
+    vhost: frozenset[str] = frozenset()
+    """What its NICs have agreed on with this kernel, and an older one may not have."""
 
 
 class GuestParking(Protocol):

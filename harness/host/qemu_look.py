@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.host.ram_links import identity
 from harness.host.resident_setup import Host
 from harness.host.start_commands import CAPABILITY
 from harness.host.translate import translated
+from harness.host.vhost import agreed
 
 #: So much of a guest's name is in the names of libvirt's folders (virDomainDefGetShortName).
 _SHORT = 20
@@ -69,6 +71,7 @@ def look(
             without_rules=tuple(Host.this().without_rules()) if _CONFINED in description else (),
             memory_bytes=domain.maxMemory() * 1024,
             used_bytes=_used(process),
+            vhost=agreed(partial(ask, domain)),
         )
 
 

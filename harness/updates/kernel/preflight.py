@@ -20,6 +20,7 @@ from harness.host.region.lacks import Lack
 from harness.updates.kernel import candidate
 from harness.updates.kernel.belongings import lacks_of_guest
 from harness.updates.kernel.refusals import (
+    beyond_vhost,
     luo_refusals,
     others,
     refusals,
@@ -55,6 +56,7 @@ def require_guests(
     looks: Sequence[QemuLook],
     on_host: Sequence[GuestInfo],
     folder: Path,
+    release: str,
     lacks: Callable[[QemuLook, Path], tuple[Lack, ...]] = lacks_of_guest,
     states: Path | None = None,
 ) -> None:
@@ -64,6 +66,7 @@ def require_guests(
         looks: one at each guest of the run.
         on_host: every guest of this host.
         folder: libvirt's memory backing folder.
+        release: of the next kernel.
         lacks: what keeps a guest that another QEMU could have from another kernel.
         states: where the guests' states are to be; None: in the folder.
     """
@@ -72,7 +75,11 @@ def require_guests(
     found = [
         f"{look.name}: {one}"
         for look in looks
-        for one in (*obstacles(look, nameless=states is not None), *lacks(look, folder))
+        for one in (
+            *obstacles(look, nameless=states is not None),
+            *lacks(look, folder),
+            *beyond_vhost(look.vhost, release),
+        )
     ]
     found += map(str, others(running, in_run))
     free = ram_folder.free_bytes(states or folder)

@@ -13,7 +13,9 @@ from harness.host.luo.facts import LuoFacts
 from harness.host.region.facts import HostFacts
 from harness.host.region.lacks import Lack, lacks, lacks_of_kernel
 from harness.host.region.place import Region, of_memory, regions, words
+from harness.host.vhost import SINCE
 from harness.updates.kernel.candidate import Candidate
+from harness.updates.kernel.next_kernel import is_older
 
 #: What brings the region back: its device, and its file system on it.
 _OF_REGION = ("nd_e820", "nd_pmem")
@@ -128,6 +130,19 @@ def others(running: Mapping[str, str], in_run: Collection[str]) -> tuple[Lack, .
         )
         for uuid, name in sorted(running.items(), key=lambda one: one[1])
         if uuid not in in_run
+    )
+
+
+def beyond_vhost(agreed: Collection[str], release: str) -> tuple[Lack, ...]:
+    """Return what a guest's NICs have agreed on that the vhost of an older kernel has not."""
+    return tuple(
+        Lack(
+            f"a NIC of it uses {name}, which vhost has since Linux {SINCE[name]}: under {release} "
+            "QEMU would refuse its state",
+            f"a kernel from {SINCE[name]} on; or shut the guest down for this, and start it there",
+        )
+        for name in sorted(agreed)
+        if is_older(release, SINCE[name])
     )
 
 

@@ -38,8 +38,10 @@ class Store(Protocol):
     def require_kernel(self, files: KernelFiles, command_line: str) -> None:
         """Raise PlanError naming every reason why that kernel cannot have the RAM."""
 
-    def require_guests(self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo]) -> None:
-        """Raise PlanError naming every reason why these guests cannot be handed over."""
+    def require_guests(
+        self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], release: str
+    ) -> None:
+        """Raise PlanError naming every reason why that kernel cannot be handed these guests."""
 
     def states(self, parking: Parking) -> Path:
         """Return the folder for a guest's state, which the next kernel finds."""
@@ -75,9 +77,11 @@ class RegionStore:
         )
         self._region = found.region
 
-    def require_guests(self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo]) -> None:
+    def require_guests(
+        self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], release: str
+    ) -> None:
         """See :class:`Store`."""
-        preflight.require_guests(looks, on_host, ram_folder.backing_folder())
+        preflight.require_guests(looks, on_host, ram_folder.backing_folder(), release)
 
     def states(self, parking: Parking) -> Path:
         """See :class:`Store`."""
@@ -118,11 +122,13 @@ class LiveUpdateStore:
             files.image.release, files.image.path, files.initrd, command_line
         )
 
-    def require_guests(self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo]) -> None:
+    def require_guests(
+        self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], release: str
+    ) -> None:
         """See :class:`Store`."""
         place = next(one for one in (ON_DISK, *ON_DISK.parents) if one.is_dir())
         preflight.require_guests(
-            looks, on_host, ram_folder.backing_folder(), lacks_by_live_update, place
+            looks, on_host, ram_folder.backing_folder(), release, lacks_by_live_update, place
         )
         missing = sum(max(0, one.memory_bytes - one.used_bytes) for one in looks)
         available = ram_folder.available_bytes()

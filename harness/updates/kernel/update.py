@@ -133,7 +133,7 @@ class KernelUpdate:
                 hidden.append(f"{guest.name}: {error.message}")
         if hidden:
             raise PlanError(f"guests cannot be looked at: {'; '.join(hidden)}")
-        self._store.require_guests(looks, hypervisor.guests(deadline))
+        self._store.require_guests(looks, hypervisor.guests(deadline), self.release)
 
     def prepare(self, context: UpdateContext, deadline: Deadline) -> None:
         """Load the kernel and write down how guests come back; no guest is paused yet."""
@@ -145,7 +145,7 @@ class KernelUpdate:
         self._parkings, self._descriptions = {}, {}
         looks = [hypervisor.parking.look(self._uuids[one], deadline) for one in context.guests]
         # A guest that was started since the plan was made would end with this kernel.
-        self._store.require_guests(looks, hypervisor.guests(deadline))
+        self._store.require_guests(looks, hypervisor.guests(deadline), self.release)
         plans = [self._prepare(look) for look in looks]
         context.swap.prepare(plans)
         said = self._store.begin(context.run_id, looks, [one.parking for one in plans])

@@ -28,6 +28,7 @@ ANSWERS = {
     "query-migrate": {"blocked-reasons": ["vfio does not migrate"]},
     "query-block-jobs": [{"device": "vda"}],
     "query-migrate-capabilities": [{"capability": "x-ignore-shared", "state": True}],
+    "x-query-virtio": [],
 }
 
 

@@ -66,7 +66,9 @@ def test_all_that_is_wrong_with_a_kernel_is_told_at_once(host):
 
 def test_guests_that_can_be_handed_over_are_let_through(host):
     """One that is shut off does not matter."""
-    require_guests([ON_REGION], guests(web1=GuestState.RUNNING, off=GuestState.SHUT_OFF), RAM)
+    require_guests(
+        [ON_REGION], guests(web1=GuestState.RUNNING, off=GuestState.SHUT_OFF), RAM, "6.12"
+    )
 
 
 def test_all_that_is_wrong_with_guests_is_told_at_once(host):
@@ -75,7 +77,7 @@ def test_all_that_is_wrong_with_guests_is_told_at_once(host):
     tmpfs = replace(GUEST, uuid="uuid-web1")
     there = guests(web1=GuestState.RUNNING, db=GuestState.PAUSED)
     with pytest.raises(PlanError) as told:
-        require_guests([tmpfs], there, RAM)
+        require_guests([tmpfs], there, RAM, "6.12")
     for words in (
         "web1: its RAM",
         "would end with this kernel",
@@ -90,7 +92,7 @@ def test_what_keeps_a_guest_from_another_qemu_keeps_it_from_another_kernel(host)
     device = "<devices><hostdev mode='subsystem' type='pci'/>"
     passed = replace(ON_REGION, description=GUEST.description.replace("<devices>", device))
     with pytest.raises(PlanError, match=r"web1: it has a device of the host \(hostdev\)"):
-        require_guests([passed], guests(web1=GuestState.RUNNING), RAM)
+        require_guests([passed], guests(web1=GuestState.RUNNING), RAM, "6.12")
     assert belongings.lacks_of_guest(passed, RAM) == ()
 
 
@@ -116,6 +118,23 @@ def test_a_guest_whose_ram_has_no_name_is_let_through_where_that_is_the_way(host
     without_name = replace(backed(links=0, file_system="tmpfs"), uuid="uuid-web1")
     on_host = guests(web1=GuestState.RUNNING)
     folder = Path(without_name.backings[0].path).parents[1]
-    require_guests([without_name], on_host, folder, lacks_by_live_update, Path("/var/lib"))
+    words = ([without_name], on_host, folder, "6.12", lacks_by_live_update)
+    require_guests(*words, Path("/var/lib"))
     with pytest.raises(PlanError, match="has no name that could be kept"):
-        require_guests([without_name], on_host, folder, lacks_by_live_update)
+        require_guests(*words)
+
+
+def test_a_guest_that_uses_more_than_an_older_kernel_has_is_not_handed_to_it(host):
+    """QEMU would refuse its state there, when it is parked; the kernel that has it takes it."""
+    newer = replace(ON_REGION, vhost=frozenset({"VIRTIO_F_RING_RESET"}))
+    there = guests(web1=GuestState.RUNNING)
+    require_guests([newer], there, RAM, "6.12.95+deb12-cloud-amd64")
+    require_guests([ON_REGION], there, RAM, "6.1.0-56-cloud-amd64")
+    with pytest.raises(PlanError) as told:
+        require_guests([newer], there, RAM, "6.1.0-56-cloud-amd64")
+    for words in (
+        "web1: a NIC of it uses VIRTIO_F_RING_RESET, which vhost has since Linux 6.2",
+        "under 6.1.0-56-cloud-amd64 QEMU would refuse its state",
+        "(fix: a kernel from 6.2 on",
+    ):
+        assert words in told.value.message

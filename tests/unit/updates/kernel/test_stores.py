@@ -123,10 +123,10 @@ def test_guests_whose_ram_cannot_be_filled_are_refused(here, monkeypatch):
     monkeypatch.setattr(preflight, "require_guests", lambda *words: asked.append(words))
     monkeypatch.setattr(ram_folder, "available_bytes", lambda: 1 << 30)
     look = replace(here.look, memory_bytes=3 << 30, used_bytes=(2 << 30) + 1)
-    LiveUpdateStore().require_guests([look], [])
+    LiveUpdateStore().require_guests([look], [], "6.12")
     assert asked[0][-1] == here.folder  # where states are to be, as far as it is there
     with pytest.raises(PlanError, match="up to 1024 MiB, and this host has 1024 MiB") as refused:
-        LiveUpdateStore().require_guests([replace(look, used_bytes=(2 << 30) - 1)], [])
+        LiveUpdateStore().require_guests([replace(look, used_bytes=(2 << 30) - 1)], [], "6.12")
     assert refused.value.hint
 
 

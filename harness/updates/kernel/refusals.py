@@ -27,7 +27,7 @@ _KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
 #: As the kernel's kstrtobool has it, by the first letters.
 _ON = frozenset({"on", "1", "y", "yes", "true"})
 #: Of files in memory: Linux 6.19's, which looked whether a page is empty when it is preserved, and
-#: not when it is handed over. It was mended without another word, and got one later.
+#: not when it is handed over. It was corrected without another word, and got one later.
 _LOSES = frozenset({"memfd-v1"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047

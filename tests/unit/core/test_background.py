@@ -84,6 +84,7 @@ def detaching(source: str) -> bool:
 #: no terminal to ask at; a ProxyCommand ends with its connection; a program of a guest, and what it
 #: forks, runs in the guest; who keeps a parked guest's RAM outlives the run, as that guest's user.
 OTHERS = {
+    "host/kernel/writable_again.py",
     "host/luo/held_ram.py",
     "clock/agents/python3_agent.py",
     "host/child_process.py",

@@ -1,7 +1,7 @@
 """The step that goes with the first question after a pause, before anything was measured.
 
 The guest makes it only if its own clock agrees with what was foreseen, and tells its clock before
-and after. What is said of the clock is always read since: see :mod:`harness.clock.correction`.
+and after. Every verdict on the clock is read since then: see :mod:`harness.clock.correction`.
 docs/adr/0046-step-at-once.md has why.
 """
 

@@ -42,7 +42,7 @@ class Foreseen:
     longest_s: float
 
     def expected(self, host_ahead_s: float | None) -> ClockReading:
-        """Return what the clock must be like, if it stood still in the pause and nobody set it.
+        """Return what the clock must be like, if it stood still in the pause and was not set.
 
         ``host_ahead_s`` is the host's CLOCK_REALTIME − CLOCK_MONOTONIC now: where its clock was set
         since ``before``, the offset has changed by as much.

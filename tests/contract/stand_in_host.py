@@ -25,6 +25,8 @@ from harness.results.answer import ENDINGS, Answer
 from harness.testing.runs import a_run
 from harness.testing.sshd import Sshd, make_key, private_sshd
 
+#: After its answer it has things to close, which take an emulated host longer than a beat.
+LINGERS_S = 1.5
 #: Says what `version` holds; a run says a line, and, while there is no `answer`, goes on.
 HARNESS = """#!{python}
 import pathlib, sys, time
@@ -37,7 +39,8 @@ with open(here / "calls", "a") as calls:
 print("guests are paused", file=sys.stderr, flush=True)
 while not (here / "answer").exists():
     time.sleep(0.05)
-print((here / "answer").read_text())
+print((here / "answer").read_text(), flush=True)
+time.sleep({lingers_s})
 """
 
 
@@ -126,7 +129,8 @@ def stand_in_host(folder: Path) -> Iterator[StandInHost]:
     programs = folder / "programs"
     programs.mkdir(parents=True)
     program = programs / "harness"
-    program.write_text(HARNESS.format(python=sys.executable, here=str(folder)))
+    text = HARNESS.format(python=sys.executable, here=str(folder), lingers_s=LINGERS_S)
+    program.write_text(text)
     program.chmod(0o755)
     (folder / "version").write_text(__version__)
     path = f"{programs}:/usr/bin:/bin"

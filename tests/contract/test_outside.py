@@ -257,6 +257,18 @@ def test_what_the_host_refuses_is_refused_here_in_its_words(outside, exit_code, 
     assert outside.runs == []
 
 
+def test_a_long_answer_is_whole_however_slowly_harness_there_ends(outside):
+    """More than a pipe's writer holds back: the beat comes between no two parts of it."""
+    rollout = begun(outside)
+    message = "no region " * 2000
+    error = {"type": "X", "message": message, "hint": None, "guest": None, "where": None}
+    said = answer_of(rollout, exit_code=2)
+    outside.host.says({**said, "outcome": "refused", "error": error, "record": None})
+    code, told = outside.ended()
+    assert (code, len(outside.host.calls)) == (2, 1), outside.said
+    assert told["error"]["message"] == f"127.0.0.1: {message}"
+
+
 def test_what_is_no_answer_is_asked_for_again_until_the_limit(outside):
     """A file system may not be mounted yet; what never is an answer is an error in the end."""
     begun(outside, return_s=6)

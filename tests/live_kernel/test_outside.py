@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.live_kernel.enrolled import (
     CONFIG,
     EXPECTED_S,
     GUESTS,
+    STATE,
     Enrolled,
     harness,
     last,
@@ -35,6 +37,8 @@ from tests.live_kernel.enrolled import (
 from tests.live_kernel.terms import table
 from tests.live_kernel.way import Way
 
+#: What root's harness there reads where nothing else is named.
+CONFIG_OF_HOST = "/etc/harness/harness.toml"
 #: Of an answer that is under way when a guest is paused, and of asking five times a second.
 FORGIVEN_S = 0.7
 #: More than an emulated host takes for a kernel, and less than a test has patience for.
@@ -97,13 +101,17 @@ def outside(resident, tmp_path) -> Iterator[Outside]:
     resident.be_old()
     host.sh(way.set_up())
     host.sh(f"sed -i '/^\\[update\\]/,$d' {CONFIG}")
-    host.sh(f"install -D -m 600 {CONFIG} /etc/harness/harness.toml")
+    # Its files stay beside the lab's configuration, which names them from there.
+    whole = f's#^(identity_file|known_hosts) = "#&{STATE}/lab/#'
+    host.sh(f"install -D -m 600 {CONFIG} {CONFIG_OF_HOST}")
+    host.sh(f"sed -E -i {shlex.quote(whole)} {CONFIG_OF_HOST}")
+    assert host.sh(f"grep -c {STATE}/lab/ {CONFIG_OF_HOST}").strip() == "2"
     (tmp_path / "known_hosts").write_text(f"{way.there} {host.host_key}\n")
     table = json.loads(harness(host, "lab", "status", "--json"))
     guests = {one["name"]: one["address"] for one in table["guests"]}
     way.lead_to(list(guests.values()))
     yield Outside(tmp_path, resident, way, guests)
-    host.sh("rm /etc/harness/harness.toml")
+    host.sh(f"rm {CONFIG_OF_HOST}")
 
 
 def test_a_host_that_does_not_come_back_is_an_error_here_and_found_again_by_its_id(outside):

@@ -34,10 +34,12 @@ _CONNECT_S, _ASK_S = 20.0, 30.0
 #: second, but a host that parks its guests and syncs its disks has other things to do.
 SILENT_S = 15.0
 _NOT_FOUND = 127
-#: ``=`` begins a line of the answer, ``.`` is the beat, and every other line is for people.
+#: ``=`` begins a line of the answer, ``.`` is the beat, and every other line is for people. The
+#: answer comes when there are no more beats: what writes it does so in parts.
 _SCRIPT = """(while echo .; do sleep 1; done) & beat=$!
-{{ {command} </dev/null 2>&3 | sed 's/^/=/'; }} 3>&1
+{{ answer=$({command} </dev/null 2>&3); }} 3>&1
 kill $beat 2>/dev/null; wait $beat 2>/dev/null
+printf '%s\\n' "$answer" | sed 's/^/=/'
 """
 
 

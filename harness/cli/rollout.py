@@ -229,7 +229,7 @@ def _goes_on(folder: RolloutFolder) -> str:
         now = look(run) if run is not None else None
     except HarnessError:  # no journal yet
         return said
-    if now is None:
+    if now is None or not now.pid:  # its journal is empty still
         return said
     said = f"{said}: run {now.folder.run_id} of {now.user} (pid {now.pid})"
     domain = f", update domain {now.domain}" if now.domain else ""

@@ -22,7 +22,7 @@ from harness.events.shared import SharedStore
 from harness.events.store import Store
 from harness.host.lifecycle import GuestState
 from harness.host.lock import host_lock
-from harness.results.journal import FILE_NAME
+from harness.results.journal import FILE_NAME, Journal
 from harness.updates.registry import FULL_CONFIG
 from tests.maintenance.updates import Hooked
 
@@ -95,6 +95,14 @@ def test_a_run_that_died_holds_guests_and_says_how_they_come_back(at, tmp_path):
     assert "ended unexpectedly; finish it with: harness recover" in said(now)
     journal.write_bytes(b"")
     assert taken(at).paused == ("web1",)
+
+
+def test_a_run_that_has_written_nothing_yet_is_said_to_go_on_and_no_more(at):
+    """No pid 0, and not for so long as since 1970."""
+    folder = at.maintain("web1").folder
+    (folder.path / FILE_NAME).write_bytes(b"")
+    with Journal(folder.path, folder.run_id):
+        assert "goes on: its journal is empty still" in said(taken(at))
 
 
 def test_what_is_asked_of_a_guest_that_another_run_holds_is_answered_with_that_run(at):

@@ -142,6 +142,8 @@ def _paused(found: Status) -> Iterator[str]:
 
 
 def _of_run(found: Status, run: RunNow) -> str:
+    if not run.pid:
+        return "its journal is empty still"
     where = f", update domain {run.domain}" if run.domain else ""
     since = in_words(max(0.0, found.ago_s(run.started_ns)))
     return f"update {run.update or '?'}{where}, for {since} (pid {run.pid})"

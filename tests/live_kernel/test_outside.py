@@ -137,7 +137,9 @@ def test_a_host_that_does_not_come_back_is_an_error_here_and_found_again_by_its_
         rollout = re.search(r"--rollout (\S+)", problem)
         assert rollout is not None
 
+        already = len(host.lines["host"])
         host.reset()
+        host.wait("host", "Debian GNU/Linux", already)
         command = outside.start("--rollout", rollout[1], return_s=BUDGET_S, **words)
         out, _ = command.communicate(timeout=1200)
     answer = json.loads(out)

@@ -199,10 +199,16 @@ def _offers(ram_folder: Path, short_name: str) -> list[Path]:
 
 
 def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
-    """Whether what is in there is this RAM, or nothing at all."""
+    """Whether what is in there is this RAM, or nothing at all.
+
+    Nothing is also what a process held that has ended: a QEMU that finds such a link would try to
+    open it for ever.
+    """
     try:
         with _opened(folder) as place:
             for name in os.listdir(place):
+                if name in ram and held_ram.is_lost(place, name):
+                    continue
                 if ram.get(name) != identity(held_ram.about(place, name)):
                     return False
     except OSError:

@@ -56,6 +56,7 @@ def over(there, folder: Path, *, killed: bool = False) -> None:
         keeper._process.wait()
         assert host.parking.berth(parking, soon) is Berth.LOST
         host.parking.settle(parking, soon)
+        assert list(path.parents[1].glob("*-res-1")) == [], "a QEMU would try to open them for ever"
         return
     host.parking.unpark(parking, soon, new=True)
     host.resume(look.uuid, soon)

@@ -44,6 +44,14 @@ def about(folder: int, name: str) -> os.stat_result:
     return found
 
 
+def is_lost(folder: int, name: str) -> bool:
+    """Return True for a link to a process's descriptor that is not there any more. Never raises."""
+    with suppress(OSError):
+        target = os.readlink(name, dir_fd=folder)
+        return HELD.fullmatch(target) is not None and not os.path.exists(target)
+    return False
+
+
 def is_held(path: Path) -> bool:
     """Return True if a path leads to a descriptor of a process that is there."""
     with suppress(OSError):

@@ -78,6 +78,19 @@ def test_an_instance_that_lives_is_offered_nothing(ram, kept):
     assert sorted(one.name for one in ram.iterdir()) == ["3-web1", ram_links.KEEP]
 
 
+@pytest.mark.parametrize(("holds", "left"), [(True, {"9-web1"}), (False, set())])
+def test_an_offer_by_a_process_that_has_ended_is_withdrawn(ram, kept, holds, left):
+    """A QEMU that opens such a link tries for ever; what another process holds is left alone."""
+    _, identity = kept
+    place = ram / "9-web1"
+    place.mkdir()
+    with (ram / "another").open("w") as file:
+        number = file.fileno() if holds else 4_000_000
+        (place / "pc.ram").symlink_to(f"/proc/{os.getpid()}/fd/{number}")
+        ram_links.withdraw(ram, "web1", identity, "7-web1")
+    assert {one.name for one in ram.iterdir()} - {"7-web1", "another", ram_links.KEEP} == left
+
+
 def test_folders_of_other_guests_are_never_withdrawn(ram, kept):
     """Nor what only looks like a folder of an instance."""
     keep, identity = kept

@@ -201,8 +201,8 @@ def _offers(ram_folder: Path, short_name: str) -> list[Path]:
 def _holds(folder: Path, ram: Mapping[str, str]) -> bool:
     """Whether what is in there is this RAM, or nothing at all.
 
-    Nothing is also what a process held that has ended: a QEMU that finds such a link would try to
-    open it for ever.
+    Nothing is also what a process held that has ended: a QEMU that finds such a link tries to
+    open it without end.
     """
     try:
         with _opened(folder) as place:

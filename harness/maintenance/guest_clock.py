@@ -71,8 +71,8 @@ def correct_clock(
 
     ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
     ``when_right`` is called as soon as the clock is, before all that is less urgent; ``beside``:
-    see :class:`harness.clock.target.Reach`. Never
-    raises a HarnessError: what went wrong is part of the result.
+    see :class:`harness.clock.target.Reach`. Never raises a HarnessError: what went wrong is part of
+    the result.
     """
     policy = session.policy(before)
     try:
@@ -123,10 +123,10 @@ def _look(
         known = _known(session, policy, foreseen, reading)
         return session.settings.correct and (policy.is_enough(reading) or known is not None)
 
-    tolerable_s = policy.tolerance_s / 2
-    return session.sampler.read_well(
-        policy.samples, tolerable_s, deadline, enough=enough, first=first
-    ), None
+    reading = session.sampler.read_well(
+        policy.samples, policy.tolerance_s / 2, deadline, enough=enough, first=first
+    )
+    return reading, None
 
 
 def _known(

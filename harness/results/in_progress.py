@@ -35,6 +35,7 @@ class RunNow:
     started_ns: int
     """CLOCK_REALTIME of its first entry; 0: there is none."""
     pid: int
+    """0: it has written nothing yet."""
     user: str
     update: str
     guests: tuple[str, ...]

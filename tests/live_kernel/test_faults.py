@@ -7,14 +7,19 @@ import shlex
 import sys
 from typing import Any
 
+from tests.live_kernel.aftermath import (
+    another_recover_changes_nothing,
+    events,
+    kill_when_parked,
+    nothing_is_left,
+    undone_by_its_guardian,
+)
 from tests.live_kernel.enrolled import (
     BUDGET_S,
     CONFIG,
     GUESTS,
-    STATE,
     Enrolled,
     configure,
-    harness,
     last,
     record,
     start,
@@ -36,42 +41,6 @@ KILLED = (
 HOOK = """#!/bin/sh
 [ "$1 $2" != "lab-2 prepare" ] || [ ! -e /root/refuse ]
 """
-#: Kills the run of a journal that is still to begin, as soon as a guest is parked.
-KILL = """
-import json, os, pathlib, signal, sys, time
-runs, known = pathlib.Path(sys.argv[1]), sys.argv[2:]
-while True:
-    for file in runs.glob("*/journal.jsonl"):
-        if file.parent.name in known:
-            continue
-        for line in file.read_text().splitlines():
-            if '"event": "parked"' in line:
-                os.kill(json.loads(line)["pid"], signal.SIGKILL)
-                sys.exit()
-    time.sleep(0.02)
-"""
-
-
-def events(resident: Enrolled) -> list[dict[str, str]]:
-    """The journal of the last run."""
-    return [json.loads(line) for line in last(resident.host, "journal.jsonl").splitlines()]
-
-
-def nothing_is_left(resident: Enrolled) -> None:
-    """Of the handover: no kernel is loaded, and the next boot is like any other."""
-    host = resident.host
-    assert host.sh("cat /sys/kernel/kexec_loaded").strip() == "0"
-    assert host.sh("ls -A /var/lib/harness/thaw /etc/systemd/system").find("harness-complete") < 0
-    assert host.sh("test -e /var/lib/harness/handover || echo gone").strip() == "gone"
-    mounts = host.sh("findmnt --noheadings --output OPTIONS / /var/lib/libvirt/qemu/ram; true")
-    assert all(one.startswith("rw") for one in mounts.split())
-
-
-def another_recover_changes_nothing(resident: Enrolled) -> None:
-    """Whoever is in doubt runs it once more."""
-    before = [last(resident.host, name) for name in ("journal.jsonl", "run.json")]
-    assert "no dead runs" in harness(resident.host, "recover")
-    assert [last(resident.host, name) for name in ("journal.jsonl", "run.json")] == before
 
 
 def test_a_kexec_that_is_refused_leaves_guests_and_disks_as_they_were(resident):
@@ -95,21 +64,8 @@ def test_a_run_that_is_killed_before_it_leaves_is_undone_by_its_guardian(residen
     """In place; what was prepared for another kernel is gone with the next recover."""
     host, before = resident.host, told(resident.host)
     configure(host, *resident.other()[1:])
-    known = host.sh(f"ls {STATE}/runs 2>/dev/null || true").split()
-    start(host)
-    host.sh(shlex.join(["python3", "-c", KILL, f"{STATE}/runs", *known]))
-    host.sh(
-        f'until [ $(grep -c \'"event": "resumed"\' $(ls -d {STATE}/runs/*/ | tail -n 1)'
-        "journal.jsonl) -ge 2 ]; do sleep 0.2; done"
-    )
-    back = [one for one in events(resident) if one["event"] == "resumed"]
-    assert sorted((one["guest"], one["by"]) for one in back) == [
-        (name, "guardian") for name in GUESTS
-    ]
-    assert told(host) == before
-    harness(host, "recover")
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    kill_when_parked(host)
+    undone_by_its_guardian(resident, before)
 
 
 def test_a_run_that_is_killed_when_disks_are_read_only_is_undone_by_its_guardian(resident):
@@ -123,14 +79,7 @@ def test_a_run_that_is_killed_when_disks_are_read_only_is_undone_by_its_guardian
     found = events(resident)
     assert "leaving" in [one["event"] for one in found]
     assert "arrived" not in [one["event"] for one in found]
-    back = [one for one in found if one["event"] == "resumed"]
-    assert sorted((one["guest"], one["by"]) for one in back) == [
-        (name, "guardian") for name in GUESTS
-    ]
-    assert told(host) == before
-    harness(host, "recover")
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    undone_by_its_guardian(resident, before)
 
 
 def test_a_guest_that_is_refused_is_reported_and_not_lost_and_the_other_one_goes_on(resident):

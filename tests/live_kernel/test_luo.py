@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import shlex
 
+from tests.live_kernel.aftermath import (
+    another_recover_changes_nothing,
+    events,
+    kill_when_parked,
+    nothing_is_left,
+    undone_by_its_guardian,
+)
 from tests.live_kernel.enrolled import (
     GUESTS,
-    STATE,
     configure,
     go_over,
-    harness,
     last,
     record,
     refused,
@@ -21,12 +26,6 @@ from tests.live_kernel.enrolled import (
 )
 from tests.live_kernel.machine import Machine
 from tests.live_kernel.preserving import SWITCHES, Preserving
-from tests.live_kernel.test_faults import (
-    KILL,
-    another_recover_changes_nothing,
-    events,
-    nothing_is_left,
-)
 
 SEEN = ("same-boot", "clock", "frozen", "host-kernel", "host-boot", "host-clock")
 LUO = {"resident": "luo"}
@@ -84,21 +83,8 @@ def test_a_run_that_is_killed_when_guests_are_parked_is_undone_by_its_guardian(p
     """Its session ends with it; who holds the RAM in its place outlives it."""
     host, before = preserving.host, told(preserving.host)
     configure(host, *preserving.other()[1:], **LUO)
-    known = host.sh(f"ls {STATE}/runs 2>/dev/null || true").split()
-    start(host)
-    host.sh(shlex.join(["python3", "-c", KILL, f"{STATE}/runs", *known]))
-    host.sh(
-        f'until [ $(grep -c \'"event": "resumed"\' $(ls -d {STATE}/runs/*/ | tail -n 1)'
-        "journal.jsonl) -ge 2 ]; do sleep 0.2; done"
-    )
-    back = [one for one in events(preserving) if one["event"] == "resumed"]
-    assert sorted((one["guest"], one["by"]) for one in back) == [
-        (name, "guardian") for name in GUESTS
-    ]
-    assert told(host) == before
-    harness(host, "recover")
-    nothing_is_left(preserving)
-    another_recover_changes_nothing(preserving)
+    kill_when_parked(host)
+    undone_by_its_guardian(preserving, before)
     held_by_their_own_qemus(host)
 
 
@@ -143,8 +129,6 @@ def held_by_their_own_qemus(host: Machine) -> None:
 
 def on_the_first_kernel(preserving: Preserving) -> Machine:
     """Have it run, for a reset leads to it."""
-    host = preserving.host
-    if host.sh("uname -r").strip() != preserving.old:
-        host.reboot()
+    preserving.be_old()
     preserving.have_guests()
-    return host
+    return preserving.host

@@ -35,13 +35,13 @@ def unpack(release: str, names: Iterable[str], folder: Path = FOLDER) -> None:
     forget(folder)
     with suppress(OSError, subprocess.SubprocessError, lzma.LZMAError, EOFError):
         root = public_folder(folder) / "lib" / "modules" / release
+        target = public_folder(root / "kernel")
         for line in _said("modprobe", "-S", release, "--all", "--show-depends", *names):
             verb, _, file = line.strip().partition(" ")
             path = Path(file.split(" ", 1)[0])
             if verb == "insmod" and path.suffix in _UNPACK:
-                name = path.name.removesuffix(path.suffix) if path.suffix != ".ko" else path.name
-                target = public_folder(root / "kernel") / name
-                target.write_bytes(_UNPACK[path.suffix](path.read_bytes()))
+                unpacked = path.with_suffix("") if path.suffix != ".ko" else path
+                (target / unpacked.name).write_bytes(_UNPACK[path.suffix](path.read_bytes()))
         for name in ("modules.order", "modules.builtin"):  # depmod goes by them
             with suppress(OSError):
                 shutil.copyfile(Path("/lib/modules", release, name), root / name)

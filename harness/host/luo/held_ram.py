@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import stat
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,27 +35,32 @@ def about(folder: int, name: str) -> os.stat_result:
 
     Raises OSError, FileNotFoundError also where that process holds it no more.
     """
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_ISLNK(found.st_mode):
-        target = os.readlink(name, dir_fd=folder)
-        if HELD.fullmatch(target):
-            return os.stat(target)
-    return found
+    holder = _holder(name, folder)
+    if holder is not None:
+        return os.stat(holder[0])
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def is_lost(folder: int, name: str) -> bool:
     """Return True for a link to a process's descriptor that is not there any more. Never raises."""
-    with suppress(OSError):
-        target = os.readlink(name, dir_fd=folder)
-        return HELD.fullmatch(target) is not None and not os.path.exists(target)
-    return False
+    holder = _holder(name, folder)
+    return holder is not None and not os.path.exists(holder[0])
 
 
 def is_held(path: Path) -> bool:
     """Return True if a path leads to a descriptor of a process that is there."""
+    holder = _holder(path)
+    return holder is not None and os.path.exists(holder[0])
+
+
+def _holder(path: str | os.PathLike[str], folder: int | None = None) -> re.Match[str] | None:
+    """Return which descriptor of which process a link leads to; None: no such link. Never raises.
+
+    ``folder``: a descriptor of the folder that ``path`` is in.
+    """
     with suppress(OSError):
-        return HELD.fullmatch(os.readlink(path)) is not None and path.exists()
-    return False
+        return HELD.fullmatch(os.readlink(path, dir_fd=folder))
+    return None
 
 
 def descriptor_of(pid: int, identity: str, proc: Path = PROC) -> str:
@@ -130,10 +134,9 @@ def keepers(folder: Path) -> set[int]:
     found = set()
     with suppress(OSError):
         for entry in os.scandir(folder):
-            with suppress(OSError):
-                match = HELD.fullmatch(os.readlink(entry))
-                if match is not None and _is_keeper(int(match[1])):
-                    found.add(int(match[1]))
+            holder = _holder(entry)
+            if holder is not None and _is_keeper(int(holder[1])):
+                found.add(int(holder[1]))
     return found
 
 

@@ -123,13 +123,15 @@ def _surveyed(
     backend: Backend,
     follows: tuple[str, ...] = (),
 ) -> Iterator[tuple[Planned, Hypervisor]]:
+    from harness.events.announcement import foresee_end
     from harness.maintenance.survey import survey
     from harness.updates.configured import make_update
 
     update = make_update(config.updates, config.uri, state_dir, follows)
     with backend.connect(config) as hypervisor:
         found = survey(config, guests, hypervisor, update, backend.clock)
-        yield Planned(found, update), hypervisor
+        ends = foresee_end(config.events.notice_s, update, state_dir)
+        yield Planned(replace(found, warnings=(*found.warnings, *ends)), update), hypervisor
 
 
 def maintain(

@@ -1,4 +1,4 @@
-"""A rollout's part whose run died and was recovered: its answer, and what other hosts wait for."""
+"""What waits for a run that died and was recovered: its rollout, other hosts, guests' events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from contextlib import closing
 
 from harness.core.errors import HarnessError
 from harness.core.settings import Config
+from harness.core.timebase import NS_PER_S
 from harness.fleet.followed import followed
 from harness.maintenance.recovery.record import RunRecovery
 from harness.results.answer import Answer
 from harness.results.folder import RunFolder
+from harness.results.journal import FILE_NAME, entries, read
 from harness.results.rollout import RolloutFolder
 
 
@@ -40,7 +42,7 @@ def release_fleet(recovery: RunRecovery, tell: Callable[[str], object]) -> None:
         try:
             release(recovery.folder, config)
         except HarnessError as error:
-            tell(f"run {recovery.folder.run_id} is recovered, and other hosts wait: {error}")
+            tell(f"run {recovery.folder.run_id} is recovered, and guests or hosts wait: {error}")
 
 
 def _leases(folder: RunFolder, config: Config) -> None:
@@ -53,15 +55,36 @@ def _leases(folder: RunFolder, config: Config) -> None:
 
 
 def _events(folder: RunFolder, config: Config) -> None:
-    """Remove its events where other hosts show them; a store of this host's is its server's."""
+    """Remove its events, and keep in its record how guests were notified by them."""
     from harness.events.shared import SharedStore
 
+    announced = _announced(folder)
     shared = SharedStore.of(config.events, config.fleet)
-    if shared is None:
+    if shared is None and not announced:
         return
+    from harness.events.announcer import notice_record
     from harness.events.scheduler import clear_dead
     from harness.events.store import Store
 
     state_dir = folder.path.parent.parent
+    record = folder.record()
+    began_ns = round(record.started_at.timestamp() * NS_PER_S)
     with closing(Store(state_dir, shared=shared)) as store:
         clear_dead(store, state_dir)
+        domains = tuple(
+            one.model_copy(
+                update={"notice": notice_record(store, announced.get(one.name, ()), began_ns)}
+            )
+            for one in record.update_domains
+        )
+    folder.write_record(record.model_copy(update={"update_domains": domains}))
+
+
+def _announced(folder: RunFolder) -> dict[str, tuple[str, ...]]:
+    """The events of each update domain, by the run's journal."""
+    lines = read(folder.path / FILE_NAME).lines
+    return {
+        line.entry.domain: line.entry.events
+        for line in lines
+        if isinstance(line.entry, entries.Announced)
+    }

@@ -11,7 +11,22 @@ from harness.core.settings import Config
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor
 from harness.maintenance.notice import Notice
-from harness.updates.protocol import HostUpdate
+from harness.updates.protocol import HostUpdate, LeavesThisKernel
+
+_ENDS = (
+    "the events server that this run starts ends with its kernel: a guest that waits for the end "
+    "of its event is not answered (hint: systemctl enable --now harness-events)"
+)
+
+
+def foresee_end(notice_s: float | None, update: HostUpdate, state_dir: Path) -> tuple[str, ...]:
+    """Return in words what guests will not see of the end of an event; it has ``notice_s``."""
+    if notice_s is None or not isinstance(update, LeavesThisKernel):
+        return ()
+    require("events", "telling guests of a pause")
+    from harness.events.server import is_served
+
+    return () if is_served(state_dir) else (_ENDS,)
 
 
 @contextmanager

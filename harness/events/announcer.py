@@ -193,27 +193,9 @@ class EventNotice:
     def record(self, domain_name: str) -> NoticeRecord | None:
         """What the store knows of a domain's events; None also if it cannot be read."""
         try:
-            events = self._events(domain_name)
-            return self._record(events) if events else None
+            return notice_record(self._store, self._ids.get(domain_name, []), self._began_ns)
         except HarnessError:
             return None  # a record without it is better than none
-
-    def _record(self, events: Sequence[Stored]) -> NoticeRecord:
-        return NoticeRecord(
-            event_ids=tuple(stored.event.event_id for stored in events),
-            announced_at=_first(stored.announced_ns for stored in events),
-            not_before=_first(stored.event.not_before_ns or None for stored in events),
-            approved_at=_last([stored.approved_ns for stored in events]),
-            approved_by=tuple(stored.approved_by for stored in events if stored.approved_by),
-            started_at=_first(stored.started_ns for stored in events),
-            removed_at=_last([stored.removed_ns for stored in events]),
-            cancelled=any(stored.state is State.CANCELLED for stored in events),
-            polls=tuple(
-                PollRecord(guest=s.name, incarnation=s.incarnation, first_at=_precise(s.at_ns))
-                for scope in dict.fromkeys(stored.scope for stored in events)
-                for s in self._store.seen(scope, self._began_ns)
-            ),
-        )
 
     def _events(self, domain_name: str) -> list[Stored]:
         return [self._store.find(event_id) for event_id in self._ids.get(domain_name, [])]
@@ -221,6 +203,31 @@ class EventNotice:
     def _note(self, entry: entries.Entry) -> None:
         if self._journal is not None:
             self._journal.note(entry)
+
+
+def notice_record(store: Store, event_ids: Sequence[str], began_ns: int) -> NoticeRecord | None:
+    """Return what ``store`` knows of one update domain's events; None if it has none.
+
+    ``began_ns``: guests' polls since then are of this run (CLOCK_REALTIME). Raises EventError.
+    """
+    events = [store.find(event_id) for event_id in event_ids]
+    if not events:
+        return None
+    return NoticeRecord(
+        event_ids=tuple(stored.event.event_id for stored in events),
+        announced_at=_first(stored.announced_ns for stored in events),
+        not_before=_first(stored.event.not_before_ns or None for stored in events),
+        approved_at=_last([stored.approved_ns for stored in events]),
+        approved_by=tuple(stored.approved_by for stored in events if stored.approved_by),
+        started_at=_first(stored.started_ns for stored in events),
+        removed_at=_last([stored.removed_ns for stored in events]),
+        cancelled=any(stored.state is State.CANCELLED for stored in events),
+        polls=tuple(
+            PollRecord(guest=s.name, incarnation=s.incarnation, first_at=_precise(s.at_ns))
+            for scope in dict.fromkeys(stored.scope for stored in events)
+            for s in store.seen(scope, began_ns)
+        ),
+    )
 
 
 def _by_scope(domain: UpdateDomain, named: Scopes) -> dict[str, list[str]]:

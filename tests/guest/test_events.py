@@ -214,6 +214,43 @@ def test_ctrl_c_before_it_starts_cancels_it(session, tmp_path, libvirt, lab):
     assert len(libvirt.events(uuid)) == before
 
 
+def test_a_run_that_died_has_told_its_guests_and_its_record_says_so(tmp_path, harness, script):
+    """No server is left either, as after another kernel's start: `recover` removes the event."""
+    pause = ("--update", script("sleep 60"), "--notify", "1s", "--budget", "90")
+    with running(tmp_path, "run", "tiny-1", *pause) as run, Store(state_dir()) as store:
+        said(tmp_path, "announced for")
+        folder = find_run(state_dir(), None)
+        until(lambda: _journal_says(folder, "paused"), "its pause", 90)
+        server = _server_of(run.pid)
+        for pid in (run.pid, server):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: _journal_says(folder, "resumed"), "its guardian", 60)
+        event = store.events()[-1]
+        assert event.state is State.STARTED
+        ended = harness("recover")
+        assert ended.code == 0, ended.err
+        event = store.find(event.event.event_id)
+    assert event.state is State.ENDED
+    (notice,) = [domain.notice for domain in folder.record().update_domains]
+    assert notice.event_ids == (event.event.event_id,)
+    assert notice.announced_at < notice.started_at < notice.removed_at
+
+
+def _journal_says(folder, event):
+    lines = read(folder.path / "journal.jsonl").lines
+    return any(line.event == event for line in lines)
+
+
+def _server_of(pid):
+    children = [
+        int(one)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for one in task.read_text().split()
+    ]
+    (server,) = [one for one in children if b"serve" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return server
+
+
 def test_an_unhealthy_domain_ends_its_event_and_cancels_the_others(tmp_path, harness, script):
     """Domain 0 fails; nobody in domain 1 is told of a pause that will not come."""
     ended = harness("run", "tiny-1", "tiny-2", "--update", script("exit 1"), "--scope", "guest",

@@ -108,10 +108,10 @@ def configure(host: Machine, kernel: str, initrd: str, **more: str) -> None:
     host.sh(f"sed -i '/^\\[update\\]/,$d' {CONFIG} && cat {CONFIG}.update >>{CONFIG}")
 
 
-def start(host: Machine) -> int:
+def start(host: Machine, *more: str) -> int:
     """Begin a run and leave it; returns how much the console had said by then."""
     already = len(host.lines["host"])
-    words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S), "--json"])
+    words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S), "--json", *more])
     host.sh(f"HARNESS_CONFIG={CONFIG} setsid {words} >/root/run.log 2>&1 </dev/null & true")
     return already
 
@@ -126,13 +126,14 @@ def refused(host: Machine, *guests: str) -> str:
 
 
 def go_over(
-    host: Machine, release: str, before: dict[str, list[str]], seen: Collection[str]
+    host: Machine, release: str, before: dict[str, list[str]], seen: Collection[str], *more: str
 ) -> dict[str, Any]:
     """Have the guests go on under that kernel; the record, which is a PASS.
 
-    ``before``: what was ``told`` of them, and still is; ``seen``: the checks that have passed.
+    ``before``: what was ``told`` of them, and still is; ``seen``: the checks that have passed;
+    ``more``: options of the run.
     """
-    already = start(host)
+    already = start(host, *more)
     host.wait("host", "harness: init", already)
     host.wait("host", "harness: (lab-. is not back|lab-. runs|failed|no guest)", already)
     found = record(host)

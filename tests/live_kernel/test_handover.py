@@ -5,8 +5,14 @@ To another kernel, and back with a page in the region that is not the run's.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from tests.live_kernel.enrolled import (
+    CONFIG,
     GUESTS,
+    STATE,
     configure,
     go_over,
     harness,
@@ -29,6 +35,36 @@ UNSEEN = {
 }
 
 
+#: As a guest asks it of the metadata service.
+ASK = (
+    "wget -q -O - --header 'Metadata: true' "
+    "'http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01'"
+)
+#: The unit that is installed, for the state folder and the configuration of these tests.
+PACKAGED = Path(__file__).parents[2] / "packaging/systemd/harness-events.service"
+
+
+def serve_events(host: Machine) -> None:
+    """Have the host answer its guests, from now on and after each boot."""
+    unit = PACKAGED.read_text().replace("/etc/harness/harness.toml", CONFIG)
+    unit = unit.replace("/var/lib/harness", STATE)
+    host.sh("cat >/etc/systemd/system/harness-events.service", unit.encode())
+    host.sh("systemctl daemon-reload && systemctl enable --now harness-events")
+    host.sh(f"until test -s {STATE}/events.db; do sleep 0.2; done")
+
+
+def it_was_notified(host: Machine, found: dict[str, Any]) -> None:
+    """Both guests saw an event of theirs, and that it is over; the run is in the host's history."""
+    (notice,) = [one["notice"] for one in found["update_domains"]]
+    assert len(notice["event_ids"]) == len(GUESTS)  # a set each
+    assert notice["announced_at"] < notice["started_at"] < notice["removed_at"]
+    for guest in GUESTS:
+        said = json.loads(harness(host, "lab", "ssh", guest, ASK))
+        assert said["Events"] == [], said
+        assert said["DocumentIncarnation"] >= 3  # scheduled, started, removed
+    assert found["run_id"] in harness(host, "history", "list", "--json")
+
+
 def it_is_refused(host: Machine, kernel: str, initrd: str) -> None:
     """A kernel that would take guests' RAM for its own; one that would end a guest."""
     line = [one for one in host.sh("cat /proc/cmdline").split() if not one.startswith("memmap=")]
@@ -47,7 +83,9 @@ def test_guests_go_on_under_another_kernel_and_a_foreign_page_is_not_believed(re
     before = told(host)
     it_is_refused(host, kernel, initrd)
     configure(host, kernel, initrd)
-    found = go_over(host, new, before, SEEN)
+    serve_events(host)
+    found = go_over(host, new, before, SEEN, "--notify", "5s")
+    it_was_notified(host, found)
     for guest in found["guests"]:
         verdicts = {one["name"]: one["outcome"] for one in guest["checks"]}
         assert {verdicts[one] for one in UNSEEN & verdicts.keys()} == {"skip"}

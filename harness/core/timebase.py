@@ -163,18 +163,26 @@ def wait_for(
     what: str,
     deadline: Deadline,
     interval_s: float = 0.1,
+    share: float = 0.0,
+    at_most_s: float = 10.0,
     retry_on: tuple[type[Exception], ...] = (),
 ) -> T:
     """Call ``probe`` until it returns; return its answer.
+
+    With ``share`` the longer it has taken, the longer it waits: that share of it, up to
+    ``at_most_s``.
 
     ``probe`` raises :class:`NotYet` (or one of ``retry_on``) to be asked again after
     ``interval_s``. Any other exception passes through. Raises :class:`DeadlineExpired` carrying
     the last reason when the deadline passes first. The probe is asked at least once.
     """
     not_yet: tuple[type[Exception], ...] = (NotYet, *retry_on)
+    began_ns = deadline.clock.monotonic_ns()
     while True:
         try:
             return probe()
         except not_yet as error:
             deadline.check(what, error)
-        deadline.clock.sleep(min(interval_s, deadline.remaining_s()))
+        taken_s = (deadline.clock.monotonic_ns() - began_ns) / NS_PER_S
+        wait_s = max(interval_s, min(share * taken_s, at_most_s))
+        deadline.clock.sleep(min(wait_s, deadline.remaining_s()))

@@ -19,8 +19,11 @@ from harness.host.start_commands import StartCommands
 
 #: Of a managed save, which libvirt removes when it has started the guest by it.
 COPY = "state.copy"
-#: So many ids beyond the highest one known are offered; libvirt counts one up at each start.
+#: So many ids beyond the highest one known are offered; libvirt counts one up at each start, and at
+#: each that it refuses.
 _IDS_AHEAD = 64
+#: Refused starts have no more offered: a file has no room for links without end.
+_IDS_AT_MOST = 8192
 
 
 def make_ready(parking: Parking, highest: int) -> None:
@@ -34,7 +37,37 @@ def make_ready(parking: Parking, highest: int) -> None:
     keep = Path(parking.keep)
     owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
     StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
-    ram_links.offer(keep, _ram_folder(parking), parking.short_name, _ids(highest), parking.ram)
+    _offer(parking, max(highest, min(used_up(parking), _IDS_AT_MOST)))
+
+
+def used_up(parking: Parking) -> int:
+    """Return the highest id under which its RAM was on offer, and is not any more; 0: none.
+
+    libvirt deletes the folder of an instance that ends, and of one that it refused to start. So
+    this is how far it has counted, whoever had it start the guest. Raises InfrastructureError.
+    """
+    there = ram_links.numbers(_ram_folder(parking), parking.short_name)
+    return max(set(range(1, max(there, default=0))) - there, default=0)
+
+
+def offer_more(parking: Parking) -> None:
+    """Have the next start find RAM after one that was refused, under whichever id that was.
+
+    Where none of those on offer was used, libvirt may have counted beyond them. Raises
+    InfrastructureError.
+    """
+    if parking.copied:
+        return
+    used = used_up(parking)
+    if not used:
+        there = ram_links.numbers(_ram_folder(parking), parking.short_name)
+        used = 2 * max(there, default=0)
+    _offer(parking, max(parking.highest_id, min(used, _IDS_AT_MOST)))
+
+
+def _offer(parking: Parking, highest: int) -> None:
+    keep, ids = Path(parking.keep), _ids(highest)
+    ram_links.offer(keep, _ram_folder(parking), parking.short_name, ids, parking.ram)
 
 
 def is_kept(parking: Parking) -> bool:

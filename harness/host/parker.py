@@ -38,6 +38,7 @@ from harness.host.parked_files import (
     let_go,
     locked,
     make_ready,
+    offer_more,
     use_copy,
 )
 from harness.host.parking import (
@@ -241,8 +242,9 @@ class LibvirtParking:
             with translated("unparking", parking.name):
                 _restore(parking, link, NEW if new else OLD)
         except HypervisorError:
-            if self._berth(parking, link) is not Berth.AFLOAT:
-                raise  # else another one of us was faster
+            if self._berth(parking, link) is not Berth.AFLOAT:  # else another of us was faster
+                offer_more(parking)
+                raise
         deadline.check("unparking")
         domain = _domain(parking, link)
         if domain is not None:

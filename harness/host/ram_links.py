@@ -173,6 +173,15 @@ def withdraw(ram_folder: Path, short_name: str, ram: Mapping[str, str], but: str
                 shutil.rmtree(place, ignore_errors=True)
 
 
+def numbers(ram_folder: Path, short_name: str) -> set[int]:
+    """Return the ids under which there is a folder: an instance's, or an offer that was not used.
+
+    Raises InfrastructureError.
+    """
+    with _told(ram_folder):
+        return {int(place.name.partition("-")[0]) for place in _offers(ram_folder, short_name)}
+
+
 def forgotten(ram_folder: Path) -> Iterator[tuple[str, int]]:
     """The guests (UUIDs) whose RAM is kept here, and how much of it (bytes)."""
     with suppress(OSError):

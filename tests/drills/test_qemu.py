@@ -94,6 +94,25 @@ def test_a_new_qemu_that_fails_leaves_the_guest_in_its_old_one(
     switch.assert_back()
 
 
+def test_a_guest_that_is_refused_more_often_than_ids_are_on_offer_comes_back(
+    resident, tmp_path, monkeypatch
+):
+    """libvirt counts refused starts, too, and deletes what was on offer for each."""
+    monkeypatch.setattr(parked_files, "_IDS_AHEAD", 2)
+    folder = Path("/var/lib/libvirt/images")
+    switch = Switch(resident, tmp_path, wrapper(folder, FAULTS["exits at once"]))
+    switch.pause()
+    switch.libvirt.parking.park(switch.parking, soon())
+    for _ in range(6):
+        with pytest.raises(HarnessError):
+            switch.libvirt.parking.unpark(switch.parking, soon(), new=True)
+    try:
+        switch.libvirt.parking.unpark(switch.parking, soon(), new=False)
+    finally:
+        switch.resume()
+    switch.assert_back()
+
+
 def test_a_start_may_take_as_long_as_it_is_measured_to(resident, tmp_path, monkeypatch):
     """Where the host is so slow that any other limit would end it as one that hangs."""
     monkeypatch.setattr("harness.maintenance.pause.unparking.START_S", 0.05)

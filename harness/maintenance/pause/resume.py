@@ -27,6 +27,9 @@ from harness.results.journal import Entry, GuestCustody, Member, Reading, entrie
 #: One attempt; a libvirtd that answers at all answers within this.
 ATTEMPT_S = 10.0
 _AGAIN_S = 0.05
+#: A start that is refused is dear, and has two lines in the journal. So each waits a tenth of what
+#: all took before, and a guest is back a tenth later at most.
+_AGAIN_SHARE = 0.1
 #: A guest that runs when we come to resume it may have a pause by harness on its way: the call that
 #: a dead run made last. libvirt takes milliseconds from the call to the pause.
 _SETTLED_S = 1.0
@@ -127,7 +130,13 @@ def _unpark_and_resume(
             raise NotYet(str(moved)) from moved
 
     try:
-        resumed = wait_for(attempt, what="resuming", deadline=way.deadline, interval_s=_AGAIN_S)
+        resumed = wait_for(
+            attempt,
+            what="resuming",
+            deadline=way.deadline,
+            interval_s=_AGAIN_S,
+            share=_AGAIN_SHARE,
+        )
     except (TakenOver, *NOT_OURS):
         way.settle()
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -151,6 +152,26 @@ def test_waiting_asks_again_after_each_interval(clock):
     probe, watch = Probe(NotYet("a"), NotYet("b"), NotYet("c")), Stopwatch(clock)
     wait_for(probe, what="x", deadline=Deadline.after(5, clock), interval_s=0.5)
     assert (probe.asked, watch.elapsed_s()) == (4, 1.5)
+
+
+def test_what_takes_long_is_asked_less_and_less_often(clock):
+    """So that who waits for an hour has not asked a thousand times; and not ever less."""
+
+    class Never:
+        asked_s: list[float] = []
+
+        def __call__(self) -> None:
+            self.asked_s.append(clock.monotonic_ns() / 1e9)
+            raise NotYet("no")
+
+    probe = Never()
+    with pytest.raises(DeadlineExpired):
+        until = Deadline.after(1000, clock)
+        wait_for(probe, what="x", deadline=until, interval_s=0.05, share=0.1, at_most_s=10)
+    gaps = [after - before for before, after in pairwise(probe.asked_s)]
+    assert gaps[:10] == pytest.approx([0.05] * 10)
+    assert gaps == pytest.approx(sorted(gaps[:-1]) + gaps[-1:])  # the last one is cut short
+    assert max(gaps) == pytest.approx(10)
 
 
 def _given(answer: object) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -55,6 +56,8 @@ class World:
         self.has_qemu = lambda: True
         self.is_qemu = True
         self.refuses: list[Exception] = []
+        self.is_choosy = False
+        """Its QEMU refuses the state where the RAM is not there."""
         self.mapped: set[str] = set()
         instance = self.ram / "7-web1"
         instance.mkdir(parents=True)
@@ -88,11 +91,12 @@ class World:
 
     def start(self) -> None:
         """A QEMU opens what lies under its id, else makes RAM of its own."""
-        if self.refuses:
+        folder = self.ram / f"{self.next_id}-web1"
+        if self.refuses or (self.is_choosy and not folder.exists()):
             self.next_id += 1
-            raise self.refuses.pop(0)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise self.refuses.pop(0) if self.refuses else lost(libvirt.VIR_ERR_INTERNAL_ERROR)
         self.id, self.next_id = self.next_id, self.next_id + 1
-        folder = self.ram / f"{self.id}-web1"
         folder.mkdir(exist_ok=True)
         (folder / "pc.ram").touch()
         self.mapped = {ram_links.identity((folder / "pc.ram").stat())}
@@ -328,6 +332,43 @@ def test_an_id_that_nobody_thought_of_is_found_by_the_inode_and_tried_again(benc
     assert bench.world.mapped == {bench.world.own}
     assert bench.world.did.count("destroy") == 1
     assert bench.folders() == ["901-web1", "harness-keep"]
+
+
+def unparked(bench: Bench, tries: int) -> bool:
+    """Whether one of so many attempts brings it back, each by a process that knows of no other."""
+    for _ in range(tries):
+        with suppress(HypervisorError):
+            bench.subject.unpark(bench.parking, soon(), new=True)
+            return bench.world.mapped == {bench.world.own}
+    return False
+
+
+def test_a_guest_that_was_refused_more_often_than_ids_were_on_offer_comes_back(bench):
+    """libvirt counts refused starts as well; a QEMU that finds no RAM refuses the state."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.is_choosy = True
+    bench.world.refuses = [lost(libvirt.VIR_ERR_HOOK_SCRIPT_FAILED) for _ in range(300)]
+    assert not unparked(bench, 300)
+    assert unparked(bench, 1)
+    assert bench.berth() is Berth.AFLOAT
+    assert bench.folders() == ["308-web1", "harness-keep"]
+
+
+def test_an_id_that_nobody_thought_of_is_come_by_where_qemu_refuses_other_ram(bench):
+    """Nobody sees under which id that was: so more of them are tried each time."""
+    bench.subject.park(bench.parking, soon())
+    bench.world.is_choosy, bench.world.next_id = True, 900
+    assert unparked(bench, 6)
+    assert bench.berth() is Berth.AFLOAT
+
+
+def test_refused_starts_do_not_have_ram_on_offer_without_end(bench, monkeypatch):
+    """A guest that is tried for days."""
+    monkeypatch.setattr(parked_files, "_IDS_AT_MOST", 100)
+    bench.subject.park(bench.parking, soon())
+    bench.world.refuses = [lost(libvirt.VIR_ERR_XML_ERROR) for _ in range(200)]
+    assert not unparked(bench, 200)
+    assert len(bench.folders()) <= 100 + 64 + 1
 
 
 def test_ids_start_again_at_one_when_libvirtd_was_restarted(bench):

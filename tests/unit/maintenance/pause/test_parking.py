@@ -28,6 +28,7 @@ from harness.maintenance.pause.terms import Limits, UpdateCalls
 from harness.maintenance.pause.unparking import Return
 from harness.maintenance.pause.window import hold_window
 from harness.results.journal import Custody, Entry, Journal, Member, ToDo, entries, fold, read
+from harness.testing.clock import FakeClock
 from harness.testing.guard import FakeGuard
 from harness.testing.hypervisor import FakeHypervisor
 from harness.updates.protocol import Applied, SwapPlan
@@ -266,7 +267,7 @@ def brought_back(
         journal,
         by=by,
         since_ns=0,
-        deadline=Deadline.after(seconds),
+        deadline=Deadline.after(seconds, hypervisor.clock),
         **known,
     )
     return answers["a"]
@@ -313,6 +314,22 @@ def test_wherever_the_run_died_the_guest_runs_again(tmp_path, death, by):
     assert hypervisor.parking.settled == ["a"]
     if DEATHS[death][1] is Berth.PARKED:
         assert ("unpark old", "a") in hypervisor.calls
+
+
+def test_a_guest_that_is_refused_again_and_again_is_tried_less_and_less_often(tmp_path):
+    """Each start costs an id of libvirt's and two lines of the journal."""
+    hypervisor = FakeHypervisor({"a": GONE}, FakeClock())
+    hypervisor.parking.berths["a"] = Berth.PARKED
+    for which in ("old", "new"):
+        hypervisor.before[f"unpark {which}", "a"] = refuse()
+    with Journal(tmp_path, "run") as journal:
+        answer = brought_back(
+            hypervisor, journal, by="recover", seconds=60, parkings={"uuid-a": parking("a")}
+        )
+        lines = journal.read().lines
+    assert isinstance(answer.error, DeadlineExpired)
+    tried = [line for line in lines if isinstance(line.entry, entries.Unparking)]
+    assert 40 < len(tried) < 80  # 1,200 by the same wait each time
 
 
 def test_what_was_known_before_brings_a_guest_back_where_the_journal_cannot_be_read(tmp_path):

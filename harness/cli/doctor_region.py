@@ -67,4 +67,11 @@ def _kernel(found: facts.HostFacts) -> Iterator[Finding]:
         yield Finding("replacing the kernel", Level.WARNING, lack.reason, lack.fix)
     if not unfit and found.rehearsal is not None:
         detail = f"a kexec to {found.rehearsal.release} was rehearsed, {found.rehearsal.at}"
-        yield Finding("replacing the kernel", Level.OK, detail)
+        yield Finding("replacing the kernel", Level.OK, f"{detail}; {_if_it_hangs(found)}")
+
+
+def _if_it_hangs(found: facts.HostFacts) -> str:
+    armed = [f"{one}, after {one.timeout_s} s" for one in found.watchdogs if one.armed]
+    if armed:
+        return f"one that hangs is reset by {' or '.join(armed)}"
+    return "one that hangs waits for a person: no watchdog in hardware is armed"

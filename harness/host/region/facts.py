@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.host import watchdogs
 from harness.host.mounts import file_system
 from harness.host.region.device import NVDIMM, is_mounted
 from harness.host.region.enrolment import Enrolled, Enrolment
@@ -70,6 +71,8 @@ class HostFacts:
     """The last one that came back; None: there is none."""
     begun: Rehearsal | None = None
     """One that was begun in an earlier boot, and has not come back."""
+    watchdogs: tuple[watchdogs.Watchdog, ...] = ()
+    """In hardware: they outlast this kernel."""
 
 
 def look(here: Enrolment | None = None) -> HostFacts:
@@ -93,6 +96,7 @@ def look(here: Enrolment | None = None) -> HostFacts:
         hardware=hardware(),
         rehearsal=rehearsal(),
         begun=rehearsal(BEGUN),
+        watchdogs=watchdogs.look(),
     )
 
 

@@ -25,7 +25,7 @@ PROGRAM = "harness.maintenance.thaw.program"
 CHECK = "--check"
 _EXECUTABLE = 0o755
 #: For what the program does after SIGTERM.
-_GRACE_S = 10
+GRACE_S = 10
 _TEXT = """#!/bin/sh
 # Written by harness: what the next kernel runs first. It brings guests back, and becomes {init}.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -47,8 +47,8 @@ def text(plan: Path, limit_s: float, init: Path = INIT, python: str = sys.execut
     program = [python, "-I", "-m", PROGRAM, str(plan)]
     return _TEXT.format(
         init=shlex.quote(str(init)),
-        grace=_GRACE_S,
-        limit=round(limit_s) + _GRACE_S,
+        grace=GRACE_S,
+        limit=round(limit_s) + GRACE_S,
         program=shlex.join(program),
     )
 

@@ -31,24 +31,33 @@ from harness.updates.qemu.eligibility import obstacles
 _LOADED_MODULES, _CMDLINE = Path("/proc/modules"), Path("/proc/cmdline")
 
 
-def require_kernel(release: str, kernel: Path, initrd: Path, command_line: str) -> Enrolled:
+def require_kernel(
+    release: str, kernel: Path, initrd: Path, command_line: str, silent_s: float
+) -> Enrolled:
     """Return what is set aside on this host, if that kernel can take over from its own.
 
+    ``silent_s``: for how long no systemd may run.
     Raises PlanError naming every reason why it cannot.
     """
     host = facts.look()
     new = candidate.look(release, kernel, initrd, command_line)
-    _refuse("this host's kernel cannot be replaced", map(str, refusals(host, new, _loaded())))
+    found = refusals(host, new, _loaded(), silent_s)
+    _refuse("this host's kernel cannot be replaced", map(str, found))
     if host.enrolled is None:  # which was refused
         raise PlanError("no memory of this host is set aside")
     return host.enrolled
 
 
-def require_live_update(release: str, kernel: Path, initrd: Path, command_line: str) -> None:
-    """Raise PlanError naming every reason why that kernel cannot be handed RAM by live update."""
+def require_live_update(
+    release: str, kernel: Path, initrd: Path, command_line: str, silent_s: float
+) -> None:
+    """Raise PlanError naming every reason why that kernel cannot be handed RAM by live update.
+
+    ``silent_s``: for how long no systemd may run.
+    """
     rehearsal.conclude(_CMDLINE.read_text())  # no unit of a region's has noted it
     host, new = facts.look(), candidate.look(release, kernel, initrd, command_line)
-    found = luo_refusals(host, luo_facts.look(kernel), new, _loaded())
+    found = luo_refusals(host, luo_facts.look(kernel), new, _loaded(), silent_s)
     _refuse("this host's kernel cannot be replaced", map(str, found))
 
 

@@ -6,6 +6,7 @@ would take guests' RAM for its own, in silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.core.pasteable import command
@@ -31,20 +32,35 @@ _ON = frozenset({"on", "1", "y", "yes", "true"})
 _LOSES = frozenset({"memfd-v1"})
 #: x86's kernels take a longer one for none.
 _LONGEST_LINE = 2047
+#: systemd tells a watchdog of itself when half of its time is over: so much may be gone already.
+_SIGN_OF_LIFE = 2
 #: Of each guest: its state, and what libvirt writes about it.
 STATE_BYTES = 8 << 20
 
 
-def refusals(host: HostFacts, new: Candidate, running_modules: Collection[str]) -> tuple[Lack, ...]:
+def refusals(
+    host: HostFacts, new: Candidate, running_modules: Collection[str], silent_s: float
+) -> tuple[Lack, ...]:
     """Return why ``new`` cannot take over from the kernel that runs; empty if it can.
 
     ``running_modules``: what this kernel has loaded; guests need what the new one has of KVM.
+    ``silent_s``: for how long no systemd may run.
     """
-    return (*lacks(host), *_files(new), *_built(new, running_modules), *_line(host, new))
+    return (
+        *lacks(host),
+        *_files(new),
+        *_built(new, running_modules),
+        *_line(host, new),
+        *_watchdogs(host, new, silent_s),
+    )
 
 
 def luo_refusals(
-    host: HostFacts, luo: LuoFacts, new: Candidate, running_modules: Collection[str]
+    host: HostFacts,
+    luo: LuoFacts,
+    new: Candidate,
+    running_modules: Collection[str],
+    silent_s: float,
 ) -> tuple[Lack, ...]:
     """Return why ``new`` cannot be handed guests' RAM by live update; empty if it can."""
     return (
@@ -57,7 +73,25 @@ def luo_refusals(
         *_length(new.command_line),
         *_switches(new),
         *_root(host, new),
+        *_watchdogs(host, new, silent_s),
     )
+
+
+def _watchdogs(host: HostFacts, new: Candidate, silent_s: float) -> Iterator[Lack]:
+    """One that is armed resets the host in the midst of it, unless it waits for that long."""
+    needed_s = math.ceil(_SIGN_OF_LIFE * silent_s)
+    for one in host.watchdogs:
+        if not one.armed:
+            continue
+        if one.timeout_s < needed_s:
+            yield Lack(
+                f"{one} may reset this host while guests wait: it waits {one.timeout_s} s for a "
+                f"sign of life, and {needed_s} s are needed until systemd gives one again",
+                f"RuntimeWatchdogSec={needed_s} in /etc/systemd/system.conf, or off; then "
+                "systemctl daemon-reexec",
+            )
+        if one.module:
+            yield from _modules(new, {one.module})
 
 
 def _device(luo: LuoFacts) -> Iterator[Lack]:

@@ -35,8 +35,11 @@ ON_DISK = Path("/var/lib/harness/states")
 class Store(Protocol):
     """Keeps guests' RAM from one kernel to the next."""
 
-    def require_kernel(self, files: KernelFiles, command_line: str) -> None:
-        """Raise PlanError naming every reason why that kernel cannot have the RAM."""
+    def require_kernel(self, files: KernelFiles, command_line: str, silent_s: float) -> None:
+        """Raise PlanError naming every reason why that kernel cannot have the RAM.
+
+        ``silent_s``: for how long no systemd may run.
+        """
 
     def require_guests(
         self, looks: Sequence[QemuLook], on_host: Sequence[GuestInfo], release: str
@@ -70,10 +73,10 @@ class RegionStore:
     def __init__(self) -> None:
         self._region: Region | None = None
 
-    def require_kernel(self, files: KernelFiles, command_line: str) -> None:
+    def require_kernel(self, files: KernelFiles, command_line: str, silent_s: float) -> None:
         """See :class:`Store`."""
         found = preflight.require_kernel(
-            files.image.release, files.image.path, files.initrd, command_line
+            files.image.release, files.image.path, files.initrd, command_line, silent_s
         )
         self._region = found.region
 
@@ -116,10 +119,10 @@ class LiveUpdateStore:
         self._session: Session | None = None
         self._files: dict[str, dict[str, int]] = {}
 
-    def require_kernel(self, files: KernelFiles, command_line: str) -> None:
+    def require_kernel(self, files: KernelFiles, command_line: str, silent_s: float) -> None:
         """See :class:`Store`."""
         preflight.require_live_update(
-            files.image.release, files.image.path, files.initrd, command_line
+            files.image.release, files.image.path, files.initrd, command_line, silent_s
         )
 
     def require_guests(

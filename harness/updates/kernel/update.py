@@ -104,6 +104,10 @@ class KernelUpdate:
         """See :class:`harness.updates.protocol.LeavesThisKernel`."""
         return self._files.image.release if self._files is not None else ""
 
+    @property
+    def _limit_s(self) -> float:
+        return max(_LIMIT_S, 2 * self.expected_s)
+
     def needs(self, guests: int) -> Needs:
         """See :class:`harness.updates.protocol.GuestUpdate`."""
         return Needs(self.expected_s, _RESERVE_S + _RESERVE_A_GUEST_S * guests)
@@ -112,7 +116,8 @@ class KernelUpdate:
         """Find why this host's kernel cannot be replaced by that one; every reason at once."""
         require_this_host(self.kind, self._site)
         self._files = files = KernelFiles.find(self._settings.kernel, self._settings.initrd)
-        self._store.require_kernel(files, self._line())
+        silent_s = self.expected_s + self._limit_s + launcher.GRACE_S
+        self._store.require_kernel(files, self._line(), silent_s)
         launcher.require_root()
         release = files.image.release
         self.warnings = (_TOLD.format(release=release),)
@@ -235,7 +240,7 @@ class KernelUpdate:
             known=qemus_known.prepared(files.image, told),
             chains=chains.described() if names else {},
             drivers=drivers.needed_by(told),
-            limit_s=max(_LIMIT_S, 2 * self.expected_s),
+            limit_s=self._limit_s,
             **said,
         )
 

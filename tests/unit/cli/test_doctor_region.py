@@ -15,6 +15,7 @@ from harness.host.luo.abi import Abi
 from harness.host.region import facts
 from harness.host.region.enrolment import Enrolment
 from tests.unit.host.region.test_facts import FIT
+from tests.unit.updates.kernel.test_refusals import ARMED
 
 
 @pytest.fixture
@@ -37,6 +38,10 @@ def test_a_host_that_is_fit_is_told_so(found):
     assert (region.level, kernel.level) == (Level.OK, Level.OK)
     assert "1024 MiB at 0x140000000, mounted on /ram" in region.detail
     assert "2026-11-27" in kernel.detail
+    assert "one that hangs waits for a person" in kernel.detail
+    _, kernel = found(watchdogs=(ARMED, replace(ARMED, name="watchdog1", armed=False)))
+    assert "one that hangs is reset by watchdog0 (iTCO_wdt), after 260 s" in kernel.detail
+    assert "watchdog1" not in kernel.detail
 
 
 def test_a_host_that_was_never_set_up_is_told_nothing(found):

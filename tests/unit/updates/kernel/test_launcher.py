@@ -51,7 +51,7 @@ def test_init_is_started_however_the_program_ended(started, program):
 
 def test_a_program_that_hangs_is_ended_and_init_is_started(started, monkeypatch):
     """Nobody is there to press a key."""
-    monkeypatch.setattr(launcher, "_GRACE_S", 1)
+    monkeypatch.setattr(launcher, "GRACE_S", 1)
     assert started("trap '' TERM; while :; do sleep 1; done", 0).splitlines()[-1].startswith("init")
 
 

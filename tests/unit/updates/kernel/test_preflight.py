@@ -25,6 +25,7 @@ from tests.unit.updates.kernel.test_refusals import (
     LUO_NEW,
     NEW,
     NO_REGION,
+    SILENT_S,
 )
 from tests.unit.updates.qemu.test_eligibility import GUEST, backed
 
@@ -51,7 +52,7 @@ def guests(**states: GuestState):
 
 def test_a_kernel_that_fits_is_let_through(host):
     """With the region that is to be found again."""
-    assert require_kernel("6.12", KERNEL, INITRD, LINE) == FIT.enrolled
+    assert require_kernel("6.12", KERNEL, INITRD, LINE, SILENT_S) == FIT.enrolled
 
 
 def test_all_that_is_wrong_with_a_kernel_is_told_at_once(host):
@@ -59,7 +60,7 @@ def test_all_that_is_wrong_with_a_kernel_is_told_at_once(host):
     bad = replace(NEW, command_line="root=/dev/vda", modules=frozenset({"nd_pmem", "nd_e820"}))
     host.setattr(candidate, "look", lambda *words: bad)
     with pytest.raises(PlanError) as told:
-        require_kernel("6.12", KERNEL, INITRD, "root=/dev/vda")
+        require_kernel("6.12", KERNEL, INITRD, "root=/dev/vda", SILENT_S)
     for words in ("take the RAM of guests for its own", "no module kvm_amd", "(fix: add memmap="):
         assert words in told.value.message
 
@@ -106,11 +107,11 @@ def test_a_kernel_for_live_update_is_judged_without_a_region(host, tmp_path):
     host.setattr(facts, "look", lambda: NO_REGION)
     host.setattr(luo_facts, "look", lambda kernel: LUO)
     host.setattr(candidate, "look", lambda *words: LUO_NEW)
-    require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line)
+    require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line, SILENT_S)
     assert noted == ["harness.rehearsal=1"]
     host.setattr(luo_facts, "look", lambda kernel: replace(LUO, device=False))
     with pytest.raises(PlanError, match="has no /dev/liveupdate"):
-        require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line)
+        require_live_update("6.12", KERNEL, INITRD, LUO_NEW.command_line, SILENT_S)
 
 
 def test_a_guest_whose_ram_has_no_name_is_let_through_where_that_is_the_way(host):

@@ -13,6 +13,7 @@ from harness.host.luo import facts as luo_facts
 from harness.host.luo.abi import Abi
 from harness.host.luo.facts import LuoFacts
 from harness.host.region.place import GIB, Region, regions
+from harness.host.watchdogs import Watchdog
 from harness.updates.kernel.candidate import Candidate, look
 from harness.updates.kernel.refusals import luo_refusals, others, refusals, without_room
 from tests.unit.host.region.test_facts import ARGUMENT, FIT, LINE
@@ -29,13 +30,40 @@ NEW = Candidate(
     command_line=LINE,
 )
 RUNNING = frozenset({"kvm_amd", "kvm", "nd_pmem", "nvme"})
+SILENT_S = 130.0
+ARMED = Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", timeout_s=260, armed=True)
 
 
 def test_a_kernel_that_can_take_over_is_not_refused():
     """Also one whose build nobody tells."""
-    assert refusals(FIT, NEW, RUNNING) == ()
-    assert refusals(FIT, replace(NEW, config=None), RUNNING) == ()
-    assert refusals(FIT, replace(NEW, command_line=f"{LINE} init=/thaw x=y"), RUNNING) == ()
+    assert refusals(FIT, NEW, RUNNING, SILENT_S) == ()
+    assert refusals(FIT, replace(NEW, config=None), RUNNING, SILENT_S) == ()
+    assert (
+        refusals(FIT, replace(NEW, command_line=f"{LINE} init=/thaw x=y"), RUNNING, SILENT_S) == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("watchdog", "reasons"),
+    [
+        (ARMED, []),
+        (replace(ARMED, timeout_s=259), ["it waits 259 s for a sign of life, and 260 s"]),
+        (replace(ARMED, timeout_s=30, armed=False, module="other"), []),
+        (replace(ARMED, module="other"), ["the new kernel 6.12 has no module other"]),
+        (replace(ARMED, module=""), []),
+    ],
+)
+def test_a_watchdog_must_not_reset_the_host_while_guests_wait(watchdog, reasons):
+    """Half of its time may be over when this kernel ends; and the next one has to know it."""
+    host = replace(FIT, watchdogs=(watchdog,))
+    known = {"iTCO_wdt"}
+    new = replace(NEW, modules=NEW.modules | known)
+    found = [one.reason for one in refusals(host, new, RUNNING, SILENT_S)]
+    assert len(found) == len(reasons)
+    assert all(said in one for said, one in zip(reasons, found, strict=True))
+    host, new = replace(host, enrolled=None), replace(LUO_NEW, modules=LUO_NEW.modules | known)
+    found = [one.reason for one in luo_refusals(host, LUO, new, RUNNING, SILENT_S)]
+    assert len(found) == len(reasons)
 
 
 def without(line: str, word: str) -> str:
@@ -94,7 +122,7 @@ def without(line: str, word: str) -> str:
 )
 def test_each_reason_of_the_new_kernel_is_told_with_its_fix(changed, reason, fix):
     """And no other."""
-    (found,) = refusals(FIT, replace(NEW, **changed), RUNNING)
+    (found,) = refusals(FIT, replace(NEW, **changed), RUNNING, SILENT_S)
     assert reason in found.reason
     assert fix in found.fix
 
@@ -102,7 +130,7 @@ def test_each_reason_of_the_new_kernel_is_told_with_its_fix(changed, reason, fix
 def test_what_the_host_lacks_is_a_reason_too():
     """All of it at once, so that a person comes once."""
     host = replace(FIT, rehearsal=None, lockdown="integrity", secure_boot=True)
-    found = refusals(host, replace(NEW, modules=None), RUNNING)
+    found = refusals(host, replace(NEW, modules=None), RUNNING, SILENT_S)
     assert len(found) == 4
 
 
@@ -112,7 +140,7 @@ def test_what_the_host_lacks_is_a_reason_too():
 def test_no_line_that_differs_in_memory_from_this_one_is_let_through(more):
     """Whatever is made of it: the same region and nothing that takes it back."""
     line = " ".join(["root=/dev/vda", *more])
-    if not refusals(FIT, replace(NEW, command_line=line), RUNNING):
+    if not refusals(FIT, replace(NEW, command_line=line), RUNNING, SILENT_S):
         assert regions(line) == [Region(5 * GIB, GIB)]
         assert more[: more.index("--") if "--" in more else None].count(ARGUMENT) == 1
 
@@ -180,7 +208,7 @@ def test_a_kernel_that_speaks_the_same_words_takes_ram_over_without_a_region():
             command_line=without(LUO_LINE, "kho=on"),
         ),
     ):
-        assert luo_refusals(NO_REGION, LUO, new, RUNNING) == ()
+        assert luo_refusals(NO_REGION, LUO, new, RUNNING, SILENT_S) == ()
 
 
 @pytest.mark.parametrize(
@@ -244,13 +272,13 @@ def test_a_kernel_that_speaks_the_same_words_takes_ram_over_without_a_region():
 )
 def test_a_kernel_that_would_not_take_the_ram_is_refused(luo, new, reason, fix):
     """Each by its own reason, with what helps."""
-    found = luo_refusals(NO_REGION, replace(LUO, **luo), replace(LUO_NEW, **new), RUNNING)
+    found = luo_refusals(NO_REGION, replace(LUO, **luo), replace(LUO_NEW, **new), RUNNING, SILENT_S)
     assert any(reason in one.reason and fix in one.fix for one in found), found
 
 
 def test_what_keeps_any_kernel_from_being_replaced_keeps_it_here_too():
     """A kexec that was never tried, for one."""
-    found = luo_refusals(replace(NO_REGION, rehearsal=None), LUO, LUO_NEW, RUNNING)
+    found = luo_refusals(replace(NO_REGION, rehearsal=None), LUO, LUO_NEW, RUNNING, SILENT_S)
     assert ["never rehearsed" in one.reason for one in found] == [True]
 
 

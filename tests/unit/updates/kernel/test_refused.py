@@ -67,9 +67,10 @@ def bench(tmp_path, monkeypatch) -> Bench:
 def test_the_kernel_is_judged_by_the_line_that_it_is_going_to_have(bench):
     """With what harness adds to it, not by what was configured."""
     bench.plan()
-    ((release, kernel, initrd, line),) = bench.asked
+    ((release, kernel, initrd, line, silent_s),) = bench.asked
     assert (release, kernel.name, initrd.name) == ("6.12", "vmlinuz-6.12", "initrd.img-6.12")
     assert line == command_line(LINE, launcher.path())
+    assert silent_s >= bench.update.expected_s + 120  # their return may hold up the boot
 
 
 def test_a_guest_that_is_not_in_the_run_is_refused(bench):

@@ -1,0 +1,56 @@
+"""Watchdogs in hardware: they reset this host, whatever its kernel does, unless told that it lives.
+
+A kernel that is left tells them nothing, and they count on: the next one has to be in time.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path("/sys/class/watchdog")
+#: As softdog calls itself (linux: drivers/watchdog/softdog.c): it ends with its kernel.
+_SOFTWARE = "Software Watchdog"
+
+
+@dataclass(frozen=True)
+class Watchdog:
+    """One of them."""
+
+    name: str
+    """Such as ``watchdog0``."""
+    identity: str
+    """As its driver calls it."""
+    module: str
+    """Of its driver; empty: built in, or not told."""
+    timeout_s: int
+    """For how long it waits for the next sign of life."""
+    armed: bool
+    """Somebody has opened it, as systemd does with ``RuntimeWatchdogSec=``."""
+
+    def __str__(self) -> str:
+        """``watchdog0 (iTCO_wdt)``."""
+        return f"{self.name} ({self.identity})"
+
+
+def look(folder: Path = FOLDER) -> tuple[Watchdog, ...]:
+    """Return those that outlast a kernel, as far as their drivers tell; by name."""
+    found = [_look(one) for one in sorted(folder.glob("watchdog*"))]
+    return tuple(one for one in found if one is not None and one.identity != _SOFTWARE)
+
+
+def _look(place: Path) -> Watchdog | None:
+    try:
+        state, identity, timeout = (
+            (place / name).read_text().strip() for name in ("state", "identity", "timeout")
+        )
+        return Watchdog(place.name, identity, _module(place), int(timeout), state == "active")
+    except (OSError, ValueError):
+        return None  # it is gone, or its driver tells nothing of it
+
+
+def _module(place: Path) -> str:
+    with suppress(OSError):
+        return (place / "device/driver/module").resolve(strict=True).name
+    return ""

@@ -27,7 +27,7 @@ class Watchdog:
     timeout_s: int
     """For how long it waits for the next sign of life."""
     armed: bool
-    """Somebody has opened it, as systemd does with ``RuntimeWatchdogSec=``."""
+    """A program has opened it, as systemd does with ``RuntimeWatchdogSec=``."""
 
     def __str__(self) -> str:
         """``watchdog0 (iTCO_wdt)``."""

@@ -44,7 +44,7 @@ def used_up(parking: Parking) -> int:
     """Return the highest id under which its RAM was on offer, and is not any more; 0: none.
 
     libvirt deletes the folder of an instance that ends, and of one that it refused to start. So
-    this is how far it has counted, whoever had it start the guest. Raises InfrastructureError.
+    this is how far it has counted, for any of its clients. Raises InfrastructureError.
     """
     there = ram_links.numbers(_ram_folder(parking), parking.short_name)
     return max(set(range(1, max(there, default=0))) - there, default=0)

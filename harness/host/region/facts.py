@@ -6,6 +6,7 @@ Looked up in one go and judged elsewhere (:mod:`harness.host.region.lacks`); cha
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ KEXEC_LOADED = Path("/sys/kernel/kexec_loaded")
 KEXEC_DISABLED = Path("/proc/sys/kernel/kexec_load_disabled")
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
+#: As :mod:`harness.updates.kernel.launcher` sets it.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+VIRTQEMUD = Path("/run/libvirt/virtqemud-sock")
 #: What GRUB boots by, as grub-mkconfig writes it.
 GRUB = Path("/boot/grub/grub.cfg")
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -67,6 +71,10 @@ class HostFacts:
     """``none``, ``integrity`` or ``confidentiality``."""
     secure_boot: bool
     hardware: Hardware
+    libvirtd: bool
+    """Its program is where that of the next kernel's first moments looks for it."""
+    virtqemud: bool
+    """A daemon of its own has the guests."""
     rehearsal: Rehearsal | None
     """The last one that came back; None: there is none."""
     begun: Rehearsal | None = None
@@ -94,6 +102,8 @@ def look(here: Enrolment | None = None) -> HostFacts:
         lockdown=lockdown(_said(LOCKDOWN) or ""),
         secure_boot=secure_boot(EFI_VARIABLES),
         hardware=hardware(),
+        libvirtd=shutil.which("libvirtd", path=PATH) is not None,
+        virtqemud=VIRTQEMUD.exists(),
         rehearsal=rehearsal(),
         begun=rehearsal(BEGUN),
         watchdogs=watchdogs.look(),

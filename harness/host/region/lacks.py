@@ -49,7 +49,7 @@ def lacks_of_memory(facts: HostFacts) -> tuple[Lack, ...]:
 
 def lacks_of_kernel(facts: HostFacts) -> tuple[Lack, ...]:
     """Return what of this kernel, CPU and firmware keeps another kernel from being started."""
-    return (*unfit_for_kexec(facts), *_clock(facts), *_rehearsed(facts))
+    return (*unfit_for_kexec(facts), *_clock(facts), *_daemon(facts), *_rehearsed(facts))
 
 
 def unfit_for_kexec(facts: HostFacts) -> tuple[Lack, ...]:
@@ -144,6 +144,19 @@ def _clock(facts: HostFacts) -> Iterator[Lack]:
             "host's clock, by which guests' are set, would be wrong by up to a second",
             f"another host; in a VM, its CPU model with invtsc; or {_RELIABLE} for the kernel, "
             "if you know that its counter goes on at one pace",
+        )
+
+
+def _daemon(facts: HostFacts) -> Iterator[Lack]:
+    """The program that brings guests back starts a libvirtd, before any of systemd's."""
+    if facts.virtqemud:
+        yield Lack(
+            "virtqemud has the guests, with which this was never tried",
+            "libvirtd in its place: libvirt.org/daemons.html, switching to monolithic",
+        )
+    elif not facts.libvirtd:
+        yield Lack(
+            "there is no libvirtd to bring guests back", "install it; Debian's libvirt-daemon"
         )
 
 

@@ -17,6 +17,7 @@ from harness.core.errors import InfrastructureError, MissingCapability, UpdateFa
 from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
 from harness.host.kernel import modules
+from harness.host.region.facts import PATH
 
 FOLDER = Path("/var/lib/harness/thaw")
 INIT = Path("/sbin/init")
@@ -28,7 +29,7 @@ _EXECUTABLE = 0o755
 GRACE_S = 10
 _TEXT = """#!/bin/sh
 # Written by harness: what the next kernel runs first. It brings guests back, and becomes {init}.
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
+PATH={search}
 export PATH
 [ -e /proc/self ] || mount -t proc proc /proc
 timeout --kill-after={grace} {limit} {program} </dev/null
@@ -46,6 +47,7 @@ def text(plan: Path, limit_s: float, init: Path = INIT, python: str = sys.execut
     """Return what the file says."""
     program = [python, "-I", "-m", PROGRAM, str(plan)]
     return _TEXT.format(
+        search=PATH,
         init=shlex.quote(str(init)),
         grace=GRACE_S,
         limit=round(limit_s) + GRACE_S,

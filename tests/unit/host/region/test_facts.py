@@ -34,6 +34,8 @@ FIT = HostFacts(
     lockdown="none",
     secure_boot=False,
     hardware=PARTS,
+    libvirtd=True,
+    virtqemud=False,
     rehearsal=Rehearsal("2026-11-27T20:00:00+00:00", "6.1.0", PARTS, "harness.rehearsal=1f"),
 )
 
@@ -75,6 +77,8 @@ def test_a_host_that_has_all_lacks_nothing():
         ),
         ({"kexec": False}, "cannot start another one", "distribution"),
         ({"kexec_disabled": True}, "kexec_load_disabled is 1", "sysctl.d"),
+        ({"virtqemud": True}, "virtqemud has the guests", "libvirtd in its place"),
+        ({"libvirtd": False}, "there is no libvirtd to bring guests back", "install it"),
         ({"lockdown": "integrity"}, "locked down (integrity)", "lockdown="),
         ({"secure_boot": True}, "Secure Boot is on", "firmware"),
         ({"cpu_flags": frozenset({"constant_tsc"})}, "no nonstop_tsc:", "invtsc"),

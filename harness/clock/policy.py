@@ -13,7 +13,7 @@ from harness.core.records import ClockReading, Outcome
 from harness.core.settings import ClockSection
 
 #: An overshoot of a correction's own step is slewed back up to this, where stepping back is not
-#: allowed: what three slews of 5 % for 2 s can do, with some to spare.
+#: allowed: what three slews of 9 % for 2 s can do, with some to spare.
 OVERSHOOT_S = 0.25
 _FEWEST = 2
 

@@ -133,7 +133,8 @@ while IFS=" " read -r what number value more; do
         old=${old%% us*}
         trap '' HUP INT TERM # never leave it running fast
         if said=$(adjtimex -q -t $((old + value / 100)) 2>&1); then
-            sleep $(printf '%d.%09d' $((more / 1000000000)) $((more % 1000000000)))
+            rest=$((1000000000 + more % 1000000000))
+            sleep $((more / 1000000000)).${rest#1}
             adjtimex -q -t $((old)) && echo "$number ok" || echo "$number failed to end the slew"
         else
             failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Suspension
 from harness.guest.facts import INTERPRETERS, GuestFacts
 from harness.guest.machine import known_uuid
-from harness.guest.protocol import GuestShell, LineStream
+from harness.guest.protocol import GuestShell, LineStream, Looked
 
 #: How much of a strange answer is shown.
 _SHOWN = 80
@@ -43,6 +44,8 @@ _TRIES = 3
 _BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
+#: More than anything is that it looks at.
+_MOST_BYTES = 4 << 20
 _JUMPED = "its clock jumped while it was being read"
 _LATENCY = re.compile(r"latency=(\d{1,12})(?: |$)")
 _HINT_SUDO = "let the user run python3, perl or sh by sudo without a password, or log in as root"
@@ -85,6 +88,8 @@ class Sampler:
         self._told: LineStream | None = None
         """A quicker way to the guest's CLOCK_REALTIME, and to no other clock of it."""
         self._asked = 0
+        self._unread: str | None = None
+        """How the line begins that ends an answer of several lines which was given up."""
         self._watching = False
 
     @classmethod
@@ -155,6 +160,11 @@ class Sampler:
     def can_step(self) -> bool:
         """Whether ``step`` works."""
         return Ability.STEP in self.abilities
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether ``look`` works."""
+        return Ability.LOOKS in self.abilities
 
     @property
     def runs_programs(self) -> bool:
@@ -279,6 +289,29 @@ class Sampler:
         """Ask what an agent that runs programs is asked, and wait for as long as there is time."""
         return self._ask(what, deadline, value, deadline.remaining_s())
 
+    def look(self, what: str, deadline: Deadline) -> Looked:
+        """See :class:`harness.guest.protocol.Looks`; where ``looks_around``."""
+        end = secrets.token_hex(8)
+        try:
+            return self._look(f"{end} {what}", end, deadline)
+        except HarnessError:
+            self._unread = end
+            raise
+
+    def _look(self, question: str, end: str, deadline: Deadline) -> Looked:
+        answer = self._ask("l", deadline, question, deadline.remaining_s()).text
+        if answer != "lines":
+            raise self._nonsense(answer)
+        lines: list[str] = []
+        left = _MOST_BYTES
+        while left > 0:
+            line = self._stream.listen(deadline)[0]
+            if (status := _status(line, end)) is not None:
+                return Looked(tuple(lines), status)
+            left -= len(line) + 1
+            lines.append(line)
+        raise ProbeError("its answer does not end", guest=self.guest)
+
     def close(self) -> None:
         """End the remote loop; never raises."""
         self._stream.close()
@@ -313,9 +346,12 @@ class Sampler:
         until = deadline.sooner(within_s)
         question = f"{what} {self._asked} {value}".strip()
         sent_ns, line, received_ns = self._stream.ask(question, until)
-        while (number := number_of(line)) != self._asked:
+        while self._unread is not None or (number := number_of(line)) != self._asked:
             # An answer to a question that was given up: the next line may be ours.
-            if number is None or number > self._asked:
+            if self._unread is not None:
+                if _status(line, self._unread) is not None:
+                    self._unread = None
+            elif number is None or number > self._asked:
                 raise self._nonsense(line)
             until.check("listening to the remote loop")
             line, received_ns = self._stream.listen(until)
@@ -357,6 +393,12 @@ class Sampler:
     def _nonsense(self, answer: str) -> ProbeError:
         said = f"its clock agent answers nonsense: {answer[:_SHOWN]!r}"
         return ProbeError(said, guest=self.guest)
+
+
+def _status(line: str, end: str) -> int | None:
+    """The status in a line that ends an answer of several; None: it is another line."""
+    first, _, status = line.partition(" ")
+    return int(status) if first == end and status.isdecimal() and status.isascii() else None
 
 
 def _one_sample(answer: str, sent: Sent) -> Sequence[Sample]:

@@ -10,7 +10,7 @@ from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestFacts, GuestOs
 from harness.guest.in_python import program
-from harness.guest.protocol import GuestShell, Language, Python
+from harness.guest.protocol import GuestShell, Language, Looks, Python
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
@@ -23,6 +23,9 @@ STALL = re.compile(
     r"|clocksource: .*(unstable|Switched to clocksource|skewed)",
     re.IGNORECASE,
 )
+
+
+_LOG = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,16 @@ class KernelLog:
 
 
 def mark(
-    shell: GuestShell, facts: GuestFacts, deadline: Deadline, python: Python | None = None
+    shell: GuestShell,
+    facts: GuestFacts,
+    deadline: Deadline,
+    python: Python | None = None,
+    looks: Looks | None = None,
 ) -> KernelLog:
     """Remember this place in the kernel log: by a line of its own as root, else by the last.
 
-    In Windows, by the number of the System log's newest event. ``python``: runs in the guest, and
-    is asked in place of a shell.
+    In Windows, by the number of the System log's newest event. ``python``, ``looks``: run in the
+    guest, and are asked in place of a shell.
     """
     if python is not None:
         asked = program("kernel_log", to_mark=_new_marker(), marker=None)
@@ -59,12 +66,24 @@ def mark(
         record = done.stdout.strip()
         return KernelLog(record if _is_record(record) else None, trouble=windows.TROUBLE)
     if facts.uid == 0:
-        marker = _new_marker()
-        done = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False)
-        return KernelLog(marker if done.returncode == 0 else None)
-    done = shell.run("dmesg", deadline, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    return KernelLog(lines[-1] if done.returncode == 0 and lines else None)
+        return _mark_as_root(shell, looks, deadline)
+    if looks is not None:
+        seen = looks.look("log", deadline)
+        said, status = seen.lines[1:], seen.returncode
+    else:
+        done = shell.run("dmesg", deadline, check=False)
+        said, status = tuple(done.stdout.splitlines()), done.returncode
+    lines = [line for line in said if line.strip()]
+    return KernelLog(lines[-1] if status == 0 and lines else None)
+
+
+def _mark_as_root(shell: GuestShell, looks: Looks | None, deadline: Deadline) -> KernelLog:
+    marker = _new_marker()
+    if looks is not None:
+        status = looks.look(f"mark {marker}", deadline).returncode
+    else:
+        status = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False).returncode
+    return KernelLog(marker if status == 0 else None)
 
 
 def _new_marker() -> str:
@@ -72,7 +91,11 @@ def _new_marker() -> str:
 
 
 def look_again(
-    shell: GuestShell, log: KernelLog, deadline: Deadline, python: Python | None = None
+    shell: GuestShell,
+    log: KernelLog,
+    deadline: Deadline,
+    python: Python | None = None,
+    looks: Looks | None = None,
 ) -> tuple[str | None, KernelLog | None]:
     """The boot id now, and the log since the marker; None if the log cannot be read."""
     if python is not None:
@@ -84,11 +107,14 @@ def look_again(
         return told or None, replace(log, new_lines=after, has_gap=how == "gap")
     if shell.speaks is Language.POWERSHELL:
         return _look_at_events(shell, log, deadline)
-    script = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
-    done = shell.run(script, deadline, check=False)
-    lines = done.stdout.splitlines()
+    if looks is not None:
+        seen = looks.look("log", deadline)
+        lines, status = seen.lines, seen.returncode
+    else:
+        done = shell.run(_LOG, deadline, check=False)
+        lines, status = tuple(done.stdout.splitlines()), done.returncode
     boot_id = lines[0] if lines else None
-    if log.marker is None or done.returncode != 0:  # dmesg's: what it did not say is not "nothing"
+    if log.marker is None or status != 0:  # dmesg's: what it did not say is not "nothing"
         return boot_id, None
     at = [number for number, line in enumerate(lines) if log.marker in line]
     # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.

@@ -144,6 +144,24 @@ class Python(Protocol):
         """Start a line server in a child of it; one at a time, which the next one ends."""
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was to be seen, line by line, and how the look at it ended."""
+
+    lines: tuple[str, ...]
+    returncode: int
+
+
+class Looks(Protocol):
+    """A shell that runs in the guest already, and is asked over its line to us."""
+
+    def look(self, what: str, deadline: Deadline) -> Looked:
+        """Look at one of what :mod:`harness.guest.in_sh` knows.
+
+        Raises ProbeError for an answer without end, ShellUnreachable, DeadlineExpired.
+        """
+
+
 class GuestShell(Protocol):
     """One open connection to one guest. Every operation ends by its deadline."""
 

@@ -137,6 +137,7 @@ def _look_again(
     if not session.facts.boot_id:  # nothing of it could be read before either
         return None, None
     try:
-        return look_again(session.shell, before.kernel_log, deadline, session.python)
+        log = before.kernel_log
+        return look_again(session.shell, log, deadline, session.python, session.looks)
     except HarnessError:  # silent; its process can be seen all the same
         return session.boot_id_anew(deadline.sooner(_AGAIN_S)), None

@@ -82,6 +82,7 @@ def _probes(
         own=checks.own_of(session.name, together),
         clock=deadline.clock,
         python=session.python,
+        looks=session.looks,
     )
     return GuestProbes(scene, probes_for(checks.chosen))
 
@@ -91,7 +92,7 @@ def _look_first(session: GuestSession, deadline: Deadline) -> tuple[Observed, Ke
     if session.probes is not None:
         session.probes.start(seen.process, deadline)
     try:
-        log = mark(session.shell, session.facts, deadline, session.python)
+        log = mark(session.shell, session.facts, deadline, session.python, session.looks)
     except MissingCapability:  # by the guest agent alone, one that runs no program
         log = KernelLog(None)
     if session.settings.watch_s > 0:

@@ -16,7 +16,7 @@ from harness.guest.agent_channel import GET_TIME, SET_TIME
 from harness.guest.agent_facts import facts_told, own_address
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, GuestOs, gather
-from harness.guest.protocol import GuestShell, Language, Python
+from harness.guest.protocol import GuestShell, Language, Looks, Python
 from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.timekeeping import reinjects_ticks
 from harness.maintenance.agent import ChannelClock, GuestAgentClock
@@ -36,6 +36,8 @@ class Inside:
     """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
     python: Python | None = None
     """What runs programs in the guest for the user who has logged in."""
+    looks: Looks | None = None
+    """What looks around in the guest for that user, where there is no python3."""
 
 
 def look_by_ssh(
@@ -69,7 +71,8 @@ def look_by_ssh(
         raise
     agent = GuestAgentClock(hypervisor, info.uuid, deadline.clock)
     reach = Reach(sampler, shell, agent, facts.time_daemon, sudo)
-    return Inside(facts, sampler, reach, identity, python=python)
+    looks = sampler if entered is not None and sampler.looks_around else None
+    return Inside(facts, sampler, reach, identity, python=python, looks=looks)
 
 
 def look_by_agent(

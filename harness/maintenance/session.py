@@ -20,7 +20,7 @@ from harness.core.settings import ClockSection
 from harness.core.timebase import Deadline, wait_for
 from harness.guest.agent_shell import AgentShell
 from harness.guest.facts import GuestFacts, gather
-from harness.guest.protocol import GuestShell, Python
+from harness.guest.protocol import GuestShell, Looks, Python
 from harness.host.protocol import GuestAddress, GuestInfo, ProcessIdentity
 from harness.maintenance.guest_access import Login
 from harness.maintenance.identity import Found, identify
@@ -50,6 +50,8 @@ class GuestSession:
     """What this way into the guest cannot tell, and why; None: nothing is beyond it."""
     python: Python | None = None
     """What runs programs in the guest; None: the shell does."""
+    looks: Looks | None = None
+    """What looks around in the guest; None: the shell does."""
 
     @property
     def info(self) -> GuestInfo:
@@ -100,6 +102,7 @@ class GuestSession:
             address_from=entered.origin,
             limits=inside.limits,
             python=inside.python,
+            looks=inside.looks,
         )
 
     @property

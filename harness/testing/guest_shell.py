@@ -118,7 +118,8 @@ class InMemoryShell:
         if known[0] == "python3":
             return InMemoryStream(guest, PythonAgent(guest).answer, "python3")
         told = [*_facts(guest).splitlines(), ".", known[0]]
-        return InMemoryStream(guest, ClockAgent(guest).answer, *told)
+        started = ShAgent(guest, self) if known[0] == "sh" else ClockAgent(guest)
+        return InMemoryStream(guest, started.answer, *told)
 
     def close(self) -> None:
         """Answer no more."""
@@ -245,6 +246,34 @@ class PythonAgent(ClockAgent):
             said = _evaluated(self._guest, bytes.fromhex(values[0]).decode())
             return f"{number} {said.encode().hex() or '-'}"
         return super().answer(line)
+
+
+class ShAgent(ClockAgent):
+    """One that looks around as well (:mod:`harness.guest.in_sh`)."""
+
+    def __init__(self, guest: FakeGuest, shell: InMemoryShell) -> None:
+        super().__init__(guest)
+        self._shell = shell
+        self._watching = ProbeProgram(guest, in_sh=True)
+
+    def answer(self, line: str) -> str:
+        """One answer, numbered as its question."""
+        what, number, *values = line.split(" ", 3)
+        if what == "h":
+            return f"{super().answer(line)} looks"
+        if what != "l":
+            return super().answer(line)
+        end, question = values
+        said, status = self._seen(question)
+        return f"{number} lines\n{said}{end} {status}"
+
+    def _seen(self, question: str) -> tuple[str, int]:
+        what, _, rest = question.partition(" ")
+        if what in ("mark", "log"):
+            known = {"mark": f"echo '{rest}' >/dev/kmsg", "log": "boot_id; dmesg"}
+            done = self._shell.answer(known[what])
+            return done.stdout, done.returncode
+        return self._watching.answer(question).removesuffix("."), 0
 
 
 class ProbeProgram:

@@ -12,7 +12,7 @@ from harness.core.errors import HarnessError, MissingCapability, ProbeError
 from harness.core.settings import ChecksSection, OwnCheckSection
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestFacts, GuestOs
-from harness.guest.protocol import GuestShell, LineStream, Python
+from harness.guest.protocol import GuestShell, LineStream, Looks, Python
 from harness.host.protocol import ProcessIdentity
 
 #: Starting a python3 in an emulated guest that has other things to do.
@@ -46,6 +46,8 @@ class Scene:
     clock: Clock = SYSTEM_CLOCK
     python: Python | None = None
     """What runs a python3 program in the guest at once; None: the shell starts one."""
+    looks: Looks | None = None
+    """What looks around in a guest without python3 at once; None: the shell starts one."""
     _program: LineStream | None = field(default=None, repr=False)
     _refusal: HarnessError | None = field(default=None, repr=False)
     _sh: LineStream | None = field(default=None, repr=False)
@@ -77,6 +79,8 @@ class Scene:
         if self._sh_refusal is not None:
             raise self._sh_refusal
         try:
+            if self.looks is not None:
+                return list(self.looks.look(question, deadline).lines)
             if self._sh is None:
                 self._sh = self.remote.stream(sh_program(), deadline.sooner(_START_S))
                 expect_ready(self._sh, deadline, self.name)

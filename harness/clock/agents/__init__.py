@@ -29,6 +29,8 @@ question        answer after the number
 ``e N HEX``     run that Python: what it left in ``said``, in hexadecimal, ``-`` or ``error …``
 ``b N HEX``     run that Python in a child: the first line that it prints
 ``y N TEXT``    a line for that child: the line that it prints
+``l N END W …`` ``lines``, then what is to be seen of W (``guest/in_sh/looks.sh``), then a line of
+                END and its status (``sh`` only)
 ==============  ================================================================================
 """
 
@@ -38,6 +40,8 @@ import importlib.resources
 import shlex
 from dataclasses import dataclass
 from enum import StrEnum
+
+from harness.guest import in_sh
 
 #: What Windows runs; the others are for Linux.
 POWERSHELL = "powershell"
@@ -56,6 +60,8 @@ class Ability(StrEnum):
     PROBE = "probe"
     PROGRAMS = "programs"
     """It runs programs that it is handed (``python3`` only)."""
+    LOOKS = "looks"
+    """It looks at other things than clocks (``sh`` only)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def agent(interpreter: str, *, sudo: bool = False) -> Agent:
     elif interpreter == "perl":
         command = f"exec perl -e {shlex.quote(_source('perl_agent.pl'))}"
     else:
-        command = f"exec sh -c {shlex.quote(_source('sh_agent.sh'))}"
+        command = f"exec sh -c {shlex.quote(in_sh.looks() + _source('sh_agent.sh'))}"
     if sudo:
         # -n: never ask for a password; there is no person to type one.
         command = command.replace("exec ", "exec sudo -n ", 1)

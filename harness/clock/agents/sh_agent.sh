@@ -1,5 +1,6 @@
-# Questions and answers are described in __init__.py beside this file. No process is started to read
-# the clock where the shell tells it itself (bash, busybox): "N epoch REAL MONO REAL UPTIME", with
+# Questions and answers are described in __init__.py beside this file; look_at, which comes before
+# this, is in guest/in_sh/looks.sh. No process is started to read the clock where the shell tells it
+# itself (bash, busybox): "N epoch REAL MONO REAL UPTIME", with
 # REAL in microseconds and MONO "-" where /proc/timer_list may not be read; nor where that may be
 # (root): "N timer MONO AHEAD MONO UPTIME", with AHEAD = CLOCK_REALTIME - CLOCK_MONOTONIC; it
 # changes with each step, and only then. All of that list is much to read for a shell: byte by byte.
@@ -71,7 +72,7 @@ tell() { # nanoseconds of a clock
 latency=0
 measure() { # of starting date and waiting for its end, the least: a busy guest takes longer at times
     case $can in step*) return ;; esac
-    for try in 1 2 3; do
+    for try in 1 2; do
         tell
         before=$now
         date -u -d @0 >/dev/null 2>&1
@@ -119,7 +120,12 @@ while IFS=" " read -r what number value more; do
         esac
         echo "$number" "$kind" "$uptime" $reading
         ;;
-    h) echo "$number hello $can rtc date latency=$latency" ;;
+    h) echo "$number hello $can rtc date looks latency=$latency" ;;
+    l)
+        echo "$number lines"
+        look_at $more </dev/null 2>/dev/null
+        echo "$value $?"
+        ;;
     d) if said=$(date -u -s "@$value" 2>&1); then echo "$number ok"; else failed; fi ;;
     s)
         sign='' size=$value

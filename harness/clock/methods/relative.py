@@ -12,8 +12,8 @@ from harness.core.timebase import NS_PER_S, Deadline
 _FASTEST_PPM = 90_000
 #: A microsecond a tick, of which there are 10000: what ADJ_TICK can tell apart.
 _TICK_PPM = 100
-#: How long a slew takes at least. Its end is late by some milliseconds, more where that is a process
-#: start on a busy machine: the error is that part of the whole.
+#: How long a slew takes at least. Its end is late by some milliseconds, more where that is a
+#: process start on a busy machine: the error is that part of the whole.
 _SLEW_S, _SHELL_SLEW_S = 0.1, 0.2
 #: Processes that a shell starts between the two ends of a slew; what that takes is foreseen.
 _STARTS = 2

@@ -3,6 +3,7 @@ true offset is known to be nought. Nothing is ever set here."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from harness.checks.guest_life import parse_files
+from harness.checks.probes.canary import SHELL_PAGES, shell_pattern
 from harness.clock.agents import Ability, agent
 from harness.clock.foreseen import ForeseenStep
 from harness.clock.sampling import Sampler
@@ -20,10 +23,17 @@ from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.facts import GuestFacts
 from harness.guest.machine import known_uuid
+from harness.guest.protocol import Looked
 
 FACTS = GuestFacts("id", "6.1", "tsc", 0, ("python3", "perl", "sh"), None)
 SHELLS = {"sh": "sh", "busybox": "busybox sh", "bash": "bash"}
 PROGRAMS = ["python3", "perl", *SHELLS]
+SH_PROGRAMS = (
+    "clock/agents/sh_agent.sh",
+    "guest/in_sh/looks.sh",
+    "checks/probes/programs/watch.sh",
+)
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Local:
@@ -248,12 +258,37 @@ def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_tak
     assert 0 < sampler.date_latency_s < 1
 
 
+@pytest.mark.parametrize("program", SHELLS)
+def test_a_shell_looks_around_beside_the_clock(start, program):
+    """Many lines, and how it ended; its own input is no one's else."""
+    sampler, soon = start(program), Deadline.after(30)
+    assert sampler.looks_around
+    life = sampler.look("life", soon)
+    assert life.returncode in (0, 2), "grep says 2 of a process that has just ended"
+    assert parse_files(life.lines).sees_all
+    key = "00" * 32
+    assert sampler.look(f"fill {key} {SHELL_PAGES}", soon) == Looked(("ok",), 0)
+    digest = hashlib.sha256(shell_pattern(key)).hexdigest()
+    assert sampler.look("digest", soon).lines[0].split()[0] == digest
+    assert sampler.look("log", soon).lines[0] == BOOT_ID.read_text().strip()
+    assert sampler.read(1, soon).uncertainty_s < 1
+
+
+def test_a_mark_that_cannot_be_made_is_told_by_its_status(start):
+    """By a user who may not write to the kernel log."""
+    if not works(*WITHOUT_RIGHT["no root"]):
+        pytest.skip("this user is no other")
+    seen = start("sh", WITHOUT_RIGHT["no root"]).look("mark harness: x", Deadline.after(30))
+    assert seen.lines == ()
+    assert seen.returncode != 0
+
+
 @pytest.mark.parametrize(
     ("command", "programs"),
     [
         (("perl", "-wc"), ("clock/agents/perl_agent.pl",)),
-        (("sh", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/watch.sh")),
-        (("bash", "-n"), ("clock/agents/sh_agent.sh", "checks/probes/programs/watch.sh")),
+        (("sh", "-n"), SH_PROGRAMS),
+        (("bash", "-n"), SH_PROGRAMS),
     ],
 )
 def test_programs_in_other_languages_are_sound(command, programs):

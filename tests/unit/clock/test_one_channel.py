@@ -13,7 +13,7 @@ from harness.clock.programs import Programs
 from harness.core.errors import ProbeError
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, Stopwatch
 from harness.guest.facts import gather
-from harness.guest.kernel_log import KernelLog, look_again
+from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.testing.local_shell import LocalShell
 
 ALL = ("python3", "perl", "sh")
@@ -62,6 +62,25 @@ def test_without_python3_the_next_choice_takes_over(shell, monkeypatch, tmp_path
     assert "python3" not in facts.interpreters
     assert (sampler.interpreter, sampler.runs_programs) == (used, False)
     assert facts.boot_id == gather(shell, soon()).boot_id
+
+
+def test_a_shell_tells_of_the_kernel_log_over_the_same_channel(shell, monkeypatch, tmp_path):
+    """What a command of its own would have told, right or not."""
+    without_python3(monkeypatch, tmp_path)
+    dmesg = tmp_path / "dmesg"
+    dmesg.write_text("#!/bin/sh\necho '[ 1.0] . 0'\necho '[ 2.0] new'\n[ ! -e \"$0.no\" ]\n")
+    dmesg.chmod(0o755)
+    facts, sampler = enter(shell, ("python3", "sh"), soon())
+    user = replace(facts, uid=1000)
+    marked = mark(shell, user, soon(), looks=sampler)
+    assert marked == mark(shell, user, soon()) == KernelLog("[ 2.0] new")
+    log = KernelLog("[ 1.0] . 0")
+    seen = look_again(shell, log, soon(), looks=sampler)
+    assert seen == look_again(shell, log, soon())
+    assert seen == (facts.boot_id, replace(log, new_lines=("[ 2.0] new",)))
+    (tmp_path / "dmesg.no").touch()
+    assert look_again(shell, log, soon(), looks=sampler) == (facts.boot_id, None)
+    assert len(shell.streams) == 1
 
 
 def test_one_that_does_not_work_is_left_to_a_closer_look(shell, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from harness.clock.sampling import Sampler
 from harness.core.errors import DeadlineExpired, ProbeError
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.facts import GuestFacts
+from harness.guest.protocol import Looked
 from harness.testing.agent import FakeAgent, FakeShell, broken, silent
 from harness.testing.clock import FakeClock
 
@@ -84,6 +86,99 @@ def test_a_late_answer_to_an_earlier_question_is_not_taken_for_this_one(clock):
     stale = iter(["1 1 1 1 1"])
     fake.answer = lambda line: next(stale, None) or fake._answer(line)
     assert sampler.read(1, later(clock)).offset_s == pytest.approx(-5.0, abs=0.01)
+
+
+class Lines:
+    """A LineStream that says what is in ``said``, a line at a time; then nothing in time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.said: list[str] = []
+        self.answer: Callable[[str], list[str]] = lambda line: []
+
+    def ask(self, line: str, deadline: Deadline) -> tuple[int, str, int]:
+        self.said += self.answer(line)
+        return self.clock.monotonic_ns(), *self.listen(deadline)
+
+    def listen(self, deadline: Deadline) -> tuple[str, int]:
+        if not self.said:
+            raise DeadlineExpired("listening to the remote loop", 10.0, guest="web1")
+        return self.said.pop(0), self.clock.monotonic_ns()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def looking(clock):
+    """A sampler whose agent looks around, and what it talks to."""
+    lines = Lines(clock)
+    return Sampler("web1", lines, agent("sh"), clock), lines
+
+
+def seen(*lines: str, status: str = "0") -> Callable[[str], list[str]]:
+    """What an agent answers that sees these lines."""
+    return lambda asked: [
+        f"{asked.split(' ')[1]} lines",
+        *lines,
+        f"{asked.split(' ')[2]} {status}",
+    ]
+
+
+def test_a_look_ends_with_its_own_line_whatever_is_to_be_seen(clock, looking):
+    """A log may hold what looks like an answer, or like an end."""
+    sampler, lines = looking
+    log = ("1 lines", "0123456789abcdef 0", "", ".", "2 ok")
+    lines.answer = seen(*log, status="3")
+    assert sampler.look("log", later(clock)) == Looked(log, 3)
+    lines.answer = lambda asked: ["2 ok"]
+    sampler.step(1, later(clock))
+
+
+@pytest.mark.parametrize("come", [0, 1, 2])
+def test_a_look_that_was_given_up_is_not_taken_for_an_answer_when_it_comes(clock, looking, come):
+    """Not for that of the clock: neither the lines that are left of it, nor how it begins."""
+    sampler, lines = looking
+    late: list[str] = []
+
+    def slow(asked: str) -> list[str]:
+        whole = seen("2 failed", "[ 1.0] a log")(asked)
+        late.extend(whole[come:])
+        return whole[:come]
+
+    lines.answer = slow
+    with pytest.raises(DeadlineExpired):
+        sampler.look("log", later(clock))
+    lines.answer = lambda asked: [*late, "2 ok"]
+    sampler.step(1, later(clock))
+    lines.answer = seen("x")
+    assert sampler.look("log", later(clock)) == Looked(("x",), 0)
+
+
+def test_a_look_without_end_is_an_error(clock, looking, monkeypatch):
+    """Its guest may say what it likes, and for as long."""
+    monkeypatch.setattr(sampling, "_MOST_BYTES", 100)
+    sampler, lines = looking
+    lines.answer = lambda asked: [f"{asked.split(' ')[1]} lines", *(["x" * 30] * 9)]
+    with pytest.raises(ProbeError, match="web1: its answer does not end"):
+        sampler.look("log", later(clock))
+
+
+@pytest.mark.parametrize("end", ["x", "-1", "", "٣"])
+def test_an_end_without_a_status_is_none(clock, looking, end):
+    """And so a line of what is seen; then nothing comes."""
+    sampler, lines = looking
+    lines.answer = seen("a", status=end)
+    with pytest.raises(DeadlineExpired):
+        sampler.look("log", later(clock))
+
+
+def test_an_agent_that_cannot_look_says_nothing_of_what_is_there(clock, looking):
+    """An older one, or a guest that answers anything."""
+    sampler, lines = looking
+    lines.answer = lambda asked: ["1 what"]
+    with pytest.raises(ProbeError, match="nonsense"):
+        sampler.look("log", later(clock))
 
 
 def test_a_clock_that_jumps_while_it_is_read_is_an_error(clock):

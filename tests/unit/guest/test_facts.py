@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import ProbeError, ShellUnreachable
-from harness.core.timebase import Deadline
+from harness.core.timebase import SYSTEM_CLOCK, Deadline
 from harness.guest.facts import GuestFacts, gather
 from harness.guest.kernel_log import KernelLog, look_again, mark
 from harness.guest.protocol import Completed, Language, LineStream, Way
@@ -135,6 +135,23 @@ def test_a_time_daemon_is_known_by_its_name(comm, daemon):
 def test_a_process_name_is_never_taken_for_a_fact(comm):
     """Any user of the guest may call a process what they like, line breaks of Unicode included."""
     assert facts(PLAIN + f"runs={comm}\nruns=init\n") == facts(PLAIN)
+
+
+@pytest.mark.parametrize("more", [(), ("grep",)], ids=["without grep", "with grep"])
+@pytest.mark.parametrize(("name", "daemon"), [("openntpd", "openntpd"), ("openntpd2", None)])
+def test_a_time_daemon_is_found_among_real_processes(tools, more, name, daemon):
+    """By one process where there is a grep; its name is what it was started by."""
+    for tool in (*more, "sleep"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    (tools / name).symlink_to(shutil.which("sleep"))
+    with subprocess.Popen([tools / name, "60"]) as process:
+        while Path(f"/proc/{process.pid}/comm").read_text() != f"{name}\n":
+            SYSTEM_CLOCK.sleep(0.01)
+        found = gather(Shell(here(str(tools))), soon())
+        process.kill()
+    if found.time_daemon not in (None, "openntpd"):
+        pytest.skip(f"this machine runs {found.time_daemon}")
+    assert found.time_daemon == daemon
 
 
 def test_a_greeting_of_the_login_shell_is_passed_over():

@@ -15,6 +15,8 @@ import importlib.resources
 import shlex
 from collections.abc import Collection
 
+from harness.guest import in_sh
+
 PARTS = ("canary", "echo", "disk", "life", "timers")
 
 
@@ -31,7 +33,7 @@ def python3_text(parts: Collection[str]) -> str:
 
 def sh_program() -> str:
     """The loop for guests that have a POSIX sh and no python3."""
-    return f"exec sh -c {shlex.quote(_source('watch.sh'))}"
+    return f"exec sh -c {shlex.quote(in_sh.looks() + _source('watch.sh'))}"
 
 
 def _source(name: str) -> str:

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -385,7 +385,7 @@ class Sampler:
             samples = parse(answer.text, Sent(answer.sent_ns, answer.received_ns, to_realtime_ns))
         except (ValueError, IndexError) as error:
             raise self._nonsense(answer.text) from error
-        self.raw.extend(asdict(sample) for sample in samples)
+        self.raw.extend(dict(vars(sample)) for sample in samples)
         if not all(sample.possible for sample in samples):
             raise ProbeError(_JUMPED, guest=self.guest)
         return samples

@@ -6,6 +6,7 @@ Only files in ``/proc`` that never block, because they are read at the edges of 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,10 @@ class Resident:
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: The flag of VM_DONTCOPY in ``smaps`` (proc_pid_smaps(5)). QEMU keeps its RAM blocks, and nothing
 #: else of size, from its children (MADV_DONTFORK).
-_NOT_FOR_CHILDREN = "dc"
-#: What of a mapping is in memory; huge pages of hugetlbfs are in none of the others.
-_IN_MEMORY = ("Rss", "Shared_Hugetlb", "Private_Hugetlb")
+_NOT_FOR_CHILDREN = b"dc"
+#: What of a mapping is in memory (huge pages of hugetlbfs are in none of the others), and the last
+#: line of each mapping. Looked for by the pattern's own code: there are hundreds of lines.
+_OF_A_MAPPING = re.compile(rb"^(Rss|Shared_Hugetlb|Private_Hugetlb|VmFlags):(.*)$", re.MULTILINE)
 
 
 def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
@@ -62,14 +64,13 @@ def ram_resident(pid: int, proc: Path = PROC) -> int | None:
     """
     found: int | None = None
     kib = 0
-    for line in (proc / str(pid) / "smaps").read_text(errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        if name in _IN_MEMORY:
+    for name, value in _OF_A_MAPPING.findall((proc / str(pid) / "smaps").read_bytes()):
+        if name != b"VmFlags":
             kib += int(value.split()[0])
-        elif name == "VmFlags":  # the last line of each mapping
-            if _NOT_FOR_CHILDREN in value.split():
-                found = (found or 0) + kib * 1024
-            kib = 0
+            continue
+        if _NOT_FOR_CHILDREN in value.split():
+            found = (found or 0) + kib * 1024
+        kib = 0
     return found
 
 

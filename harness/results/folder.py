@@ -109,8 +109,17 @@ class RunFolder:
             return config, tuple(f"{file}: {key} is not understood" for key in left_out)
 
     def write_guest(self, name: str, file: str, content: Any) -> None:
-        """Keep raw material of a guest as JSON (or text, if it is a string)."""
-        text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
+        """Keep raw material of a guest as JSON (or text, if it is a string); a list line by line.
+
+        Not indented: that takes ten times as long, and there may be thousands of samples.
+        """
+        if isinstance(content, str):
+            text = content
+        elif isinstance(content, list):
+            lines = ",\n".join(json.dumps(one, default=str) for one in content)
+            text = f"[\n{lines}\n]\n"
+        else:
+            text = json.dumps(content, default=str)
         write_atomically(self.guest(name) / file, text)
 
     def record(self) -> RunRecord:

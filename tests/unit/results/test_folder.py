@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,18 @@ def test_a_run_folder_is_private(tmp_path):
     folder.write_guest("web1", "x.json", {"a": 1})
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert (folder.guest("web1") / "x.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [[], [{"a": 1}, {"b": None}], {"a": Path("x")}, "text"])
+def test_raw_material_is_read_as_it_was_kept(tmp_path, content):
+    """A list has a line for each; what JSON does not know is kept as text."""
+    folder = RunFolder.create(tmp_path, new_run_id())
+    folder.write_guest("web1", "x.json", content)
+    kept = (folder.guest("web1") / "x.json").read_text()
+    if content == "text":
+        assert kept == content
+    else:
+        assert json.loads(kept) == json.loads(json.dumps(content, default=str))
 
 
 @pytest.mark.parametrize("name", ["a; touch x", "../../etc", "..", ".", "a/b", "Ünïcode", "a\nb"])

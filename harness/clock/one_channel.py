@@ -17,7 +17,7 @@ from harness.guest.facts import GuestFacts
 from harness.guest.in_python import program
 from harness.guest.protocol import GuestShell, Language, LineStream
 
-_PYTHON = "python3"
+_PYTHON, _SH = "python3", "sh"
 #: What the script says when it has told all facts.
 _END = "."
 #: Lines of facts that are believed; a guest has a few hundred processes.
@@ -27,7 +27,8 @@ _MOST_LINES = 100_000
 def command(interpreters: Sequence[str]) -> str:
     """Return the script: python3 tells the facts itself, if it comes first and is there."""
     others = "\n".join(_turn_into(one) for one in interpreters if one != _PYTHON)
-    return f"{_turn_into(_PYTHON)}\n{facts.SCRIPT}\necho {_END}\n{others}\necho none"
+    first = f"{_if_there(_PYTHON)}echo {_PYTHON}; {agent(_PYTHON).command}; fi"
+    return f"{first}\n{facts.COLLECT}\n{others}\n{_telling('none')}"
 
 
 def enter(
@@ -75,5 +76,14 @@ def _entered(
 
 
 def _turn_into(interpreter: str) -> str:
-    there = f"command -v {interpreter} >/dev/null 2>&1"
-    return f"if {there}; then echo {interpreter}; {agent(interpreter).command}; fi"
+    if interpreter == _SH:  # which this is
+        return f"{_telling(_SH)}\n{agent(_SH).text}\nexit"
+    return f"{_if_there(interpreter)}{_telling(interpreter)}; {agent(interpreter).command}; fi"
+
+
+def _if_there(interpreter: str) -> str:
+    return f"if command -v {interpreter} >/dev/null 2>&1; then "
+
+
+def _telling(interpreter: str) -> str:
+    return f"printf '%s{_END}\\n%s\\n' \"$told\" {interpreter}"

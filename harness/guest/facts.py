@@ -25,27 +25,32 @@ _TIME_DAEMONS = {
     "openntpd": "openntpd",
 }
 
-SCRIPT = """
-say() { value=; IFS= read -r value <"$2"; [ -n "$value" ] && printf '%s=%s\\n' "$1" "$value"; }
+#: Leaves what it finds in ``told``: a line that is printed by itself is a packet of its own, which
+#: takes an emulated guest as long as half a process.
+COLLECT = """
+told=
+tell() { told="$told$1=$2
+"; }
+say() { value=; IFS= read -r value <"$2"; [ -n "$value" ] && tell "$1" "$value"; }
 say boot_id /proc/sys/kernel/random/boot_id
 say kernel /proc/sys/kernel/osrelease
 say clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
 while read -r name real uid rest && [ "$name" != Uid: ]; do :; done </proc/self/status
-printf 'uid=%s\\n' "${uid:-$(id -u)}"
+tell uid "${uid:-$(id -u)}"
 for name in python3 perl; do
-    command -v "$name" >/dev/null 2>&1 && printf 'has=%s\\n' "$name"
+    command -v "$name" >/dev/null 2>&1 && tell has "$name"
 done
-[ -n "$OS" ] && printf 'windows=%s\n' "$OS"
-[ -r /proc/1/stat ] || echo sees=own
+[ -n "$OS" ] && tell windows "$OS"
+[ -r /proc/1/stat ] || tell sees own
 if command -v grep >/dev/null 2>&1; then
-    grep -s DAEMONS /dev/null /proc/[0-9]*/comm | while IFS=: read -r file name; do
-        printf 'runs=%s\\n' "$name"
-    done
+    for name in $(grep -hs DAEMONS /dev/null /proc/[0-9]*/comm); do tell runs "$name"; done
 else
-    cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/'
+    told="$told$(cat /proc/[0-9]*/comm 2>/dev/null | sed 's/^/runs=/')
+"
 fi
 """.replace("DAEMONS", " ".join(f"-e '^{name}$'" for name in _TIME_DAEMONS))
-SCRIPT += machine.SCRIPT
+COLLECT += machine.COLLECT
+SCRIPT = f'{COLLECT}printf %s "$told"\n'
 
 
 class GuestOs(StrEnum):

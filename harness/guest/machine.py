@@ -6,16 +6,16 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Lines for the script of :mod:`harness.guest.facts`; ``say`` prints a file's first line. Network
+#: Lines for the script of :mod:`harness.guest.facts`; ``say`` tells a file's first line. Network
 #: devices without a ``device`` are bridges and tunnels, whose MACs are made up.
-SCRIPT = """
+COLLECT = """
 for file in /sys/class/dmi/id/product_uuid /proc/device-tree/vm,uuid; do say machine "$file"; done
 for nic in /sys/class/net/*; do
     [ -e "$nic/device" ] || continue
     say mac "$nic/address"
     say mac "$nic/bonding_slave/perm_hwaddr"
 done
-printf 'ssh=%s\\n' "$SSH_CONNECTION"
+tell ssh "$SSH_CONNECTION"
 """
 #: What firmware tells that was given no UUID.
 _NO_UUID = frozenset({"", "0" * 32, "f" * 32})

@@ -10,7 +10,7 @@ from harness.checks.probes.programs import sh_program
 from harness.clock.agents import agent
 from harness.core.errors import ProbeError, ShellUnreachable
 from harness.core.timebase import NS_PER_S, Deadline
-from harness.guest.facts import SCRIPT
+from harness.guest.facts import COLLECT
 from harness.guest.framing import NeverBegan
 from harness.guest.in_python import program
 from harness.guest.protocol import Completed, Language, Way
@@ -93,7 +93,7 @@ class InMemoryShell:
         guest = self._guest
         guest.asked.append(command)
         with guest.answering("starting a program", deadline):
-            if SCRIPT in command:
+            if COLLECT in command:
                 return self._enter(command)
             for interpreter in guest.interpreters:
                 for sudo in (False, True):
@@ -112,7 +112,7 @@ class InMemoryShell:
         if guest.windows is not None:
             self.speaks = Language.POWERSHELL
             raise NeverBegan("its login shell runs no sh", guest=guest.name)
-        known = [one for one in guest.interpreters if agent(one).command in command]
+        known = [one for one in guest.interpreters if _turns_into(one, command)]
         if guest.no_linux or not known:
             return InMemoryStream(guest, None)
         if known[0] == "python3":
@@ -128,6 +128,11 @@ class InMemoryShell:
     def _expect_open(self) -> None:
         if self.closed:
             raise ShellUnreachable("the connection was closed", guest=self.guest)
+
+
+def _turns_into(interpreter: str, command: str) -> bool:
+    program = agent(interpreter)
+    return (program.text if interpreter == "sh" else program.command) in command
 
 
 class InMemoryStream:

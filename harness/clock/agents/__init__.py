@@ -70,6 +70,8 @@ class Agent:
 
     interpreter: str
     command: str
+    text: str = ""
+    """What that has the interpreter run."""
 
 
 def _source(name: str) -> str:
@@ -85,12 +87,13 @@ def agent(interpreter: str, *, sudo: bool = False) -> Agent:
         return Agent(interpreter, _source("powershell_agent.ps1"))
     if interpreter == "python3":
         # -I -S -B: no user site, no site, no .pyc; starts faster and touches nothing.
-        command = f"exec python3 -ISB -c {shlex.quote(_source('python3_agent.py'))}"
+        start, text = "python3 -ISB -c", _source("python3_agent.py")
     elif interpreter == "perl":
-        command = f"exec perl -e {shlex.quote(_source('perl_agent.pl'))}"
+        start, text = "perl -e", _source("perl_agent.pl")
     else:
-        command = f"exec sh -c {shlex.quote(in_sh.looks() + _source('sh_agent.sh'))}"
+        start, text = "sh -c", in_sh.looks() + _source("sh_agent.sh")
+    command = f"exec {start} {shlex.quote(text)}"
     if sudo:
         # -n: never ask for a password; there is no person to type one.
         command = command.replace("exec ", "exec sudo -n ", 1)
-    return Agent(interpreter, command)
+    return Agent(interpreter, command, text)

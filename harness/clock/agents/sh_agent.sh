@@ -121,10 +121,19 @@ while IFS=" " read -r what number value more; do
         echo "$number" "$kind" "$uptime" $reading
         ;;
     h) echo "$number hello $can rtc date looks latency=$latency" ;;
-    l)
-        echo "$number lines"
-        look_at $more </dev/null 2>/dev/null
-        echo "$value $?"
+    l) # each line that is printed by itself is a packet of its own
+        case $more in
+        mark* | fill*)
+            look_at $more 2>/dev/null
+            echo "$number lines
+$value $?"
+            ;;
+        *)
+            echo "$number lines"
+            look_at $more </dev/null 2>/dev/null
+            echo "$value $?"
+            ;;
+        esac
         ;;
     d) if said=$(date -u -s "@$value" 2>&1); then echo "$number ok"; else failed; fi ;;
     s)

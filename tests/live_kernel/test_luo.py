@@ -97,6 +97,7 @@ def test_guests_go_on_under_another_kernel_and_back(preserving):
         configure(host, kernel, initrd, **LUO)
         go_over(host, release, before, SEEN)
         held_by_their_own_qemus(host)
+        preserving.expect_timers()
 
 
 def test_what_a_reset_has_lost_is_told_and_nothing_is_claimed(preserving):

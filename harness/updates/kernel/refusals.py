@@ -25,6 +25,9 @@ _OPTIONS = ("CONFIG_X86_PMEM_LEGACY", "CONFIG_BLK_DEV_PMEM", "CONFIG_FS_DAX")
 _OF_LUO = ("CONFIG_KEXEC_HANDOVER", "CONFIG_LIVEUPDATE", "CONFIG_LIVEUPDATE_MEMFD")
 _SWITCHES = ("kho=on", "liveupdate=on")
 _KHO_DEFAULT = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"
+#: KVM in the kernel starts before the counter's rate is measured well. On a CPU that does not say
+#: that the rate stays, it gives guests the first guess, and goes wrong where that is far off.
+_KVM, _RATE_STAYS = "CONFIG_KVM", "constant_tsc"
 #: As the kernel's kstrtobool has it, by the first letters.
 _ON = frozenset({"on", "1", "y", "yes", "true"})
 #: Of files in memory: Linux 6.19's, which looked whether a page is empty when it is preserved, and
@@ -50,6 +53,7 @@ def refusals(
         *lacks(host),
         *_files(new),
         *_built(new, running_modules),
+        *_counter(host, new),
         *_line(host, new),
         *_watchdogs(host, new, silent_s),
     )
@@ -69,6 +73,7 @@ def luo_refusals(
         *_files(new),
         *_modules(new, _kvm(running_modules)),
         *_options(new, _OF_LUO, "so that it takes over no memory"),
+        *_counter(host, new),
         *_words_of(luo, new.release),
         *_length(new.command_line),
         *_switches(new),
@@ -231,6 +236,15 @@ def _options(new: Candidate, options: Sequence[str], so_that: str) -> Iterator[L
                 f"the new kernel {new.release} was built without {option}, {so_that}",
                 "a kernel of the distribution's" if options is _OPTIONS else "a kernel with it",
             )
+
+
+def _counter(host: HostFacts, new: Candidate) -> Iterator[Lack]:
+    if (new.config or {}).get(_KVM) == "y" and _RATE_STAYS not in host.cpu_flags:
+        yield Lack(
+            f"{new.release} has KVM built in, and this CPU does not say {_RATE_STAYS}: KVM would "
+            "go by a first guess of its counter's rate, and timers of guests end late, or never",
+            "another host; in a VM, its CPU model with invtsc; or a kernel with KVM as a module",
+        )
 
 
 def _line(host: HostFacts, new: Candidate) -> Iterator[Lack]:

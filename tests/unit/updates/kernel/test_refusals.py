@@ -282,6 +282,21 @@ def test_what_keeps_any_kernel_from_being_replaced_keeps_it_here_too():
     assert ["never rehearsed" in one.reason for one in found] == [True]
 
 
+def test_kvm_that_starts_before_the_counters_rate_is_known_is_refused():
+    """Guests' timers ended late, or never; a CPU that says that the rate stays has no such KVM."""
+    hidden = replace(NO_REGION, cpu_flags=frozenset(), command_line=f"{LINE} tsc=reliable")
+    built_in = replace(LUO_NEW, config={**LUO_CONFIG, "CONFIG_KVM": "y"})
+    assert luo_refusals(NO_REGION, LUO, built_in, RUNNING) == ()
+    for config in (None, {**LUO_CONFIG, "CONFIG_KVM": "m"}):
+        assert luo_refusals(hidden, LUO, replace(LUO_NEW, config=config), RUNNING) == ()
+    (found,) = luo_refusals(hidden, LUO, built_in, RUNNING)
+    assert "6.12 has KVM built in, and this CPU does not say constant_tsc" in found.reason
+    assert "invtsc" in found.fix
+    on_region = replace(FIT, cpu_flags=frozenset(), command_line=f"{LINE} tsc=reliable")
+    (same,) = refusals(on_region, replace(NEW, config={**CONFIG, "CONFIG_KVM": "y"}), RUNNING)
+    assert same == found
+
+
 def test_what_two_kernels_say_is_looked_up_in_their_files(tmp_path):
     """What is not there is told as such."""
     found = luo_facts.look(tmp_path / "none", device=tmp_path, boot=tmp_path)

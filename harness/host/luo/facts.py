@@ -5,7 +5,9 @@ Looked up in one go and judged in :mod:`harness.updates.kernel.refusals`; change
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.core.errors import HarnessError
@@ -26,18 +28,21 @@ class LuoFacts:
     why_running: str = ""
     """Why not."""
     why_next: str = ""
+    fix_running: str = ""
+    """What helps, where that is known."""
+    fix_next: str = ""
 
 
 def look(kernel: Path, *, device: Path = sessions.DEVICE, boot: Path = abi.BOOT) -> LuoFacts:
     """Look at this host, and at the file of the next kernel. Takes a second a kernel."""
-    running = next_one = None
-    why_running = why_next = ""
+    running, why_running, fix_running = _told(partial(abi.running, boot))
+    next_one, why_next, fix_next = _told(partial(abi.abi_of, kernel))
+    there = sessions.is_there(device)
+    return LuoFacts(there, running, next_one, why_running, why_next, fix_running, fix_next)
+
+
+def _told(read: Callable[[], Abi]) -> tuple[Abi | None, str, str]:
     try:
-        running = abi.running(boot)
+        return read(), "", ""
     except HarnessError as error:
-        why_running = error.message
-    try:
-        next_one = abi.abi_of(kernel)
-    except HarnessError as error:
-        why_next = error.message
-    return LuoFacts(sessions.is_there(device), running, next_one, why_running, why_next)
+        return None, error.message, error.hint or ""

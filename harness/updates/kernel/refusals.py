@@ -113,14 +113,14 @@ def _words_of(luo: LuoFacts, release: str) -> Iterator[Lack]:
 
     One that is handed memory so takes no notice, and has that memory for its own.
     """
-    for whose, said, why in (
-        ("the kernel that runs hands", luo.running, luo.why_running),
-        (f"{release} takes", luo.next, luo.why_next),
+    for whose, said, why, fix in (
+        ("the kernel that runs hands", luo.running, luo.why_running, luo.fix_running),
+        (f"{release} takes", luo.next, luo.why_next, luo.fix_next),
     ):
         if said is None:
             yield Lack(
                 f"in which words {whose} memory over cannot be told: {why}",
-                "a kernel of which the file is in /boot as it was built",
+                fix or "a kernel of which the file is in /boot as it was built",
             )
         elif not said.whole:
             yield Lack(

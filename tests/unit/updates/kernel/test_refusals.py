@@ -241,6 +241,12 @@ def test_a_kernel_that_speaks_the_same_words_takes_ram_over_without_a_region():
             "/boot",
         ),
         (
+            {"next": None, "why_next": "lz4 is not installed", "fix_next": "apt install lz4"},
+            {},
+            "6.12 takes memory over cannot be told: lz4 is not installed",
+            "apt install lz4",
+        ),
+        (
             {"running": Abi({}), "next": Abi({})},
             {},
             "6.12 takes memory over in words that are not known, or not at all (none of them)",
@@ -304,3 +310,17 @@ def test_what_two_kernels_say_is_looked_up_in_their_files(tmp_path):
     assert "vmlinuz-" in found.why_running
     assert "none" in found.why_next
     assert "not at all (none of them)" not in found.why_next
+
+
+def test_a_program_that_unpacks_the_kernel_is_named_with_how_it_is_installed(tmp_path, monkeypatch):
+    """Debian 12 packs its kernels by lz4, and has no lz4."""
+    image = bytearray(b"\0" * 0x400 + b"\x02\x21\x4c\x18" + b"\0" * 64)
+    image[0x1F1] = 1
+    image[0x24C:0x250] = (68).to_bytes(4, "little")
+    (tmp_path / "vmlinuz").write_bytes(image)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = luo_facts.look(tmp_path / "vmlinuz", device=tmp_path, boot=tmp_path)
+    assert (found.why_next, found.fix_next) == (
+        "lz4, by which this kernel is packed, is not installed",
+        "apt install lz4",
+    )

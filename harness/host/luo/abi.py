@@ -49,10 +49,18 @@ def abi_of(kernel: Path) -> Abi:
 
     A word of two versions is none: then the kernel speaks a language that is not known here.
     """
-    found: dict[str, set[str]] = {}
-    for part, number in _WORD.findall(unpacked(kernel)):
-        found.setdefault(part.decode(), set()).add(f"{part.decode()}-v{int(number)}")
+    image = unpacked(kernel)
+    found = {part: _words(image, part) for part in PARTS}
     return Abi({part: next(iter(words)) for part, words in found.items() if len(words) == 1})
+
+
+def _words(image: bytes, part: str) -> set[str]:
+    """Looked for as bytes first: an expression alone takes thirty times as long."""
+    found, at = set(), -1
+    while (at := image.find(f"{part}-v".encode(), at + 1)) >= 0:
+        if match := _WORD.match(image, at):
+            found.add(f"{part}-v{int(match[2])}")
+    return found
 
 
 def running(boot: Path = BOOT) -> Abi:

@@ -292,14 +292,16 @@ def test_kvm_that_starts_before_the_counters_rate_is_known_is_refused():
     """Guests' timers ended late, or never; a CPU that says that the rate stays has no such KVM."""
     hidden = replace(NO_REGION, cpu_flags=frozenset(), command_line=f"{LINE} tsc=reliable")
     built_in = replace(LUO_NEW, config={**LUO_CONFIG, "CONFIG_KVM": "y"})
-    assert luo_refusals(NO_REGION, LUO, built_in, RUNNING) == ()
+    assert luo_refusals(NO_REGION, LUO, built_in, RUNNING, SILENT_S) == ()
     for config in (None, {**LUO_CONFIG, "CONFIG_KVM": "m"}):
-        assert luo_refusals(hidden, LUO, replace(LUO_NEW, config=config), RUNNING) == ()
-    (found,) = luo_refusals(hidden, LUO, built_in, RUNNING)
+        assert luo_refusals(hidden, LUO, replace(LUO_NEW, config=config), RUNNING, SILENT_S) == ()
+    (found,) = luo_refusals(hidden, LUO, built_in, RUNNING, SILENT_S)
     assert "6.12 has KVM built in, and this CPU does not say constant_tsc" in found.reason
     assert "invtsc" in found.fix
     on_region = replace(FIT, cpu_flags=frozenset(), command_line=f"{LINE} tsc=reliable")
-    (same,) = refusals(on_region, replace(NEW, config={**CONFIG, "CONFIG_KVM": "y"}), RUNNING)
+    (same,) = refusals(
+        on_region, replace(NEW, config={**CONFIG, "CONFIG_KVM": "y"}), RUNNING, SILENT_S
+    )
     assert same == found
 
 

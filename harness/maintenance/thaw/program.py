@@ -21,7 +21,7 @@ from harness.core.fanout import fan_out
 from harness.core.files import public_folder
 from harness.core.process_state import settle_process
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
-from harness.host.kernel import chains, early, modules
+from harness.host.kernel import apparmor, chains, early, modules
 from harness.host.kernel.brief_libvirtd import brief_libvirtd
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
@@ -77,6 +77,9 @@ def _bring_back(
     for bridge in plan.bridges:
         early.make_bridge(bridge)
     public_folder(FOLDER, mode=_PASS)
+    if plan.confined:
+        apparmor.confine_libvirtd(deadline)
+        say("libvirtd is confined")
     with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline) as await_libvirtd:
         # While it starts: its binding takes as long.
         from harness.host.driver import LibvirtHypervisor

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from harness.host.kernel import apparmor
 from harness.host.mounts import DAX
 from harness.host.parking import QemuLook
 from harness.host.region.lacks import Lack
@@ -44,7 +45,7 @@ def lacks_of_guest(
         is_there: whether the next kernel has a file before it starts systemd; raises OSError.
     """
     domain = ElementTree.fromstring(look.description)
-    return (*_ram(look, folder), *_beside_ram(domain, is_there))
+    return (*_ram(look, folder), *_confined(domain), *_beside_ram(domain, is_there))
 
 
 def lacks_by_live_update(
@@ -52,7 +53,7 @@ def lacks_by_live_update(
 ) -> tuple[Lack, ...]:
     """Return the same for a guest whose RAM is handed over by live update."""
     domain = ElementTree.fromstring(look.description)
-    return (*_preservable(look, folder), *_confined(domain), *_beside_ram(domain, is_there))
+    return (*_preservable(look, folder), *_confined_by_luo(domain), *_beside_ram(domain, is_there))
 
 
 def _beside_ram(domain: Element, is_there: Callable[[Path], bool]) -> Iterator[Lack]:
@@ -71,16 +72,35 @@ def _preservable(look: QemuLook, folder: Path) -> Iterator[Lack]:
         )
 
 
-def _confined(domain: Element) -> Iterator[Lack]:
+def _confined_by_luo(domain: Element) -> Iterator[Lack]:
     """Such a QEMU may not open what another process holds."""
-    for label in domain.iterfind("seclabel"):
-        if label.get("type") != "none" and label.get("model") in ("apparmor", "selinux"):
+    for model in confinement_of(domain):
+        yield Lack(
+            f"its QEMU is confined by {model}, with which live update was never tried",
+            'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot; or '
+            'resident = "dax"',
+        )
+
+
+def _confined(domain: Element) -> Iterator[Lack]:
+    """What confines it has to be in force before systemd is."""
+    for model in confinement_of(domain):
+        if model != "apparmor":
             yield Lack(
-                f"its QEMU is confined by {label.get('model')}, with which live update was never "
-                "tried",
-                'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot; or '
-                'resident = "dax"',
+                f"its QEMU is confined by {model}, of which systemd loads the policy",
+                'security_driver = "none" in /etc/libvirt/qemu.conf, and a cold boot',
             )
+        elif what := apparmor.missing():
+            yield Lack(f"its QEMU is confined by apparmor, and there is {what}", "install apparmor")
+
+
+def confinement_of(domain: Element) -> tuple[str, ...]:
+    """Return what confines the QEMU of such a description: ``apparmor``, ``selinux``."""
+    return tuple(
+        model
+        for label in domain.iterfind("seclabel")
+        if label.get("type") != "none" and (model := label.get("model")) in ("apparmor", "selinux")
+    )
 
 
 def _beside(domain: Element) -> Iterator[Lack]:

@@ -81,6 +81,8 @@ class ThawPlan:
     """Entries of libvirt's cache, as they are to be under that kernel, by file name."""
     drivers: tuple[str, ...] = ()
     """Of libvirt, those that its guests need; none: all that are there."""
+    confined: bool = False
+    """AppArmor confines guests."""
     limit_s: float = 120.0
     """For how long the guests' return may hold up the boot."""
 

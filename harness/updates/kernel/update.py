@@ -31,6 +31,7 @@ from harness.host.protocol import GuestInfo, Hypervisor
 from harness.host.region import boot
 from harness.host.region.handover import HANDOVER
 from harness.updates.kernel import completion, launcher
+from harness.updates.kernel.belongings import confinement_of
 from harness.updates.kernel.next_kernel import (
     KernelFiles,
     LoadedKernel,
@@ -240,6 +241,7 @@ class KernelUpdate:
             known=qemus_known.prepared(files.image, told),
             chains=chains.described() if names else {},
             drivers=drivers.needed_by(told),
+            confined=any("apparmor" in confinement_of(ElementTree.fromstring(one)) for one in told),
             limit_s=self._limit_s,
             **said,
         )

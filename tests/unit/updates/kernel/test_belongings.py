@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host.kernel import apparmor
 from harness.host.parking import RamBacking
 from harness.updates.kernel.belongings import lacks_by_live_update, lacks_of_guest, on_the_root
 from tests.unit.updates.qemu.test_eligibility import GUEST, backed
@@ -155,6 +156,29 @@ def test_a_confined_guest_is_not_handed_over_by_live_update(model):
     text = found.description.replace("<devices>", f"{label}<devices>")
     (lack,) = lacks_by_live_update(replace(found, description=text), RAM, there)
     assert f"confined by {model}, with which live update was never tried" in lack.reason
+
+
+def labelled(model: str):
+    """A guest that it confines, by a profile of its own; another one does not."""
+    label = f"<seclabel type='dynamic' model='{model}'/><seclabel type='none' model='{model}'/>"
+    return replace(
+        guest(), description=guest().description.replace("<devices>", f"{label}<devices>")
+    )
+
+
+def test_a_guest_that_apparmor_confines_is_handed_over_where_it_can_be_confined_again(monkeypatch):
+    """Before systemd begins, by what its packages have."""
+    monkeypatch.setattr(apparmor, "missing", lambda: "")
+    assert lacks_of_guest(labelled("apparmor"), RAM, there) == ()
+    monkeypatch.setattr(apparmor, "missing", lambda: "no apparmor_parser")
+    (lack,) = lacks_of_guest(labelled("apparmor"), RAM, there)
+    assert "confined by apparmor, and there is no apparmor_parser" in lack.reason
+
+
+def test_a_guest_that_selinux_confines_is_not_handed_over():
+    """Its policy is in force when systemd has loaded it, and not before."""
+    (lack,) = lacks_of_guest(labelled("selinux"), RAM, there)
+    assert "confined by selinux, of which systemd loads the policy" in lack.reason
 
 
 def test_what_a_guest_stands_on_is_the_same_for_both():

@@ -112,6 +112,7 @@ def test_everything_is_on_the_disk_before_a_guest_is_paused(bench):
     assert (plan.run_id, plan.release, plan.ram_folder) == ("run-1", "6.12", str(bench.ram))
     assert [one.name for one in plan.guests] == ["a", "b"]
     assert all(one.lasting and one.files.startswith(str(bench.ram)) for one in plan.guests)
+    assert not plan.confined
     assert (bench.ram / "harness-handover").read_bytes().startswith(plan.magic.encode())
     assert [one.parking for one in bench.swap.prepared] == list(plan.guests)
     assert bench.did == ["watched", "load"]

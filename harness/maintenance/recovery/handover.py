@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.checks.evidence import HostChange
 from harness.core.errors import HarnessError, UpdateFailed
@@ -40,6 +41,8 @@ from harness.updates.protocol import Applied
 #: For looking at each guest's QEMU once it is judged; nothing else may use it up.
 _LOOK_S = 20.0
 _RUNNING = (Action.RESUMED, Action.RUNS)
+#: Where Debian, and most others, have kernels by their releases.
+_BOOT = Path("/boot")
 
 
 def take_over(history: History, journal: Journal, deadline: Deadline) -> History:
@@ -126,7 +129,11 @@ def judge(
     )
     domain = UpdateDomain(history.domain or "unknown", ())
     judged_domain = record_domain(domain, window, records, (), record.budget_s)
-    return Verdict(_finished(record, records, judged_domain, found, deadline.clock), told)
+    finished = _finished(record, records, judged_domain, found, deadline.clock)
+    if finished.outcome is not Outcome.PASS and history.started is not None:
+        back = way_back(history.started.release, os.uname().release)
+        finished = finished.model_copy(update={"warnings": (*finished.warnings, *back)})
+    return Verdict(finished, told)
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,20 @@ def _change(history: History, boots: Boots | None) -> HostChange:
 
 def _seconds(duration_ns: int | None) -> float | None:
     return None if duration_ns is None else duration_ns / NS_PER_S
+
+
+def way_back(before: str, now: str, boot: Path = _BOOT) -> tuple[str, ...]:
+    """Return in words how guests go back to the kernel of before, where that is another one.
+
+    It is a person's to decide, and never done by a verdict; see docs/adr/0047-no-way-back.md.
+    """
+    kernel = boot / f"vmlinuz-{before}"
+    if before in ("", now) or not kernel.is_file():
+        return ()
+    return (
+        f"this host stays in {now}; guests that were started under {before} can go back there: "
+        f'harness run with update.kernel = "{kernel}"',
+    )
 
 
 def _finished(

@@ -258,6 +258,28 @@ def test_a_guest_that_cannot_be_logged_in_to_has_its_own_problem(handed):
     assert verdicts(of(record, "web2"))["same-boot"] == "pass"
 
 
+@pytest.mark.parametrize("unreachable", [True, False])
+def test_after_a_verdict_that_is_no_pass_the_way_back_is_told(handed, monkeypatch, unreachable):
+    """Told, and not gone: all guests would be paused once more."""
+    monkeypatch.setattr(handover, "way_back", lambda before, now: ("the way back",))
+    assert handed.thaw()
+    handed.at.guests[0].unreachable = unreachable
+    handed.recover()
+    record = handed.folder.record()
+    assert ("the way back" in record.warnings) == (record.outcome is not Outcome.PASS)
+    assert record.outcome is not Outcome.PASS or not unreachable
+    assert handed.at.running == ["web1", "web2"]
+
+
+def test_there_is_a_way_back_to_another_kernel_that_is_still_there(tmp_path):
+    """By the command that has led here."""
+    (tmp_path / "vmlinuz-6.1").touch()
+    (said,) = handover.way_back("6.1", "6.12", tmp_path)
+    assert f'update.kernel = "{tmp_path}/vmlinuz-6.1"' in said
+    for before, now in (("6.12", "6.12"), ("6.2", "6.12"), ("", "6.12")):
+        assert handover.way_back(before, now, tmp_path) == ()
+
+
 def test_the_plan_of_another_run_is_not_followed(handed):
     """Nothing is mounted or started by it."""
     replace(handed.plan, run_id="another").write(handed.file)

@@ -28,6 +28,7 @@ from harness.core.errors import (
 )
 from harness.core.fanout import fan_out, given_up_at
 from harness.core.nearest import nearest
+from harness.core.pasteable import command
 from harness.core.process_stat import has_ended
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Stopwatch, wait_for
 from harness.host import facts, guest_agent
@@ -106,6 +107,10 @@ class LibvirtHypervisor:
         except DeadlineExpired as error:
             what = f"connecting to {uri}"
             raise DeadlineExpired(what, until.limit_s, hint=_HINT_SILENT) from error
+        except ConnectionLost as error:
+            if not hypervisor._is_local:
+                error.hint = f"does this answer? {command('virsh', '--connect', uri, 'list')}"
+            raise
         _log.info("connected to %s in %.3f s", uri, watch.elapsed_s())
         return hypervisor
 

@@ -326,6 +326,14 @@ def test_no_libvirt_there(say):
     assert code == 3
 
 
+def test_no_libvirt_there_on_another_machine(say):
+    """What is not here is not looked for here: the hint tries the same way, by hand."""
+    uri = "qemu+tcp://127.0.0.1:1/system"
+    code, _, err = say("plan", "web-1", "--uri", uri)
+    assert f"does this answer? virsh --connect {uri} list" in err
+    assert code == 3
+
+
 @contextmanager
 def without_rights():
     """As nobody, if we are root, who may do everything."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path("/sys/class/watchdog")
+MODULES = Path("/sys/module")
 #: As softdog calls itself (linux: drivers/watchdog/softdog.c): it ends with its kernel.
 _SOFTWARE = "Software Watchdog"
 
@@ -34,23 +35,26 @@ class Watchdog:
         return f"{self.name} ({self.identity})"
 
 
-def look(folder: Path = FOLDER) -> tuple[Watchdog, ...]:
+def look(folder: Path = FOLDER, modules: Path = MODULES) -> tuple[Watchdog, ...]:
     """Return those that outlast a kernel, as far as their drivers tell; by name."""
-    found = [_look(one) for one in sorted(folder.glob("watchdog*"))]
+    found = [_look(one, modules) for one in sorted(folder.glob("watchdog*"))]
     return tuple(one for one in found if one is not None and one.identity != _SOFTWARE)
 
 
-def _look(place: Path) -> Watchdog | None:
+def _look(place: Path, modules: Path) -> Watchdog | None:
     try:
         state, identity, timeout = (
             (place / name).read_text().strip() for name in ("state", "identity", "timeout")
         )
-        return Watchdog(place.name, identity, _module(place), int(timeout), state == "active")
+        return Watchdog(
+            place.name, identity, _module(place, identity, modules), int(timeout), state == "active"
+        )
     except (OSError, ValueError):
         return None  # it is gone, or its driver tells nothing of it
 
 
-def _module(place: Path) -> str:
+def _module(place: Path, identity: str, modules: Path) -> str:
+    """A driver that does not say whose device it is mostly calls itself as its module is called."""
     with suppress(OSError):
         return (place / "device/driver/module").resolve(strict=True).name
-    return ""
+    return identity if (modules / identity).is_dir() else ""

@@ -27,6 +27,7 @@ import pytest
 from benchmarks.kernel.box import PLAIN
 from harness.lab.images import ensure
 from harness.testing.required import required
+from tests.live_kernel import watchdog
 from tests.live_kernel.enrolled import Enrolled, bring_kernel
 from tests.live_kernel.machine import Machine
 from tests.live_kernel.preserving import KERNELS, SWITCHES, Preserving, install
@@ -73,7 +74,10 @@ def host(tmp_path) -> Iterator[Machine]:
 def enrolled(tmp_path_factory) -> Iterator[Enrolled]:
     """An emulated host of all tests that ask for it, whose kernel may be replaced."""
     folder = tmp_path_factory.mktemp("enrolled")
-    with way() as outside, _booted(folder, more=outside.words) as machine:
+    with (
+        way() as outside,
+        _booted(folder, more=(*outside.words, *watchdog.words(folder))) as machine,
+    ):
         machine.harness("setup-host", "--resident", "1G", "--region")
         machine.reboot()
         machine.rehearse()

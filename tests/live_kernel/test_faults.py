@@ -22,6 +22,7 @@ from tests.live_kernel.enrolled import (
     configure,
     last,
     record,
+    refused,
     start,
     told,
 )
@@ -123,6 +124,36 @@ def test_a_kernel_that_panics_leads_back_to_the_old_one_where_guests_go_on(resid
         already = start(host)
         host.wait("host", "Debian GNU/Linux", already)
         found = record(host)
+    guests_go_on_here(resident, found, before)
+
+
+#: systemd's, which opens the watchdog and tells it that the host lives.
+ARMED = """mkdir -p /etc/systemd/system.conf.d
+printf '[Manager]\\nRuntimeWatchdogSec={}\\n' >/etc/systemd/system.conf.d/test.conf
+systemctl daemon-reexec
+until [ "$(cat /sys/class/watchdog/watchdog0/timeout)" = {} ]; do sleep 0.2; done
+"""
+
+
+def test_a_kernel_that_hangs_is_left_by_a_watchdog_and_guests_go_on_in_the_old_one(resident):
+    """One that systemd has armed counts on; one that would not wait for guests is refused."""
+    host, before = on_the_old_kernel(resident)
+    line = host.sh("cat /proc/cmdline").strip()
+    kernel = resident.kernels[resident.new]
+    configure(host, *kernel, cmdline=f"{line} rdinit=/none panic=0", expected_s=60)
+    try:
+        host.sh(ARMED.format(379, 379))
+        assert "it waits 379 s for a sign of life, and 380 s" in refused(host, *GUESTS)
+        host.sh(ARMED.format(380, 380))
+        assert "is reset by watchdog0" in host.doctor()["replacing the kernel"][1]
+        with host.kept_by_a_reset():
+            already = start(host)
+            host.wait("host", "Kernel panic", already)
+            hung = len(host.lines["host"])
+            host.wait("host", "Debian GNU/Linux", hung)
+            found = record(host)
+    finally:
+        host.sh("rm /etc/systemd/system.conf.d/test.conf && systemctl daemon-reexec")
     guests_go_on_here(resident, found, before)
 
 

@@ -23,6 +23,8 @@ def shown(tmp_path):
 
     show("watchdog0", module="iTCO_wdt", state="active", identity="iTCO_wdt", timeout="30")
     show("watchdog1", state="inactive", identity="WDAT", timeout="60")
+    show("watchdog5", state="inactive", identity="wdat_wdt", timeout="60")
+    (tmp_path / "module" / "wdat_wdt").mkdir()
     show("watchdog2", state="active", identity="Software Watchdog", timeout="60")
     show("watchdog3")
     show("watchdog4", state="active", identity="odd", timeout="soon")
@@ -31,9 +33,10 @@ def shown(tmp_path):
 
 def test_those_in_hardware_are_found_with_what_drives_them(shown):
     """softdog is none; one that tells nothing, or nonsense, is not told of."""
-    assert look(shown) == (
+    assert look(shown, shown.parent / "module") == (
         Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", 30, armed=True),
         Watchdog("watchdog1", "WDAT", "", 60, armed=False),
+        Watchdog("watchdog5", "wdat_wdt", "wdat_wdt", 60, armed=False),
     )
     assert str(look(shown)[0]) == "watchdog0 (iTCO_wdt)"
 

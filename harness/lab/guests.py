@@ -199,11 +199,16 @@ def _guests(
 def existing() -> LabState | None:
     """The lab that is up here, or None. What a dead one left behind is removed.
 
-    A lab is dead if the machine was booted since, or if the namespace it was in has ended. Raises
-    LabError if one is up in another namespace of this machine, where we cannot reach it.
+    A lab is dead if the machine was booted since, or if the namespace it was in has ended. Its
+    guests may have been handed over to this boot, though: then it is here. Raises LabError if one
+    is up in another namespace of this machine, where we cannot reach it.
     """
     lab = state.load()
     if lab is None or lab.place == state.this_place():
+        return lab
+    if lab.borrowed and not state.same_boot(lab.place) and _lives_on(lab):
+        lab = replace(lab, place=state.this_place())
+        state.save(lab)
         return lab
     if state.is_held() or (lab.borrowed and state.same_boot(lab.place)):
         raise LabError(
@@ -212,6 +217,14 @@ def existing() -> LabState | None:
         )
     _remove_files(lab)
     return None
+
+
+def _lives_on(lab: LabState) -> bool:
+    """Whether libvirt has a guest of it; it is transient, and would have ended with its boot."""
+    if not daemon.answers(lab.uri):
+        return False
+    with Provisioner.open(lab.uri) as host:
+        return any(host.is_there(one.uuid) for one in lab.guests)
 
 
 def status() -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import stat
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from harness.core.errors import LabError, UsageError
 from harness.core.timebase import Deadline
 from harness.host import facts
 from harness.host.lock import host_lock
+from harness.host.provision import Provisioner
 from harness.lab import files, guests, images, state
 from harness.lab.daemon import Daemon
 from harness.lab.domain import BootFiles, domain_xml
@@ -730,6 +732,22 @@ def test_a_lab_of_another_boot_is_dead():
     assert not state.same_boot(STATE.place)
     assert guests.existing() is None
     assert state.load() is None
+
+
+@pytest.mark.parametrize(
+    ("there", "answers", "alive"),
+    [("uuid-1", True, True), ("other", True, False), ("", False, False)],
+)
+def test_a_lab_whose_guests_were_handed_over_to_this_boot_lives(monkeypatch, there, answers, alive):
+    """To another kernel of the host: they run, and it is still the one to take down."""
+    known = SimpleNamespace(is_there=lambda uuid: uuid == there)
+    monkeypatch.setattr("harness.lab.daemon.answers", lambda uri: answers)
+    monkeypatch.setattr(Provisioner, "open", lambda uri: nullcontext(known))
+    lab = replace(with_guests("a", "b"), daemons=(), borrowed=True)
+    state.save(lab)
+    here = replace(lab, place=state.this_place()) if alive else None
+    assert guests.existing() == here
+    assert state.load() == here
 
 
 @pytest.mark.parametrize("borrowed", [True, False])

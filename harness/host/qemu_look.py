@@ -19,7 +19,6 @@ from harness.host.mounts import file_system
 from harness.host.parking import ProcessIdentity, QemuLook, RamBacking
 from harness.host.qemu_memory import maps_files, resident
 from harness.host.ram_links import identity
-from harness.host.resident_setup import Host
 from harness.host.start_commands import CAPABILITY
 from harness.host.translate import translated
 from harness.host.vhost import agreed
@@ -29,6 +28,12 @@ _SHORT = 20
 #: Of its seclabel; libvirt writes it so.
 _CONFINED = "model='apparmor'"
 _LIVE = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+
+
+def _without_rules() -> tuple[str, ...]:
+    from harness.host.resident_setup import Host  # who brings guests back has no use for it
+
+    return tuple(Host.this().without_rules())
 
 
 def look(
@@ -68,7 +73,7 @@ def look(
             jobs=tuple(str(job.get("device", job)) for job in jobs),
             tainted=_tainted(domain),
             capable=any(c["capability"] == CAPABILITY and c["state"] for c in capabilities),
-            without_rules=tuple(Host.this().without_rules()) if _CONFINED in description else (),
+            without_rules=_without_rules() if _CONFINED in description else (),
             memory_bytes=domain.maxMemory() * 1024,
             used_bytes=_used(process),
             vhost=agreed(partial(ask, domain)),

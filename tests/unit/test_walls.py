@@ -450,3 +450,16 @@ def test_a_quick_history_loads_no_pydantic():
     code += "print(*sorted({'pydantic', 'rich', 'alembic'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+
+
+def test_what_brings_guests_back_after_a_kexec_loads_little():
+    """Guests wait for it: what prepares a host, and what another store takes, is not for them."""
+    code = "import sys, harness.maintenance.thaw.program\n"
+    code += "first = {'libvirt', 'pydantic'} & set(sys.modules)\n"
+    code += "import harness.host.driver, harness.host.kernel.networks\n"
+    code += "spared = {'tempfile', 'importlib.resources', 'pydantic', 'harness.host.setup_steps',\n"
+    code += "'harness.host.kernel.kexec', 'harness.maintenance.thaw.preserved'}\n"
+    code += "print(*sorted(first), *sorted(spared & set(sys.modules)))"
+    words = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr

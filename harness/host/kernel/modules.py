@@ -48,18 +48,34 @@ def unpack(release: str, names: Iterable[str], folder: Path = FOLDER) -> None:
         _said("depmod", "--basedir", str(folder), release)
 
 
+def words(names: Iterable[str], folder: Path = FOLDER) -> list[str]:
+    """Return the command that loads those that lie in ``folder``."""
+    return ["modprobe", "--dirname", str(folder), "--all", *names]
+
+
 def load(names: Iterable[str], folder: Path = FOLDER) -> None:
-    """Load modules as far as this kernel has them; what needs one that is missing says so."""
-    wanted = tuple(names)
-    if folder.is_dir():
-        subprocess.run(
-            ["modprobe", "--dirname", str(folder), "--all", *wanted],
-            check=False,
-            capture_output=True,
-        )
-    left = [one for one in wanted if not (_LOADED / one).exists()]
+    """Load modules as far as this kernel has them; what needs one that is missing says so.
+
+    One that another process is loading is waited for.
+    """
+    left = _missing(names)
+    if left and folder.is_dir():
+        subprocess.run(words(left, folder), check=False, capture_output=True)
+        left = _missing(left)
     if left:
         subprocess.run(["modprobe", "--all", *left], check=False, capture_output=True)
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    return [one for one in names if not _is_there(_LOADED / one)]
+
+
+def _is_there(module: Path) -> bool:
+    """Whether it is loaded, and has begun to work; one that is built in has no state."""
+    try:
+        return (module / "initstate").read_text().strip() == "live"
+    except OSError:
+        return module.is_dir()
 
 
 def forget(folder: Path = FOLDER) -> None:

@@ -16,9 +16,11 @@ import re
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from harness.host.kernel.kexec import KernelImage
+if TYPE_CHECKING:  # who brings guests back loads this while they wait
+    from harness.host.kernel.kexec import KernelImage
 
 CACHE = Path("/var/cache/libvirt/qemu/capabilities")
 _SUPPORTED_CPUID, _ENTRIES, _ENTRY_BYTES = 0xC008AE05, 256, 40

@@ -20,7 +20,6 @@ from harness.host.kernel import early, magic
 from harness.host.region.device import block_device
 from harness.host.region.place import Region, is_set_aside
 from harness.maintenance.pause.parkable import parkable
-from harness.maintenance.thaw import preserved
 from harness.results.journal import History, Journal, entries, fold
 from harness.updates.kernel.plan import LUO, ThawPlan
 
@@ -47,6 +46,8 @@ def arrive(
     """
     found: Mapping[str, Mapping[str, str]] = {}
     if plan.resident == LUO:
+        from harness.maintenance.thaw import preserved  # only where guests wait for it
+
         problem, found = preserved.take_over(plan)
     else:
         problem = region_problem(plan)
@@ -71,6 +72,8 @@ def mount_region(plan: ThawPlan, deadline: Deadline) -> None:
     Raises InfrastructureError or DeadlineExpired.
     """
     if plan.resident == LUO:
+        from harness.maintenance.thaw import preserved
+
         preserved.mount_folder(plan)
         return
     region, folder = Region(plan.region_start, plan.region_size), Path(plan.ram_folder)

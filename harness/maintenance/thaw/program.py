@@ -27,10 +27,9 @@ from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor
 from harness.maintenance.pause.parkable import parking_of
 from harness.maintenance.pause.unparking import start
-from harness.maintenance.thaw import arrival
+from harness.maintenance.thaw import arrival, beside
 from harness.results.journal import History, Journal, ToDo, entries, fold
-from harness.updates.kernel.launcher import CHECK
-from harness.updates.kernel.plan import ThawPlan, read
+from harness.updates.kernel.plan import CHECK, ThawPlan, read
 
 BY = "thaw"
 FOLDER = Path("/run/harness/thaw")
@@ -50,6 +49,7 @@ def thaw(plan: ThawPlan, say: Say) -> bool:
             return True
         clock_set = arrival.set_clock(history)
         say(_clock_in_words(clock_set))
+        beside.import_binding()
         modules.load((*arrival.MODULES, *plan.modules))
         say("modules are loaded")
         arrival.mount_region(plan, deadline)
@@ -80,18 +80,22 @@ def _bring_back(
     if plan.confined:
         apparmor.confine_libvirtd(deadline)
         say("libvirtd is confined")
-    with brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline) as await_libvirtd:
+    with (
+        beside.warm_qemu(plan, parkings) as warm,
+        brief_libvirtd(FOLDER, plan.known, plan.drivers, deadline) as await_libvirtd,
+    ):
+        chains.make(plan.chains)
         # While it starts: its binding takes as long.
         from harness.host.driver import LibvirtHypervisor
         from harness.host.kernel import networks
 
-        chains.make(plan.chains)
         await_libvirtd()
         say("libvirtd answers")
         networks.start(plan.uri, plan.networks)
         if plan.networks:
             say(f"networks run: {', '.join(plan.networks)}")
         hypervisor = LibvirtHypervisor.open(plan.uri, deadline)
+        warm.end()
         # One after the other where there is one CPU: the first is back sooner, the last no later.
         at_once = threading.Semaphore(os.cpu_count() or 1)
         try:
@@ -156,7 +160,8 @@ def _speaker(log: Path) -> Say:
 def check(plan: Path) -> None:
     """Read the plan, and import what :func:`thaw` imports only where it is needed."""
     import harness.host.driver
-    import harness.host.kernel.networks  # noqa: F401
+    import harness.host.kernel.networks
+    import harness.maintenance.thaw.preserved  # noqa: F401
 
     read(plan)
 

@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +19,11 @@ from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
 from harness.host.kernel import modules
 from harness.host.region.facts import PATH
+from harness.updates.kernel.plan import CHECK
 
 FOLDER = Path("/var/lib/harness/thaw")
 INIT = Path("/sbin/init")
 PROGRAM = "harness.maintenance.thaw.program"
-#: What has the program look whether it could begin, and change nothing.
-CHECK = "--check"
 _EXECUTABLE = 0o755
 #: For what the program does after SIGTERM.
 GRACE_S = 10
@@ -32,6 +32,10 @@ _TEXT = """#!/bin/sh
 PATH={search}
 export PATH
 [ -e /proc/self ] || mount -t proc proc /proc
+[ -e /sys/kernel ] || mount -t sysfs sysfs /sys
+echo "harness: the next kernel is up" 2>/dev/null >/dev/console
+# While the program starts, which waits for them, and loads what is missing.
+{modules} </dev/null >/dev/null 2>&1 &
 timeout --kill-after={grace} {limit} {program} </dev/null
 # Of a program that was killed; systemd starts its own libvirtd.
 pid=$(cat /run/libvirtd.pid 2>/dev/null)
@@ -43,11 +47,18 @@ exec {init} "$@"
 """
 
 
-def text(plan: Path, limit_s: float, init: Path = INIT, python: str = sys.executable) -> str:
-    """Return what the file says."""
+def text(
+    plan: Path,
+    limit_s: float,
+    needed: Sequence[str] = (),
+    init: Path = INIT,
+    python: str = sys.executable,
+) -> str:
+    """Return what the file says; ``needed`` modules are loaded while the program starts."""
     program = [python, "-I", "-m", PROGRAM, str(plan)]
     return _TEXT.format(
         search=PATH,
+        modules=shlex.join(modules.words(needed)) if needed else ":",
         init=shlex.quote(str(init)),
         grace=GRACE_S,
         limit=round(limit_s) + GRACE_S,
@@ -74,14 +85,14 @@ def require_root() -> None:
             )
 
 
-def write(plan: Path, limit_s: float, folder: Path = FOLDER) -> Path:
+def write(plan: Path, limit_s: float, needed: Sequence[str] = (), folder: Path = FOLDER) -> Path:
     """Write the launcher, and return where it is. Raises InfrastructureError."""
     launcher = path(folder)
     try:
         public_folder(folder)
     except OSError as error:
         raise InfrastructureError(f"{folder}: {error.strerror}") from error
-    write_atomically(launcher, text(plan, limit_s), mode=_EXECUTABLE)
+    write_atomically(launcher, text(plan, limit_s, needed), mode=_EXECUTABLE)
     return launcher
 
 

@@ -22,6 +22,8 @@ VERSION = 1
 
 #: Where guests' RAM is while no kernel runs that has started them.
 DAX, LUO = "dax", "luo"
+#: What has the program that goes by a plan look whether it could begin, and change nothing.
+CHECK = "--check"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class ThawPlan:
     """Of the kernel, beside those of the region."""
     known: Mapping[str, str] = field(default_factory=dict)
     """Entries of libvirt's cache, as they are to be under that kernel, by file name."""
+    emulators: Mapping[str, str] = field(default_factory=dict)
+    """What their QEMU is, and which machine it makes: emulator → machine."""
     drivers: tuple[str, ...] = ()
     """Of libvirt, those that its guests need; none: all that are there."""
     confined: bool = False

@@ -24,7 +24,7 @@ from harness.core.files import private_folder, write_atomically
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline
 from harness.host import ram_links
-from harness.host.kernel import chains, drivers, kexec, modules, qemus_known
+from harness.host.kernel import chains, drivers, kexec, modules, qemus_known, warm_qemu
 from harness.host.kernel.writable_again import Watch
 from harness.host.parking import NEW, OLD, Parking, QemuLook
 from harness.host.protocol import GuestInfo, Hypervisor
@@ -156,10 +156,11 @@ class KernelUpdate:
         context.swap.prepare(plans)
         said = self._store.begin(context.run_id, looks, [one.parking for one in plans])
         plan = self._thaw_plan(context, files, plans, said)
-        launcher.write(HANDOVER, plan.limit_s)
+        needed = (*boot.MODULES, *plan.modules)
+        launcher.write(HANDOVER, plan.limit_s, needed)
         completion.write(HANDOVER, context.state_dir)
         plan.write(HANDOVER)
-        modules.unpack(files.image.release, (*boot.MODULES, *plan.modules))
+        modules.unpack(files.image.release, needed)
         launcher.require_program(HANDOVER, deadline)
         watch = Watch()
         self._kernel = LoadedKernel(files.image.release, HANDOVER, first, watch)
@@ -240,6 +241,7 @@ class KernelUpdate:
             modules=(*_loaded(_MODULES.__contains__), *(_loaded(_FIREWALL.match) if names else ())),
             known=qemus_known.prepared(files.image, told),
             chains=chains.described() if names else {},
+            emulators=warm_qemu.described(told),
             drivers=drivers.needed_by(told),
             confined=any("apparmor" in confinement_of(ElementTree.fromstring(one)) for one in told),
             limit_s=self._limit_s,

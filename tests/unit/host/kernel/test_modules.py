@@ -62,11 +62,22 @@ def test_what_is_laid_beside_is_loaded_first_and_then_what_is_left(host, there):
     folder = host / "unpacked"
     if there:
         folder.mkdir()
-    (host / "loaded" / "kvm").mkdir(parents=True)
-    modules.load(["kvm", "nd_pmem"], folder)
+    (host / "loaded" / "builtin").mkdir(parents=True)
+    for name, state in (("kvm", "live"), ("tun", "coming")):
+        (host / "loaded" / name).mkdir(parents=True)
+        (host / "loaded" / name / "initstate").write_text(f"{state}\n")
+    modules.load(["builtin", "kvm", "tun", "nd_pmem"], folder)
     said = (host / "log").read_text().splitlines()
-    first = [f"modprobe --dirname {folder} --all kvm nd_pmem"] if there else []
-    assert said == [*first, "modprobe --all nd_pmem"]
+    first = [f"modprobe --dirname {folder} --all tun nd_pmem"] if there else []
+    assert said == [*first, "modprobe --all tun nd_pmem"]
+
+
+def test_nothing_is_started_where_all_are_loaded(host):
+    """By whoever was faster."""
+    (host / "unpacked").mkdir()
+    (host / "loaded" / "kvm").mkdir(parents=True)
+    modules.load(["kvm"], host / "unpacked")
+    assert not (host / "log").exists()
 
 
 def test_without_the_programs_it_is_an_error_of_no_run(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from harness.core.errors import UpdateFailed
 from harness.core.timebase import Deadline
+from harness.host.kernel import modules
 from harness.updates.kernel import launcher
 from tests.unit.updates.kernel.test_plan import PLAN
 
@@ -25,7 +26,7 @@ def started(tmp_path):
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\n{program}\n")
         python.chmod(0o755)
-        text = launcher.text(tmp_path / "the plan", limit_s, init, str(python))
+        text = launcher.text(tmp_path / "the plan", limit_s, ("a", "b c"), init, str(python))
         # What it does about a libvirtd and mounts of this machine is no test's.
         assert "/run/libvirtd.pid" in text
         assert "umount" in text
@@ -62,11 +63,30 @@ def test_the_program_is_the_installed_one_with_the_plan(started):
     assert "the plan>" in said
 
 
+def test_modules_are_loaded_while_the_program_starts(started, tmp_path, monkeypatch):
+    """It does not wait for them: one that hangs keeps nobody from the program, nor from init."""
+    loader = tmp_path / "sbin" / "modprobe"
+    loader.parent.mkdir()
+    loader.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/asked\nexec sleep 60\n')
+    loader.chmod(0o755)
+    path = "PATH=/usr/sbin"
+    real = launcher.text
+    monkeypatch.setattr(
+        launcher,
+        "text",
+        lambda *words: real(*words).replace(path, f"PATH={loader.parent}:/usr/sbin"),
+    )
+    until = f"until [ -s {tmp_path}/asked ]; do sleep 0.02; done; echo began"
+    assert started(until).splitlines() == ["began", "init single a b"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["--dirname", str(modules.FOLDER), "--all", "a", "b c"]
+
+
 def test_the_launcher_can_be_executed_and_goes_with_the_plan(tmp_path):
     """Whoever comes after a handover finds neither."""
     plan = tmp_path / "handover"
     plan.write_text("{}")
-    file = launcher.write(plan, 60, tmp_path / "thaw")
+    file = launcher.write(plan, 60, (), tmp_path / "thaw")
     assert file == launcher.path(tmp_path / "thaw")
     assert file.stat().st_mode & 0o777 == 0o755
     assert subprocess.run(["sh", "-n", str(file)]).returncode == 0

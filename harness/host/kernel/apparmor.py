@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError
 from harness.core.timebase import Deadline
 from harness.host.kernel import early
-from harness.host.region.facts import PATH
+from harness.host.kernel.early import PATH
 
 PARSER = "apparmor_parser"
 PROFILES = Path("/etc/apparmor.d")

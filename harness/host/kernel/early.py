@@ -14,6 +14,8 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder
 
+#: Where programs are looked for by who runs then.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _BIND = 4096
 #: Options that are flags of the call.
 _FLAGS = {

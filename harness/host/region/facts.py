@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.host import watchdogs
+from harness.host.kernel.early import PATH
 from harness.host.mounts import file_system
 from harness.host.region.device import NVDIMM, is_mounted
 from harness.host.region.enrolment import Enrolled, Enrolment
@@ -24,8 +25,6 @@ KEXEC_LOADED = Path("/sys/kernel/kexec_loaded")
 KEXEC_DISABLED = Path("/proc/sys/kernel/kexec_load_disabled")
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
-#: As :mod:`harness.updates.kernel.launcher` sets it.
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 VIRTQEMUD = Path("/run/libvirt/virtqemud-sock")
 #: What GRUB boots by, as grub-mkconfig writes it.
 GRUB = Path("/boot/grub/grub.cfg")

@@ -18,7 +18,7 @@ from harness.core.errors import InfrastructureError, MissingCapability, UpdateFa
 from harness.core.files import public_folder, write_atomically
 from harness.core.timebase import Deadline
 from harness.host.kernel import modules
-from harness.host.region.facts import PATH
+from harness.host.kernel.early import PATH
 from harness.updates.kernel.plan import CHECK
 
 FOLDER = Path("/var/lib/harness/thaw")

@@ -16,7 +16,7 @@ from harness.core.errors import MissingCapability, UpdateFailed
 from harness.host.luo import abi
 
 WORDS = b"\0kho-v4\0...\0luo-v5\0xx\0memfd-v2\0"
-KERNEL = os.urandom(4096) + WORDS + b"pci_luo-v7\0my-kho-v9\0kho-v\0luo-v5 \0"
+KERNEL = os.urandom(4096) + b"memfd-v\0" + WORDS + b"pci_luo-v7\0my-kho-v9\0kho-v\0luo-v5 \0"
 _VERSION_AT = 0x300
 
 

@@ -26,10 +26,10 @@ class Handed:
     """A session that the kernel before has handed over."""
 
     there: dict[str, dict[int, int]] = {}
+    did: list[str] = []
 
     def __init__(self, name: str) -> None:
         self.name, self.files = name, Handed.there.pop(name)
-        self.did: list[str] = []
 
     @classmethod
     def retrieve(cls, name: str) -> Handed | None:
@@ -59,7 +59,7 @@ def plan(tmp_path, monkeypatch):
     keep = ram_links.keep_folder(folder, GUEST.uuid)
     file = os.memfd_create("ram")
     os.ftruncate(file, 8192)
-    Handed.there = {"harness-1": {3: file}}
+    Handed.there, Handed.did = {"harness-1": {3: file}}, []
     monkeypatch.setattr(preserved, "Session", Handed)
     monkeypatch.setattr(early, "give_a_group", lambda *words: None)
     yield replace(
@@ -99,6 +99,7 @@ def test_ram_is_held_again_and_where_it_is_by_now_is_written(plan, journal):
     assert ram_links.held(Path(plan.guests[0].keep), guest.parkable.ram)
     assert [one.name for one in history.held] == [GUEST.name]
     assert fold(journal.read()).arrived.problem == ""
+    assert Handed.did == ["finish", "close"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from harness.clock.arithmetic import Sample, describe
 from harness.clock.at_once import Stepped
 from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change, Method
-from harness.clock.policy import CorrectionPolicy, Decision, Remedy, decide
+from harness.clock.policy import OVERSHOOT_S, CorrectionPolicy, Decision, Remedy, decide
 from harness.clock.target import Reach
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.records import ClockReading, Outcome
@@ -29,6 +29,9 @@ _NEARER = 0.1
 _LEFT_ALONE = (Remedy.NOTHING, Remedy.LEAVE)
 #: More than this is not the way's latency.
 _LATE_S = 1.0
+#: Of what an attempt was late, so much is made up for by the next at most. A machine that was busy
+#: once need not be so again, and what is set early by no more than this can be slewed back.
+_MAKE_UP_S = 0.8 * OVERSHOOT_S
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,8 @@ class _Attempts:
             self.nearest_s[method.name], self.in_vain[method.name] = abs(error_s), 0
         self.in_vain[method.name] += 1
         if abs(error_s) < _LATE_S:
-            self.late_s[method.name] = self.late_s.get(method.name, 0.0) - error_s
+            late_s = min(-error_s, _MAKE_UP_S)
+            self.late_s[method.name] = self.late_s.get(method.name, 0.0) + late_s
         self.said.append(f"{method.name}: {describe(error_s)}")
 
     def _settle(self, method: Method) -> bool:

@@ -617,6 +617,23 @@ def test_a_shell_that_knows_whole_seconds_only_gets_close_and_is_slewed_the_rest
     assert [a.partition(":")[0] for a in correction.attempts] == ["date-at-second", "slew"]
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_date_that_came_very_late_is_not_sent_as_much_earlier_the_next_time(clock, times):
+    """A busy machine may be idle then: half a second early could not be slewed back. One that is
+    always so late gets there in some more attempts."""
+    fake = FakeAgent(clock, -5.0, abilities="date slew")
+    late = [0.496] * times
+
+    def answer(line: str) -> str:
+        if line.startswith("d ") and late:
+            clock.advance(late.pop())
+        return fake._answer(line)
+
+    fake.answer = answer
+    found = correct(reach(fake, "sh"), CorrectionPolicy(tolerance_s=0.020), later(clock))
+    assert (found.refused, abs(fake.offset_s) <= 0.020) == (None, True), found.attempts
+
+
 def test_without_a_slew_the_next_date_is_sent_that_much_earlier(clock):
     """The latency that was measured is compensated."""
     fake = FakeAgent(clock, -5.0, abilities="date")

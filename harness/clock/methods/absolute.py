@@ -22,8 +22,9 @@ class DateAtSecond(Method):
 
     For guests with nothing but a shell, whose ``date`` knows whole seconds only. The command is
     sent early: by half the reading's round trip and by what starting ``date`` takes, which the
-    agent in the guest has measured; in a second attempt, by what the first was late. Of several
-    that are set at the same second on a busy machine each is sent a ``date`` earlier than the last.
+    agent in the guest has measured; in a second attempt, by what the first was late, up to
+    0.2 s. Of several that are set at the same second on a busy machine each is sent a ``date``
+    earlier than the last.
     """
 
     name = "date-at-second"

@@ -20,7 +20,7 @@ _PLAIN = ("-no-user-config", "-nodefaults", "-display", "none", "-m", "16", "-S"
 
 
 def described(descriptions: Iterable[str]) -> dict[str, str]:
-    """Return of guests' descriptions (XML): emulator → machine, as it is told to it."""
+    """Return of guests' descriptions (XML): emulator → machine, as QEMU takes it."""
     found = {}
     for text in descriptions:
         domain = ElementTree.fromstring(text)
@@ -35,7 +35,7 @@ def described(descriptions: Iterable[str]) -> dict[str, str]:
 class WarmQemu:
     """QEMUs that run beside, one of each kind, until :meth:`end`. Never raises.
 
-    As the user whom ``ram`` belongs to, a file of a guest's RAM: it is libvirt's for QEMUs.
+    As the owner of ``ram``, a file of a guest's RAM: it is libvirt's for QEMUs.
     """
 
     def __init__(self, machines: Mapping[str, str], ram: Path | None) -> None:

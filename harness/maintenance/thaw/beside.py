@@ -32,7 +32,7 @@ def import_binding() -> threading.Thread | None:
 
 
 def _import_binding() -> None:
-    with suppress(Exception):  # who needs it imports it again, and is told
+    with suppress(Exception):  # who needs it imports it again, and says so
         import harness.host.driver
         import harness.host.kernel.networks  # noqa: F401
 

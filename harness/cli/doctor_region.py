@@ -71,7 +71,11 @@ def _kernel(found: facts.HostFacts) -> Iterator[Finding]:
 
 
 def _if_it_hangs(found: facts.HostFacts) -> str:
-    armed = [f"{one}, after {one.timeout_s} s" for one in found.watchdogs if one.armed]
-    if armed:
-        return f"one that hangs is reset by {' or '.join(armed)}"
-    return "one that hangs waits for a person: no watchdog in hardware is armed"
+    armed = [one for one in found.watchdogs if one.armed]
+    lasting = [f"{one}, after {one.timeout_s} s" for one in armed if one.outlasts]
+    if lasting:
+        return f"one that hangs is reset by {' or '.join(lasting)}"
+    waits = "one that hangs waits for a person"
+    if not armed:
+        return f"{waits}: no watchdog in hardware is armed"
+    return f"{waits}, unless the driver of {armed[0]} lets it go on: watchdog.stop_on_reboot=0 does"

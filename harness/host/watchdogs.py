@@ -1,6 +1,7 @@
 """Watchdogs in hardware: they reset this host, whatever its kernel does, unless told that it lives.
 
-A kernel that is left tells them nothing, and they count on: the next one has to be in time.
+A kernel that is left tells them nothing, and they count on, unless their driver stops them for
+that: the next one has to be in time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from pathlib import Path
 
 FOLDER = Path("/sys/class/watchdog")
 MODULES = Path("/sys/module")
+#: 1, 0, or -1: as the driver has it (linux: drivers/watchdog/watchdog_core.c). Kernels before 5.7
+#: have no such word.
+_STOP_ON_REBOOT = "watchdog/parameters/stop_on_reboot"
 #: As softdog calls itself (linux: drivers/watchdog/softdog.c): it ends with its kernel.
 _SOFTWARE = "Software Watchdog"
 
@@ -29,6 +33,8 @@ class Watchdog:
     """For how long it waits for the next sign of life."""
     armed: bool
     """A program has opened it, as systemd does with ``RuntimeWatchdogSec=``."""
+    outlasts: bool | None
+    """It goes on when its kernel is left; None: its driver decides, and many stop it."""
 
     def __str__(self) -> str:
         """``watchdog0 (iTCO_wdt)``."""
@@ -47,7 +53,12 @@ def _look(place: Path, modules: Path) -> Watchdog | None:
             (place / name).read_text().strip() for name in ("state", "identity", "timeout")
         )
         return Watchdog(
-            place.name, identity, _module(place, identity, modules), int(timeout), state == "active"
+            place.name,
+            identity,
+            _module(place, identity, modules),
+            timeout_s=int(timeout),
+            armed=state == "active",
+            outlasts=_outlasts(modules),
         )
     except (OSError, ValueError):
         return None  # it is gone, or its driver tells nothing of it
@@ -58,3 +69,10 @@ def _module(place: Path, identity: str, modules: Path) -> str:
     with suppress(OSError):
         return (place / "device/driver/module").resolve(strict=True).name
     return identity if (modules / identity).is_dir() else ""
+
+
+def _outlasts(modules: Path) -> bool | None:
+    try:
+        return {"0": True, "1": False}.get((modules / _STOP_ON_REBOOT).read_text().strip())
+    except OSError:
+        return None

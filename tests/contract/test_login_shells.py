@@ -209,7 +209,7 @@ def test_everything_that_a_run_asks_is_answered(shell):
     program.close()
     program = shell.stream(sh_program(), soon())
     assert program.listen(soon())[0] == "ready"
-    assert lines_of(program, f"fill {'00' * 32} 4") == ["ok"]
+    assert lines_of(program, f"fill {'00' * 32} 4") == []
     assert len(lines_of(program, "digest")[0].split()[0]) == 64
     lines = lines_of(program, "life")
     program.close()

@@ -86,7 +86,7 @@ def _watchdogs(host: HostFacts, new: Candidate, silent_s: float) -> Iterator[Lac
     """One that is armed resets the host in the midst of it, unless it waits for that long."""
     needed_s = math.ceil(_SIGN_OF_LIFE * silent_s)
     for one in host.watchdogs:
-        if not one.armed:
+        if not one.armed or one.outlasts is False:
             continue
         if one.timeout_s < needed_s:
             yield Lack(

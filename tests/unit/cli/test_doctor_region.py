@@ -42,6 +42,9 @@ def test_a_host_that_is_fit_is_told_so(found):
     _, kernel = found(watchdogs=(ARMED, replace(ARMED, name="watchdog1", armed=False)))
     assert "one that hangs is reset by watchdog0 (iTCO_wdt), after 260 s" in kernel.detail
     assert "watchdog1" not in kernel.detail
+    _, kernel = found(watchdogs=(replace(ARMED, outlasts=None),))
+    assert "waits for a person, unless the driver of watchdog0 (iTCO_wdt)" in kernel.detail
+    assert "watchdog.stop_on_reboot=0" in kernel.detail
 
 
 def test_a_host_that_was_never_set_up_is_told_nothing(found):

@@ -82,8 +82,10 @@ def detaching(source: str) -> bool:
 
 #: An update's processes are a session that is ended with the update; OpenSSH is waited for, and has
 #: no terminal to ask at; a ProxyCommand ends with its connection; a program of a guest, and what it
-#: forks, runs in the guest; who keeps a parked guest's RAM outlives the run, as that guest's user.
+#: forks, runs in the guest; a QEMU without a guest is ended before guests start; who keeps a
+#: parked guest's RAM outlives the run, as that guest's user.
 OTHERS = {
+    "host/kernel/warm_qemu.py",
     "host/kernel/writable_again.py",
     "host/luo/held_ram.py",
     "clock/agents/python3_agent.py",

@@ -34,11 +34,20 @@ def shown(tmp_path):
 def test_those_in_hardware_are_found_with_what_drives_them(shown):
     """softdog is none; one that tells nothing, or nonsense, is not told of."""
     assert look(shown, shown.parent / "module") == (
-        Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", 30, armed=True),
-        Watchdog("watchdog1", "WDAT", "", 60, armed=False),
-        Watchdog("watchdog5", "wdat_wdt", "wdat_wdt", 60, armed=False),
+        Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", 30, armed=True, outlasts=None),
+        Watchdog("watchdog1", "WDAT", "", 60, armed=False, outlasts=None),
+        Watchdog("watchdog5", "wdat_wdt", "wdat_wdt", 60, armed=False, outlasts=None),
     )
     assert str(look(shown)[0]) == "watchdog0 (iTCO_wdt)"
+
+
+@pytest.mark.parametrize(("said", "outlasts"), [("-1", None), ("0", True), ("1", False)])
+def test_whether_one_goes_on_without_its_kernel_is_a_word_to_the_kernel(shown, said, outlasts):
+    """Where it was not given, the driver decides, and does not tell."""
+    word = shown.parent / "module/watchdog/parameters/stop_on_reboot"
+    word.parent.mkdir(parents=True)
+    word.write_text(f"{said}\n")
+    assert {one.outlasts for one in look(shown, shown.parent / "module")} == {outlasts}
 
 
 def test_a_host_without_any_has_none(tmp_path):

@@ -31,7 +31,7 @@ NEW = Candidate(
 )
 RUNNING = frozenset({"kvm_amd", "kvm", "nd_pmem", "nvme"})
 SILENT_S = 130.0
-ARMED = Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", timeout_s=260, armed=True)
+ARMED = Watchdog("watchdog0", "iTCO_wdt", "iTCO_wdt", timeout_s=260, armed=True, outlasts=True)
 
 
 def test_a_kernel_that_can_take_over_is_not_refused():
@@ -48,7 +48,9 @@ def test_a_kernel_that_can_take_over_is_not_refused():
     [
         (ARMED, []),
         (replace(ARMED, timeout_s=259), ["it waits 259 s for a sign of life, and 260 s"]),
+        (replace(ARMED, timeout_s=259, outlasts=None), ["it waits 259 s for a sign of life"]),
         (replace(ARMED, timeout_s=30, armed=False, module="other"), []),
+        (replace(ARMED, timeout_s=30, outlasts=False, module="other"), []),
         (replace(ARMED, module="other"), ["the new kernel 6.12 has no module other"]),
         (replace(ARMED, module=""), []),
     ],

@@ -179,7 +179,7 @@ class Outside:
         from harness.fleet.outside import merge
         from harness.maintenance.run import Finished
 
-        error.hint = f"{error.hint}; then the same command here with --rollout {self.rollout}"
+        error.hint = f"{error.hint}; the same command here with --rollout {self.rollout} asks again"
         record = merge.unfinished(
             self.run_id,
             error,

@@ -27,10 +27,10 @@ def answer_of(folder: RunFolder) -> Answer | None:
         return None
 
 
-def release_fleet(recovery: RunRecovery, tell: Callable[[str], object]) -> None:
-    """Report a recovered run to the fleet; release what other hosts wait for. Never raises ours.
+def release(recovery: RunRecovery, tell: Callable[[str], object]) -> None:
+    """Report a recovered run to the fleet; release its leases and events. Never raises ours.
 
-    That is its leases and its events, where no guest of it is held any more.
+    Other hosts and its guests wait for them. They go where no guest of it is held any more.
     """
     config = recovery.folder.config_as_understood()[0]
     answer = answer_of(recovery.folder)
@@ -38,11 +38,12 @@ def release_fleet(recovery: RunRecovery, tell: Callable[[str], object]) -> None:
         followed(config, answer.rollout, tell).ended(answer)
     if recovery.error is not None or recovery.stranded:
         return
-    for release in (_leases, _events):
+    for let_go in (_leases, _events):
         try:
-            release(recovery.folder, config)
+            let_go(recovery.folder, config)
         except HarnessError as error:
-            tell(f"run {recovery.folder.run_id} is recovered, and guests or hosts wait: {error}")
+            run = recovery.folder.run_id
+            tell(f"run {run} is recovered, but guests or other hosts may still wait: {error}")
 
 
 def _leases(folder: RunFolder, config: Config) -> None:
@@ -72,9 +73,9 @@ def _events(folder: RunFolder, config: Config) -> None:
     with closing(Store(state_dir, shared=shared)) as store:
         clear_dead(store, state_dir)
         domains = tuple(
-            one.model_copy(
-                update={"notice": notice_record(store, announced.get(one.name, ()), began_ns)}
-            )
+            one.model_copy(update={"notice": notice_record(store, announced[one.name], began_ns)})
+            if one.name in announced
+            else one
             for one in record.update_domains
         )
     folder.write_record(record.model_copy(update={"update_domains": domains}))

@@ -20,7 +20,10 @@ _ENDS = (
 
 
 def foresee_end(notice_s: float | None, update: HostUpdate, state_dir: Path) -> tuple[str, ...]:
-    """Return in words what guests will not see of the end of an event; it has ``notice_s``."""
+    """Return as warnings where guests will not see that their event has ended.
+
+    ``notice_s``: from the announcement to the pause; None: there is none.
+    """
     if notice_s is None or not isinstance(update, LeavesThisKernel):
         return ()
     require("events", "telling guests of a pause")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError, ProbeError
+from harness.core.last_line import last_line
 from harness.core.timebase import Deadline
 from harness.guest.agent_channel import nonsense
 
@@ -153,5 +154,5 @@ class AgentStream:
         """Raise ProbeError, with its last words, if the program has ended."""
         ended = self._shell.look(self._pid, deadline)
         if ended is not None:
-            last = (ended.stderr.strip().splitlines() or ["without a word"])[-1]
+            last = last_line(ended.stderr, "without a word")
             raise ProbeError(f"the remote loop ended: {last[:200]}", guest=self._guest)

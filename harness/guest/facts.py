@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import ProbeError
+from harness.core.last_line import last_line
 from harness.core.timebase import Deadline
 from harness.guest import machine, windows
 from harness.guest.machine import Machine
@@ -128,7 +129,7 @@ def _windows(guest: str, pairs: list[tuple[str, str]], errors: str) -> GuestFact
             os=GuestOs.WINDOWS,
         )
     except KeyError as error:
-        said = (errors.strip().splitlines() or ["it said nothing"])[-1]
+        said = last_line(errors, "it said nothing")
         raise ProbeError(
             f"does not tell its boot, version and user by PowerShell: {said[:200]!r}",
             guest=guest,

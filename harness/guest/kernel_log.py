@@ -10,7 +10,7 @@ from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestFacts, GuestOs
 from harness.guest.in_python import program
-from harness.guest.protocol import GuestShell, Language, Looks, Python
+from harness.guest.protocol import GuestShell, Language, Looked, Looks, Python
 
 #: Lines that a pause must not cause (linux: kernel/watchdog.c, kernel/workqueue.c,
 #: kernel/rcu/tree_stall.h, kernel/rcu/tree_exp.h, kernel/hung_task.c, kernel/time/clocksource.c);
@@ -23,8 +23,6 @@ STALL = re.compile(
     r"|clocksource: .*(unstable|Switched to clocksource|skewed)",
     re.IGNORECASE,
 )
-
-
 _LOG = 'IFS= read -r id </proc/sys/kernel/random/boot_id; echo "$id"; dmesg'
 
 
@@ -66,24 +64,23 @@ def mark(
         record = done.stdout.strip()
         return KernelLog(record if _is_record(record) else None, trouble=windows.TROUBLE)
     if facts.uid == 0:
-        return _mark_as_root(shell, looks, deadline)
-    if looks is not None:
-        seen = looks.look("log", deadline)
-        said, status = seen.lines[1:], seen.returncode
-    else:
-        done = shell.run("dmesg", deadline, check=False)
-        said, status = tuple(done.stdout.splitlines()), done.returncode
+        marker = _new_marker()
+        seen = _look(shell, looks, f"mark {marker}", f"echo '{marker}' >/dev/kmsg", deadline)
+        return KernelLog(marker if seen.returncode == 0 else None)
+    seen = _look(shell, looks, "log", "dmesg", deadline)
+    said = seen.lines if looks is None else seen.lines[1:]  # after the boot id
     lines = [line for line in said if line.strip()]
-    return KernelLog(lines[-1] if status == 0 and lines else None)
+    return KernelLog(lines[-1] if seen.returncode == 0 and lines else None)
 
 
-def _mark_as_root(shell: GuestShell, looks: Looks | None, deadline: Deadline) -> KernelLog:
-    marker = _new_marker()
+def _look(
+    shell: GuestShell, looks: Looks | None, what: str, command: str, deadline: Deadline
+) -> Looked:
+    """Ask what looks around in the guest already for ``what``; without, a shell by ``command``."""
     if looks is not None:
-        status = looks.look(f"mark {marker}", deadline).returncode
-    else:
-        status = shell.run(f"echo '{marker}' >/dev/kmsg", deadline, check=False).returncode
-    return KernelLog(marker if status == 0 else None)
+        return looks.look(what, deadline)
+    done = shell.run(command, deadline, check=False)
+    return Looked(tuple(done.stdout.splitlines()), done.returncode)
 
 
 def _new_marker() -> str:
@@ -107,14 +104,10 @@ def look_again(
         return told or None, replace(log, new_lines=after, has_gap=how == "gap")
     if shell.speaks is Language.POWERSHELL:
         return _look_at_events(shell, log, deadline)
-    if looks is not None:
-        seen = looks.look("log", deadline)
-        lines, status = seen.lines, seen.returncode
-    else:
-        done = shell.run(_LOG, deadline, check=False)
-        lines, status = tuple(done.stdout.splitlines()), done.returncode
+    seen = _look(shell, looks, "log", _LOG, deadline)
+    lines = seen.lines
     boot_id = lines[0] if lines else None
-    if log.marker is None or status != 0:  # dmesg's: what it did not say is not "nothing"
+    if log.marker is None or seen.returncode != 0:  # dmesg's: what it did not say is not "nothing"
         return boot_id, None
     at = [number for number, line in enumerate(lines) if log.marker in line]
     # A marker that is gone means the log wrapped since, or the guest was rebooted: all is new.

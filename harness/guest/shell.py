@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.fanout import fan_out
+from harness.core.last_line import last_line
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import framing, powershell
 from harness.guest.connection import Connection
@@ -212,7 +213,7 @@ class SshLineStream:
         if not self._began:
             return framing.never_began(self._received, errors, self._guest)
         words = self._frame.errors.within(errors).decode(errors="replace")
-        last = (words.strip().splitlines() or ["without a word"])[-1]
+        last = last_line(words, "without a word")
         return ProbeError(f"the remote loop ended: {last}", guest=self._guest)
 
 

@@ -37,17 +37,7 @@ def make_ready(parking: Parking, highest: int) -> None:
     keep = Path(parking.keep)
     owner = os.stat(keep / ram_links.RAM / next(iter(parking.ram)))
     StartCommands(Path(parking.commands)).arm(owner.st_uid, owner.st_gid)
-    _offer(parking, max(highest, min(used_up(parking), _IDS_AT_MOST)))
-
-
-def used_up(parking: Parking) -> int:
-    """Return the highest id under which its RAM was on offer, and is not any more; 0: none.
-
-    libvirt deletes the folder of an instance that ends, and of one that it refused to start. So
-    this is how far it has counted, for any of its clients. Raises InfrastructureError.
-    """
-    there = ram_links.numbers(_ram_folder(parking), parking.short_name)
-    return max(set(range(1, max(there, default=0))) - there, default=0)
+    _offer(parking, max(highest, min(_used_up(_on_offer(parking)), _IDS_AT_MOST)))
 
 
 def offer_more(parking: Parking) -> None:
@@ -58,11 +48,22 @@ def offer_more(parking: Parking) -> None:
     """
     if parking.copied:
         return
-    used = used_up(parking)
-    if not used:
-        there = ram_links.numbers(_ram_folder(parking), parking.short_name)
-        used = 2 * max(there, default=0)
+    there = _on_offer(parking)
+    used = _used_up(there) or 2 * max(there, default=0)
     _offer(parking, max(parking.highest_id, min(used, _IDS_AT_MOST)))
+
+
+def _on_offer(parking: Parking) -> set[int]:
+    return ram_links.numbers(_ram_folder(parking), parking.short_name)
+
+
+def _used_up(there: set[int]) -> int:
+    """Return the highest id below those that are ``there`` which is not; 0: none.
+
+    libvirt deletes the folder of an instance that ends, and of one that it refused to start. So
+    this is how far it has counted, for any of its clients.
+    """
+    return max(set(range(1, max(there, default=0))) - there, default=0)
 
 
 def _offer(parking: Parking, highest: int) -> None:

@@ -42,7 +42,7 @@ class Watchdog:
 
 
 def look(folder: Path = FOLDER, modules: Path = MODULES) -> tuple[Watchdog, ...]:
-    """Return those that outlast a kernel, as far as their drivers tell; by name."""
+    """Return those in hardware whose drivers tell of themselves, by name."""
     found = [_look(one, modules) for one in sorted(folder.glob("watchdog*"))]
     return tuple(one for one in found if one is not None and one.identity != _SOFTWARE)
 

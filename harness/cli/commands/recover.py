@@ -20,7 +20,7 @@ from harness.cli.commands.common import (
     say,
     spoken,
 )
-from harness.cli.recovered_part import answer_of, release_fleet
+from harness.cli.recovered_part import answer_of, release
 from harness.cli.recovery_words import summary, told
 from harness.core.errors import GuestStranded, HarnessError, Interrupted
 from harness.core.records import EXIT_CODES, Outcome
@@ -96,7 +96,7 @@ def _say(found: Recovery, as_json: bool) -> None:
 def _tell_fleet(found: Recovery) -> None:
     with spoken():
         for one in found.runs:
-            release_fleet(one, lambda line: say(f"warning: {line}"))
+            release(one, lambda line: say(f"warning: {line}"))
             answer = answer_of(one.folder)
             if answer is not None and not one.stranded and one.error is None:
                 say(

@@ -11,6 +11,7 @@ from harness.clock.methods.relative import RelativeStep
 from harness.clock.target import OwedTicks, Reach
 from harness.clock.told import GUEST_AGENT
 from harness.core.errors import CommandFailed, HarnessError, ProbeError
+from harness.core.last_line import last_line
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest import windows
 from harness.guest.protocol import GuestShell, Language
@@ -96,7 +97,7 @@ def _resync(reach: Reach, deadline: Deadline) -> None:
     try:
         reach.shell.run(windows.RESYNC, deadline.sooner(_TELL_S))
     except CommandFailed as error:
-        said = (error.stderr.strip().splitlines() or [f"status {error.returncode}"])[-1]
+        said = last_line(error.stderr, f"status {error.returncode}")
         raise ProbeError(
             f"W32Time could not be told of the step, and may undo it: {said[:80]}",
             guest=reach.sampler.guest,

@@ -22,6 +22,7 @@ from harness.core.errors import (
     ShellUnreachable,
     UsageError,
 )
+from harness.core.last_line import last_line
 from harness.core.settings import SshSection
 from harness.core.timebase import Clock, Deadline
 from harness.fleet.outside.place import Place
@@ -101,7 +102,7 @@ class HostConnection:
             )
         version = said.strip().rpartition(" ")[2]
         if done.returncode or not version:
-            last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            last = last_line(done.stderr, f"status {done.returncode}")
             raise InfrastructureError(f"{self._place.host}: harness --version: {last}")
         if version != __version__:
             raise UsageError(

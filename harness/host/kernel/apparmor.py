@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
+from harness.core.last_line import last_line
 from harness.core.timebase import Deadline
 from harness.host.kernel import early
 from harness.host.kernel.early import PATH
@@ -43,5 +44,5 @@ def confine_libvirtd(deadline: Deadline, profiles: Path = PROFILES) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InfrastructureError(f"{PARSER}: {error}") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        last = last_line(done.stderr, f"exit status {done.returncode}")
         raise InfrastructureError(f"{PARSER}: {last}")

@@ -79,7 +79,7 @@ class HostFacts:
     begun: Rehearsal | None = None
     """One that was begun in an earlier boot, and has not come back."""
     watchdogs: tuple[watchdogs.Watchdog, ...] = ()
-    """In hardware: they outlast this kernel."""
+    """In hardware."""
 
 
 def look(here: Enrolment | None = None) -> HostFacts:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError, MissingCapability, UpdateFailed
 from harness.core.files import public_folder, write_atomically
+from harness.core.last_line import last_line
 from harness.core.timebase import Deadline
 from harness.host.kernel import modules
 from harness.host.kernel.early import PATH
@@ -118,7 +119,7 @@ def require_program(plan: Path, deadline: Deadline, python: str = sys.executable
     except subprocess.TimeoutExpired as error:
         raise UpdateFailed("the program that brings guests back did not start in time") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        last = last_line(done.stderr, f"exit status {done.returncode}")
         raise UpdateFailed(f"the program that brings guests back would not start: {last}")
 
 

@@ -234,16 +234,15 @@ def _correct(
     queue: CorrectionQueue,
     deadline: Deadline,
 ) -> ClockOutcome:
-    waits = not session.sampler.can_step
-    with queue.place(deadline, waits=waits) as place:
+    waits, heard = not session.sampler.can_step, lambda: session.sampler.heard_ns
+    with queue.place(deadline, waits=waits, heard=heard) as place:
         return correct_clock(
             session,
             resumed_ns,
             deadline,
             before=known.before,
             foreseen=known,
-            when_right=place.give_up,
-            beside=place.beside,
+            turn=place,
         )
 
 

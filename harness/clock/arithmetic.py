@@ -18,6 +18,8 @@ from harness.core.records import ClockReading, Outcome
 _NS = 1e-9
 #: Linux lets a clock run faster or slower by a tenth at most (ADJ_TICK).
 FASTEST_SLEW = 0.1
+#: A clock that is left alone gains or loses no more than this: what NTP corrects at most (500 ppm).
+_DRIFT = 5e-4
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,22 @@ def best(samples: Sequence[Sample]) -> ClockReading:
         boottime_minus_monotonic_s=_asleep_s(chosen),
         host_ahead_s=(chosen.host_sent_ns - chosen.host_sent_monotonic_ns) * _NS,
     )
+
+
+def surer(earlier: ClockReading, later: ClockReading, apart_s: float) -> ClockReading:
+    """Return which of two readings says more of a clock now that was not set in between.
+
+    ``later``, unless it is less sure than ``earlier`` is still, ``apart_s`` after it, and does not
+    contradict that.
+    """
+    known_s = earlier.uncertainty_s + _DRIFT * apart_s
+    if earlier.host_ahead_s is not None and later.host_ahead_s is not None:
+        known_s += abs(later.host_ahead_s - earlier.host_ahead_s)
+    if later.uncertainty_s <= known_s:
+        return later
+    if abs(later.offset_s - earlier.offset_s) > later.uncertainty_s + known_s:
+        return later
+    return earlier.model_copy(update={"uncertainty_s": known_s})
 
 
 def _asleep_s(sample: Sample) -> float | None:

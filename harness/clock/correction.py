@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from harness.clock.arithmetic import Sample, describe
+from harness.clock.arithmetic import Sample, describe, surer
 from harness.clock.at_once import Stepped
 from harness.clock.methods import METHODS
 from harness.clock.methods.protocol import Change, Method
 from harness.clock.policy import OVERSHOOT_S, CorrectionPolicy, Decision, Remedy, decide
+from harness.clock.sampling import never
 from harness.clock.target import Reach
 from harness.core.errors import HarnessError, ProbeError
 from harness.core.records import ClockReading, Outcome
@@ -56,17 +57,16 @@ def correct(
     policy: CorrectionPolicy,
     deadline: Deadline,
     first: ClockReading | None = None,
-    when_right: Callable[[], None] = lambda: None,
     stepped: Stepped | None = None,
 ) -> Correction:
     """Bring the clock within tolerance of its target, if policy allows it.
 
     Where the way to the guest is too slow to tell that, it is brought as near as can be told.
     ``first`` is a reading just taken, if there is one; ``stepped`` a step just made instead.
-    ``when_right`` is called whenever the clock has become right, before a time daemon is notified
-    and the close reading. Raises a HarnessError only if the clock cannot be read.
+    ``reach.turn`` learns whenever the clock has become right, before a time daemon is notified and
+    the close reading. Raises a HarnessError only if the clock cannot be read.
     """
-    return _Attempts(reach, policy, deadline, when_right).run(first, stepped)
+    return _Attempts(reach, policy, deadline).run(first, stepped)
 
 
 @dataclass
@@ -74,7 +74,6 @@ class _Attempts:
     reach: Reach
     policy: CorrectionPolicy
     deadline: Deadline
-    when_right: Callable[[], None]
     said: list[str] = field(default_factory=list)
     in_vain: Counter[str] = field(default_factory=Counter)
     """Attempts with a method since the last that brought the clock nearer."""
@@ -84,6 +83,8 @@ class _Attempts:
     looked: bool = False
     """The last reading is a close one."""
     refined: bool = False
+    read_ns: int = 0
+    """When the last reading was begun, on the host's CLOCK_MONOTONIC."""
     verified_ns: int | None = None
     doubt: str | None = None
     used: Method | None = None
@@ -104,6 +105,9 @@ class _Attempts:
             if decision.remedy in _LEFT_ALONE:
                 if decision.remedy is Remedy.NOTHING:
                     self._verified()
+                elif (again := self._later()) is not None:
+                    reading = again
+                    continue
                 if self.used is None:
                     return self._done(reading, decision.reason)
                 better = self._look_closely(self.used, reading)
@@ -112,9 +116,10 @@ class _Attempts:
                 reading = better
                 continue
             chosen = self._choose(decision)
-            if chosen is None:
+            nearer = self._attempt(chosen, reading) if chosen else self._once_more()
+            if nearer is None:
                 return self._done(reading, self._nothing_left(decision))
-            reading = self._attempt(chosen, reading)
+            reading = nearer
 
     def _after(self, step: Stepped) -> ClockReading:
         """The clock since a step that came before any reading."""
@@ -134,7 +139,7 @@ class _Attempts:
         """
         if not self.looked:
             self.looked = True
-            return self._read(closely=True)
+            return self._look(right)
         remedy = self._refinement(right)
         if not self.refined and remedy is not None:
             self.refined = True
@@ -142,6 +147,35 @@ class _Attempts:
         if not self.settled and self._settle(used):
             return self._read(closely=True)
         return None
+
+    def _look(self, right: ClockReading) -> ClockReading:
+        """The clock as it is read with all samples, or as it is known to be still."""
+        if self.reach.time_daemon is not None:  # which may have set it
+            return self._read(closely=True)
+        since_ns, self.read_ns = self.read_ns, self.reach.clock.monotonic_ns()
+        with self.reach.turn.talking():
+            close = self.reach.sampler.read(self.policy.samples, self.deadline)
+        return surer(right, close, (self.reach.clock.monotonic_ns() - since_ns) / NS_PER_S)
+
+    def _later(self) -> ClockReading | None:
+        """Read the clock when other guests answer less: one that could be known better than this.
+
+        None: it could not, or not by now.
+        """
+        surest_s = self.reach.sampler.surest_s + self.policy.target_uncertainty_s
+        if surest_s <= self.policy.tolerance_s and self.reach.turn.later():
+            with suppress(HarnessError):
+                return self._read()
+        return None
+
+    def _once_more(self) -> ClockReading | None:
+        """As ``_later``, where all attempts were in vain: a busy guest does all of it late."""
+        again = self._later() if self.used is not None else None
+        if again is not None:
+            self.in_vain.clear()
+            self.nearest_s.clear()
+            self.late_s.clear()
+        return again
 
     def _refinement(self, right: ClockReading) -> Method | None:
         """A method that takes off what is left of an error, as exact as it is small."""
@@ -153,21 +187,22 @@ class _Attempts:
         return chosen if exact else None
 
     def _decide(self, reading: ClockReading) -> Decision:
+        if self.policy.judge(reading) is Outcome.FAIL:
+            self.verified_ns = None  # it was right, and is so no more
         return decide(reading, self.policy, stepped=self.stepped)
 
     def _read(self, *, closely: bool = False, first: Sample | None = None) -> ClockReading:
-        if closely:
-            return self.reach.sampler.read_well(
-                self.policy.samples, self.policy.tolerance_s / 2, self.deadline
-            )
         # What counts is whether the reading can tell right from wrong: half the tolerance will do.
-        return self.reach.sampler.read_well(
-            self.policy.samples,
-            self.policy.tolerance_s / 2,
-            self.deadline,
-            enough=self.policy.is_enough,
-            first=first,
-        )
+        self.read_ns = self.reach.clock.monotonic_ns()
+        with self.reach.turn.talking():
+            return self.reach.sampler.read_well(
+                self.policy.samples,
+                self.policy.tolerance_s / 2,
+                self.deadline,
+                enough=never if closely else self.policy.is_enough,
+                first=first,
+                busy_s=self.reach.turn.busy_s,
+            )
 
     def _choose(self, decision: Decision) -> Method | None:
         """The first method that fits, works in this guest, and is not used up."""
@@ -223,7 +258,7 @@ class _Attempts:
     def _verified(self) -> None:
         if self.verified_ns is None:
             self.verified_ns = self.reach.clock.monotonic_ns()
-            self.when_right()
+            self.reach.turn.right()
 
     def _nothing_left(self, decision: Decision) -> str:
         if self.said:

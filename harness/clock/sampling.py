@@ -41,7 +41,7 @@ _START_S = 15.0
 #: A reading that is not as sure as was asked for is taken again, so often in all.
 _TRIES = 3
 #: Or for so long, where one was surer before: then the guest is busy, and will not stay so.
-_BUSY_S = 5.0
+BUSY_S = 5.0
 #: So many times what would be enough is the way itself, and not bad luck.
 _HOPELESS = 4
 #: More than anything is that it looks at.
@@ -55,7 +55,8 @@ Enough = Callable[[ClockReading], bool]
 Parse = Callable[[str, Sent], Sequence[Sample]]
 
 
-def _never(reading: ClockReading) -> bool:
+def never(reading: ClockReading) -> bool:
+    """No reading is enough before all samples are taken."""
     return False
 
 
@@ -81,7 +82,10 @@ class Sampler:
         """How long starting ``date`` takes in this guest, as its agent measured it."""
         self.precise = True
         """Whether the last reading needed no process start in the guest."""
-        self._surest_s = math.inf
+        self.surest_s = math.inf
+        """How sure the surest reading was."""
+        self.heard_ns = 0
+        """When it answered last, on the host's CLOCK_MONOTONIC; 0: not yet."""
         self._stream = stream
         self._agent = used
         self._clock = clock
@@ -176,7 +180,7 @@ class Sampler:
         samples: int,
         deadline: Deadline,
         *,
-        enough: Enough = _never,
+        enough: Enough = never,
         first: Sample | None = None,
     ) -> ClockReading:
         """The best of ``samples`` exchanges, or of fewer once it is ``enough``.
@@ -192,7 +196,7 @@ class Sampler:
         if not consistent(taken):
             raise ProbeError(_JUMPED, guest=self.guest)
         reading = best(taken)
-        self._surest_s = min(self._surest_s, reading.uncertainty_s)
+        self.surest_s = min(self.surest_s, reading.uncertainty_s)
         return reading
 
     def read_well(
@@ -201,15 +205,19 @@ class Sampler:
         enough_s: float,
         deadline: Deadline,
         *,
-        enough: Enough = _never,
+        enough: Enough = never,
         first: Sample | None = None,
+        busy_s: float = BUSY_S,
     ) -> ClockReading:
-        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading."""
-        busy_until = deadline.sooner(_BUSY_S)
+        """As ``read``, but again if the uncertainty exceeds ``enough_s``; the surest reading.
+
+        For ``busy_s`` at most where one was surer before.
+        """
+        busy_until = deadline.sooner(busy_s)
         reading = self.read(samples, deadline, enough=enough, first=first)
         tries = 1
         while reading.uncertainty_s > enough_s and not enough(reading):
-            busy = self._surest_s <= enough_s and not busy_until.expired
+            busy = self.surest_s <= enough_s and not busy_until.expired
             bad_luck = tries < _TRIES and reading.uncertainty_s <= _HOPELESS * enough_s
             if not (busy or bad_luck):
                 break
@@ -217,6 +225,14 @@ class Sampler:
             reading = min(reading, again, key=lambda one: one.uncertainty_s)
             tries += 1
         return reading
+
+    def measure_date(self, deadline: Deadline) -> None:
+        """Have the guest measure again what starting ``date`` takes, if its clock is set by that.
+
+        While others were logged in to, all waited for the same cores. Raises ProbeError.
+        """
+        if Ability.DATE in self.abilities:
+            self._greet(deadline)
 
     def step(self, nanoseconds: int, deadline: Deadline) -> None:
         """One relative step of CLOCK_REALTIME, forwards if positive. Raises ProbeError."""
@@ -355,6 +371,7 @@ class Sampler:
                 raise self._nonsense(line)
             until.check("listening to the remote loop")
             line, received_ns = self._stream.listen(until)
+        self.heard_ns = received_ns
         return Answered(sent_ns, line.partition(" ")[2], received_ns)
 
     def _sample(self, deadline: Deadline) -> Sample:

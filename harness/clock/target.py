@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.clock.agent_time import AgentClock
 from harness.clock.sampling import Sampler
+from harness.clock.turn import ALONE, Turn
 from harness.core.errors import CommandFailed
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.protocol import GuestShell
@@ -33,8 +34,8 @@ class Reach:
     sudo: bool = False
     """Commands that need a right are run by ``sudo -n``."""
     clock: Clock = SYSTEM_CLOCK
-    beside: int = 0
-    """How many other clocks were to be set at the same whole second before this one was."""
+    turn: Turn = ALONE
+    """Its turn among the guests whose clocks are corrected together."""
     owed: OwedTicks | None = None
     """None: QEMU owes this guest no ticks, or it counts none."""
 

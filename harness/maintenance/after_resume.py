@@ -101,16 +101,15 @@ def _one(
         seen = session.observe(None, deadline, before.seen.process)
         return Aftermath(ClockOutcome(None, problem=problem), seen)
     resumed_ns = pause.resume_returned_ns
-    waits = not session.sampler.can_step
-    with queue.place(deadline, urgency, waits=waits) as place:
+    waits, heard = not session.sampler.can_step, lambda: session.sampler.heard_ns
+    with queue.place(deadline, urgency, waits=waits, heard=heard) as place:
         outcome = correct_clock(
             session,
             resumed_ns,
             deadline,
             before=before.clock,
             foreseen=_foreseen(before, pause),
-            when_right=place.give_up,
-            beside=place.beside,
+            turn=place,
         )
     if outcome.after_resume is not None:
         uuid = session.info.uuid

@@ -17,6 +17,7 @@ from harness.core.records import ClockReading
 from harness.core.settings import ChecksSection
 from harness.core.timebase import Deadline
 from harness.guest.kernel_log import KernelLog, mark
+from harness.maintenance.correction_queue import CorrectionQueue
 from harness.maintenance.session import GuestSession
 from harness.results.folder import RunFolder
 
@@ -44,7 +45,11 @@ def take_baselines(
     seen = values(looked)
     # When no guest is busy with being prepared any more. The clock is read last, so that as
     # little as possible lies between that and the pause.
-    lasts = {name: partial(_look_last, one, deadline) for name, one in sessions.items()}
+    marks = {name: partial(_mark, one, deadline) for name, one in sessions.items()}
+    values(fan_out(marks, deadline, what="taking the baseline"))
+    # How well it can be read is what is expected of it after the pause: few at once here, too.
+    queue = CorrectionQueue(len(sessions))
+    lasts = {name: partial(_read, one, queue, deadline) for name, one in sessions.items()}
     read = fan_out(lasts, deadline, what="taking the baseline")
     return {name: Baseline(clock, *seen[name]) for name, clock in values(read).items()}
 
@@ -100,8 +105,13 @@ def _look_first(session: GuestSession, deadline: Deadline) -> tuple[Observed, Ke
     return seen, log
 
 
-def _look_last(session: GuestSession, deadline: Deadline) -> ClockReading:
+def _mark(session: GuestSession, deadline: Deadline) -> None:
     if session.probes is not None:
         session.probes.mark(deadline)
+
+
+def _read(session: GuestSession, queue: CorrectionQueue, deadline: Deadline) -> ClockReading:
     tolerance_s = session.policy().tolerance_s
-    return session.sampler.read_well(session.settings.samples, tolerance_s / 2, deadline)
+    with queue.place(deadline):
+        session.sampler.measure_date(deadline)
+        return session.sampler.read_well(session.settings.samples, tolerance_s / 2, deadline)

@@ -8,6 +8,9 @@ informed of a step. docs/explanation/performance.md has the figures.
 There are as many places as CPUs, and more while the machine has nothing to do: then the ways to the
 guests take the time, and not their work. A guest that does not give its place up within its turn is
 silent or slow, and one other guest goes in beside it: never all that wait at once.
+
+Clocks that may be wrong come first. One that could not be read well enough beside others is read
+when none of those waits; and one that is right is looked at closely after both.
 """
 
 from __future__ import annotations
@@ -16,59 +19,77 @@ import heapq
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Event, Lock
+from threading import Event, Lock, Semaphore
 
+from harness.clock.sampling import BUSY_S
+from harness.clock.turn import Turn
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.host.slack import Slack
+from harness.maintenance.correction_place import WAIT_TOGETHER, Holder, Stage
 
 #: How long a turn is before the place counts as free. One takes 0.1 s under emulation.
 _TURN_S = 1.0
-#: A clock that is set to a whole second waits for that most of its turn: so many share a place.
-#: More would be at work in the same instant, 5 ms each under emulation, and be set too late.
-_WAIT_TOGETHER = 4
 #: And turns are as short as it takes for all to have theirs within this share of the time.
 _ALL_IN_SHARE = 0.5
 #: How soon it is seen that the machine has nothing to do.
 _LOOK_S = 0.025
 #: However idle the machine is.
 _MOST_PLACES = 256
-#: Looks wait for the clocks of the others while those get on: for so long without one that does,
-#: and at most this share of what time is left.
+#: A guest that is read, and silent, keeps others that share its place from that no longer.
+_TALK_S = 0.25
+#: So often a clock that cannot be read well enough is read again later.
+_TRIES = 3
+#: Looks wait for the clocks of the others while those get on: for so long without one that does or
+#: answers, and at most this share of what time is left.
 _TOGETHER_S = 5.0
 _TOGETHER_SHARE = 0.25
 
 
-@dataclass(order=True)
-class _Waiting:
-    """A guest that has no place yet; the most urgent is the least."""
+class Place(Turn):
+    """A guest's place, and the next one that it takes instead."""
 
-    behind: tuple[float, float]
-    number: int
-    called: Event = field(default_factory=Event, compare=False)
-    """It has a place, or it is the first of all that wait and has to look when one is free."""
-    has_place: bool = field(default=False, compare=False)
-    waits: bool = field(default=False, compare=False)
-    """Its clock is set to a whole second, and that is waited for."""
-    since_ns: int = field(default=0, compare=False)
-    """Since when it has its place."""
-    beside: int = field(default=0, compare=False)
-    """How many that wait for a whole second had their place before it."""
+    def __init__(self, queue: CorrectionQueue, mine: Holder, deadline: Deadline) -> None:
+        self._queue = queue
+        self._mine = mine
+        self._deadline = deadline
+        self._tries = 0
+        self._is_over = False
 
+    @property
+    def beside(self) -> int:
+        """See :class:`Turn`."""
+        return self._mine.beside
 
-@dataclass(frozen=True)
-class Place:
-    """A guest's place."""
+    @property
+    def busy_s(self) -> float:
+        """See :class:`Turn`: one that answers late makes others late, who would come beside it."""
+        first = self._queue.is_shared and self._mine.stage is Stage.WRONG
+        return _TURN_S if first else BUSY_S
 
-    give_up: Callable[[], None]
-    beside: int
-    """How many others wait for the same second, and had their place before: see
-    :class:`harness.clock.target.Reach`."""
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """See :class:`Turn`: those set at the same second are not all read right after it."""
+        with self._queue.talking(self._mine):
+            yield
 
+    def right(self) -> None:
+        """See :class:`Turn`."""
+        if self._mine.stage is not Stage.RIGHT and not self._is_over:
+            self._mine = self._queue.move(self._mine, Stage.RIGHT, self._deadline)
 
-def _share(one: _Waiting) -> int:
-    """Of ``_WAIT_TOGETHER`` shares that a place has."""
-    return 1 if one.waits else _WAIT_TOGETHER
+    def later(self) -> bool:
+        """See :class:`Turn`."""
+        if self._is_over or not self._queue.is_shared or self._tries >= _TRIES:
+            return False
+        self._tries += 1
+        self._mine = self._queue.move(self._mine, Stage.UNSURE, self._deadline)
+        return not self._deadline.expired
+
+    def give_up(self) -> None:
+        """Make room for the next guest, and wait, for a limited time, until all have done so."""
+        if not self._is_over:
+            self._is_over = True
+            self._queue.leave(self._mine, self._deadline)
 
 
 class CorrectionQueue:
@@ -86,58 +107,92 @@ class CorrectionQueue:
         :meth:`harness.host.slack.Slack.there_is`, which it is.
         """
         self._fewest = self._places = at_once or max(2, os.cpu_count() or 1)
+        self._talking = Semaphore(self._fewest)
         self._slack = slack or Slack().there_is
         self._lock = Lock()
-        self._waiting: list[_Waiting] = []
-        self._in_turn: dict[int, _Waiting] = {}
+        self._waiting: list[Holder] = []
+        self._in_turn: dict[int, Holder] = {}
         """Who has a place; without those whose turn has become too long."""
         self._numbers = 0
         self._all_in_ns: int | None = None
         """When the last guest has to have had its turn begun."""
-        self._first: _Waiting | None = None
+        self._first: Holder | None = None
         """Who looks when a place is free."""
         self._left = guests
+        self.is_shared = guests > 1
+        """Whether there are others to wait for."""
+        self._held: dict[int, Holder] = {}
+        """Who waits for a place or has one, however long."""
         self._all_over = Event()
         self._got_on_ns = 0
-        """When a guest gave its place up, lately."""
+        """When a guest was given a place or gave one up, lately."""
 
     @contextmanager
     def place(
-        self, deadline: Deadline, urgency: tuple[int, float] = (0, 0.0), *, waits: bool = False
+        self,
+        deadline: Deadline,
+        urgency: tuple[int, float] = (0, 0.0),
+        *,
+        waits: bool = False,
+        heard: Callable[[], int] = lambda: 0,
     ) -> Iterator[Place]:
         """Hold a place for one guest in the block; of those that wait the most urgent goes first.
 
-        ``waits``: its clock is set to a whole second, when that comes.
+        ``waits``: its clock is set to a whole second, when that comes; ``heard``: when it answered
+        last, on CLOCK_MONOTONIC.
 
         The end of the block gives the place up, if it was not before: that makes room for the next
         guest and waits, for a limited time, until every guest's is given up.
         """
-        mine = self._take(deadline, urgency, waits=waits)
-        is_over = False
-
-        def over() -> None:
-            nonlocal is_over
-            if is_over:
-                return
-            is_over = True
-            self._give_up(mine.number, deadline)
-            self._wait_for_others(deadline)
-
+        place = Place(self, self._take(deadline, urgency, waits=waits, heard=heard), deadline)
         try:
-            yield Place(over, mine.beside)
+            yield place
         finally:
-            over()
+            place.give_up()
+
+    @contextmanager
+    def talking(self, mine: Holder) -> Iterator[None]:
+        """Have as many guests that share places answer at once as there are places."""
+        alone = mine.waits and self._talking.acquire(timeout=_TALK_S)
+        try:
+            yield
+        finally:
+            if alone:
+                self._talking.release()
+
+    def move(self, mine: Holder, stage: Stage, deadline: Deadline) -> Holder:
+        """Give a place up and wait for the next one of the same guest; return its holder."""
+        self._release(mine, deadline)
+        urgency = (-mine.behind[1], -mine.behind[2])
+        return self._take(deadline, urgency, waits=mine.waits, heard=mine.heard, stage=stage)
+
+    def leave(self, mine: Holder, deadline: Deadline) -> None:
+        """Give the guest's last place up, and wait for the others."""
+        self._release(mine, deadline)
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self._all_over.set()
+        self._wait_for_others(deadline)
 
     def _take(
-        self, deadline: Deadline, urgency: tuple[int, float], *, waits: bool = False
-    ) -> _Waiting:
+        self,
+        deadline: Deadline,
+        urgency: tuple[float, float],
+        *,
+        waits: bool = False,
+        heard: Callable[[], int] = lambda: 0,
+        stage: Stage = Stage.WRONG,
+    ) -> Holder:
         """Wait for a place; return its holder."""
         with self._lock:
             self._numbers += 1
-            mine = _Waiting((-urgency[0], -urgency[1]), self._numbers, waits=waits)
+            behind = (stage, -urgency[0], -urgency[1])
+            mine = Holder(behind, self._numbers, waits=waits, heard=heard)
             if self._all_in_ns is None:
                 share_ns = round(_ALL_IN_SHARE * deadline.remaining_s() * NS_PER_S)
                 self._all_in_ns = deadline.clock.monotonic_ns() + share_ns
+            self._held[mine.number] = mine
             heapq.heappush(self._waiting, mine)
             wait_s = self._let_in(deadline)
         while not mine.has_place:
@@ -164,10 +219,11 @@ class CorrectionQueue:
                 del self._in_turn[number]
         while self._waiting and self._has_room():
             first = heapq.heappop(self._waiting)
-            if first.waits:
-                first.beside = sum(one.waits for one in self._in_turn.values())
+            if first.sets:
+                first.beside = sum(one.sets for one in self._in_turn.values())
             self._in_turn[first.number] = first
             first.has_place, first.since_ns = True, now_ns
+            self._got_on_ns = now_ns
             first.called.set()
         if self._waiting and self._waiting[0] is not self._first:
             self._first = self._waiting[0]
@@ -177,8 +233,8 @@ class CorrectionQueue:
 
     def _has_room(self) -> bool:
         """Whether there is room for the first that waits. Needs the lock."""
-        taken = sum(_share(one) for one in self._in_turn.values())
-        return taken + _share(self._waiting[0]) <= self._places * _WAIT_TOGETHER
+        taken = sum(one.share for one in self._in_turn.values())
+        return taken + self._waiting[0].share <= self._places * WAIT_TOGETHER
 
     def _turn_ns(self, now_ns: int) -> int:
         """How long a turn may be, so that all that wait have theirs begun in time."""
@@ -193,20 +249,21 @@ class CorrectionQueue:
             return  # idle, because a whole second is waited for: it will not be when that comes
         self._places = min(2 * self._places, _MOST_PLACES) if slack else self._fewest
 
-    def _give_up(self, number: int, deadline: Deadline) -> None:
+    def _release(self, mine: Holder, deadline: Deadline) -> None:
         with self._lock:
-            self._in_turn.pop(number, None)
+            self._in_turn.pop(mine.number, None)
+            self._held.pop(mine.number, None)
             self._let_in(deadline)
-            self._left -= 1
             self._got_on_ns = deadline.clock.monotonic_ns()
-            if self._left <= 0:
-                self._all_over.set()
 
     def _wait_for_others(self, deadline: Deadline) -> None:
-        """Until the last has given its place up, or none does any more: then one is silent."""
+        """Until the last has given its place up, or none does or answers any more."""
         until = deadline.sooner(deadline.remaining_s() * _TOGETHER_SHARE)
         while True:
-            since_s = (deadline.clock.monotonic_ns() - self._got_on_ns) / NS_PER_S
+            with self._lock:
+                got_on_ns = max((one.heard() for one in self._held.values()), default=0)
+                got_on_ns = max(got_on_ns, self._got_on_ns)
+            since_s = (deadline.clock.monotonic_ns() - got_on_ns) / NS_PER_S
             wait_s = min(_TOGETHER_S - since_s, until.remaining_s())
             if wait_s <= 0 or self._all_over.wait(wait_s):
                 return

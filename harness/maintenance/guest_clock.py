@@ -6,7 +6,6 @@ What is not urgent comes after that: a second opinion by the guest agent, the RT
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from harness.clock.foreseen import Foreseen
 from harness.clock.monitor import watch
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.told import GUEST_AGENT
+from harness.clock.turn import ALONE, Turn
 from harness.core.errors import HarnessError
 from harness.core.records import ClockReading, Outcome, WatchRecord
 from harness.core.timebase import NS_PER_S, Deadline
@@ -61,22 +61,19 @@ def correct_clock(
     *,
     before: ClockReading | None = None,
     foreseen: Foreseen | None = None,
-    when_right: Callable[[], None] = lambda: None,
-    beside: int = 0,
+    turn: Turn = ALONE,
 ) -> ClockOutcome:
     """Measure, correct where the configuration allows it, measure again.
 
     A guest that finds its clock as it must be after the pause steps it at once. Else one sample is
     enough that says so.
 
-    ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC;
-    ``when_right`` is called as soon as the clock is, before all that is less urgent; ``beside``:
-    see :class:`harness.clock.target.Reach`. Never raises a HarnessError: what went wrong is part of
-    the result.
+    ``resumed_ns`` is when the guest's resume returned, on the host's CLOCK_MONOTONIC; ``turn`` is
+    its turn among others. Never raises a HarnessError: what went wrong is part of the result.
     """
     policy = session.policy(before)
     try:
-        after_resume, stepped = _look(session, policy, foreseen, deadline)
+        after_resume, stepped = _look(session, policy, foreseen, deadline, turn)
     except HarnessError as error:
         return ClockOutcome(None, problem=str(error))
     seen = ClockOutcome(
@@ -89,8 +86,8 @@ def correct_clock(
     try:
         known = _known(session, policy, foreseen, after_resume)
         first = after_resume if known is None else known
-        reach = replace(session.reach, beside=beside)
-        correction = correct(reach, policy, deadline, first, when_right, stepped)
+        reach = replace(session.reach, turn=turn)
+        correction = correct(reach, policy, deadline, first, stepped)
     except HarnessError as error:
         return replace(seen, problem=str(error))
     return replace(
@@ -110,6 +107,7 @@ def _look(
     policy: CorrectionPolicy,
     foreseen: Foreseen | None,
     deadline: Deadline,
+    turn: Turn,
 ) -> tuple[ClockReading, Stepped | None]:
     """Return the clock as it was resumed, and the step that came before that could be told."""
     first = None
@@ -123,9 +121,15 @@ def _look(
         known = _known(session, policy, foreseen, reading)
         return session.settings.correct and (policy.is_enough(reading) or known is not None)
 
-    reading = session.sampler.read_well(
-        policy.samples, policy.tolerance_s / 2, deadline, enough=enough, first=first
-    )
+    with turn.talking():
+        reading = session.sampler.read_well(
+            policy.samples,
+            policy.tolerance_s / 2,
+            deadline,
+            enough=enough,
+            first=first,
+            busy_s=turn.busy_s,
+        )
     return reading, None
 
 

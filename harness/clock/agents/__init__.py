@@ -10,7 +10,8 @@ Questions are numbered, and an answer begins with its question's number N:
 ==============  ================================================================================
 question        answer after the number
 ==============  ================================================================================
-``h N``         ``hello`` and what it can do (:class:`Ability`)
+``h N``         ``hello`` and what it can do (:class:`Ability`); ``sh``: and what starting ``date``
+                takes, the least of all times that it was asked so
 ``r N``         ``received sent monotonic boottime``, nanoseconds; ``sh``: see its first lines
 ``s N NS``      ``ok`` or errno: one relative step of CLOCK_REALTIME
 ``f N NS A B``  that step, only if CLOCK_REALTIME is from A to B as this is read: ``stepped received

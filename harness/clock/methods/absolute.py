@@ -40,7 +40,7 @@ class DateAtSecond(Method):
         clock = reach.clock
         starting_s = min(_MOST_LATENCY_S, _SET_AFTER * reach.sampler.date_latency_s)
         way_s = change.reading.uncertainty_s + starting_s
-        way_s += min(_MOST_EARLIER_S, reach.beside * reach.sampler.date_latency_s)
+        way_s += min(_MOST_EARLIER_S, reach.turn.beside * reach.sampler.date_latency_s)
         early_ns = max(0, round((way_s + change.late_s) * NS_PER_S))
         ahead_ns = round((_LEAD_S + change.target_s) * NS_PER_S) + early_ns
         # The second, in the guest's time, that comes up next after all of that.

@@ -15,8 +15,9 @@ from harness.clock.arithmetic import (
     consistent,
     describe,
     judge_offset,
+    surer,
 )
-from harness.core.records import Outcome
+from harness.core.records import ClockReading, Outcome
 
 SECOND = 1_000_000_000
 #: A guest may be a day off either way, a packet may take five seconds.
@@ -128,3 +129,27 @@ def test_a_turnaround_longer_than_the_whole_exchange_is_not_sure_and_never_the_b
 )
 def test_people_are_told_an_offset_in_the_unit_that_fits(offset_s, said):
     assert describe(offset_s) == said
+
+
+@given(st.floats(-1, 1), st.floats(0, 0.1), st.floats(0, 0.1), st.floats(0, 60), st.data())
+def test_of_two_readings_of_a_clock_that_was_left_alone_either_tells_the_truth_of_now(
+    truth_s, earlier_s, later_s, apart_s, data
+):
+    """Each was as wrong as it said at most, and the clock drifted by 500 ppm at most."""
+    wrong = lambda most_s: data.draw(st.floats(-most_s, most_s))  # noqa: E731
+    earlier = ClockReading(offset_s=truth_s + wrong(earlier_s), uncertainty_s=earlier_s)
+    now_s = truth_s + wrong(5e-4 * apart_s)
+    later = ClockReading(offset_s=now_s + wrong(later_s), uncertainty_s=later_s)
+    found = surer(earlier, later, apart_s)
+    assert abs(found.offset_s - now_s) <= found.uncertainty_s + 1e-9
+    assert found.uncertainty_s <= later_s
+
+
+def test_a_reading_that_is_contradicted_by_a_later_one_is_no_knowledge():
+    """The clock was set in between; nor is it if the host's was."""
+    earlier = ClockReading(offset_s=0.0, uncertainty_s=0.001, host_ahead_s=5.0)
+    later = ClockReading(offset_s=0.050, uncertainty_s=0.040, host_ahead_s=5.0)
+    assert surer(earlier, later, 1.0) == later
+    agrees = later.model_copy(update={"offset_s": 0.030})
+    assert surer(earlier, agrees, 1.0).uncertainty_s == pytest.approx(0.0015)
+    assert surer(earlier, agrees.model_copy(update={"host_ahead_s": 5.1}), 1.0).offset_s == 0.030

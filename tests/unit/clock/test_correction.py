@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -17,11 +17,12 @@ from harness.clock.methods.relative import slew_plan
 from harness.clock.policy import CorrectionPolicy
 from harness.clock.sampling import Sampler
 from harness.clock.target import Reach
+from harness.clock.turn import Turn
 from harness.core.errors import CommandFailed, HypervisorError
 from harness.core.records import Outcome
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.guest.protocol import Completed, Way
-from harness.testing.agent import FakeAgent
+from harness.testing.agent import FakeAgent, silent
 from harness.testing.clock import FakeClock
 
 POLICY = CorrectionPolicy(tolerance_s=0.010)
@@ -92,6 +93,30 @@ def steps(fake: FakeAgent, what: str = "s") -> int:
     return len([line for line in fake.asked if line.startswith(f"{what} ")])
 
 
+class Told(Turn):
+    """A turn that is told when the clock is right, and comes again ``later`` so many times."""
+
+    def __init__(
+        self,
+        when_right: Callable[[], None] = lambda: None,
+        beside: int = 0,
+        when_later: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self.right = when_right
+        self._beside = beside
+        self._when_later = list(when_later)
+
+    @property
+    def beside(self) -> int:
+        return self._beside
+
+    def later(self) -> bool:
+        if not self._when_later:
+            return False
+        self._when_later.pop(0)()
+        return True
+
+
 @pytest.mark.parametrize("offset_s", [-5.003, -3600.0])
 def test_a_slow_clock_is_stepped_forward_once(clock, offset_s):
     """One relative step, verified."""
@@ -106,25 +131,25 @@ def test_a_slow_clock_is_stepped_forward_once(clock, offset_s):
 def test_it_says_when_the_clock_is_right_before_it_does_what_is_less_urgent(clock):
     """Others wait for their turn while a daemon is told and the last look is taken."""
     fake, asked = FakeAgent(clock, -5.0), []
-    correct(reach(fake), POLICY, later(clock), when_right=lambda: asked.append(len(fake.asked)))
+    correct(reach(fake, turn=Told(lambda: asked.append(len(fake.asked)))), POLICY, later(clock))
     assert len(asked) == 1
     assert abs(fake.offset_s) < 0.001
     assert len(fake.asked) > asked[0]
     right, told = FakeAgent(clock), []
-    correct(reach(right), POLICY, later(clock), when_right=lambda: told.append(True))
+    correct(reach(right, turn=Told(lambda: told.append(True))), POLICY, later(clock))
     assert told == [True]
     refused = FakeAgent(clock, 3.0)
-    correct(reach(refused), POLICY, later(clock), when_right=lambda: told.append(False))
+    correct(reach(refused, turn=Told(lambda: told.append(False))), POLICY, later(clock))
     assert told == [True]
 
 
 def test_of_a_wrong_clock_no_more_is_read_than_it_takes_to_be_right(clock):
     """Each sample of a busy guest, ± 3 ms here, is time in which the clocks of others are wrong."""
     fake, asked = FakeAgent(clock, -5.0, there_s=0.003, back_s=0.003), []
-    found = reach(fake)
+    found = reach(fake, turn=Told(lambda: asked.extend(fake.asked[before:])))
     first = found.sampler.read(1, later(clock))
     before = len(fake.asked)
-    done = correct(found, POLICY, later(clock), first, lambda: asked.extend(fake.asked[before:]))
+    done = correct(found, POLICY, later(clock), first)
     assert [line[0] for line in asked] == ["s", "r", "r"]
     assert POLICY.judge(done.after) is Outcome.PASS
     assert done.after.samples == POLICY.samples, "how right it got is read closely all the same"
@@ -160,7 +185,7 @@ def test_what_is_left_within_the_tolerance_is_taken_off_when_there_is_time(
     """Once, without a step back that is not allowed; not what is small; it is no news to others."""
     fake, right = FakeAgent(clock, -5.0, abilities=abilities), []
     miss(fake, left_s)
-    done = correct(reach(fake), policy, later(clock), when_right=lambda: right.append(True))
+    done = correct(reach(fake, turn=Told(lambda: right.append(True))), policy, later(clock))
     assert (done.refused, right) == (None, [True])
     assert abs(fake.offset_s) == pytest.approx(0.0 if exact else abs(left_s), abs=0.0005)
     assert done.after.offset_s == pytest.approx(fake.offset_s, abs=done.after.uncertainty_s)
@@ -596,7 +621,7 @@ def test_clocks_that_are_set_at_the_same_second_are_sent_it_one_after_the_other(
 ):
     """On few CPUs each ``date`` waits for those before it; none is sent too early to be right."""
     fake = FakeAgent(clock, -5.0, 0.0, 0.0, abilities=SHELL)
-    found = replace(reach(fake, "sh"), beside=beside)
+    found = reach(fake, "sh", turn=Told(beside=beside))
     found.sampler.date_latency_s = latency_s
     reading = found.sampler.read(4, later(clock))
     METHODS["date-at-second"].apply(found, Change(reading), later(clock))
@@ -684,3 +709,132 @@ def test_a_clock_that_moves_after_it_was_right_is_not_called_corrected(clock):
     correction = correct(reach(fake), POLICY, later(clock))
     assert correction.refused is not None
     assert correction.verified_ns is None
+
+
+def busy(fake: FakeAgent, way_s: float) -> None:
+    """From now on the guest answers so late, each way."""
+    fake.there_s = fake.back_s = way_s
+
+
+def test_a_clock_that_cannot_be_told_right_from_wrong_is_read_again_when_others_are_done(clock):
+    """It was known to a millisecond before; 30 ms off and known to 40 it was given up."""
+    fake = FakeAgent(clock, -0.030)
+    found = reach(fake, turn=Told(when_later=[lambda: busy(fake, 0.001)]))
+    found.sampler.read(2, later(clock))
+    busy(fake, 0.040)
+    done = correct(found, POLICY, later(clock))
+    assert done.refused is None
+    assert POLICY.judge(done.after) is Outcome.PASS
+    assert abs(fake.offset_s) < 0.002
+    assert done.verified_ns is not None
+
+
+def test_a_clock_that_stays_unknown_is_not_called_right_however_often_it_was_read_again(clock):
+    """And says so with both figures."""
+    fake, asked = FakeAgent(clock, -0.030), []
+    again = lambda: asked.append(len(fake.asked))  # noqa: E731
+    found = reach(fake, turn=Told(when_later=[again, again]))
+    found.sampler.read(2, later(clock))
+    busy(fake, 0.040)
+    done = correct(found, POLICY, later(clock))
+    assert len(asked) == 2
+    assert "only known to ± 40.00 ms" in done.refused
+    assert done.verified_ns is None
+
+
+def test_a_clock_that_was_never_known_well_enough_is_not_read_again(clock):
+    """The way to that guest is slow, and so it is when others are done."""
+    fake, asked = FakeAgent(clock, -0.030, 0.040, 0.040), []
+    again = lambda: asked.append(len(fake.asked))  # noqa: E731
+    done = correct(reach(fake, turn=Told(when_later=[again])), POLICY, later(clock))
+    assert (done.refused is not None, asked) == (True, [])
+
+
+def test_an_error_when_it_is_read_again_leaves_what_was_known(clock):
+    """The guest has ended meanwhile, perhaps."""
+    fake = FakeAgent(clock, -0.030)
+
+    def ended() -> None:
+        fake.answer = silent
+
+    found = reach(fake, turn=Told(when_later=[ended]))
+    found.sampler.read(2, later(clock))
+    busy(fake, 0.040)
+    assert "only known to ± 40.00 ms" in correct(found, POLICY, later(clock)).refused
+
+
+def test_a_poor_close_look_does_not_make_a_clock_unknown_that_was_known_to_be_right(clock):
+    """Other guests answered just then: what was known a moment ago is what is known."""
+    fake = FakeAgent(clock, -5.0)
+    found = reach(fake, turn=Told(lambda: busy(fake, 0.040)))
+    done = correct(found, POLICY, later(clock))
+    assert (done.refused, POLICY.judge(done.after)) == (None, Outcome.PASS)
+    assert 0.001 < done.after.uncertainty_s < 0.002, "a little less sure than then"
+    assert len(fake.asked) < 20, "nor is it asked again and again, in the way of the others"
+
+
+@pytest.mark.parametrize("by_s", [0.100, -0.100])
+def test_a_poor_close_look_that_contradicts_what_was_known_counts(clock, by_s):
+    """The clock was set by another meanwhile."""
+    fake = FakeAgent(clock, -5.0)
+
+    def moved() -> None:
+        if by_s:
+            fake.offset_s += by_s
+        busy(fake, 0.040)
+
+    done = correct(reach(fake, turn=Told(moved)), POLICY, later(clock))
+    assert done.refused is not None
+    assert done.verified_ns is None
+
+
+def test_under_a_time_daemon_only_the_last_reading_counts(clock):
+    """It may have set the clock since, by less than the poor reading could tell."""
+    fake = FakeAgent(clock, -5.0)
+    found = reach(fake, time_daemon="ntpd", turn=Told(lambda: busy(fake, 0.040)))
+    done = correct(found, POLICY, later(clock))
+    assert "only known to ± 40.00 ms" in done.refused
+
+
+@pytest.mark.parametrize("again", [0, 1])
+def test_a_clock_that_could_not_be_set_beside_others_is_set_when_they_are_done(clock, again):
+    """Each date took effect 50 ms late or early, until the guest was less busy."""
+    fake = FakeAgent(clock, -5.0, abilities=SHELL)
+    wrong = [0.050, -0.050] * 3
+
+    def answer(line: str) -> str:
+        said = fake._answer(line)
+        if line.startswith("d ") and wrong:
+            fake.offset_s += wrong.pop()
+        return said
+
+    fake.answer = answer
+    found = reach(fake, "sh", turn=Told(when_later=[wrong.clear] * again))
+    found.sampler.read(2, later(clock))
+    done = correct(found, BACKWARD, later(clock))
+    assert (done.refused is None) == bool(again)
+    assert (done.verified_ns is not None) == bool(again)
+
+
+def test_where_no_method_works_none_is_waited_for(clock):
+    """It will not work later either."""
+    fake, asked = FakeAgent(clock, -5.0, abilities="rtc"), []
+    found = reach(fake, turn=Told(when_later=[lambda: asked.append(True)]))
+    assert "no method works" in correct(found, POLICY, later(clock)).refused
+    assert asked == []
+
+
+def test_a_clock_that_was_set_wrong_after_it_was_right_is_stale_until_it_is_right_again(clock):
+    """Another set it while this one waited for others: what was verified is not so any more."""
+    fake, moved_ns = FakeAgent(clock, -5.0), list[int]()
+
+    def moved() -> None:
+        if not moved_ns:
+            clock.advance(3.0)
+            fake.offset_s -= 0.5
+            moved_ns.append(clock.monotonic_ns())
+
+    done = correct(reach(fake, turn=Told(moved)), POLICY, later(clock))
+    assert done.refused is None
+    assert abs(fake.offset_s) < 0.002
+    assert done.verified_ns > moved_ns[0]

@@ -315,6 +315,9 @@ def test_a_guest_that_is_only_busy_is_asked_until_it_has_time(clock):
     fake.answer = busy_until(began_ns + 3600 * NS_PER_S)
     assert sampler.read_well(8, 0.005, later(clock)).uncertainty_s > 0.05
     assert 5 <= (clock.monotonic_ns() - began_ns) / NS_PER_S < 7
+    began_ns = clock.monotonic_ns()
+    sampler.read_well(8, 0.005, later(clock), busy_s=1.0)
+    assert (clock.monotonic_ns() - began_ns) / NS_PER_S < 3.5, "nor for so long while others wait"
 
 
 def test_the_memory_of_samples_is_bounded(clock, monkeypatch):

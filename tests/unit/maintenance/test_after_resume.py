@@ -24,7 +24,7 @@ from tests.unit.maintenance.test_correction_queue import all_wait
 def session(name: str, priority: int = 0) -> Any:
     """What is asked of a guest's session here."""
     login = SimpleNamespace(section=SimpleNamespace(priority=priority))
-    sampler = SimpleNamespace(can_step=True)
+    sampler = SimpleNamespace(can_step=True, heard_ns=0)
     policy = CorrectionPolicy(tolerance_s=0.010)
     return SimpleNamespace(name=name, login=login, sampler=sampler, policy=lambda before: policy)
 

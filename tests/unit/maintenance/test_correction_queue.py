@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.clock.sampling import BUSY_S
 from harness.core.fanout import fan_out
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.maintenance import correction_queue
+from harness.maintenance.correction_place import Holder, Stage
 from harness.maintenance.correction_queue import CorrectionQueue
 
 
@@ -100,7 +102,7 @@ def test_a_clock_that_is_soon_right_has_a_whole_place_beside_those_that_wait():
         queue._take(until, (0, 0.0), waits=waits)
     assert (len(queue._in_turn), queue._waiting) == (5, [])
     assert [one.beside for one in queue._in_turn.values()] == [0, 1, 2, 3, 0]
-    queue._waiting.append(correction_queue._Waiting((0, 0.0), 9, waits=True))
+    queue._waiting.append(Holder((0, 0.0, 0.0), 9, waits=True))
     assert not queue._has_room()
 
 
@@ -137,17 +139,17 @@ def test_there_are_more_places_while_the_machine_has_nothing_to_do_and_fewer_aga
     monkeypatch.setattr(correction_queue, "_TURN_S", 60.0)
     said = [True, True]
     queue = CorrectionQueue(0, 1, lambda: said.pop(0) if said else None)
-    numbers = [queue._take(Deadline.after(120), (0, 0.0)).number for _ in range(4)]
-    assert (sorted(queue._in_turn), said) == (numbers, [])
+    numbers = [queue._take(Deadline.after(120), (0, 0.0)) for _ in range(4)]
+    assert (sorted(queue._in_turn), said) == ([one.number for one in numbers], [])
     said = [False]
-    queue._give_up(numbers[0], Deadline.after(120))
+    queue._release(numbers[0], Deadline.after(120))
     assert (queue._places, len(queue._in_turn)) == (1, 3)
     with ThreadPoolExecutor() as pool:
         fifth = pool.submit(queue._take, Deadline.after(120), (0, 0.0))
         all_wait(queue, 1)
         for number in numbers[1:]:
             assert not fifth.done()
-            queue._give_up(number, Deadline.after(120))
+            queue._release(number, Deadline.after(120))
         assert fifth.result(60).number == 5
 
 
@@ -200,3 +202,127 @@ def test_a_turn_that_ends_in_an_error_makes_room():
     with them.place(Deadline.after(20)):
         pass
     assert not them._in_turn
+
+
+def test_clocks_that_are_right_are_looked_at_closely_when_none_waits_that_may_be_wrong():
+    """One that could not be read beside the others comes in between."""
+    queue, said = CorrectionQueue(4, 1, no_slack), []
+
+    def correct(name: str) -> None:
+        with queue.place(Deadline.after(60)) as place:
+            said.append(f"set {name}")
+            if name == "b":
+                assert place.later()
+                said.append(f"set {name} again")
+            place.right()
+            said.append(f"look {name}")
+
+    with ThreadPoolExecutor() as pool:
+        with queue.place(Deadline.after(60)):
+            queue._left += 1
+            them = []
+            for number, name in enumerate("abcd"):
+                them.append(pool.submit(correct, name))
+                all_wait(queue, number + 1)
+        for one in them:
+            one.result(60)
+    assert said[:4] == [f"set {name}" for name in "abcd"]
+    assert said[4] == "set b again"
+    assert sorted(said[5:]) == [f"look {name}" for name in "abcd"]
+
+
+@pytest.mark.parametrize(("stage", "most"), [("wrong", 8), ("unsure", 2), ("right", 4)])
+def test_of_clocks_that_are_set_to_a_whole_second_fewer_are_read_at_once_than_wait_for_it(
+    stage, most, monkeypatch
+):
+    """To be read they all answer at once, and that is what makes readings poor."""
+    monkeypatch.setattr(correction_queue, "_TURN_S", 60.0)
+    queue, until = CorrectionQueue(20, 2, no_slack), Deadline.after(3600)
+    took = Stage[stage.upper()]
+    with ThreadPoolExecutor(12) as pool:
+        them = [
+            pool.submit(queue._take, until, (0.0, 0.0), waits=True, stage=took) for _ in range(12)
+        ]
+        all_wait(queue, 12 - most)
+        assert len(queue._in_turn) == most
+        for _ in range(12):
+            queue._release(min(queue._in_turn.values()), until)
+        assert len({one.result(60).number for one in them}) == 12
+
+
+def test_a_clock_is_read_again_later_a_few_times_and_only_where_there_are_others():
+    """Alone it will not be known any better; and there is an end to it."""
+    with CorrectionQueue(1, 1, no_slack).place(Deadline.after(60)) as place:
+        assert not place.later()
+    with CorrectionQueue(2, 1, no_slack).place(Deadline.after(60)) as place:
+        assert [place.later() for _ in range(5)] == [True, True, True, False, False]
+        place._queue._left = 1
+    with CorrectionQueue(2, 1, no_slack).place(Deadline.after(0)) as place:
+        assert not place.later()
+
+
+def test_looks_wait_for_a_guest_that_is_slow_and_answers_but_not_for_one_that_is_silent(
+    monkeypatch,
+):
+    """Its clock is being corrected: a look at the others would be in the way."""
+    monkeypatch.setattr(correction_queue, "_TOGETHER_S", 0.3)
+    for answers in (True, False):
+        queue, over = CorrectionQueue(2, 2, no_slack), threading.Event()
+        heard = SYSTEM_CLOCK.monotonic_ns if answers else lambda: 0
+
+        def slow(queue=queue, over=over, heard=heard) -> None:
+            with queue.place(Deadline.after(60), heard=heard):
+                SYSTEM_CLOCK.sleep(1.5)
+                over.set()
+
+        with ThreadPoolExecutor() as pool:
+            slowly = pool.submit(slow)
+            with queue.place(Deadline.after(60)):
+                pass
+            assert over.is_set() == answers
+            slowly.result(60)
+
+
+def test_a_guest_that_answers_late_is_asked_for_no_longer_than_its_turn_while_others_wait():
+    """Else the next comes in beside it, and soon all would be asked at once."""
+    with CorrectionQueue(1, 1, no_slack).place(Deadline.after(60)) as place:
+        assert place.busy_s == BUSY_S
+    with CorrectionQueue(2, 1, no_slack).place(Deadline.after(60)) as place:
+        assert place.busy_s == correction_queue._TURN_S < BUSY_S
+        assert place.later()
+        assert place.busy_s == BUSY_S
+        place._queue._left = 1
+
+
+@pytest.mark.parametrize(("waits", "at_once"), [(True, 2), (False, 6)])
+def test_of_clocks_that_share_a_place_as_many_are_read_at_once_as_there_are_places(waits, at_once):
+    """They are set at the same second, and would all be read right after it."""
+    queue, lock = CorrectionQueue(6, at_once, no_slack), threading.Lock()
+    all_have_places = threading.Barrier(6)
+    busy, most = 0, 0
+
+    def read() -> None:
+        nonlocal busy, most
+        with queue.place(Deadline.after(60), waits=waits) as place:
+            all_have_places.wait(60)
+            with place.talking():
+                with lock:
+                    busy += 1
+                    most = max(most, busy)
+                SYSTEM_CLOCK.sleep(0.05)
+                with lock:
+                    busy -= 1
+
+    fan_out({str(number): read for number in range(6)}, Deadline.after(60), what="reading")
+    assert most == at_once
+
+
+def test_a_guest_that_says_nothing_keeps_no_other_from_being_read(monkeypatch):
+    """For a moment, that is."""
+    monkeypatch.setattr(correction_queue, "_TALK_S", 0.05)
+    queue = CorrectionQueue(2, 1, no_slack)
+    mine = Holder((0, 0.0, 0.0), 1, waits=True)
+    with queue.talking(mine), queue.talking(mine), queue.talking(mine):
+        pass
+    assert queue._talking.acquire(blocking=False), "what was had is given back, once"
+    assert not queue._talking.acquire(blocking=False)

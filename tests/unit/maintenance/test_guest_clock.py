@@ -18,6 +18,7 @@ from harness.core.timebase import Deadline
 from harness.maintenance.guest_clock import correct_clock
 from harness.testing.agent import FakeAgent
 from harness.testing.clock import FakeClock
+from tests.unit.clock.test_correction import Told
 
 POLICY = CorrectionPolicy(tolerance_s=0.010)
 #: A pause of five seconds of a guest whose clock was right.
@@ -50,7 +51,7 @@ class Guest:
             self.until_right = self.asked
 
         now_ns, until = self.fake.clock.monotonic_ns(), Deadline.after(60, self.fake.clock)
-        return correct_clock(self.session, now_ns, until, foreseen=foreseen, when_right=right)
+        return correct_clock(self.session, now_ns, until, foreseen=foreseen, turn=Told(right))
 
 
 AT_ONCE = "step foreseen slew ptp rtc probe"
@@ -267,7 +268,7 @@ def test_a_clock_that_is_set_beside_others_is_sent_its_second_before_them():
     for beside in (0, 3):
         guest = Guest(-5.0, way_s=0.0, abilities="date latency=2000000")
         now_ns, until = guest.fake.clock.monotonic_ns(), Deadline.after(60, guest.fake.clock)
-        correct_clock(guest.session, now_ns, until, beside=beside)
+        correct_clock(guest.session, now_ns, until, turn=Told(beside=beside))
         found[beside] = guest.fake.offset_s
     assert found[3] - found[0] == pytest.approx(0.006, abs=0.0001)
 

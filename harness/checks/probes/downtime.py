@@ -2,9 +2,10 @@
 
 Every answer is work for the guest, and many emulated guests on few cores have nothing to spare when
 they are resumed: the others' resumes wait, and their clocks are corrected. So it asks quickly only
-from right before the pause until the guest is paused, else five times a second; and what has had no
-answer is hardly asked again. One question waits in the pause: its answer tells when that was over,
-whatever ended it.
+from right before the pause until the guest is paused, and less quickly where many guests are; and
+what has had no answer is hardly asked again. One question waits in the pause: its answer tells when
+that was over, whatever ended it. From then on the guest is left alone until all clocks are right,
+and asked once more in the end.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.facts import GuestOs
 
 INTERVAL_S = 0.010
+#: Or so long for each guest of the update domain: more would take the cores they are paused by.
+_EACH_S = 0.001
 _IDLE_S = 0.200
-#: Without an answer to the last one: it is paused, perhaps; it is, and the question may be lost.
+#: Without an answer to the last one: it is paused, perhaps, and the more surely the longer it says
+#: nothing; it is, and the question may be lost.
 _UNANSWERED_S, _UNANSWERED_IN_PAUSE_S = 0.050, 5.0
 #: A guest that does not answer so many probes, so far apart, before the pause never will.
 _TRIES, _TRY_S = 5, 0.2
@@ -113,16 +117,22 @@ class DowntimeProbe(Probe):
         self._way: Way | None = None
         self._pausing = False
         self._sent_ns = 0
+        self._interval_s = INTERVAL_S
         self._answers_ns: list[int] = []
-        self._answered = True
-        """The last question, by any answer since."""
+        self._unanswered = 0
+        """Questions since the last answer."""
         self._sent = 0
         self._paused_ns: int | None = None
         self._resuming_ns: int | None = None
+        self._back = False
+        """It has answered since it was resumed."""
+        self._left_alone_until_ns: int | None = None
+        """When it was asked once more, after it was left alone; None: it was not."""
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Find a way that is answered, begin to ask. Raises MissingCapability."""
         self._clock = scene.clock
+        self._interval_s = max(INTERVAL_S, _EACH_S * len(scene.update_domain))
         address = direct_address(scene)
         # By ICMP any machine answers that has the address; a login there has shown that it is ours.
         by_login = scene.remote.way.access == "ssh"
@@ -137,7 +147,7 @@ class DowntimeProbe(Probe):
 
     def pausing(self) -> None:
         """From now on it matters when the last answer came."""
-        self._answered = True  # what was lost before is not waited for
+        self._unanswered = 0  # what was lost before is not waited for
         self._pausing = True
         OUTSIDE.nudge()
 
@@ -146,13 +156,16 @@ class DowntimeProbe(Probe):
         self._paused_ns = self._clock.monotonic_ns()
 
     def resuming(self) -> None:
-        """And should end about now: what waits is answered then; more is asked a while later."""
+        """And should end about now: what waits is answered then, else it is asked a while later."""
         self._resuming_ns = self._clock.monotonic_ns()
         OUTSIDE.nudge()
 
     def stop(self, deadline: Deadline) -> Downtime:
-        """Wait for an answer after the pause, for a limited time; then tell."""
+        """Ask once more, wait for an answer, for a limited time; then tell."""
         assert self._way is not None
+        if self._back:
+            self._left_alone_until_ns = self._clock.monotonic_ns()
+            OUTSIDE.nudge()
         until = deadline.sooner(_PATIENCE_S)
         while True:
             silent_s, at_least_s = self._silence(self._clock.monotonic_ns())
@@ -160,8 +173,8 @@ class DowntimeProbe(Probe):
                 break
             self._clock.sleep(INTERVAL_S)
         OUTSIDE.remove(self)
-        answered = len(self._answers_ns)
-        return Downtime(self._way.kind, INTERVAL_S, silent_s, at_least_s, self._sent, answered)
+        counts = self._sent, len(self._answers_ns)
+        return Downtime(self._way.kind, self._interval_s, silent_s, at_least_s, *counts)
 
     def close(self) -> None:
         """Stop asking."""
@@ -172,14 +185,19 @@ class DowntimeProbe(Probe):
     def _silence(self, now_ns: int) -> tuple[float | None, float]:
         """The longest silence that ended after the pause began; and how long it lasts by now.
 
-        None as long as nothing was heard after the resume, or not for a while.
+        None as long as nothing was heard after the resume, or not for a while. That it was left
+        alone is no silence of its.
         """
         answers = list(self._answers_ns)
-        from_ns = self._paused_ns or 0
+        from_ns, again_ns = self._paused_ns or 0, self._left_alone_until_ns or 0
         pairs = zip(answers, answers[1:], strict=False)
-        gaps = [(after - before) / NS_PER_S for before, after in pairs if after >= from_ns]
-        lasting_s = (now_ns - answers[-1]) / NS_PER_S if answers else 0.0
-        heard = bool(answers) and answers[-1] >= (self._resuming_ns or from_ns)
+        gaps = [
+            (after - before) / NS_PER_S
+            for before, after in pairs
+            if after >= from_ns and not before < again_ns <= after
+        ]
+        lasting_s = (now_ns - max(answers[-1], again_ns)) / NS_PER_S if answers else 0.0
+        heard = bool(answers) and answers[-1] >= max(self._resuming_ns or from_ns, again_ns)
         answers_now = heard and lasting_s < _ANSWERS_S
         return (max(gaps, default=0.0) if answers_now else None), lasting_s
 
@@ -188,12 +206,18 @@ class DowntimeProbe(Probe):
         assert self._way is not None
         return self._way.fileno()
 
-    def due_ns(self) -> int:
+    def due_ns(self) -> int | None:
         """See :class:`Watcher`."""
+        if self._back and self._left_alone_until_ns is None:
+            return None
         wait_s, since_ns = _IDLE_S, max(self._sent_ns, self._resuming_ns or 0)
+        if self._sent_ns < (self._left_alone_until_ns or 0):
+            return self._left_alone_until_ns
         if self._pausing and self._paused_ns is None:
-            wait_s = INTERVAL_S if self._answered else _UNANSWERED_S
-        elif self._paused_ns is not None and self._resuming_ns is None and not self._answered:
+            wait_s = max(self._interval_s, _UNANSWERED_S * 2 ** (self._unanswered - 1))
+            if self._unanswered == 0:
+                wait_s = self._interval_s
+        elif self._paused_ns is not None and self._resuming_ns is None and self._unanswered:
             wait_s = _UNANSWERED_IN_PAUSE_S
         return since_ns + round(wait_s * NS_PER_S)
 
@@ -203,7 +227,7 @@ class DowntimeProbe(Probe):
         self._sent_ns = self._clock.monotonic_ns()
         self._way.send(self._sent)
         self._sent += 1
-        self._answered = False
+        self._unanswered += 1
 
     def hear(self) -> None:
         """See :class:`Watcher`."""
@@ -211,7 +235,8 @@ class DowntimeProbe(Probe):
         answer_ns = self._way.answer_ns(0.0)
         if answer_ns is not None:
             self._answers_ns.append(answer_ns)
-            self._answered = True
+            self._unanswered = 0
+            self._back |= self._resuming_ns is not None and answer_ns >= self._resuming_ns
 
 
 def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from harness.core.frozen import dataclass
 from harness.core.process_stat import parse_stat
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from harness.core.frozen import dataclass
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from harness.core.frozen import dataclass
 
 #: Lines for the script of :mod:`harness.guest.facts`; ``say`` tells a file's first line. Network
 #: devices without a ``device`` are bridges and tunnels, whose MACs are made up.

@@ -11,7 +11,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import (
@@ -21,6 +20,7 @@ from harness.core.errors import (
     MissingCapability,
 )
 from harness.core.files import last_lines
+from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor

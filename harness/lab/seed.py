@@ -10,7 +10,6 @@ import gzip
 import json
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pycdlib
 
 from harness.core.errors import LabError
 from harness.core.files import private_folder
+from harness.core.frozen import dataclass
 from harness.lab.keys import KeyPair
 
 #: The only login of a cloud image: a clock is set by root. Its own default user is not made.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError
+from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import ChecksSection
 from harness.core.signals import Interruption

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.core.errors import (
@@ -14,6 +13,7 @@ from harness.core.errors import (
     ShellUnreachable,
     WrongGuest,
 )
+from harness.core.frozen import dataclass
 from harness.core.settings import Access, GuestSection, SshSection
 from harness.core.timebase import Deadline
 from harness.guest.agent_shell import AgentShell

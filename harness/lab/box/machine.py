@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core.errors import (
@@ -16,6 +16,7 @@ from harness.core.errors import (
     UsageError,
 )
 from harness.core.files import last_lines, private_folder
+from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline, Stopwatch, wait_for
 from harness.host.accelerator import resolve

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from harness.core.frozen import dataclass
 
 #: Of each guest beside its RAM: devices' state, QEMU itself.
 _MARGIN_BYTES = 64 << 20

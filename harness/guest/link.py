@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from contextlib import suppress
 
 from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
@@ -33,6 +34,11 @@ class Link:
         """Return what the program that carries it said last, in parentheses; empty if nothing."""
         said = self.proxy.last_words() if self.proxy is not None else ""
         return f" (ProxyCommand says: {said})" if said else ""
+
+    def end(self) -> None:
+        """Have both sides, and a thread that reads from it, see its end; never raises."""
+        with suppress(OSError, EOFError, paramiko.SSHException):  # it has ended, or never began
+            self.stream.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close it, and end the program that carries it; never raises."""

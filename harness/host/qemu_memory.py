@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from itertools import pairwise
 from pathlib import Path
 
 from harness.core.frozen import dataclass
@@ -33,9 +34,10 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: The flag of VM_DONTCOPY in ``smaps`` (proc_pid_smaps(5)). QEMU keeps its RAM blocks, and nothing
 #: else of size, from its children (MADV_DONTFORK).
 _NOT_FOR_CHILDREN = b"dc"
-#: What of a mapping is in memory (huge pages of hugetlbfs are in none of the others), and the last
-#: line of each mapping. Looked for by the pattern's own code: there are hundreds of lines.
-_OF_A_MAPPING = re.compile(rb"^(Rss|Shared_Hugetlb|Private_Hugetlb|VmFlags):(.*)$", re.MULTILINE)
+#: What of a mapping is in memory; huge pages of hugetlbfs are in none of the others.
+_IN_MEMORY = re.compile(rb"^(?:Rss|Shared_Hugetlb|Private_Hugetlb): *(\d+)", re.MULTILINE)
+#: What begins the last line of each mapping.
+_FLAGS = b"\nVmFlags:"
 
 
 def is_alive(process: ProcessIdentity, proc: Path = PROC) -> bool:
@@ -63,14 +65,12 @@ def ram_resident(pid: int, proc: Path = PROC) -> int | None:
     more pages there are. Raises OSError if the process is gone or may not be looked into.
     """
     found: int | None = None
-    kib = 0
-    for name, value in _OF_A_MAPPING.findall((proc / str(pid) / "smaps").read_bytes()):
-        if name != b"VmFlags":
-            kib += int(value.split()[0])
-            continue
-        if _NOT_FOR_CHILDREN in value.split():
-            found = (found or 0) + kib * 1024
-        kib = 0
+    # There are hundreds of mappings, and few are of RAM: only those are looked at line by line.
+    mappings = (proc / str(pid) / "smaps").read_bytes().split(_FLAGS)
+    for lines, after in pairwise(mappings):
+        flags = after.partition(b"\n")[0]
+        if _NOT_FOR_CHILDREN in flags.split():
+            found = (found or 0) + sum(map(int, _IN_MEMORY.findall(lines))) * 1024
     return found
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 import copy
 import errno
 import gc
+import re
 import resource
 import socket
 import subprocess
 import threading
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -112,6 +114,35 @@ def test_a_stream_answers_until_it_is_closed(shell):
             raise NotYet("still there")
 
     wait_for(ended, what="the end of cat", deadline=soon(), interval_s=0.01)
+
+
+def waits_of(thread: int) -> int:
+    """How often a thread of this process has waited for something."""
+    status = Path("/proc/self/task", str(thread), "status").read_text()
+    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[1])
+
+
+def test_an_open_connection_that_says_nothing_is_hardly_any_work(shell):
+    """paramiko's thread would look up ten times a second, for every guest, through its pause."""
+    thread = shell._connection.transport.native_id
+    before = waits_of(thread)
+    time.sleep(2)
+    assert waits_of(thread) - before <= 5
+
+
+def test_a_connection_that_is_closed_ends_at_once_on_both_sides(sshd, shell):
+    """Its thread, which waits for what the guest says, is woken."""
+    transport, servers = shell._connection.transport, sshd.connections()
+    time.sleep(0.1)  # after a login the server goes on for a moment, which would wake it
+    shell.close()
+    transport.join(0.5)
+    assert not transport.is_alive()
+
+    def ended() -> None:
+        if set(servers) & set(sshd.connections()):
+            raise NotYet("sshd has not heard of it")
+
+    wait_for(ended, what="the end of the server", deadline=soon(0.5), interval_s=0.01)
 
 
 def test_a_stream_that_ends_says_its_last_words(shell):

@@ -58,17 +58,18 @@ def _place(uri: str, run: Path, etc: Path) -> tuple[Path, Path, str] | None:
 
 def _asked(daemon: str, kind: str) -> DaemonLimits | None:
     """Ask by libvirt's own program, as its library for this has no binding for Python."""
-    clients = _virt_admin(daemon, kind, "server-clients-info")
-    workers = _virt_admin(daemon, kind, "server-threadpool-info")
-    most, now = clients.get("nclients_max"), clients.get("nclients")
+    told = _virt_admin(daemon, kind, "server-clients-info", "server-threadpool-info")
+    most, now = told.get("nclients_max"), told.get("nclients")
     if most is None or now is None:
         return None
     limit = Limit(max(0, most - now), f"max_clients of {daemon}, which is {most}")
-    return DaemonLimits(daemon, limit, workers.get("maxWorkers"))
+    return DaemonLimits(daemon, limit, told.get("maxWorkers"))
 
 
-def _virt_admin(daemon: str, kind: str, what: str) -> dict[str, int]:
-    words = ["virt-admin", "--connect", f"{daemon}:///{kind}", what, daemon]
+def _virt_admin(daemon: str, kind: str, *questions: str) -> dict[str, int]:
+    """The figures in its answers; all questions are asked by one process."""
+    asked = "; ".join(f"{one} {daemon}" for one in questions)
+    words = ["virt-admin", "--connect", f"{daemon}:///{kind}", asked]
     try:
         done = subprocess.run(
             words,

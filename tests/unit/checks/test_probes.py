@@ -57,6 +57,7 @@ from harness.host.qemu_memory import (
     vcpu_threads,
 )
 from harness.maintenance.survey import survey
+from harness.testing.clock import FakeClock
 from harness.testing.evidence import GOOD
 from harness.testing.hypervisor import FakeHypervisor
 from harness.testing.local_shell import LocalShell
@@ -230,6 +231,33 @@ def test_ram_alone_is_not_looked_at_in_a_pause_in_which_nothing_shrank(scene, mo
     told = through(scene(), "ram")[Residency]
     assert (len(looks), told.resuming.ram_bytes) == (1, None)
     assert "RAM alone" not in judge(replace(GOOD, testimony={Residency: told})).detail
+
+
+@pytest.mark.parametrize(
+    ("took_s", "looks", "worth"),
+    [((0.01,), 1, True), ((0.1, 0.01), 2, True), ((0.1, 0.2), 2, False), ((2.0,), 1, False)],
+)
+def test_ram_alone_is_looked_at_once_before_the_pause(scene, monkeypatch, took_s, looks, worth):
+    """It is work for the host, for each guest; twice where the host may have been busy."""
+    clock, seen = FakeClock(), []
+    lasts = [*took_s, 0.0]
+
+    def look(pid: int) -> int:
+        clock.sleep(lasts[len(seen)])
+        seen.append(pid)
+        return 1 << 20
+
+    monkeypatch.setattr(ram_probe, "SYSTEM_CLOCK", clock)
+    monkeypatch.setattr(ram_probe, "ram_resident", look)
+    monkeypatch.setattr(ram_probe, "shrank", lambda paused, resuming: True)
+    probe = ram_probe.ResidencyProbe()
+    probe.start(replace(scene(), process=ME), Deadline.after(30))
+    probe.mark(Deadline.after(30))
+    assert len(seen) == looks
+    probe.paused()
+    probe.resuming()
+    told = probe.stop(Deadline.after(30))
+    assert (told.before.ram_bytes, told.resuming.ram_bytes is not None) == (1 << 20, worth)
 
 
 BUSY = """

@@ -33,8 +33,9 @@ class Place:
     def answers(self, daemon: str) -> None:
         """Only that daemon does."""
         self.virt_admin(
-            f'[ "$1 $2" = "--connect {daemon}:///system" ] && [ "$4" = {daemon} ] || exit 1\n'
-            f'case "$3" in *clients*) printf "{CLIENTS}";; *) printf "{WORKERS}";; esac'
+            f'[ "$1 $2" = "--connect {daemon}:///system" ] || exit 1\n'
+            f'case "$3" in "server-clients-info {daemon}; "*) printf "{CLIENTS}";; esac\n'
+            f'case "$3" in *"; server-threadpool-info {daemon}") printf "{WORKERS}";; esac'
         )
 
     def look(self, uri: str = "qemu:///system"):

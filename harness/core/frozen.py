@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cache, partial
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -26,7 +26,7 @@ else:
 __all__ = ["dataclass"]
 
 
-def _frozen(cls: type) -> type:
+def _frozen(cls: Any) -> Any:
     own = vars(cls)
     shared = {name: method for name, method in _SHARED.items() if own.get(name) is None}
     dataclasses.dataclass(repr=False, eq=False)(cls)
@@ -51,21 +51,31 @@ def _shown(cls: Any) -> tuple[str, ...]:
 
 
 def _values(instance: object) -> tuple[Any, ...]:
-    return tuple(getattr(instance, name) for name in _compared(type(instance)))
+    cls: Any = type(instance)
+    return tuple(getattr(instance, name) for name in _compared(cls))
 
 
 def _set(instance: object, name: str, value: object) -> None:
-    """Set a field for the first time: ``__init__`` does."""
-    if name in instance.__dict__ or name not in _names(type(instance)):
+    """Set a field for the first time, as ``__init__`` does."""
+    cls: Any = type(instance)
+    if name in instance.__dict__ if name in _names(cls) else _is_one(cls):
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
-    instance.__dict__[name] = value
+    object.__setattr__(instance, name, value)
 
 
-def _delete(instance: object, name: str) -> NoReturn:
-    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+def _delete(instance: object, name: str) -> None:
+    cls: Any = type(instance)
+    if name in _names(cls) or _is_one(cls):
+        raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+    object.__delattr__(instance, name)
 
 
-def _is_equal(instance: object, other: object) -> bool:
+def _is_one(cls: type) -> bool:
+    """False: a class below one of these, which may have more than fields."""
+    return "__dataclass_fields__" in vars(cls)
+
+
+def _is_equal(instance: object, other: object) -> Any:
     if other.__class__ is not instance.__class__:
         return NotImplemented
     return _values(instance) == _values(other)
@@ -77,7 +87,7 @@ def _hash(instance: object) -> int:
 
 @recursive_repr()
 def _repr(instance: object) -> str:
-    cls = type(instance)
+    cls: Any = type(instance)
     return f"{cls.__qualname__}({', '.join(f'{n}={getattr(instance, n)!r}' for n in _shown(cls))})"
 
 

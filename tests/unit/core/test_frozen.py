@@ -40,7 +40,10 @@ def classes(dataclass):
         def __repr__(self):
             return f"<{self.name}>"
 
-    return Point, Deep, Known
+    class Below(Known):
+        """None itself."""
+
+    return Point, Deep, Known, Below
 
 
 PYTHONS, OURS = classes(dataclasses.dataclass), classes(frozen.dataclass)
@@ -54,26 +57,38 @@ def tried(call):
         return type(error), str(error)
 
 
+def changed(one):
+    """What it has beside its fields."""
+    one.other = 1
+    one.other = 2
+    found = one.other
+    del one.other
+    return found, hasattr(one, "other")
+
+
 LOOKS = {
-    "shown": lambda p, d, k: (repr(p(1)), repr(d("a", last=True)), repr(k("n"))),
-    "equal": lambda p, d, k: (
+    "shown": lambda p, d, k, b: (repr(p(1)), repr(d("a", last=True)), repr(k("n"))),
+    "equal": lambda p, d, k, b: (
         *(p(1) == other for other in (p(1), p(1, 3), p(1, beside=[1]), d(1), 1)),
         k("a") == k("b"),
     ),
-    "not hashed": lambda p, d, k: hash(p([])),
-    "without": lambda p, d, k: p(),
-    "one too many": lambda p, d, k: p(1, 2, 3, 4, 5),
-    "replaced": lambda p, d, k: repr(dataclasses.replace(d(1), y=7)),
-    "as data": lambda p, d, k: dataclasses.asdict(d(1)),
-    "matched": lambda p, d, k: (p.__match_args__, d.__match_args__),
-    "copied": lambda p, d, k: repr(copy.deepcopy(d(1, beside=[2]))),
-    "parts": lambda p, d, k: repr(p[int](1)),
-    "set": lambda p, d, k: setattr(p(1), "x", 2),
-    "set in a subclass": lambda p, d, k: setattr(d(1), "x", 2),
-    "set what is there": lambda p, d, k: setattr(p(1), "kind", "other"),
-    "set what is not": lambda p, d, k: setattr(p(1), "other", 2),
-    "deleted": lambda p, d, k: delattr(p(1), "x"),
-    "set on one that shows itself": lambda p, d, k: setattr(k("a"), "name", "b"),
+    "not hashed": lambda p, d, k, b: hash(p([])),
+    "without": lambda p, d, k, b: p(),
+    "one too many": lambda p, d, k, b: p(1, 2, 3, 4, 5),
+    "replaced": lambda p, d, k, b: repr(dataclasses.replace(d(1), y=7)),
+    "as data": lambda p, d, k, b: dataclasses.asdict(d(1)),
+    "matched": lambda p, d, k, b: (p.__match_args__, d.__match_args__),
+    "copied": lambda p, d, k, b: repr(copy.deepcopy(d(1, beside=[2]))),
+    "parts": lambda p, d, k, b: repr(p[int](1)),
+    "set": lambda p, d, k, b: setattr(p(1), "x", 2),
+    "set in a subclass": lambda p, d, k, b: setattr(d(1), "x", 2),
+    "set what is there": lambda p, d, k, b: setattr(p(1), "kind", "other"),
+    "set what is not": lambda p, d, k, b: setattr(p(1), "other", 2),
+    "set and deleted below": lambda p, d, k, b: changed(b("a")),
+    "set a field below": lambda p, d, k, b: setattr(b("a"), "name", "b"),
+    "deleted a field below": lambda p, d, k, b: delattr(b("a"), "name"),
+    "deleted": lambda p, d, k, b: delattr(p(1), "x"),
+    "set on one that shows itself": lambda p, d, k, b: setattr(k("a"), "name", "b"),
 }
 
 
@@ -86,7 +101,7 @@ def test_it_is_what_pythons_own_is(look):
 
 def test_hashes_are_equal_where_instances_are():
     """They are members of sets, and keys."""
-    for point, deep, known in (OURS, PYTHONS):
+    for point, deep, known, _ in (OURS, PYTHONS):
         assert hash(point(1, beside=())) == hash(point(1, beside=(1,)))
         assert len({point(1, 2), point(1, 2), deep(1, 2), known("a")}) == 3
 

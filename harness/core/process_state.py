@@ -54,8 +54,8 @@ _UNSAFE = ("PERL_USE_UNSAFE_INC",)
 #: What is created is never writable for others, whatever the parent allows.
 _OTHERS_MAY_NOT_WRITE = 0o022
 #: So many new objects before the collector looks through them, in place of Python's 700: a command
-#: is loaded for most of its CPU time, and nothing of what it loads is garbage.
-_NEW_OBJECTS = 20_000
+#: is loaded for most of its CPU time, and nothing of what it loads is garbage. A run loads 75,000.
+_NEW_OBJECTS = 100_000
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

@@ -239,7 +239,8 @@ def test_ram_alone_is_not_looked_at_in_a_pause_in_which_nothing_shrank(scene, mo
 )
 def test_ram_alone_is_looked_at_once_before_the_pause(scene, monkeypatch, took_s, looks, worth):
     """It is work for the host, for each guest; twice where the host may have been busy."""
-    clock, seen = FakeClock(), []
+    clock = FakeClock()
+    seen: list[int] = []
     lasts = [*took_s, 0.0]
 
     def look(pid: int) -> int:

@@ -112,6 +112,8 @@ def _mark(session: GuestSession, deadline: Deadline) -> None:
 
 def _read(session: GuestSession, queue: CorrectionQueue, deadline: Deadline) -> ClockReading:
     tolerance_s = session.policy().tolerance_s
-    with queue.place(deadline):
+    with queue.place(deadline) as place:
         session.sampler.measure_date(deadline)
-        return session.sampler.read_well(session.settings.samples, tolerance_s / 2, deadline)
+        return session.sampler.read_well(
+            session.settings.samples, tolerance_s / 2, deadline, busy_s=place.busy_s
+        )

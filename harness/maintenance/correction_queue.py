@@ -35,8 +35,9 @@ _ALL_IN_SHARE = 0.5
 _LOOK_S = 0.025
 #: However idle the machine is.
 _MOST_PLACES = 256
-#: A guest that is read, and silent, keeps others that share its place from that no longer.
-_TALK_S = 0.25
+#: A guest that is read, and silent, keeps others that share its place from that no longer. One that
+#: answers is done sooner: less would have all read at once as soon as they are slow.
+_TALK_S = 2.0
 #: So often a clock that cannot be read well enough is read again later.
 _TRIES = 3
 #: Looks wait for the clocks of the others while those get on: for so long without one that does or

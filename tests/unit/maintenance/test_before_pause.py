@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.checks.evidence import Observed
 from harness.clock.policy import CorrectionPolicy
+from harness.clock.sampling import BUSY_S
 from harness.core.records import ClockReading
 from harness.core.settings import ChecksSection, ClockSection
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
@@ -27,7 +28,8 @@ class Readers:
     def measure_date(self, deadline: Deadline) -> None:
         self.measured += 1
 
-    def read_well(self, *_: Any) -> ClockReading:
+    def read_well(self, *_: Any, busy_s: float = BUSY_S) -> ClockReading:
+        assert busy_s < BUSY_S, "its turn over, the next comes in beside it"
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)

@@ -4,8 +4,8 @@ Every answer is work for the guest, and many emulated guests on few cores have n
 they are resumed: the others' resumes wait, and their clocks are corrected. So it asks quickly only
 from right before the pause until the guest is paused, and less quickly where many guests are; and
 what has had no answer is hardly asked again. One question waits in the pause: its answer tells when
-that was over, whatever ended it. From then on the guest is left alone until all clocks are right,
-and asked once more in the end.
+that was over, whatever ended it. From then on a guest of many is left alone until all clocks are
+right, and asked once more in the end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ INTERVAL_S = 0.010
 #: Or so long for each guest of the update domain: more would take the cores they are paused by.
 _EACH_S = 0.001
 _IDLE_S = 0.200
+#: So many guests are asked on while their clocks are corrected; more are left alone.
+_FEW = 8
 #: Without an answer to the last one: it is paused, perhaps, and the more surely the longer it says
 #: nothing; it is, and the question may be lost.
 _UNANSWERED_S, _UNANSWERED_IN_PAUSE_S = 0.050, 5.0
@@ -124,14 +126,16 @@ class DowntimeProbe(Probe):
         self._sent = 0
         self._paused_ns: int | None = None
         self._resuming_ns: int | None = None
+        self._many = False
         self._back = False
-        """It has answered since it was resumed."""
+        """It has answered since it was resumed, and is one of many."""
         self._left_alone_until_ns: int | None = None
         """When it was asked once more, after it was left alone; None: it was not."""
 
     def start(self, scene: Scene, deadline: Deadline) -> None:
         """Find a way that is answered, begin to ask. Raises MissingCapability."""
         self._clock = scene.clock
+        self._many = len(scene.update_domain) > _FEW
         self._interval_s = max(INTERVAL_S, _EACH_S * len(scene.update_domain))
         address = direct_address(scene)
         # By ICMP any machine answers that has the address; a login there has shown that it is ours.
@@ -236,7 +240,9 @@ class DowntimeProbe(Probe):
         if answer_ns is not None:
             self._answers_ns.append(answer_ns)
             self._unanswered = 0
-            self._back |= self._resuming_ns is not None and answer_ns >= self._resuming_ns
+            self._back |= (
+                self._many and self._resuming_ns is not None and answer_ns >= self._resuming_ns
+            )
 
 
 def _udp(scene: Scene, address: str, deadline: Deadline) -> Way | None:

@@ -629,10 +629,12 @@ def test_a_guest_is_asked_quickly_only_right_before_its_pause(scene):
     SYSTEM_CLOCK.sleep(0.05)
     nudged = len(way.sent_ns) - asked
     way.wake()
+    after_s = way.asked_every_s()
     watch.stop(Deadline.after(5))
     watch.close()
     # A busy machine asks less often than it should, never more.
-    assert before_s > 0.19
+    assert min(before_s, after_s) > 0.19
+    assert after_s < 5, "one of few is asked on: it may fall silent again"
     assert edge_s < before_s / 2
     assert 2 <= silently <= 5, "less and less while it is silent: it may be paused already"
     assert waiting - silently <= 1, "one question waits in the pause"
@@ -644,7 +646,7 @@ def resumed(scene):
     """A guest that has answered what waited for it in its pause, of half a second or so."""
     way = Echo()
     watch = DowntimeProbe(lambda address: cast(Way, way))
-    watch.start(scene(), Deadline.after(5))
+    watch.start(replace(scene(), update_domain=tuple(map(str, range(9)))), Deadline.after(5))
     watch.pausing()
     way.asked_every_s()
     way.silent = True

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from harness.lab.box.qemu import free_port
+from harness.lab.box.qemu import EMULATED_CPU, free_port
 from harness.lab.images import Image
 from harness.lab.keys import new_key
 from harness.lab.seed import Seed, append_to_initrd
@@ -124,17 +124,20 @@ class Box:
 
     def sh(self, command: str, feed: bytes | None = None) -> str:
         """Run a line of shell in it, once it answers."""
-        words = ["ssh", "-F", "/dev/null", *_SSH, "-i", str(self.key), "-p", str(self._port)]
+        words = self.ssh_words(command)
         for _ in range(60):
-            done = subprocess.run(
-                [*words, "root@127.0.0.1", command], input=feed or b"", capture_output=True
-            )
+            done = subprocess.run(words, input=feed or b"", capture_output=True)
             if done.returncode != 255:
                 break
             time.sleep(2)
         if done.returncode:
             raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')}")
         return done.stdout.decode()
+
+    def ssh_words(self, command: str) -> list[str]:
+        """How this machine has a line of shell run in it."""
+        way = ["-i", str(self.key), "-p", str(self._port), "root@127.0.0.1"]
+        return ["ssh", "-F", "/dev/null", *_SSH, *way, command]
 
     def wait(
         self,
@@ -160,7 +163,7 @@ class Box:
         found = [
             *(str(self.qemu / "usr/bin/qemu-system-x86_64"), "-L", f"{shared}/qemu"),
             *("-L", f"{shared}/seabios", "-machine", "q35", "-accel", "tcg,thread=multi"),
-            *("-cpu", "max,+svm,+npt,-la57", "-smp", CPUS, "-m", "4G", "-nodefaults"),
+            *("-cpu", EMULATED_CPU, "-smp", CPUS, "-m", "4G", "-nodefaults"),
             *("-no-user-config", "-display", "none", "-no-reboot", "-append", self.line),
             *("-kernel", str(self.image.kernel), "-initrd", str(initrd)),
             *("-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={disk}"),

@@ -125,7 +125,8 @@ def go() -> None:
     for name in GUESTS:
         park(name)
     at("saved")
-    run("umount", str(RAM))
+    while subprocess.run(["umount", str(RAM)], stderr=subprocess.DEVNULL).returncode:
+        time.sleep(0.01)  # a QEMU that was told to quit has yet to end
     os.sync()
     Path("/proc/sysrq-trigger").write_text("u")
     at("kexec")

@@ -10,13 +10,15 @@ from harness.core.errors import DeadlineExpired, LabError
 from harness.lab.box.state import HOST, BoxState
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in
-#: the box is slower by far.
+#: the box is slower by far. ``erms``: a kernel that is told of it fills and copies pages byte by
+#: byte, which the emulator does one byte at a time (docs/reference/lab-box.md).
+EMULATED_CPU = "max,+svm,+npt,-la57,-erms,-fsrm"
 _CPU = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
-    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt,-la57"),
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", EMULATED_CPU),
 }
 #: How many CPUs a box gets by default. With two of them QEMU's emulated SVM loses guests and whole
-#: boxes now and then (docs/how-to/lab-box.md); with one it has not, and is as quick.
+#: boxes now and then (docs/reference/lab-box.md); with one it has not, and is as quick.
 CPUS = {"kvm": 2, "tcg": 1}
 
 

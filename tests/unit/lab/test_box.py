@@ -124,7 +124,9 @@ def test_the_box_listens_on_loopback_only_and_reaches_nobody(box):
     assert not {"-vnc", "-monitor", "-qmp"} & set(words)
 
 
-@pytest.mark.parametrize(("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max,+svm,+npt,-la57")])
+@pytest.mark.parametrize(
+    ("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max,+svm,+npt,-la57,-erms,-fsrm")]
+)
 def test_the_guests_in_it_find_virtualisation(box, accelerator, cpu):
     """The CPU passed through, or AMD's SVM with nested paging emulated."""
     words = qemu.command(replace(box, accelerator=accelerator), Path("/k"), Path("/b"))

@@ -6,13 +6,14 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kernel.__main__ import payload, script
 from harness.core.paths import cache_dir
+from tests.live_kernel import disks
 from tests.live_kernel.machine import Machine
 from tests.live_kernel.terms import table
 from tests.live_kernel.way import Way
@@ -57,16 +58,29 @@ class Enrolled:
         running = self.host.sh("virsh list --state-running --name").split()
         if sorted(running) == list(GUESTS):
             return
+        self.boot_guests()
+
+    def boot_guests(self, count: int = len(GUESTS), *memory_mib: int) -> tuple[str, ...]:
+        """New ones in the place of those that are there; their names."""
+        words = shlex.join(map(str, (count, *memory_mib)))
         self.host.sh("harness lab down >/dev/null 2>&1 || true")
-        self.host.sh("cd /opt/harness && .venv/bin/python -m tests.live_kernel.inside")
-        for name in GUESTS:
-            harness(self.host, "lab", "ssh", name, PLANT.format(nap_s=0.5))
+        self.host.sh(f"cd /opt/harness && .venv/bin/python -m tests.live_kernel.inside {words}")
+        names = tuple(self.host.sh("virsh list --state-running --name").split())
+        nap_s = count / 4  # for all together the host has one CPU
+        begin = f"{PLANT.format(nap_s=nap_s)}\n{disks.COUNT.format(nap_s=nap_s)}"
+        for name in names:
+            harness(self.host, "lab", "ssh", name, begin)
+        return names
 
     def be_old(self) -> None:
         """The old kernel runs, to which a reset leads; with guests that were started under it."""
+        self.run_old()
+        self.have_guests()
+
+    def run_old(self) -> None:
+        """The same, with whatever guests there are: none, if another kernel ran."""
         if self.host.sh("uname -r").strip() != self.old:
             self.host.reboot()
-            self.have_guests()
 
 
 def harness(host: Machine, *words: str) -> str:
@@ -74,12 +88,15 @@ def harness(host: Machine, *words: str) -> str:
     return host.sh(f"HARNESS_CONFIG={CONFIG} {shlex.join(['harness', *words])}")
 
 
-def told(host: Machine) -> dict[str, list[str]]:
-    """Of each guest: boot id, nonce of a process, and whether a blob is as it was."""
+def told(host: Machine, guests: Sequence[str] = GUESTS) -> dict[str, list[str]]:
+    """Of each guest: boot id, nonce of a process, whether a blob and a disk are as they should."""
     found = {}
-    for name in GUESTS:
-        boot, canary, blob = harness(host, "lab", "ssh", name, TELL).splitlines()
-        found[name] = [boot, canary.split()[0], blob]
+    for name in guests:
+        before = disks.counted(host, name)
+        said = harness(host, "lab", "ssh", name, f"{TELL}; {disks.COUNTED}")
+        boot, canary, blob, in_ram = said.splitlines()
+        disk = disks.judged(before, int(in_ram), disks.counted(host, name))
+        found[name] = [boot, canary.split()[0], blob, disk]
     return found
 
 
@@ -108,10 +125,10 @@ def configure(host: Machine, kernel: str, initrd: str, **more: str | int) -> Non
     host.sh(f"sed -i '/^\\[update\\]/,$d' {CONFIG} && cat {CONFIG}.update >>{CONFIG}")
 
 
-def start(host: Machine, *more: str) -> int:
+def start(host: Machine, *more: str, guests: Collection[str] = GUESTS) -> int:
     """Begin a run and leave it; returns how much the console had said by then."""
     already = len(host.lines["host"])
-    words = shlex.join(["harness", "run", *GUESTS, "--budget", str(BUDGET_S), "--json", *more])
+    words = shlex.join(["harness", "run", *guests, "--budget", str(BUDGET_S), "--json", *more])
     host.sh(f"HARNESS_CONFIG={CONFIG} setsid {words} >/root/run.log 2>&1 </dev/null & true")
     return already
 
@@ -130,17 +147,17 @@ def go_over(
 ) -> dict[str, Any]:
     """Have the guests go on under that kernel; the record, which is a PASS.
 
-    ``before``: what was ``told`` of them, and still is; ``seen``: the checks that have passed;
+    ``before``: what was ``told`` of them all, and still is; ``seen``: the checks that have passed;
     ``more``: options of the run.
     """
-    already = start(host, *more)
+    already = start(host, *more, guests=before)
     host.wait("host", "harness: init", already)
     host.wait("host", "harness: (lab-. is not back|lab-. runs|failed|no guest)", already)
     found = record(host)
     journal = [json.loads(line) for line in last(host, "journal.jsonl").splitlines()]
     sys.stdout.write(f"{table(journal, host.lines['host'][already:])}\n")
     assert host.sh("uname -r").strip() == release
-    assert told(host) == before
+    assert told(host, tuple(before)) == before
     assert (found["outcome"], found["exit_code"], found["problems"]) == ("pass", 0, []), found
     for guest in found["guests"]:
         verdicts = {one["name"]: one["outcome"] for one in guest["checks"]}

@@ -39,8 +39,16 @@ KILLED = (
     f" -p LimitCORE=0 --setenv=HARNESS_CONFIG={CONFIG} --setenv=HOME=/root"
 )
 #: libvirt asks it before it starts a guest, and starts none that it says no to.
+HOOKS = "/etc/libvirt/hooks"
 HOOK = """#!/bin/sh
 [ "$1 $2" != "lab-2 prepare" ] || [ ! -e /root/refuse ]
+"""
+#: Who brings guests back is killed when one runs already, as a want of memory would do it.
+KILLER = """#!/bin/sh
+[ "$2" = prepare ] && [ ! -e /root/killed ] || exit 0
+grep -qs 'lab-. runs' /run/harness/thaw/log || exit 0
+pkill -KILL -f harness.maintenance.thaw.program && echo killed >/root/killed
+exit 1
 """
 
 
@@ -87,9 +95,8 @@ def test_a_guest_that_is_refused_is_reported_and_not_lost_and_the_other_one_goes
     """libvirt does not start it; it stays parked until the reason is gone, whoever asks."""
     host, before = on_the_old_kernel(resident)
     configure(host, *resident.kernels[resident.old])
-    hooks = "/etc/libvirt/hooks"
-    host.sh(f"mkdir -p {hooks} && printf %s {shlex.quote(HOOK)} >{hooks}/qemu")
-    host.sh("chmod 755 /etc/libvirt/hooks/qemu && touch /root/refuse && systemctl restart libvirtd")
+    host.sh(f"mkdir -p {HOOKS} && printf %s {shlex.quote(HOOK)} >{HOOKS}/qemu")
+    host.sh(f"chmod 755 {HOOKS}/qemu && touch /root/refuse && systemctl restart libvirtd")
     try:
         already = start(host)
         host.wait("host", "harness: lab-2 is not back", already)
@@ -106,7 +113,7 @@ def test_a_guest_that_is_refused_is_reported_and_not_lost_and_the_other_one_goes
         host.sh("rm -f /root/refuse")
     said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
     assert said.endswith("exit code 0\n"), said
-    host.sh("rm /etc/libvirt/hooks/qemu && systemctl restart libvirtd")
+    host.sh(f"rm {HOOKS}/qemu && systemctl restart libvirtd")
     assert told(host) == before, said
     assert json.loads(last(host, "run.json"))["outcome"] == "pass", said
     consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
@@ -173,6 +180,51 @@ def test_a_reset_after_leaving_was_written_has_the_guests_go_on_in_the_old_kerne
         found = record(host)
     assert not any("harness: init" in line.text for line in host.lines["host"][already:])
     guests_go_on_here(resident, found, before)
+
+
+def test_a_reset_when_one_guest_runs_again_thaws_the_other_one_and_never_that_one_twice(resident):
+    """It has written to its disk since: its old state is gone, and that it has ended is said."""
+    host, before = on_the_old_kernel(resident)
+    configure(host, *resident.kernels[resident.new])
+    with host.kept_by_a_reset():
+        already = start(host)
+        runs = host.wait("host", r"harness: lab-. runs", already, each_s=0.01)
+        host.reset()
+        reset = len(host.lines["host"])
+        host.wait("host", "Debian GNU/Linux", reset)
+        found = record(host)
+    (first,) = [name for name in GUESTS if name in runs.text]
+    (second,) = [name for name in GUESTS if name != first]
+    assert host.sh("virsh list --state-running --name").split() == [second], found
+    assert told(host, (second,)) == {second: before[second]}
+    assert (found["outcome"], found["exit_code"]) == ("error", 3), found
+    assert f"{first} has ended" in json.dumps(found)
+    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
+    assert sorted(consumed) == list(GUESTS)
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
+
+
+def test_a_program_that_is_killed_between_two_guests_leaves_the_other_one_to_the_unit(resident):
+    """By a hook of libvirt's, which is asked before the second one starts."""
+    host, before = on_the_old_kernel(resident)
+    configure(host, *resident.kernels[resident.new])
+    host.sh(f"mkdir -p {HOOKS} && printf %s {shlex.quote(KILLER)} >{HOOKS}/qemu")
+    host.sh(f"chmod 755 {HOOKS}/qemu && systemctl restart libvirtd")
+    try:
+        already = start(host)
+        host.wait("host", "harness: lab-. runs", already)
+        host.wait("host", "Debian GNU/Linux", already)
+        found = record(host)
+    finally:
+        host.sh(f"rm {HOOKS}/qemu && systemctl restart libvirtd")
+    assert host.sh("cat /root/killed").strip() == "killed"
+    assert told(host) == before
+    assert found["outcome"] == "pass", found
+    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
+    assert sorted(consumed) == list(GUESTS)
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
 
 
 def test_power_that_was_lost_is_told_and_nothing_is_claimed(resident):

@@ -6,9 +6,15 @@ To another kernel, and back with a page in the region that is not the run's.
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.live_kernel.clock import MOVE_RTC, ahead_s
 from tests.live_kernel.enrolled import (
     CONFIG,
     GUESTS,
@@ -35,6 +41,8 @@ UNSEEN = {
 }
 
 
+#: By how much the clock that a new kernel reads is wrong; what the host's own may be off, after it.
+RTC_AHEAD_S, CLOCK_S = 3, 0.05
 #: As a guest asks it of the metadata service.
 ASK = (
     "wget -q -O - --header 'Metadata: true' "
@@ -65,6 +73,19 @@ def it_was_notified(host: Machine, found: dict[str, Any]) -> None:
     assert found["run_id"] in harness(host, "history", "list", "--json")
 
 
+def its_clock_goes_on(
+    before: tuple[float, float], after: tuple[float, float], found: dict[str, Any]
+) -> None:
+    """As this machine sees it, and though the new kernel read an RTC that is wrong by seconds."""
+    sys.stdout.write(f"ahead of this machine, known to: {before}, {after} s\n")
+    assert abs(after[0] - before[0]) <= CLOCK_S + before[1] + after[1]
+    for guest in found["guests"]:
+        (said,) = [one["detail"] for one in guest["checks"] if one["name"] == "host-clock"]
+        moved = re.search(r"set by (\S+) s", said)
+        assert moved is not None
+        assert float(moved[1]) == pytest.approx(-RTC_AHEAD_S, abs=1.5)  # it has whole seconds
+
+
 def it_is_refused(host: Machine, kernel: str, initrd: str) -> None:
     """A kernel that would take guests' RAM for its own; one that would end a guest."""
     line = [one for one in host.sh("cat /proc/cmdline").split() if not one.startswith("memmap=")]
@@ -84,7 +105,10 @@ def test_guests_go_on_under_another_kernel_and_a_foreign_page_is_not_believed(re
     it_is_refused(host, kernel, initrd)
     configure(host, kernel, initrd)
     serve_events(host)
+    right = ahead_s(host)
+    host.sh(shlex.join(["python3", "-c", MOVE_RTC, str(RTC_AHEAD_S)]))
     found = go_over(host, new, before, SEEN, "--notify", "5s")
+    its_clock_goes_on(right, ahead_s(host), found)
     it_was_notified(host, found)
     for guest in found["guests"]:
         verdicts = {one["name"]: one["outcome"] for one in guest["checks"]}

@@ -19,12 +19,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from harness.core.frozen import dataclass
 
 if TYPE_CHECKING:
     from harness.core.config import Loaded

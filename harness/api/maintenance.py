@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from harness.api.backend import Backend
 from harness.core import paths
 from harness.core.closing import result_of
 from harness.core.durations import scaled
-from harness.core.frozen import dataclass
 from harness.core.settings import Config
 from harness.core.timebase import utc_now
 from harness.host.protocol import Hypervisor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from harness.api.backend import Backend
 from harness.core import paths
 from harness.core.config import Loaded
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, UsageError
-from harness.core.frozen import dataclass
 from harness.core.timebase import Clock, utc_now
 from harness.fleet.outside.place import Place, place_of, words_for
 from harness.guest.protocol import Connector

@@ -10,6 +10,7 @@ of the probe's testimony in ``NEEDS``; the probes are in :mod:`harness.checks.pr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from harness.checks import (
     canary,
@@ -40,7 +41,6 @@ from harness.checks import (
     vcpus,
 )
 from harness.checks.evidence import Evidence
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord
 
 

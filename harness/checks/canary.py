@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord, Outcome
 
 NAME = "canary"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord, Outcome
 
 PREFIX = "own:"

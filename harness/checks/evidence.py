@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord, ClockReading, IdentityRecord, Outcome, WatchRecord
 from harness.host.protocol import ProcessIdentity
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from harness.core.frozen import dataclass
 from harness.core.process_stat import parse_stat
 
 

@@ -8,10 +8,9 @@ What the guest has touched between that look and its pause hides as much of a lo
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from harness.checks.evidence import Evidence, Missing, missing, unknown
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord, Outcome
 from harness.host.qemu_memory import Resident
 

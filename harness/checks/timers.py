@@ -7,9 +7,9 @@ CLOCK_REALTIME jump with its correction: their burst is reported, and is no brok
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.checks.evidence import Evidence, Missing, missing
-from harness.core.frozen import dataclass
 from harness.core.records import CheckRecord, Outcome
 
 NAME = "timers"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.background import BackgroundProcess, start_in_background
 from harness.core.errors import InfrastructureError, JournalError
 from harness.core.files import last_lines, private_folder
-from harness.core.frozen import dataclass
 from harness.core.process_state import python_module, settle_process
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.events.order import Order

@@ -10,10 +10,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError, Interrupted
-from harness.core.frozen import dataclass
 from harness.core.records import HostRecord, Outcome, RunRecord, UpdateRecord
 from harness.core.timebase import utc_now
 

@@ -7,13 +7,12 @@ other: guests that a maintenance did not do well are not maintained again unatte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.extras import require
-from harness.core.frozen import dataclass
 from harness.core.records import Outcome, RunRecord
 from harness.results.folder import RunFolder
 from harness.results.history.figures import RUN, figures_of

@@ -10,12 +10,12 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from harness.api import Backend
 from harness.checks.guest_life import parse_windows
 from harness.core.errors import HarnessError, ProbeError
-from harness.core.frozen import dataclass
 from harness.core.records import Outcome
 from harness.core.settings import ClockSection, Config, guest_section
 from harness.core.timebase import NS_PER_S, Deadline

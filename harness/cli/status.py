@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from harness.api import Backend
 from harness.core import paths
 from harness.core.errors import HarnessError
 from harness.core.extras import missing
-from harness.core.frozen import dataclass
 from harness.core.settings import Config
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.host.advice import way_on

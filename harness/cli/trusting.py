@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from harness import api
 from harness.core.errors import HarnessError, HostKeyRejected
-from harness.core.frozen import dataclass
 from harness.core.settings import Config
 from harness.maintenance.host_keys import GuestKeys
 

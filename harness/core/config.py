@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ from pydantic import BaseModel, ValidationError
 
 from harness.core.config_errors import NAMED, explain
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.keys import FLAG, FURTHER, KIND, UPDATE, VARIABLE, update_fields
 from harness.core.settings import Config, GuestSection
 from harness.core.several import apart, listed

@@ -11,12 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from harness.core.errors import DeadlineExpired, HarnessError, together
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 
 T = TypeVar("T")

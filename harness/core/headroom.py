@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from harness.core.frozen import dataclass
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-
-from harness.core.frozen import dataclass
 
 PROC = Path("/proc")
 _CHUNK_BYTES = 1 << 16

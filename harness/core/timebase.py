@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from harness.core.errors import DeadlineExpired, InfrastructureError
-from harness.core.frozen import dataclass
 
 NS_PER_S = 1_000_000_000
 #: What a foreign ``timeout=`` can take at most. Sockets and subprocesses wait with poll(), which

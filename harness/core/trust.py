@@ -14,10 +14,10 @@ import pwd
 import stat
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 
 _ROOT = 0
 #: Set by sudo(8) and pkexec(1) to the user who called them.

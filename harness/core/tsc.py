@@ -13,10 +13,10 @@ import mmap
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 from harness.core.errors import MissingCapability
-from harness.core.frozen import dataclass
 
 #: rdtsc; shl rdx, 32; or rax, rdx; ret
 _RDTSC = bytes.fromhex("0f3148c1e2204809d0c3")

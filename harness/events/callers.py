@@ -18,12 +18,12 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from harness.core.errors import HarnessError
 from harness.core.files import write_atomically
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.host.protocol import GuestInfo
 

@@ -11,12 +11,12 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
 from typing import Any
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S
 
 RESOURCE_TYPE = "VirtualMachine"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from harness.core.frozen import dataclass
 from harness.core.settings import AvailabilitySetSection, GuestSection, guest_section
 from harness.events.schema import Member, scope_of_guest, scope_of_set
 from harness.events.shared import SharedStore

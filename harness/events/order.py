@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.durations import parse
-from harness.core.frozen import dataclass
 
 
 def _seconds(text: str) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from harness.core.durations import scaled
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.core.signals import Interruption
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Stopwatch
 from harness.events.document import Event, EventType, Source, State

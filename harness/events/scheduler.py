@@ -7,6 +7,7 @@ started; if it had, when the run has been recovered, because its removal tells g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,6 @@ import sqlalchemy as sa
 
 from harness.core.background import start_in_background
 from harness.core.errors import EventError, JournalError
-from harness.core.frozen import dataclass
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.process_state import python_module
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock

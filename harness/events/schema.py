@@ -6,6 +6,7 @@ A change of a table is a new file in ``migrations/`` and a new ``HEAD``.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from sqlalchemy import (
     REAL,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     event,
 )
 
-from harness.core.frozen import dataclass
 from harness.events.document import Event, EventType, Source, State
 
 #: The newest migration.

@@ -7,9 +7,8 @@ hosts see what is to happen to any of them, and may approve it.
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from harness.core.frozen import dataclass
 from harness.core.settings import EventsSection, FleetSection
 from harness.core.storage.shared import SharedDatabase
 from harness.core.timebase import SYSTEM_CLOCK, Clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from harness.core.errors import EventError
-from harness.core.frozen import dataclass
 from harness.core.timebase import SYSTEM_CLOCK, Clock
 from harness.events.document import VISIBLE, Event, Snapshot, State, check_transition
 from harness.events.schema import (

@@ -10,13 +10,12 @@ import json
 import platform
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.core.identity import who_am_i
 from harness.fleet.database import FleetDatabase
 from harness.fleet.plans import HostPlan

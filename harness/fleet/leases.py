@@ -8,13 +8,13 @@ ends by itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from harness.core.durations import spoken
 from harness.core.errors import SetLeased
-from harness.core.frozen import dataclass
 from harness.fleet.database import FleetDatabase
 from harness.fleet.schema import leases
 

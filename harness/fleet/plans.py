@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import PlanError, UsageError
-from harness.core.frozen import dataclass
 from harness.fleet.waves import Wave
 
 #: As ``outcome`` of an answer has it.

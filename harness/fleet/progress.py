@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import sqlalchemy as sa
 
 from harness.core.durations import scaled
 from harness.core.errors import HarnessError
-from harness.core.frozen import dataclass
 from harness.core.records import NoticeRecord, Outcome, RunRecord
 from harness.core.settings import Config
 from harness.core.signals import Interruption

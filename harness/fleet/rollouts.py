@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.core.nearest import nearest
 from harness.fleet.database import FleetDatabase
 from harness.fleet.frozen import FrozenWaves, read_frozen

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import NOT_NEEDED, NOT_NOW
-from harness.core.frozen import dataclass
 from harness.fleet.waves import Wave
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.core.errors import PlanError
-from harness.core.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 from harness.guest.jumps import last_hop

@@ -6,10 +6,10 @@ The channel is the hypervisor's, and is handed down: this room knows no libvirt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.core.errors import ProbeError
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 
 #: What a shell takes; without these the agent can still tell and set the time.

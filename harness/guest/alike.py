@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 
-from harness.core.frozen import dataclass
 from harness.guest.openssh import Effective
 from harness.guest.plain_config import matches
 

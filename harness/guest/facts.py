@@ -5,10 +5,10 @@ Windows is asked another: see :mod:`harness.guest.windows`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import ProbeError
-from harness.core.frozen import dataclass
 from harness.core.last_line import last_line
 from harness.core.timebase import Deadline
 from harness.guest import machine, windows

@@ -9,9 +9,9 @@ beforehand, runs the command, and prints another such line with the command's st
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 from harness.core.errors import ProbeError
-from harness.core.frozen import dataclass
 
 #: What the login shell is asked to run. No quotes, so that any shell or wrapper can pass it on; no
 #: path, which a restricted shell would refuse.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import HostKeyRejected, HostKeyUnknown
-from harness.core.frozen import dataclass
 from harness.core.pasteable import command
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest import openssh

@@ -8,12 +8,11 @@ import socket
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.core.fanout import fan_out
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.guest.certificates import CERTIFIED, subject_of
 from harness.guest.lean_paramiko import paramiko

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.guest import windows
 from harness.guest.facts import GuestFacts, GuestOs

@@ -12,9 +12,9 @@ import hashlib
 import hmac
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.guest import openssh, plain_config
 

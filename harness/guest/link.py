@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.guest.lean_paramiko import paramiko
 from harness.guest.protocol import Way

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-
-from harness.core.frozen import dataclass
+from dataclasses import dataclass
 
 #: Lines for the script of :mod:`harness.guest.facts`; ``say`` tells a file's first line. Network
 #: devices without a ``device`` are bridges and tunnels, whose MACs are made up.

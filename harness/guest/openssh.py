@@ -18,11 +18,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from harness.core.errors import ConfigError, DeadlineExpired
-from harness.core.frozen import dataclass
 from harness.core.polling import readable
 from harness.core.timebase import Deadline
 from harness.core.trust import refuse_untrusted

@@ -8,12 +8,12 @@ tests use fakes that pass the same contract suites (``tests/contract/test_shell.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from harness.core.errors import CommandFailed
-from harness.core.frozen import dataclass
 from harness.core.settings import SshSection
 from harness.core.timebase import Deadline
 

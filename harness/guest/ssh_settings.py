@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.guest.openssh import USER_CONFIG, Effective, expanded
 from harness.guest.proxy_command import words_of

@@ -10,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import MissingCapability
-from harness.core.frozen import dataclass
 
 #: ``_IO(0xAE, 0x00)`` and ``_IO(0xAE, 0x01)`` of linux/kvm.h.
 _KVM_GET_API_VERSION = 0xAE00

@@ -5,9 +5,8 @@ Names follow libvirt's ``virDomainState``; see https://libvirt.org/html/libvirt-
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-
-from harness.core.frozen import dataclass
 
 
 class GuestState(StrEnum):

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,7 +28,6 @@ from harness.core.background import start_in_background
 from harness.core.durations import spoken
 from harness.core.errors import HostBusy, InfrastructureError
 from harness.core.file_names import file_name
-from harness.core.frozen import dataclass
 from harness.core.identity import who_am_i
 from harness.core.pasteable import command
 from harness.core.process_state import python_module, settle_process

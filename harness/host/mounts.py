@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-
-from harness.core.frozen import dataclass
 
 _TABLE = Path("/proc/self/mountinfo")
 #: What :func:`file_system` calls one that is mounted with DAX: its files are mapped where they are.

@@ -8,11 +8,11 @@ restore starts a QEMU with those very files as its RAM, the vCPUs still paused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Protocol
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 
 #: Names in the folder of a guest's ``files``.

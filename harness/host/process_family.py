@@ -12,9 +12,9 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from harness.core import socket_peers
-from harness.core.frozen import dataclass
 from harness.core.process_stat import PROC, read_stat
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 

@@ -7,11 +7,11 @@ QEMU pass one contract suite (``tests/contract/test_hypervisor.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.host.lifecycle import GuestState as GuestState
 from harness.host.lifecycle import StateReading as StateReading

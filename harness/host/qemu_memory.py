@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from harness.core.frozen import dataclass
 from harness.core.process_stat import PROC, is_same_process, read_stat, read_whole
 from harness.host.mounts import DAX, file_system
 from harness.host.protocol import ProcessIdentity

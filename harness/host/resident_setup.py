@@ -11,11 +11,11 @@ import os
 import re
 import string
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.host import ram_folder
 from harness.host.mounts import IN_MEMORY, file_system
 from harness.host.setup_steps import Change, Setup, entries, read

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder, write_atomically
-from harness.core.frozen import dataclass
 
 _READABLE = 0o644
 #: Of a new ext4.

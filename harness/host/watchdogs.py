@@ -7,9 +7,8 @@ that: the next one has to be in time.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from harness.core.frozen import dataclass
 
 FOLDER = Path("/sys/class/watchdog")
 MODULES = Path("/sys/module")

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import (
@@ -20,7 +21,6 @@ from harness.core.errors import (
     MissingCapability,
 )
 from harness.core.files import last_lines
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.host.accelerator import probe
 from harness.host.driver import LibvirtHypervisor

@@ -10,11 +10,11 @@ import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.background import start_in_background
 from harness.core.errors import DeadlineExpired, MissingCapability
-from harness.core.frozen import dataclass
 from harness.core.process_stat import is_same_process, start_ticks
 from harness.core.timebase import Deadline, NotYet, wait_for
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from harness.core.frozen import dataclass
 from harness.host.facts import MAINTENANCE_NAMESPACE
 from harness.lab.specs import GuestSpec
 

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
 from harness.core.files import public_folder
-from harness.core.frozen import dataclass
 from harness.core.paths import cache_dir
 from harness.core.timebase import Stopwatch
 from harness.lab.inputs import checkout, inputs_of

@@ -6,10 +6,10 @@ They are in the recipe's file ``inputs``, a line each: ``file PATH`` (from the c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
-from harness.core.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import gzip
 import json
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import pycdlib
 
 from harness.core.errors import LabError
 from harness.core.files import private_folder
-from harness.core.frozen import dataclass
 from harness.lab.keys import KeyPair
 
 #: The only login of a cloud image: a clock is set by root. Its own default user is not made.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 
 #: Enough to boot and to hold an SSH session, by image.
 DEFAULT_MEMORY_MIB = {"tiny": 128, "debian": 512}

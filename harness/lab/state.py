@@ -7,14 +7,13 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core import file_locks
 from harness.core.errors import LabError, UsageError
 from harness.core.files import private_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.daemon import Daemon

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from harness.clock.agent_time import AgentTime
 from harness.core.errors import HypervisorError
-from harness.core.frozen import dataclass
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.guest.agent_channel import COMMAND_S, GET_TIME, SET_TIME, AgentChannel
 from harness.host.protocol import Hypervisor

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 
 from harness.checks.evidence import Observed
 from harness.core.errors import InfrastructureError
-from harness.core.frozen import dataclass
 from harness.core.records import ClockReading
 from harness.core.timebase import NS_PER_S
 from harness.guest.kernel_log import KernelLog

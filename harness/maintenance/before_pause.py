@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from harness.checks.probes.group import GuestProbes
 from harness.checks.probes.protocol import Scene
 from harness.core.errors import MissingCapability
 from harness.core.fanout import fan_out, values
-from harness.core.frozen import dataclass
 from harness.core.records import ClockReading
 from harness.core.settings import ChecksSection
 from harness.core.timebase import Deadline

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.core.errors import PlanError
-from harness.core.frozen import dataclass
 from harness.core.headroom import DaemonLimits, Headroom
 from harness.core.settings import Scope
 from harness.updates.protocol import GuestUpdate, HostUpdate, Needs

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 
 from harness.core.errors import HarnessError, InfrastructureError, InternalError
-from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, UpdateDomainRecord
 from harness.core.settings import ChecksSection
 from harness.core.signals import Interruption

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 
 from harness.core.errors import HarnessError, HostKeyRejected, ProbeError, ShellUnreachable
 from harness.core.fanout import fan_out
-from harness.core.frozen import dataclass
 from harness.core.settings import Access, ClockSection, GuestSection, SshSection
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector

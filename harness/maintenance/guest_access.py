@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.core.errors import (
@@ -13,7 +14,6 @@ from harness.core.errors import (
     ShellUnreachable,
     WrongGuest,
 )
-from harness.core.frozen import dataclass
 from harness.core.settings import Access, GuestSection, SshSection
 from harness.core.timebase import Deadline
 from harness.guest.agent_shell import AgentShell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 
 from harness.core.errors import (
@@ -14,7 +14,6 @@ from harness.core.errors import (
     WrongState,
 )
 from harness.core.fanout import fan_out
-from harness.core.frozen import dataclass
 from harness.core.settings import GuestSection, SshSection, guest_section
 from harness.core.timebase import Deadline
 from harness.guest.protocol import Connector, ShownKeys

@@ -12,10 +12,10 @@ order is in docs/adr/0021-identity.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import HarnessError, WrongGuest
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.records import IdentityRecord
 from harness.core.timebase import Deadline

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from harness.clock.one_channel import enter
 from harness.clock.programs import Programs
 from harness.clock.sampling import Sampler
 from harness.clock.target import OwedTicks, Reach
 from harness.clock.told import ToldClock
-from harness.core.frozen import dataclass
 from harness.core.records import IdentityRecord
 from harness.core.settings import ClockSection
 from harness.core.timebase import Clock, Deadline

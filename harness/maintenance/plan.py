@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from harness.core.errors import PlanError
-from harness.core.frozen import dataclass
 from harness.core.settings import Config, GuestSection, Scope, guest_section
 from harness.host.lifecycle import GuestState
 from harness.host.protocol import GuestInfo

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.core.frozen import dataclass
 from harness.core.pasteable import command
 from harness.core.timebase import Deadline
 from harness.host.advice import way_on

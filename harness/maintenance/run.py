@@ -10,13 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from harness.core.closing import result_of
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, InternalError
-from harness.core.frozen import dataclass
 from harness.core.identity import who_am_i
 from harness.core.records import RunRecord
 from harness.core.settings import ClockSection, Config

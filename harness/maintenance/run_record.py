@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harness import __version__
 from harness.core.errors import GuestStranded, HarnessError, Interrupted, guests_of
-from harness.core.frozen import dataclass
 from harness.core.records import (
     EXIT_CODES,
     GuestRecord,

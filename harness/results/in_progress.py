@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S
 from harness.results.folder import RunFolder
 from harness.results.journal import FILE_NAME, fold, in_use, read

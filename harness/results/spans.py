@@ -12,14 +12,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.core.errors import ConfigError, HarnessError
 from harness.core.extras import require
-from harness.core.frozen import dataclass
 from harness.core.process_state import python_module, settle_process
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.core.settings import OtelSection

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError, UsageError
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.results.folder import RECORD, RunFolder
 from harness.results.journal import FILE_NAME, History, fold, in_use, read, says_ended

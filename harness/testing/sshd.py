@@ -11,12 +11,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline, NotYet, wait_for
 from harness.guest.ssh_settings import SshSettings
 from harness.testing.required import required

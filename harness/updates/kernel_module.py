@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.core.errors import ConfigError, NotNeeded, UpdateFailed
-from harness.core.frozen import dataclass
 from harness.core.settings import Name
 from harness.core.timebase import Deadline
 from harness.updates.protocol import THIS_HOST, Applied, Site, UpdateContext, UpdateSettings

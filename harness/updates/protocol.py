@@ -7,6 +7,7 @@ memory, how long it should take, and whether it needs the whole host paused.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, NoReturn, Protocol, runtime_checkable
@@ -14,7 +15,6 @@ from typing import ClassVar, NoReturn, Protocol, runtime_checkable
 from pydantic import ConfigDict
 
 from harness.core.file_names import file_name
-from harness.core.frozen import dataclass
 from harness.core.settings import Scope, UpdateSection
 from harness.core.timebase import Deadline
 from harness.host.parking import Parking

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 from pydantic import Field, ValidationError, create_model
 
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.keys import unknown_kind
 from harness.core.settings import Config, UpdateSection
 from harness.updates.command import CommandSettings, CommandUpdate

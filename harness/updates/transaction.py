@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from harness.core.frozen import dataclass
 from harness.updates import reboot
 
 _LINE = re.compile(

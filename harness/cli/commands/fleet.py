@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from harness.cli.commands.common import (
 )
 from harness.cli.commands.fleet_database import database_option, fleet_database
 from harness.core.errors import HarnessError, UsageError
-from harness.core.frozen import dataclass
 from harness.fleet.plans import HostPlan, changes_since, read_plan
 from harness.fleet.waves import FleetHost, Wave, plan_waves
 from harness.results.report.words import printable

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from harness.cli.experiment.sweep import Cell, Sweep, new_seed
 from harness.core.durations import spoken
 from harness.core.errors import GuestStranded, HarnessError, InfrastructureError, Interrupted
 from harness.core.files import private_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.core.settings import Config
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Stopwatch
 from harness.results.folder import RunFolder

@@ -22,6 +22,7 @@ import random
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.core.config import overlaid
 from harness.core.durations import parse
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.keys import list_keys, scalar_keys
 from harness.core.nearest import did_you_mean
 from harness.core.settings import Config

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from harness.cli.experiment.conduct import Done, Experiment
 from harness.core.errors import MissingCapability, UsageError
 from harness.core.extras import how_to_install, require
 from harness.core.files import write_atomically
-from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, Outcome, RunRecord
 
 if TYPE_CHECKING:

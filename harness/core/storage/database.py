@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 from harness.core.extras import how_to_install
-from harness.core.frozen import dataclass
 from harness.core.timebase import SYSTEM_CLOCK, Deadline
 
 BUSY_S = 10.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -21,7 +22,6 @@ from harness.core.errors import (
     ShellUnreachable,
     UsageError,
 )
-from harness.core.frozen import dataclass
 from harness.core.last_line import last_line
 from harness.core.settings import SshSection
 from harness.core.timebase import Clock, Deadline

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 from harness.core.errors import ConfigError, HarnessError, HostKeyRejected, InfrastructureError
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock
 from harness.fleet.outside.connection import HostConnection, HostGone, NoAnswer, Reached
 from harness.fleet.outside.place import Place

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from harness.core.errors import ConfigError
-from harness.core.frozen import dataclass
 from harness.core.settings import SshSection, UpdateSection
 
 #: Update kinds whose run ends with its kernel: another machine cannot carry them out by libvirt.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.checks.probes.downtime import Way, icmp_way
 from harness.checks.probes.outside import OUTSIDE
-from harness.core.frozen import dataclass
 from harness.core.records import SilenceRecord
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,6 @@ from harness.core.errors import (
     MissingCapability,
     UpdateFailed,
 )
-from harness.core.frozen import dataclass
 from harness.host.kernel import read_only
 from harness.host.kernel.writable_again import Watch
 from harness.host.mounts import Mount, still_written

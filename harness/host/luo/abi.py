@@ -14,10 +14,10 @@ import re
 import subprocess
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import HarnessError, MissingCapability, UpdateFailed
-from harness.core.frozen import dataclass
 from harness.host.kernel.kexec import KernelImage
 
 BOOT = Path("/boot")

@@ -6,11 +6,11 @@ Looked up in one go and judged in :mod:`harness.updates.kernel.refusals`; change
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.core.frozen import dataclass
 from harness.host.luo import abi, sessions
 from harness.host.luo.abi import Abi
 

@@ -11,11 +11,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.core.process_state import python_module
 from harness.core.trust import refuse_untrusted, refuse_untrusted_tree
 from harness.host.mounts import DAX, file_system

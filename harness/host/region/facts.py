@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.frozen import dataclass
 from harness.host import watchdogs
 from harness.host.kernel.early import PATH
 from harness.host.mounts import file_system

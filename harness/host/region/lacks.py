@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from harness.core.frozen import dataclass
 from harness.core.pasteable import command
 from harness.host.region.enrolment import Enrolled
 from harness.host.region.facts import HostFacts

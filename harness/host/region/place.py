@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 
 GIB = 1 << 30
 #: What the kernel manages memory by: a region may not share a section with RAM.

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.host.region.place import words
 
 RECORD = Path("/var/lib/harness/kexec-rehearsal.json")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
-from harness.core.frozen import dataclass
 from harness.core.process_stat import PROC
 from harness.core.timebase import utc_now
 from harness.host.kernel import kexec

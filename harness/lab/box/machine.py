@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.errors import (
@@ -16,7 +16,6 @@ from harness.core.errors import (
     UsageError,
 )
 from harness.core.files import last_lines, private_folder
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.timebase import Deadline, Stopwatch, wait_for
 from harness.host.accelerator import resolve

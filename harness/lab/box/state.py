@@ -8,12 +8,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.core.errors import LabError, UsageError
 from harness.core.files import private_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.paths import state_dir
 from harness.lab.detached import Detached

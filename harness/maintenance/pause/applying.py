@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from harness.core.errors import GuardianLost, HarnessError, Interrupted, UpdateFailed, UpdateOverran
-from harness.core.frozen import dataclass
 from harness.core.signals import Interruption, Job
 from harness.core.timebase import Deadline, Stopwatch
 from harness.maintenance.pause.ending import Ending

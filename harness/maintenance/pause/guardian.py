@@ -20,13 +20,13 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import TakenOver
 from harness.core.fanout import hire
-from harness.core.frozen import dataclass
 from harness.core.polling import readable
 from harness.core.process_state import settle_process
 from harness.core.spare_memory import keep_one_heap, spare

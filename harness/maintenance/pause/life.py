@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from harness.core.fanout import fan_out
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline
 from harness.host.protocol import Hypervisor, ProcessIdentity
 from harness.results.journal import GuestCustody

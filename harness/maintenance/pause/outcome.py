@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.core.errors import HarnessError, TakenOver
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S
 from harness.maintenance.pause.takeover import NOT_OURS
 from harness.updates.protocol import Applied

@@ -7,12 +7,12 @@ failure never prevents the next, nothing that can block without end is waited fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from harness.core.errors import GuestSaved, HarnessError, ResumeFailed, TakenOver
 from harness.core.fanout import Answer, fan_out
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S, Clock, Deadline, NotYet, boot_ahead_ns, wait_for
 from harness.host.parking import Parking
 from harness.host.protocol import Hypervisor

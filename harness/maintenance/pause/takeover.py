@@ -6,9 +6,9 @@ Which guests are held by this run at all, the journal says: :mod:`harness.result
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from harness.core.errors import GuestNotFound, WrongState
-from harness.core.frozen import dataclass
 from harness.host.protocol import EventKind, LifecycleEvent, ProcessIdentity
 
 #: Before the pause: another program paused it, it is shut off, or gone. Reported when it is

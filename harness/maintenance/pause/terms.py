@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import SYSTEM_CLOCK, Clock, Deadline
 from harness.results.journal import Member
 from harness.updates.protocol import Applied

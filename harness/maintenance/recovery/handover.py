@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.checks.evidence import HostChange
 from harness.core.errors import HarnessError, UpdateFailed
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.core.records import EXIT_CODES, GuestRecord, Outcome, RunRecord, UpdateDomainRecord
 from harness.core.timebase import NS_PER_S, Clock, Deadline, boot_ahead_ns, utc_now

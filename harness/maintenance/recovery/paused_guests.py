@@ -9,10 +9,10 @@ import os
 import pwd
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import JournalError
-from harness.core.frozen import dataclass
 from harness.core.pasteable import command
 from harness.core.timebase import Deadline
 from harness.core.trust import changed_by_others

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.errors import GuestStranded, HarnessError, Interrupted
-from harness.core.frozen import dataclass
 from harness.core.records import (
     EXIT_CODES,
     ClockRecord,

@@ -8,12 +8,11 @@ reported.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S, Deadline
 from harness.host.lifecycle import ENDED, GuestState, StateReading
 from harness.host.parking import Berth

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from harness.core.frozen import dataclass
 
 if TYPE_CHECKING:
     from harness.core.records import GuestRecord, RunRecord

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.results.history.connection import connected, default_url, explained
 from harness.results.history.schema import figures, runs
 

@@ -13,13 +13,12 @@ largest of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UsageError
-from harness.core.frozen import dataclass
 from harness.results.history.figures import KINDS, RUN
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ damaged line), so what comes later implies what must have come before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 
-from harness.core.frozen import dataclass
 from harness.core.timebase import NS_PER_S
 from harness.results.journal.entries import (
     Armed,

@@ -7,10 +7,8 @@ new kind of entry, or a new :data:`VERSION`. A new kind is a member of :data:`En
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
-
-from harness.core.frozen import dataclass
 
 #: Of the entries written now. Entries without a version are of version 1.
 VERSION = 1

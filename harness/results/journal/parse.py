@@ -10,9 +10,9 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, get_args
 
-from harness.core.frozen import dataclass
 from harness.results.journal.entries import VERSION, Entry, Life, Member
 
 #: ``event`` → the kind of entry.

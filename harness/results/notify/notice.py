@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from harness.core.errors import GuestStranded
-from harness.core.frozen import dataclass
 from harness.core.pasteable import virsh
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.results.report.spoken import duration, printable

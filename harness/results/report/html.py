@@ -7,7 +7,7 @@ characters have been made visible. The page forbids itself every request by a co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from harness.core.errors import JournalError
 from harness.core.file_names import named_by
-from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.core.timebase import NS_PER_S
 from harness.results import journal

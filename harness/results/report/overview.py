@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from harness.core.errors import HarnessError
 from harness.core.file_names import file_name
 from harness.core.files import write_atomically
-from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.results.folder import RunFolder, all_runs
 from harness.results.report import html, words

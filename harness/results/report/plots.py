@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import write_atomically
-from harness.core.frozen import dataclass
 from harness.core.records import Outcome
 from harness.results.report import drawing
 from harness.results.report.drawing import VARIABLES

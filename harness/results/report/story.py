@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.core.frozen import dataclass
 from harness.core.records import GuestRecord, Outcome, RunRecord
 from harness.core.timebase import NS_PER_S
 from harness.results.journal import Custody, GuestCustody, History, Window

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-
-from harness.core.frozen import dataclass
 
 BOOT, MODULES = Path("/boot"), Path("/lib/modules")
 _SET = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from harness.core import tsc
 from harness.core.errors import ConfigError, UpdateFailed
-from harness.core.frozen import dataclass
 from harness.core.identity import boot_id
 from harness.host.kernel import kexec
 from harness.host.kernel.kexec import KernelImage

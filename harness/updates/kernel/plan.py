@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import public_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.host.parking import Parking
 
 VERSION = 1

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from harness.core.errors import ConfigError, HarnessError, NotNeeded, PlanError, UpdateFailed
-from harness.core.frozen import dataclass
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_folder, ram_links, start_commands

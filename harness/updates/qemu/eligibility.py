@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from harness.core.frozen import dataclass
 from harness.core.pasteable import command, virsh
 from harness.host.mounts import IN_MEMORY
 from harness.host.parking import QemuLook, RamBacking

@@ -13,12 +13,12 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness.core.errors import PlanError, UpdateFailed
 from harness.core.files import public_folder, write_atomically
-from harness.core.frozen import dataclass
 from harness.core.timebase import Deadline, Stopwatch
 from harness.updates.requirements import ask
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from harness.core.frozen import dataclass
+from dataclasses import dataclass
 
 #: Of each guest beside its RAM: devices' state, QEMU itself.
 _MARGIN_BYTES = 64 << 20

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import pairwise
-
-from harness.core.frozen import dataclass
 
 #: Of a version, what tells one release from another: (10, 0).
 Release = tuple[int, int]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
@@ -21,7 +21,6 @@ from harness.core.errors import (
     PlanError,
     UpdateFailed,
 )
-from harness.core.frozen import dataclass
 from harness.core.settings import Scope
 from harness.core.timebase import Deadline
 from harness.host import ram_links, start_commands

@@ -10,7 +10,7 @@ from harness.core.errors import DeadlineExpired, LabError
 from harness.lab.box.state import HOST, BoxState
 
 #: Not ``-cpu EPYC``: a box with that model went silent. ``npt``: without nested paging a guest in
-#: the box is slower by far. ``erms``: a kernel that is told of it fills and copies pages byte by
+#: the box is slower by far. ``erms``: a kernel that sees it fills and copies pages byte by
 #: byte, which the emulator does one byte at a time (docs/reference/lab-box.md).
 EMULATED_CPU = "max,+svm,+npt,-la57,-erms,-fsrm"
 _CPU = {

@@ -4,8 +4,6 @@
     python -P -m benchmarks.kernel late     # on the way back `init=` fails: a late thaw
     python -P -m benchmarks.kernel floor    # the least that a kexec under two guests takes
 
-`floor` has not been run in a box yet, only its two halves, by hand and without KVM.
-
 Boots a lab box that sets 1 GiB aside (`memmap=`), has two guests whose RAM is there, and goes from
 Debian 12's kernel to that of its backports and back by kexec. Guests are saved as kind `qemu` saves
 them, and brought back by `init=` of the new kernel (docs/explanation/kernel.md). Says whether the

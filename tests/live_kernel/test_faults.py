@@ -198,7 +198,7 @@ def test_a_reset_when_one_guest_runs_again_thaws_the_other_one_and_never_that_on
     assert host.sh("virsh list --state-running --name").split() == [second], found
     assert told(host, (second,)) == {second: before[second]}
     assert (found["outcome"], found["exit_code"]) == ("error", 3), found
-    assert f"{first} has ended" in json.dumps(found)
+    assert f"{first}: has ended" in json.dumps(found)
     consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
     assert sorted(consumed) == list(GUESTS)
     nothing_is_left(resident)

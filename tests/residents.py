@@ -139,7 +139,7 @@ def residents(
     """
     with (
         mock.patch.dict(os.environ, {"HARNESS_STATE_DIR": str(folder)}),
-        mock.patch.object(labs, "domain_xml", partial(_changed, changes or {})),
+        mock.patch.object(labs, "domain_xml", partial(changed, changes or {})),
     ):
         wanted = specs or [
             GuestSpec(
@@ -164,7 +164,7 @@ def residents(
             labs.down(print)
 
 
-def _changed(changes: Mapping[str, Callable[[Element], None]], spec: GuestSpec, *rest: Any) -> str:
+def changed(changes: Mapping[str, Callable[[Element], None]], spec: GuestSpec, *rest: Any) -> str:
     """The lab's description of a guest, with what a test wants of it."""
     domain = ElementTree.fromstring(domain_xml(spec, *rest))
     if change := changes.get(spec.name):

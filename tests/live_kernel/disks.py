@@ -7,7 +7,6 @@ write that was lost, of one that has counted further. The host looks: a guest se
 from __future__ import annotations
 
 import shlex
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from tests.live_kernel.machine import Machine
@@ -36,22 +35,15 @@ print(last)
 
 def give(domain: Element) -> None:
     """Have a guest that is still to be started have an empty disk."""
-    name = domain.findtext("name")
-    with open(_path(f"{name}"), "wb") as file:
+    path = _path(domain.findtext("name", ""))
+    with open(path, "wb") as file:
         file.truncate(_MIB << 20)
     devices = domain.find("devices")
     assert devices is not None
     disk = SubElement(devices, "disk", type="file", device="disk")
     SubElement(disk, "driver", name="qemu", type="raw")
-    SubElement(disk, "source", file=_path(f"{name}"))
+    SubElement(disk, "source", file=path)
     SubElement(disk, "target", dev="vda", bus="virtio")
-
-
-def with_disk(description: str) -> str:
-    """The description of a guest, as libvirt is given it, with a disk."""
-    domain = ElementTree.fromstring(description)
-    give(domain)
-    return ElementTree.tostring(domain, encoding="unicode")
 
 
 def counted(host: Machine, guest: str) -> int:

@@ -8,14 +8,15 @@ kernel, as many a network would.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from unittest import mock
 
 from harness.core.timebase import Deadline
 from harness.lab import guests
-from harness.lab.domain import domain_xml
 from harness.lab.specs import GuestSpec
 from tests.clocks import set_right
-from tests.live_kernel.disks import with_disk
+from tests.live_kernel.disks import give
+from tests.residents import changed
 
 SETS = ("web", "db")
 #: A round trip is long here, and a call of libvirt took 2.5 s while other work was on the machine.
@@ -43,7 +44,8 @@ def main() -> None:
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
-    with mock.patch.object(guests, "domain_xml", lambda *of_it: with_disk(domain_xml(*of_it))):
+    with_disks = partial(changed, {guest.name: give for guest in wanted})
+    with mock.patch.object(guests, "domain_xml", with_disks):
         up = guests.up(wanted, deadline=Deadline.after(900), progress=say, accelerator="kvm")
     config = up.config_file.with_name("live.toml")
     config.write_text(up.config_file.read_text() + CLOCK)

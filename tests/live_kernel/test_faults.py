@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.live_kernel.aftermath import (
@@ -95,31 +97,27 @@ def test_a_guest_that_is_refused_is_reported_and_not_lost_and_the_other_one_goes
     """libvirt does not start it; it stays parked until the reason is gone, whoever asks."""
     host, before = on_the_old_kernel(resident)
     configure(host, *resident.kernels[resident.old])
-    host.sh(f"mkdir -p {HOOKS} && printf %s {shlex.quote(HOOK)} >{HOOKS}/qemu")
-    host.sh(f"chmod 755 {HOOKS}/qemu && touch /root/refuse && systemctl restart libvirtd")
-    try:
-        already = start(host)
-        host.wait("host", "harness: lab-2 is not back", already)
-        host.wait("host", "harness: lab-1 runs", already)
-        host.wait("host", "Debian GNU/Linux", already)
-        # Who finishes it tries again; a person is shown what it would see.
-        host.sh("until journalctl -u harness-complete | grep -q status=4; do sleep 2; done")
-        host.sh("systemctl stop harness-complete")
-        assert host.sh("virsh list --state-running --name").split() == ["lab-1"]
+    with hooked(host, HOOK):
+        host.sh("touch /root/refuse")
+        try:
+            already = start(host)
+            host.wait("host", "harness: lab-2 is not back", already)
+            host.wait("host", "harness: lab-1 runs", already)
+            host.wait("host", "Debian GNU/Linux", already)
+            # Who finishes it tries again; a person is shown what it would see.
+            host.sh("until journalctl -u harness-complete | grep -q status=4; do sleep 2; done")
+            host.sh("systemctl stop harness-complete")
+            assert host.sh("virsh list --state-running --name").split() == ["lab-1"]
+            said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
+            assert said.endswith("exit code 4\n"), said
+            assert "lab-2" in said
+        finally:
+            host.sh("rm -f /root/refuse")
         said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
-        assert said.endswith("exit code 4\n"), said
-        assert "lab-2" in said
-    finally:
-        host.sh("rm -f /root/refuse")
-    said = host.sh(f"HARNESS_CONFIG={CONFIG} harness recover 2>&1; echo exit code $?")
-    assert said.endswith("exit code 0\n"), said
-    host.sh(f"rm {HOOKS}/qemu && systemctl restart libvirtd")
+        assert said.endswith("exit code 0\n"), said
     assert told(host) == before, said
     assert json.loads(last(host, "run.json"))["outcome"] == "pass", said
-    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
-    assert sorted(consumed) == list(GUESTS)
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    each_was_thawed_once(resident)
 
 
 def test_a_kernel_that_panics_leads_back_to_the_old_one_where_guests_go_on(resident):
@@ -199,32 +197,22 @@ def test_a_reset_when_one_guest_runs_again_thaws_the_other_one_and_never_that_on
     assert told(host, (second,)) == {second: before[second]}
     assert (found["outcome"], found["exit_code"]) == ("error", 3), found
     assert f"{first}: has ended" in json.dumps(found)
-    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
-    assert sorted(consumed) == list(GUESTS)
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    each_was_thawed_once(resident)
 
 
 def test_a_program_that_is_killed_between_two_guests_leaves_the_other_one_to_the_unit(resident):
     """By a hook of libvirt's, which is asked before the second one starts."""
     host, before = on_the_old_kernel(resident)
     configure(host, *resident.kernels[resident.new])
-    host.sh(f"mkdir -p {HOOKS} && printf %s {shlex.quote(KILLER)} >{HOOKS}/qemu")
-    host.sh(f"chmod 755 {HOOKS}/qemu && systemctl restart libvirtd")
-    try:
+    with hooked(host, KILLER):
         already = start(host)
         host.wait("host", "harness: lab-. runs", already)
         host.wait("host", "Debian GNU/Linux", already)
         found = record(host)
-    finally:
-        host.sh(f"rm {HOOKS}/qemu && systemctl restart libvirtd")
     assert host.sh("cat /root/killed").strip() == "killed"
     assert told(host) == before
     assert found["outcome"] == "pass", found
-    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
-    assert sorted(consumed) == list(GUESTS)
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    each_was_thawed_once(resident)
 
 
 def test_power_that_was_lost_is_told_and_nothing_is_claimed(resident):
@@ -264,10 +252,29 @@ def test_a_kernel_without_the_regions_driver_has_guests_wait_and_says_so(residen
     nothing_is_left(resident)
 
 
+@contextmanager
+def hooked(host: Machine, hook: str) -> Iterator[None]:
+    """For a ``with``, libvirt asks that script about each guest that it starts."""
+    host.sh(f"mkdir -p {HOOKS} && printf %s {shlex.quote(hook)} >{HOOKS}/qemu")
+    host.sh(f"chmod 755 {HOOKS}/qemu && systemctl restart libvirtd")
+    try:
+        yield
+    finally:
+        host.sh(f"rm {HOOKS}/qemu && systemctl restart libvirtd")
+
+
 def on_the_old_kernel(resident: Enrolled) -> tuple[Machine, dict[str, list[str]]]:
     """Have it run; the host, and what its guests tell of themselves."""
     resident.be_old()
     return resident.host, told(resident.host)
+
+
+def each_was_thawed_once(resident: Enrolled) -> None:
+    """Both of them, in whichever kernel, and nothing of the handover is left."""
+    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
+    assert sorted(consumed) == list(GUESTS)
+    nothing_is_left(resident)
+    another_recover_changes_nothing(resident)
 
 
 def guests_go_on_here(resident: Enrolled, found: dict[str, Any], before: object) -> None:
@@ -281,7 +288,4 @@ def guests_go_on_here(resident: Enrolled, found: dict[str, Any], before: object)
         assert said["host-kernel"]["outcome"] == "fail"
         assert "rolled back by reset" in json.dumps(said["host-kernel"])
         assert said["same-boot"]["outcome"] == "pass"
-    consumed = [one["guest"] for one in events(resident) if one["event"] == "consumed"]
-    assert sorted(consumed) == list(GUESTS)
-    nothing_is_left(resident)
-    another_recover_changes_nothing(resident)
+    each_was_thawed_once(resident)

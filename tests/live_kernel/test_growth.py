@@ -36,7 +36,6 @@ def test_four_guests_go_over_and_one_takes_no_longer_for_its_ram(enrolled):
             assert "OK" in harness(enrolled.host, "lab", "ssh", name, AS_FILLED)
     sys.stdout.write(f"{pauses_s}\n")
     assert pauses_s[1, LARGE_MIB] < FLAT * pauses_s[1, SMALL_MIB]
-    enrolled.boot_guests()
 
 
 def _hop(enrolled, guests) -> float:

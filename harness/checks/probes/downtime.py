@@ -214,13 +214,13 @@ class DowntimeProbe(Probe):
         """See :class:`Watcher`."""
         if self._back and self._left_alone_until_ns is None:
             return None
-        wait_s, since_ns = _IDLE_S, max(self._sent_ns, self._resuming_ns or 0)
         if self._sent_ns < (self._left_alone_until_ns or 0):
             return self._left_alone_until_ns
+        wait_s, since_ns = _IDLE_S, max(self._sent_ns, self._resuming_ns or 0)
         if self._pausing and self._paused_ns is None:
-            wait_s = max(self._interval_s, _UNANSWERED_S * 2 ** (self._unanswered - 1))
-            if self._unanswered == 0:
-                wait_s = self._interval_s
+            wait_s = self._interval_s
+            if self._unanswered:
+                wait_s = max(wait_s, _UNANSWERED_S * 2 ** (self._unanswered - 1))
         elif self._paused_ns is not None and self._resuming_ns is None and self._unanswered:
             wait_s = _UNANSWERED_IN_PAUSE_S
         return since_ns + round(wait_s * NS_PER_S)

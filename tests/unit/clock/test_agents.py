@@ -239,20 +239,19 @@ def test_a_shell_that_tells_the_time_itself_reads_no_list_of_all_timers(start, m
     assert lying._stream.ask("r 0", Deadline.after(30))[1].split()[1] != "epoch"
 
 
-def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_takes(start, tmp_path):
-    """A clock would be set so much too early: other guests boot beside it, or it starts cold."""
+def with_date(start, folder, measured: str) -> tuple[Sampler, Path]:
+    """An agent in bash beside a ``date`` that does this when it is measured; and where that is."""
     if shutil.which("bash") is None:
         pytest.skip("no bash on this machine")
-    date = tmp_path / "date"
-    date.write_text(
-        "#!/bin/sh\n"
-        'case "$*" in\n'
-        "*seconds*) exit 1 ;;\n"
-        '*@0*) [ -e "$0.warm" ] || { : >"$0.warm" && sleep 1; } ;;\n'
-        "esac\n"
-    )
+    date = folder / "date"
+    date.write_text(f'#!/bin/sh\ncase "$*" in\n*seconds*) exit 1 ;;\n*@0*) {measured} ;;\nesac\n')
     date.chmod(0o755)
-    sampler = start("bash", ("env", f"PATH={tmp_path}:{os.environ['PATH']}"))
+    return start("bash", ("env", f"PATH={folder}:{os.environ['PATH']}")), date
+
+
+def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_takes(start, tmp_path):
+    """A clock would be set so much too early: other guests boot beside it, or it starts cold."""
+    sampler, date = with_date(start, tmp_path, '[ -e "$0.warm" ] || { : >"$0.warm" && sleep 1; }')
     assert Ability.STEP not in sampler.abilities
     assert date.with_name("date.warm").exists()
     assert 0 < sampler.date_latency_s < 1
@@ -260,18 +259,7 @@ def test_a_shell_that_was_kept_waiting_once_does_not_take_that_for_what_date_tak
 
 def test_what_date_takes_is_measured_again_when_the_guest_is_less_busy(start, tmp_path):
     """While sixty guests are logged in to it takes each ten times as long: 30 ms too early."""
-    if shutil.which("bash") is None:
-        pytest.skip("no bash on this machine")
-    date = tmp_path / "date"
-    date.write_text(
-        "#!/bin/sh\n"
-        'case "$*" in\n'
-        "*seconds*) exit 1 ;;\n"
-        '*@0*) [ -e "$0.idle" ] || sleep 0.5 ;;\n'
-        "esac\n"
-    )
-    date.chmod(0o755)
-    sampler = start("bash", ("env", f"PATH={tmp_path}:{os.environ['PATH']}"))
+    sampler, date = with_date(start, tmp_path, '[ -e "$0.idle" ] || sleep 0.5')
     assert sampler.date_latency_s >= 0.5
     date.with_name("date.idle").touch()
     sampler.measure_date(Deadline.after(60))

@@ -29,28 +29,39 @@ def no_slack() -> None:
     """A machine of which nothing is known."""
 
 
+class Busy:
+    """How many threads were in a ``with`` of it at once, at most."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._now -= 1
+
+
 def test_no_more_than_so_many_at_once_and_all_are_over_together():
     """The sixth of six waits for the first; nobody goes on before the last is over."""
-    them, lock, said = CorrectionQueue(6, at_once=2, slack=no_slack), threading.Lock(), []
-    busy, most = 0, 0
+    them, busy, said = CorrectionQueue(6, at_once=2, slack=no_slack), Busy(), []
 
     def mend(name: str) -> None:
-        nonlocal busy, most
         with them.place(Deadline.after(20)) as place:
-            with lock:
-                busy += 1
-                most = max(most, busy)
-            SYSTEM_CLOCK.sleep(0.02)
-            with lock:
-                busy -= 1
-                said.append("mended")
+            with busy:
+                SYSTEM_CLOCK.sleep(0.02)
+            said.append("mended")
             place.give_up()
             said.append("looks")
 
     calls = {name: lambda name=name: mend(name) for name in "abcdef"}
     for answer in fan_out(calls, Deadline.after(20), what="mending").values():
         answer.get()
-    assert most == 2
+    assert busy.most == 2
     assert said == ["mended"] * 6 + ["looks"] * 6
 
 
@@ -297,24 +308,17 @@ def test_a_guest_that_answers_late_is_asked_for_no_longer_than_its_turn_while_ot
 @pytest.mark.parametrize(("waits", "at_once"), [(True, 2), (False, 6)])
 def test_of_clocks_that_share_a_place_as_many_are_read_at_once_as_there_are_places(waits, at_once):
     """They are set at the same second, and would all be read right after it."""
-    queue, lock = CorrectionQueue(6, at_once, no_slack), threading.Lock()
+    queue, busy = CorrectionQueue(6, at_once, no_slack), Busy()
     all_have_places = threading.Barrier(6)
-    busy, most = 0, 0
 
     def read() -> None:
-        nonlocal busy, most
         with queue.place(Deadline.after(60), waits=waits) as place:
             all_have_places.wait(60)
-            with place.talking():
-                with lock:
-                    busy += 1
-                    most = max(most, busy)
+            with place.talking(), busy:
                 SYSTEM_CLOCK.sleep(0.05)
-                with lock:
-                    busy -= 1
 
     fan_out({str(number): read for number in range(6)}, Deadline.after(60), what="reading")
-    assert most == at_once
+    assert busy.most == at_once
 
 
 def test_a_guest_that_says_nothing_keeps_no_other_from_being_read(monkeypatch):

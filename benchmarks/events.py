@@ -29,6 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory import most_memory_mib
 from benchmarks.polls import poll
 from harness.core.timebase import (
     NS_PER_S,
@@ -123,12 +124,6 @@ def publish(folder: Path) -> None:
         store.announce(ids, SYSTEM_CLOCK.realtime_ns() // NS_PER_S * NS_PER_S + 900 * NS_PER_S)
 
 
-def memory_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmHWM:\s*(\d+)", status)
-    return int(found[1]) / 1024 if found else float("nan")
-
-
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -157,7 +152,7 @@ def under_load(table: Table) -> None:
         before_s = cpu_s(pid)
         answers = load(port, "1")
         used_s = cpu_s(pid) - before_s
-        mib = memory_mib(pid)
+        mib = most_memory_mib(pid)
     times = [seconds for seconds, _ in answers]
     good = sum(status == 200 for _, status in answers)
     table.add_row("requests a second, all answered 200", f"{good / SECONDS:.0f}", f"{RATE}")
@@ -175,7 +170,7 @@ def from_everywhere(table: Table) -> None:
         before_s = cpu_s(pid)
         polled = poll(port, addresses(), PATH, rate=RATE, seconds=SECONDS)
         used_s = cpu_s(pid) - before_s
-        mib = memory_mib(pid)
+        mib = most_memory_mib(pid)
     os.sched_setaffinity(0, {0, 1})
     answered = len(polled.times_s)
     said = f"{answered} of {answered + polled.refused}"

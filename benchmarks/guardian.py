@@ -9,7 +9,6 @@ measures by the journal and by libvirt's events; several times.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory import most_memory_mib
 from harness.core.timebase import SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.host.driver import LibvirtHypervisor
 from harness.host.protocol import EventKind
@@ -117,8 +117,7 @@ def _memory_mib(parent: int) -> float:
     """Resident memory of the child that is a guardian."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if b"harness.maintenance.pause.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            status = Path(f"/proc/{pid}/status").read_text()
-            return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+            return most_memory_mib(pid)
     raise SystemExit("the run has no guardian")
 
 

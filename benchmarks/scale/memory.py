@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import threading
@@ -18,6 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from benchmarks.memory import most_memory_mib
 from harness.core.config import load
 from harness.maintenance.run import run
 from harness.maintenance.survey import survey
@@ -70,7 +70,7 @@ def maintain(count: int) -> dict[str, float]:
         **took,
         "overhead_ms": 1000 * (domain.overhead_s or 0.0),
         "stale_ms": 1000 * max(windows),
-        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mib": most_memory_mib("self"),
         "passed": float(sum(guest.outcome == "pass" for guest in finished.record.guests)),
     }
 

@@ -1,4 +1,4 @@
-"""The most descriptors and threads that a run and its guardian had at any moment."""
+"""The most memory, descriptors and threads that a run and its guardian had at any moment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from benchmarks.memory import most_memory_mib
 from harness.core.process_stat import read_stat
 
 _EVERY_S = 0.02
@@ -17,13 +18,13 @@ _LOOKS = 25
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, int]]:
+def watched() -> Iterator[dict[str, float]]:
     """Look again and again at this process's child and its guardian.
 
-    When it ends, ``descriptors`` and ``threads`` are there: descriptors of the run, threads of both
-    together. Other runs may not go on in this PID namespace.
+    When it ends, ``memory_mib``, ``descriptors`` and ``threads`` are there: memory and descriptors
+    of the run, threads of both together. Other runs may not go on in this PID namespace.
     """
-    peaks = {"descriptors": 0, "threads": 0}
+    peaks = {"memory_mib": 0, "descriptors": 0, "threads": 0}
     over = threading.Event()
     looking = threading.Thread(target=_look, args=(peaks, over))
     looking.start()
@@ -34,20 +35,20 @@ def watched() -> Iterator[dict[str, int]]:
         looking.join()
 
 
-def _look(peaks: dict[str, int], over: threading.Event) -> None:
+def _look(peaks: dict[str, float], over: threading.Event) -> None:
     looks, known = 0, dict[Path, str]()
     while not over.wait(_EVERY_S):
         if looks % _LOOKS == 0:
             known = _found()
         looks += 1
-        descriptors, threads = 0, 0
+        here = dict.fromkeys(peaks, 0.0)
         for process, who in known.items():
             with suppress(OSError):  # it has ended meanwhile
-                threads += len(os.listdir(process / "task"))
+                here["threads"] += len(os.listdir(process / "task"))
                 if who == "run":
-                    descriptors = len(os.listdir(process / "fd"))
-        peaks["descriptors"] = max(peaks["descriptors"], descriptors)
-        peaks["threads"] = max(peaks["threads"], threads)
+                    here["descriptors"] = len(os.listdir(process / "fd"))
+                    here["memory_mib"] = most_memory_mib(process.name)
+        peaks.update({name: max(peaks[name], here[name]) for name in peaks})
 
 
 def _found() -> dict[Path, str]:

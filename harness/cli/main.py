@@ -35,6 +35,7 @@ from harness.core.errors import (
     UsageError,
 )
 from harness.core.process_state import settle_process
+from harness.core.spare_memory import share_one_heap
 from harness.core.streams import lost_output
 
 #: name → one line of help. The module ``harness.cli.commands.<name>`` is loaded only when needed,
@@ -171,6 +172,7 @@ def main() -> NoReturn:
     """
     for warning in settle_process():
         sys.stderr.write(f"warning: {warning}\n")
+    share_one_heap()
     code = run_command_line(None)
     lost = lost_output()
     if lost is not None and code == 0:

@@ -1,4 +1,4 @@
-"""Memory that is there when no more is to be had.
+"""The heap that threads share, and memory on it that is there when no more is to be had.
 
 What a program cannot do without memory it has to have beforehand, and not all of it is ours: where
 malloc fails, libraries below libvirt's client do not raise an error. libtirpc (1.3.3) writes
@@ -14,17 +14,31 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _NEVER = 2**31 - 1
 
 
+def share_one_heap() -> None:
+    """Have all threads of this process allocate from one heap.
+
+    glibc gives them up to eight for each CPU, and what is free in one is of no use to the others.
+    That is for threads which allocate at the same moment; of ours one at a time runs Python.
+
+    Called before the first thread is started. Does nothing where malloc is not glibc's.
+    """
+    _set(_M_ARENA_MAX, 1)
+
+
 def keep_one_heap() -> None:
     """Have all threads of this process allocate from one heap, which never shrinks.
 
-    Only then is what was free once free for other code. Called before the first thread is
-    started. Does nothing where malloc is not glibc's.
+    Only then is what was free once free for other code. Called as ``share_one_heap`` is.
     """
+    share_one_heap()
+    _set(_M_MMAP_MAX, 0)
+    _set(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def _set(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(parameter, value)
 
 
 def spare(size_bytes: int) -> None:

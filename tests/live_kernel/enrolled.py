@@ -24,6 +24,7 @@ CONFIG = f"{STATE}/lab/live.toml"
 GUESTS = ("lab-1", "lab-2")
 #: Other work on this machine is in the pause.
 BUDGET_S, EXPECTED_S = 900, 400
+ENDED = "the run has ended here"
 #: What the guests' network takes of a kernel, beside the guests; and what resets the host.
 PARTS = ("kernel/net", "kernel/lib", "kernel/crypto", "kernel/arch", "kernel/drivers/watchdog")
 
@@ -126,10 +127,14 @@ def configure(host: Machine, kernel: str, initrd: str, **more: str | int) -> Non
 
 
 def start(host: Machine, *more: str, guests: Collection[str] = GUESTS) -> int:
-    """Begin a run and leave it; returns how much the console had said by then."""
+    """Begin a run and leave it; returns how much the console had said by then.
+
+    One that ends under the kernel it was begun under says so there.
+    """
     already = len(host.lines["host"])
     words = shlex.join(["harness", "run", *guests, "--budget", str(BUDGET_S), "--json", *more])
-    host.sh(f"HARNESS_CONFIG={CONFIG} setsid {words} >/root/run.log 2>&1 </dev/null & true")
+    run = f"{words} >/root/run.log 2>&1; echo {ENDED} >/dev/console"
+    host.sh(f"HARNESS_CONFIG={CONFIG} setsid sh -c {shlex.quote(run)} >/dev/null 2>&1 </dev/null &")
     return already
 
 
@@ -151,7 +156,8 @@ def go_over(
     ``more``: options of the run.
     """
     already = start(host, *more, guests=before)
-    host.wait("host", "harness: init", already)
+    said = host.wait("host", f"harness: init|{ENDED}", already).text
+    assert ENDED not in said, host.sh("tail -n 20 /root/run.log")
     host.wait("host", "harness: (lab-. is not back|lab-. runs|failed|no guest)", already)
     found = record(host)
     journal = [json.loads(line) for line in last(host, "journal.jsonl").splitlines()]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from harness.core.timebase import Deadline, Stopwatch
+from benchmarks.cost import measured
+from harness.core.timebase import Deadline
 from harness.lab import guests as labs
 from harness.lab.specs import GuestSpec
 
@@ -46,22 +46,12 @@ def maintain(guests: list[str]) -> Sample:
     # A freshly booted guest may be fast, and so short a pause does not make it slow.
     options = ("--update", "true", "--allow-backward", "--json")
     command = [sys.executable, "-P", "-m", "harness", "run", *guests, *options]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        watch = Stopwatch()
-        # The page and the history come when all is over: benchmarks.reports measures them.
-        environment = {**os.environ, "HARNESS_NO_REPORT": "1"}
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = watch.elapsed_s()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        for file in (out, err):
-            file.seek(0)
-        if process.returncode != 0:
-            raise SystemExit(f"harness run ended with {process.returncode}: {err.read().decode()}")
-        record = json.load(out)
+    # The page and the history come when all is over: benchmarks.reports measures them.
+    said, cost = measured(command, environment={**os.environ, "HARNESS_NO_REPORT": "1"})
+    record = json.loads(said)
     return Sample(
-        wall_s=wall_s,
-        memory_mib=usage.ru_maxrss / 1024,
+        wall_s=cost.total_s,
+        memory_mib=cost.memory_mib,
         overhead_ms=1000 * record["update_domains"][0]["overhead_s"],
         stale_ms=1000 * max(guest["stale_clock_window_s"] for guest in record["guests"]),
     )

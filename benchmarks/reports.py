@@ -13,17 +13,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from benchmarks import document
+from benchmarks.cost import Cost, measured
 from harness.core.records import (
     CheckRecord,
     ClockReading,
@@ -35,7 +34,6 @@ from harness.core.records import (
     UpdateDomainRecord,
     UpdateRecord,
 )
-from harness.core.timebase import Stopwatch
 from harness.results.folder import RunFolder
 from harness.results.history.schema import figures, runs
 from harness.results.history.store import History
@@ -48,28 +46,12 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = ("pause_window_s", "overhead_s", "stale_clock_window_s", "residual_s", "duration_s")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One process."""
-
-    wall_s: float
-    cpu_s: float
-    memory_mib: float
-
-
-def measure(arguments: list[str], state_dir: Path) -> Sample:
+def measure(arguments: list[str], state_dir: Path) -> Cost:
     """One ``harness`` process, from outside."""
     command = [sys.executable, "-P", "-m", "harness", *arguments]
     environment = {**os.environ, "HARNESS_STATE_DIR": str(state_dir)}
     environment.pop("HARNESS_HISTORY_URL", None)
-    watch = Stopwatch()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = watch.elapsed_s()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
-    return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return measured(command, environment=environment)[1]
 
 
 def _guest(number: int) -> GuestRecord:
@@ -195,7 +177,7 @@ def main() -> None:
             rows.append(
                 [
                     case,
-                    _shown([sample.wall_s for sample in found], "s"),
+                    _shown([sample.total_s for sample in found], "s"),
                     f"{wall_s:g} s" if wall_s else "",
                     _shown([sample.cpu_s for sample in found], "s"),
                     # A process begins with what this one has, so no figure is below that.

@@ -7,16 +7,13 @@ and sets their clocks. What the guests' clocks are afterwards is measured by som
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cost import measured
 from harness.checks import CHECKS
-from harness.core.timebase import Stopwatch
 from harness.lab.state import lab_dir
 
 UPDATE_S = 0.5
@@ -67,14 +64,14 @@ def _harness(guests: Sequence[str], checks: Sequence[str]) -> Done:
     options = ("--update", UPDATE, "--allow-backward", "--no-report", "--json")
     command = [sys.executable, "-P", "-m", "harness", "run", *guests, *options]
     # Broken promises, and what cannot be judged on a machine with so many guests, are counted.
-    out, cost = _measured([*command, "-c", str(_configured(checks))], codes=(0, 1, 3))
+    out, cost = measured([*command, "-c", str(_configured(checks))], codes=(0, 1, 3))
     record = json.loads(out)
     if not record["update_domains"]:  # as where a machine is too busy to log in in time
         raise SystemExit(f"harness: nothing was paused: {record.get('error') or out[-2000:]}")
     windows = [guest["stale_clock_window_s"] for guest in record["guests"]]
     domain = record["update_domains"][0]
     return Done(
-        **cost,
+        **vars(cost),
         overhead_ms=1000 * domain["overhead_s"],
         pausing_ms=1000 * domain["pausing_s"],
         resuming_ms=1000 * domain["resuming_s"],
@@ -98,20 +95,20 @@ def _configured(checks: Sequence[str]) -> Path:
 
 def virsh_script(guests: Sequence[str]) -> Done:
     """``virsh suspend``, the update, ``virsh resume``, ``virsh domtime --sync``, one by one."""
-    out, cost = _measured([str(_SCRIPT), UPDATE, *guests])
+    out, cost = measured([str(_SCRIPT), UPDATE, *guests])
     at = {name: float(stamp) for name, _, stamp in (line.partition(" ") for line in out.split("\n"))
           if stamp}  # fmt: skip
     window_s = at["resumed"] - at["pausing"]
     stale_s = max(at[f"synced:{guest}"] - at[f"resumed:{guest}"] for guest in guests)
     overhead_s = window_s - (at["updated"] - at["updating"])
-    return Done(**cost, overhead_ms=1000 * overhead_s, stale_ms=1000 * stale_s)
+    return Done(**vars(cost), overhead_ms=1000 * overhead_s, stale_ms=1000 * stale_s)
 
 
 def libvirt_guests(guests: Sequence[str]) -> Done:
     """libvirt's own script: RAM to disk and back, ``SYNC_TIME=1``. All guests of the host."""
     code = f"{_LIBVIRT_GUESTS} stop && {UPDATE} && {_LIBVIRT_GUESTS} start"
-    _, cost = _measured(["sh", "-c", code])
-    return Done(**cost, overhead_ms=1000 * (cost["total_s"] - UPDATE_S), stale_ms=None)
+    _, cost = measured(["sh", "-c", code])
+    return Done(**vars(cost), overhead_ms=1000 * (cost.total_s - UPDATE_S), stale_ms=None)
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -120,20 +117,3 @@ CONTENDERS: dict[str, Contender] = {
     "virsh script": virsh_script,
     "libvirt-guests": libvirt_guests,
 }
-
-
-def _measured(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[str, dict[str, float]]:
-    """Its stdout, and what it cost; it must end with one of ``codes``."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        watch = Stopwatch()
-        process = subprocess.Popen(command, stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        total_s = watch.elapsed_s()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        for file in (out, err):
-            file.seek(0)
-        if process.returncode not in codes:
-            said = (out.read() + err.read()).decode(errors="replace")[-2000:]
-            raise SystemExit(f"{command} ended with {process.returncode}: {said}")
-        cpu_s, memory_mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-        return out.read().decode(), {"total_s": total_s, "cpu_s": cpu_s, "memory_mib": memory_mib}

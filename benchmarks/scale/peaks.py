@@ -1,4 +1,4 @@
-"""The most memory, descriptors and threads that a run and its guardian had at any moment."""
+"""The most descriptors and threads that a run and its guardian had at any moment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.memory import most_memory_mib
-from harness.core.process_stat import read_stat
-
 _EVERY_S = 0.02
 #: So many looks at the two for one at all processes, to find them: that is work for the cores which
 #: guests and the run have to share.
@@ -18,13 +15,13 @@ _LOOKS = 25
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, float]]:
-    """Look again and again at this process's child and its guardian.
+def watched() -> Iterator[dict[str, int]]:
+    """Look again and again at the run that is measured and its guardian.
 
-    When it ends, ``memory_mib``, ``descriptors`` and ``threads`` are there: memory and descriptors
-    of the run, threads of both together. Other runs may not go on in this PID namespace.
+    When it ends, ``descriptors`` and ``threads`` are there: descriptors of the run, threads of both
+    together. Other runs may not go on in this PID namespace.
     """
-    peaks = {"memory_mib": 0, "descriptors": 0, "threads": 0}
+    peaks = {"descriptors": 0, "threads": 0}
     over = threading.Event()
     looking = threading.Thread(target=_look, args=(peaks, over))
     looking.start()
@@ -35,19 +32,18 @@ def watched() -> Iterator[dict[str, float]]:
         looking.join()
 
 
-def _look(peaks: dict[str, float], over: threading.Event) -> None:
+def _look(peaks: dict[str, int], over: threading.Event) -> None:
     looks, known = 0, dict[Path, str]()
     while not over.wait(_EVERY_S):
         if looks % _LOOKS == 0:
             known = _found()
         looks += 1
-        here = dict.fromkeys(peaks, 0.0)
+        here = dict.fromkeys(peaks, 0)
         for process, who in known.items():
             with suppress(OSError):  # it has ended meanwhile
                 here["threads"] += len(os.listdir(process / "task"))
                 if who == "run":
                     here["descriptors"] = len(os.listdir(process / "fd"))
-                    here["memory_mib"] = most_memory_mib(process.name)
         peaks.update({name: max(peaks[name], here[name]) for name in peaks})
 
 
@@ -64,5 +60,4 @@ def _who(process: Path) -> str | None:
     words = (process / "cmdline").read_bytes().split(b"\0")
     if b"harness.maintenance.pause.guardian" in words:
         return "guardian"
-    ours = b"run" in words and read_stat(int(process.name)).parent == os.getpid()
-    return "run" if ours else None
+    return "run" if words[1:5] == [b"-P", b"-m", b"harness", b"run"] else None

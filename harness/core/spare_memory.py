@@ -18,7 +18,7 @@ def share_one_heap() -> None:
     """Have all threads of this process allocate from one heap.
 
     glibc gives them up to eight for each CPU, and what is free in one is of no use to the others.
-    That is for threads which allocate at the same moment; of ours one at a time runs Python.
+    That is for threads which allocate at the same moment; here one at a time runs Python.
 
     Called before the first thread is started. Does nothing where malloc is not glibc's.
     """

@@ -13,7 +13,7 @@ IN_MEMORY := $(shell findmnt -n -t tmpfs -o OPTIONS /dev/shm 2>/dev/null | grep 
 QUICKLY := -o tmp_path_retention_policy=failed
 
 .PHONY: ansible-sanity help setup run test coverage docs pictures map reference mutants test-kvm test-vagrant test-quick test-unit test-pythons test-maintenance lint \
-	test-apparmor test-fleet test-live-kernel test-luo test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-fleet bench-kernel bench-qemu bench-reports bench-scale soak
+	test-apparmor test-fleet test-handover test-live-kernel test-luo test-qemu-matrix deb test-install bench bench-checks bench-clocks bench-compare bench-events bench-fleet bench-kernel bench-qemu bench-reports bench-scale soak
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -73,9 +73,13 @@ test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -m apparmor tests/kvm
 
-test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: half an hour
+test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP -m live_kernel tests/live_kernel
+
+test-handover: setup ## of these, the one where guests go on, and then are not believed to: ten minutes
+	@$(AS_ROOT) $(BIN)/harness lab build labbox
+	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP tests/live_kernel/test_handover.py
 
 test-luo: setup ## the kernel replaced under guests whose RAM the kernels hand over; compiles two kernels once
 	@$(AS_ROOT) $(BIN)/harness lab build labbox luo

@@ -50,7 +50,8 @@ def kill_when_parked(host: Machine) -> None:
     """Begin a run, kill it as soon as a guest is parked, and wait until both are resumed."""
     known = host.sh(f"ls {STATE}/runs 2>/dev/null || true").split()
     start(host)
-    host.sh(shlex.join(["python3", "-c", KILL, f"{STATE}/runs", *known]))
+    # A run that was refused parks none.
+    host.sh(shlex.join(["timeout", "600", "python3", "-c", KILL, f"{STATE}/runs", *known]))
     host.sh(
         f'until [ $(grep -c \'"event": "resumed"\' $(ls -d {STATE}/runs/*/ | tail -n 1)'
         "journal.jsonl) -ge 2 ]; do sleep 0.2; done"

@@ -54,11 +54,15 @@ class Enrolled:
         return (release, *self.kernels[release])
 
     def have_guests(self) -> None:
-        """Both run; those that are there are left as they are."""
+        """Both run; those that are there are left as they are.
+
+        New ones are started under the old kernel: what its vhost offers, the other one's has, too.
+        """
         self.host.sh("systemctl start libvirtd")
         running = self.host.sh("virsh list --state-running --name").split()
         if sorted(running) == list(GUESTS):
             return
+        self.run_old()
         self.boot_guests()
 
     def boot_guests(self, count: int = len(GUESTS), *memory_mib: int) -> tuple[str, ...]:

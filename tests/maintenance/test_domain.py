@@ -203,7 +203,7 @@ def test_where_no_guest_can_be_resumed_the_update_is_rolled_back_and_they_are_tr
         raising(UpdateFailed("libvirtd does not start")),
         rollback=lambda: at.host.before.update({("resume", "web1"): nothing}),
     )
-    record = at.maintain(update=update, resume_patience_s=1.6).record
+    record = at.maintain(update=update, resume_patience_s=1.6, budget_s=20.0).record
     assert update.asked == ["prepare", "apply", "rollback"]
     assert record.update_domains[0].problems == ("libvirtd does not start",)
     guest = of(record, "web1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -61,10 +60,10 @@ def test_it_is_told_to_make_the_machine_and_to_end(tmp_path, ram):
 def test_it_runs_as_the_user_of_the_guests_ram(tmp_path, ram):
     """As libvirt runs it, and not as root: whose program it is, is libvirt's to know."""
     tmp_path.chmod(0o777)
-    top = Path(tempfile.gettempdir())
     for parent in tmp_path.parents:
-        if parent.is_relative_to(top) and parent != top:
-            parent.chmod(0o755)
+        parent.chmod(0o755)
+        if parent.name.startswith("pytest-of-"):  # what is above is not pytest's
+            break
     os.chown(ram, 65534, 65534)
     said = tmp_path / "said"
     assert status(WarmQemu({emulator(tmp_path, f"id -u >{said}"): "pc"}, ram)) == 0

@@ -248,13 +248,16 @@ class RolloutFolder:
         return runs[-1] if runs else None
 
     def handed_over(self) -> RunFolder | None:
-        """Return the last run if its kernel was left, and this boot is still to finish it.
+        """Return the last run if its kernel was left, and this boot is still at work on it.
 
+        So it is for as long as what finishes it lives: the report comes after the last entry.
         Raises JournalError.
         """
         run = next(iter(reversed(self._begun())), None)
-        history = fold(read(run.path / FILE_NAME)) if run is not None else None
-        if history is None or history.ended or not is_of_an_earlier_boot(history):
+        if run is None:
+            return None
+        history = fold(read(run.path / FILE_NAME))
+        if not is_of_an_earlier_boot(history) or (history.ended and not goes_on(run)):
             return None
         return run
 

@@ -80,8 +80,18 @@ class Host:
         """`harness recover` is at work; at the end of the block it has finished the run."""
         with Journal(self.run.path, RUN) as journal:
             yield
-            self.run.write_record(a_run(outcome=outcome).model_copy(update={"rollout": "r1"}))
-            journal.intend(entries.Recovered({"web1": "runs"}))
+            self._finish(journal, outcome)
+
+    @contextmanager
+    def tidying(self) -> Iterator[None]:
+        """`harness recover` has finished the run; at the end of the block it ends, too."""
+        with Journal(self.run.path, RUN) as journal:
+            self._finish(journal, Outcome.PASS)
+            yield
+
+    def _finish(self, journal: Journal, outcome: Outcome) -> None:
+        self.run.write_record(a_run(outcome=outcome).model_copy(update={"rollout": "r1"}))
+        journal.intend(entries.Recovered({"web1": "runs"}))
 
     def until_it_waits(self) -> None:
         def look() -> None:
@@ -113,6 +123,15 @@ def test_the_same_command_waits_for_the_next_kernel_to_finish_the_run(host, outc
     assert (returned, said["exit_code"], said["outcome"]) == (code, code, outcome.value)
     assert (said["already"], said["error"]) == (False, None)
     assert said["record"]["run_id"] == RUN
+
+
+def test_who_has_finished_the_run_is_waited_for_until_it_ends(host):
+    """It still makes the report: not "goes on, ask again", for which it is too late a moment."""
+    with host.tidying():
+        process = host.start()
+        host.until_it_waits()
+    returned, said = answer(process)
+    assert (returned, said["error"]) == (0, None)
 
 
 def test_a_run_that_the_next_kernel_has_finished_is_found(host):

@@ -26,6 +26,7 @@ from harness.core.errors import (
 )
 from harness.core.files import last_lines
 from harness.core.process_state import python_module, settle_process
+from harness.core.spare_memory import share_one_heap
 from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline
 from harness.fleet.followed import Followed, followed
 from harness.maintenance.run import Finished, Part
@@ -269,6 +270,7 @@ def tell(answer: Answer, folder: RolloutFolder, *, as_json: bool) -> int:
 def main(lock: str, state_dir: str, rollout: str) -> None:
     """What the process of a detached run does; it holds the lock ``lock`` until it ends."""
     settle_process()
+    share_one_heap()
     os.set_inheritable(int(lock), False)
     from harness.cli.main import exit_code
 

@@ -73,11 +73,11 @@ test-apparmor: setup ## QEMU upgraded by apt under guests that AppArmor confines
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=kvm $(ISOLATED) $(BIN)/pytest -m apparmor tests/kvm
 
-test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: an hour
+test-live-kernel: setup ## a region of memory set up, and the kernel replaced under guests, in an emulated host: more than an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP -m live_kernel tests/live_kernel
 
-test-handover: setup ## of these, the one where guests go on, and then are not believed to: ten minutes
+test-handover: setup ## of these, the one that replaces the kernel and then makes the next one refuse the guests' RAM; minutes
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP tests/live_kernel/test_handover.py
 

@@ -180,7 +180,6 @@ def main() -> None:
                     _shown([sample.total_s for sample in found], "s"),
                     f"{wall_s:g} s" if wall_s else "",
                     _shown([sample.cpu_s for sample in found], "s"),
-                    # A process begins with what this one has, so no figure is below that.
                     _shown([sample.memory_mib for sample in found], "MiB") if memory_mib else "",
                     f"{memory_mib:g} MiB" if memory_mib else "",
                 ]

@@ -17,10 +17,11 @@ _NEVER = 2**31 - 1
 def share_one_heap() -> None:
     """Have all threads of this process allocate from one heap.
 
-    glibc gives them up to eight for each CPU, and what is free in one is of no use to the others.
-    That is for threads which allocate at the same moment; here one at a time runs Python.
+    glibc gives threads up to eight heaps for each CPU, and memory that is free in one cannot be
+    used from another. Separate heaps help threads that allocate at the same moment, but only one
+    thread at a time runs Python.
 
-    Called before the first thread is started. Does nothing where malloc is not glibc's.
+    Call it before the first thread is started. Does nothing where malloc is not glibc's.
     """
     _set(_M_ARENA_MAX, 1)
 

@@ -250,7 +250,7 @@ class RolloutFolder:
     def handed_over(self) -> RunFolder | None:
         """Return the last run if its kernel was left, and this boot is still at work on it.
 
-        So it is for as long as what finishes it lives: the report comes after the last entry.
+        A process that has written the run's last entry and still makes the report is at work, too.
         Raises JournalError.
         """
         run = next(iter(reversed(self._begun())), None)

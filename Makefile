@@ -77,7 +77,7 @@ test-live-kernel: setup ## a region of memory set up, and the kernel replaced un
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP -m live_kernel tests/live_kernel
 
-test-handover: setup ## of these, the one that replaces the kernel and then makes the next one refuse the guests' RAM; minutes
+test-handover: setup ## of these, the one that replaces the kernel and then makes the next one refuse the guests' RAM; a quarter of an hour
 	@$(AS_ROOT) $(BIN)/harness lab build labbox
 	@HARNESS_REQUIRE=live-kernel $(BIN)/pytest -rP tests/live_kernel/test_handover.py
 

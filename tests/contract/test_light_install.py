@@ -131,10 +131,10 @@ def test_a_run_that_leaves_reports_out_says_so(harness, tmp_path):
     folder = a_folder(tmp_path / "state", a_run())
     done = harness("-m", "harness.results.publish", str(folder.path))
     assert done.stderr.splitlines() == [
-        "report.html was not written: report.html needs the extra [reports] (not installed: "
-        "jinja2, matplotlib) (hint: pip install 'harness-kvm[reports]')",
         "the run is not in the history: the history of runs needs the extra [history] "
         "(not installed: alembic, sqlalchemy) (hint: pip install 'harness-kvm[history]')",
+        "report.html was not written: report.html needs the extra [reports] (not installed: "
+        "jinja2, matplotlib) (hint: pip install 'harness-kvm[reports]')",
     ]
     assert harness("-m", "harness", "report").returncode == 0
     assert harness("-m", "harness", "report", "--format", "junit").returncode == 0

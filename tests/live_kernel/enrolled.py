@@ -179,6 +179,8 @@ def record(host: Machine) -> dict[str, Any]:
     """The record of the last run, once the unit of the new system has finished it."""
     wait = "until systemctl is-system-running | grep -qE 'running|degraded'; do sleep 1; done"
     host.sh(f"{wait}; while [ -e /var/lib/harness/handover ]; do sleep 1; done")
+    busy = "systemctl show -P ActiveState harness-complete | grep -q ^activating"
+    host.sh(f"while {busy}; do sleep 1; done")  # the page and the history come last
     found: dict[str, Any] = json.loads(last(host, "run.json"))
     return found
 

@@ -162,6 +162,7 @@ def test_whether_guests_run_is_asked_when_all_were_resumed(libvirt, uuids, monke
     monkeypatch.setattr(resumes_under_way, "_OTHERS_S", 5.0)  # on a busy machine too
     order = []
     really = libvirt._state
+    begun = threading.Barrier(len(uuids))  # or the first may be over before another is under way
 
     class Slow:
         """The second guest's resume takes its time."""
@@ -170,6 +171,7 @@ def test_whether_guests_run_is_asked_when_all_were_resumed(libvirt, uuids, monke
             self._guest, self._wait_s = guest, wait_s
 
         def resume(self):
+            begun.wait(10)
             threading.Event().wait(self._wait_s)
             self._guest.resume()
             order.append("resumed")

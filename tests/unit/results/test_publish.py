@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -44,15 +46,38 @@ def test_one_that_fails_is_a_warning_and_does_not_cost_the_other(state_dir, monk
     assert len(publish.finish(folder)) == 2
 
 
-@pytest.mark.parametrize("error", [OSError("no process"), subprocess.TimeoutExpired("x", 60)])
-def test_a_process_that_cannot_be_had_or_hangs_is_a_warning(state_dir, monkeypatch, error):
+def test_a_process_that_cannot_be_had_is_a_warning(state_dir, monkeypatch):
     """The run is over, and was what it was."""
 
     def fail(*arguments, **about):
-        raise error
+        raise OSError("no process")
 
     monkeypatch.setattr(subprocess, "run", fail)
     assert len(publish.finish(RunFolder(state_dir))) == 1
+
+
+def test_a_page_that_takes_too_long_does_not_cost_the_row(state_dir, monkeypatch):
+    """A slow host: the run is in the history by then, and what is missing is named, and how to."""
+    folder = a_folder(state_dir, a_run())
+    os.mkfifo(folder.path / ".report.html.new")  # to be written there waits for a reader
+    monkeypatch.setattr(publish, "LIMIT_S", 10.0)  # that is what the row may take on a busy machine
+    [warning] = publish.finish(folder)
+    assert warning == (
+        "report.html was not written: given up after 10 s; "
+        f"harness report --format html {folder.path} makes up for it"
+    )
+    with History.open() as history:
+        assert history.find(None).run_id == folder.run_id
+
+
+def test_a_history_that_never_answers_is_named_with_the_page_that_waited_for_it(monkeypatch):
+    """Nothing is made: both are named."""
+    late = subprocess.TimeoutExpired("x", 300)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(late))
+    row, page = publish.finish(RunFolder(Path("/runs/a")))
+    assert row.startswith("the run is not in the history: given up after 300 s")
+    assert "harness history import /runs/a" in row
+    assert page.startswith("report.html was not written: ")
 
 
 def test_an_impatient_person_costs_the_report_not_the_exit_code(state_dir, monkeypatch, capsys):

@@ -70,6 +70,18 @@ def test_a_page_that_takes_too_long_does_not_cost_the_row(state_dir, monkeypatch
         assert history.find(None).run_id == folder.run_id
 
 
+def test_what_has_failed_by_then_is_said_as_it_was(state_dir, monkeypatch):
+    """Only what was still to be made is given up; and a folder's name is one word of a command."""
+    monkeypatch.setenv("HARNESS_HISTORY_URL", "sqlite:////nonexistent/x.db")
+    folder = a_folder(state_dir / "my lab", a_run())
+    os.mkfifo(folder.path / ".report.html.new")
+    monkeypatch.setattr(publish, "LIMIT_S", 10.0)
+    row, page = publish.finish(folder)
+    assert row.startswith("the run is not in the history: ")
+    assert "given up" not in row
+    assert f"html '{folder.path}' makes up for it" in page
+
+
 def test_a_history_that_never_answers_is_named_with_the_page_that_waited_for_it(monkeypatch):
     """Nothing is made: both are named."""
     late = subprocess.TimeoutExpired("x", 300)

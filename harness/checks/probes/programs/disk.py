@@ -2,20 +2,48 @@
 # disk-count: how many so far.  disk-wait COUNT SECONDS: the same, when there are so many, or later.
 # disk-stop: "COUNT LOST TORN STALLED_NS PROBLEM" after reading them back.
 import os
-import threading
 import time
+from _thread import allocate_lock
 
 from __main__ import background, commands, endings, pattern
 
 BLOCK, MOST = 4096, 16384
 disk = {"run": False, "count": 0, "stalled": 0, "problem": "-", "file": None}
-done, hurry = threading.Event(), threading.Event()
-written = threading.Condition()
+
+
+class Event:  # as in threading, which is slow to import; one thread alone may set and clear it
+    def __init__(self):
+        self.gate, self.happened = allocate_lock(), False
+        self.gate.acquire()  # shut until it has happened
+
+    def set(self):
+        if not self.happened:
+            self.happened = True
+            self.gate.release()
+
+    def clear(self):
+        if self.happened:
+            self.gate.acquire()  # waits a moment for one that is just passing
+            self.happened = False
+
+    def wait(self, seconds):
+        if self.gate.acquire(timeout=seconds):
+            self.gate.release()
+        return self.happened
+
+
+done, hurry = Event(), Event()  # set by the writer; by the thread that answers
+written = allocate_lock()  # taken before each wait for a block; only the writer releases it
 
 
 def block(number):
     head = b"%016d " % number
     return head + pattern(disk["key"], number, BLOCK - len(head))
+
+
+def wake():  # after what has changed: the thread that waits looks again when it has the lock
+    if written.locked():
+        written.release()
 
 
 def disk_write():
@@ -27,15 +55,13 @@ def disk_write():
                 raise OSError("a short write")
             os.fsync(disk["file"])
             disk["stalled"] = max(disk["stalled"], time.monotonic() - began)
-            with written:
-                disk["count"] += 1
-                written.notify()
+            disk["count"] += 1
+            wake()
             hurry.wait(0.2)
     except OSError as error:
         disk["problem"] = str(error)
     done.set()
-    with written:
-        written.notify()
+    wake()
 
 
 def disk_type(folder):
@@ -65,9 +91,11 @@ def disk_start(key, folder):
 
 
 def disk_wait(count, seconds):
+    count, until = int(count), time.monotonic() + float(seconds)
     hurry.set()
-    with written:
-        written.wait_for(lambda: disk["count"] >= int(count) or done.is_set(), float(seconds))
+    while disk["count"] < count and not done.happened:
+        if not written.acquire(timeout=max(0, until - time.monotonic())):
+            break
     hurry.clear()
     return disk["count"]
 

@@ -1,5 +1,5 @@
 # echo 4|6 TOKEN: send back what comes in with TOKEN in front, by UDP and over one TCP connection.
-import socket
+import _socket  # what socket is built on, which imports enum and selectors: slow under emulation
 
 from __main__ import background, commands
 
@@ -13,7 +13,8 @@ def udp_echo(server, token):
 
 def tcp_echo(server, token):
     while True:
-        peer = server.accept()[0]
+        descriptor = server._accept()[0]  # all that _socket has
+        peer = _socket.socket(server.family, server.type, 0, descriptor)
         peer.settimeout(5)
         try:
             given = b""
@@ -29,7 +30,7 @@ def tcp_echo(server, token):
         peer.close()
     server.close()  # no second client
     peer.settimeout(None)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     try:
         while True:
             data = peer.recv(65536)
@@ -42,12 +43,12 @@ def tcp_echo(server, token):
 
 
 def echo(version, token):
-    family = socket.AF_INET6 if version == "6" else socket.AF_INET
+    family = _socket.AF_INET6 if version == "6" else _socket.AF_INET
     ports = []
-    for kind, work in ((socket.SOCK_DGRAM, udp_echo), (socket.SOCK_STREAM, tcp_echo)):
-        server = socket.socket(family, kind)
+    for kind, work in ((_socket.SOCK_DGRAM, udp_echo), (_socket.SOCK_STREAM, tcp_echo)):
+        server = _socket.socket(family, kind)
         server.bind(("", 0))
-        if kind == socket.SOCK_STREAM:
+        if kind == _socket.SOCK_STREAM:
             server.listen(1)
         ports.append(str(server.getsockname()[1]))
         background(work, server, token.encode())

@@ -1,6 +1,6 @@
 # A line in, a line out: "COMMAND ARGUMENTS". Each part adds its commands, and what ends it.
 import os
-import threading
+from _thread import start_new_thread  # threading imports collections: slow under emulation
 
 try:  # hashlib loads OpenSSL, which is slow under emulation; this is the same function
     from _sha256 import sha256
@@ -17,9 +17,7 @@ except OSError:
 
 
 def background(work, *arguments):
-    thread = threading.Thread(target=work, args=arguments)
-    thread.daemon = True
-    thread.start()
+    start_new_thread(work, arguments)
 
 
 def pattern(key, number, size):  # 4096 bytes at most, the same 32 over and over

@@ -198,11 +198,21 @@ def test_a_guest_that_stays_paused_is_the_loudest_there_is(house):
 def test_where_no_guest_can_be_resumed_the_update_is_rolled_back_and_they_are_tried_again(house):
     """It may be why. Then the guardian is let go."""
     at = house("web1")
-    at.host.before["resume", "web1"] = raising(REFUSED)
-    update = Hooked(
-        raising(UpdateFailed("libvirtd does not start")),
-        rollback=lambda: at.host.before.update({("resume", "web1"): nothing}),
-    )
+    rolling_back, refused = threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        if rolling_back.is_set():
+            refused.set()
+        raise REFUSED
+
+    def roll_back() -> None:
+        """Be too late for the last of the first attempts, made as they are given up."""
+        rolling_back.set()
+        refused.wait(1.0)
+        at.host.before["resume", "web1"] = nothing
+
+    at.host.before["resume", "web1"] = refuse
+    update = Hooked(raising(UpdateFailed("libvirtd does not start")), rollback=roll_back)
     record = at.maintain(update=update, resume_patience_s=1.6, budget_s=20.0).record
     assert update.asked == ["prepare", "apply", "rollback"]
     assert record.update_domains[0].problems == ("libvirtd does not start",)

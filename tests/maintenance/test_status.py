@@ -14,7 +14,7 @@ from harness.cli.status import take_status
 from harness.core.config import load
 from harness.core.errors import HostBusy, WrongState
 from harness.core.settings import Config, Scope
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK
+from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Deadline, NotYet, wait_for
 from harness.events.document import Event, EventType, State
 from harness.events.order import Order
 from harness.events.scheduler import schedule
@@ -51,8 +51,15 @@ def test_what_is_paused_is_told_since_when_and_until_when(at, capsys):
     """By name, with the run that holds it; afterwards it is one of the last runs."""
     seen = []
 
+    def paused():
+        """The journal is told of it while the update goes on."""
+        status = taken(at)
+        if {one.custody for one in status.going_on[0].held} != {"paused"}:
+            raise NotYet(str(status.going_on[0].held))
+        return status
+
     def look():
-        seen.append(taken(at))
+        seen.append(wait_for(paused, what="both are paused", deadline=Deadline.after(10)))
         run_command_line(["report"])
 
     taken(at)  # what it takes is loaded before guests are paused

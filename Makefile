@@ -52,16 +52,17 @@ test-maintenance: ## whole maintenances on a host in memory: no root, no guests,
 	@$(IN_MEMORY) $(BIN)/pytest $(QUICKLY) -n 4 tests/maintenance  # they wait more than they work
 
 REQUIRED := HARNESS_REQUIRE=guest,browser,postgresql,vagrant,mono
-# Guests are waited for more than worked on: two at a time, each in namespaces and a lab of its own.
+# Guests are waited for more than worked on: three at a time, each in namespaces and a lab of its own.
 # A file is done by one of them; the long ones come first.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder \
-	--tx '2*popen//python=scripts/in-namespace $(BIN)/python'
+	--tx '3*popen//python=scripts/in-namespace $(BIN)/python'
 test: setup lint coverage ## every test, on real guests too
 	@$(REQUIRED) $(AS_ROOT) $(BIN)/pytest $(SIDE_BY_SIDE) \
 		-m guest tests/drills tests/guest tests/contract
 
 coverage: setup ## the tiers without guests, and what of each room they reach: it may not fall
-	@$(REQUIRED) $(ISOLATED) $(BIN)/pytest -n 2 -m "not guest" --cov --cov-report= \
+	@$(IN_MEMORY) $(REQUIRED) $(ISOLATED) $(BIN)/pytest $(QUICKLY) -n 4 --dist worksteal \
+		-m "not guest" --cov --cov-report= \
 		tests/unit tests/contract tests/maintenance
 	@scripts/coverage-gate
 

@@ -165,3 +165,33 @@ def test_the_echo_is_for_the_one_who_knows_the_token(program, version, here):
             assert friend.recv(99) == b"line %d" % number
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((here, tcp), timeout=20)
+
+
+def test_a_run_that_is_quicker_than_the_timer_waits_for_it(program):
+    """It is due after 250 ms; a whole maintenance may take less."""
+    assert ask(program, "timers-start 250") == "ok"
+    assert ask(program, "timers-mark") == "ok"
+    fired, _, burst, _ = map(int, ask(program, "timers-read").split())
+    assert fired >= burst >= 1
+
+
+SILENT_TIMER = """
+os.read = lambda *_: time.sleep(60)  # as of a timer that does not fire
+timers_start("100")
+began = time.monotonic()
+answer = timers_read()
+assert time.monotonic() - began < 20
+fired, late, burst, realtime = map(int, answer.split())
+assert (fired, burst) == (0, 0) and late >= 100000000, answer
+print("right")
+"""
+
+
+def test_a_timer_that_does_not_fire_is_not_waited_for_without_end():
+    """An interval longer than it may take; then it has not fired."""
+    parts = (importlib.resources.files(programs) / f"{name}.py" for name in ("start", "timers"))
+    text = "\n".join([*(part.read_text() for part in parts), SILENT_TIMER])
+    done = subprocess.run(
+        ["python3", "-ISB", "-c", text], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("right\n", "")

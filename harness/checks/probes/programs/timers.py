@@ -1,5 +1,6 @@
 # timers-start MS: two periodic timers.  timers-read: "FIRED LATE_NS BURST REALTIME_BURST", all but
-# the first since timers-mark: what was late while we started is no fault of the pause.
+# the first since timers-mark: what was late while we started is no fault of the pause. A run may be
+# quicker than the timer: timers-read waits for the first, for an interval longer than it may take.
 # units-ask: have systemd asked in the background.  units: what it said, in hexadecimal; or "none".
 import ctypes
 import os
@@ -18,7 +19,7 @@ class Period(ctypes.Structure):  # struct itimerspec
 
 
 libc = ctypes.CDLL(None, use_errno=True)
-ticks = {"fired": 0, "late": 0, "burst": 0, "realtime": 0, "due": 0}
+ticks = {"fired": 0, "late": 0, "burst": 0, "realtime": 0, "due": 0, "interval": 0}
 
 
 def timers_mark():
@@ -27,6 +28,9 @@ def timers_mark():
 
 
 def timers_read():
+    until = ticks["due"] + ticks["interval"]
+    while not ticks["fired"] and time.clock_gettime_ns(time.CLOCK_MONOTONIC) < until:
+        time.sleep(0.01)
     overdue = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - ticks["due"]
     ticks["late"] = max(ticks["late"], overdue)
     return "%(fired)d %(late)d %(burst)d %(realtime)d" % ticks
@@ -58,7 +62,7 @@ def count_realtime(timer):
 
 
 def timers_start(milliseconds):
-    interval = int(milliseconds) * 1000000
+    ticks["interval"] = interval = int(milliseconds) * 1000000
     timer, ticks["due"] = periodic(time.CLOCK_MONOTONIC, interval)
     background(count_monotonic, timer, interval)
     background(count_realtime, periodic(time.CLOCK_REALTIME, interval)[0])

@@ -64,7 +64,10 @@ class Host:
         Raises UsageError where it would hide files or take a mount away that is not ours.
         """
         if SIZE.fullmatch(size) is None:
-            raise UsageError(f"{size!r} is no size", hint="such as 8G or 50%")
+            raise UsageError(
+                f"--resident is a whole number with K, M or G, or a percentage, not {size!r}",
+                hint="8G, 50%",
+            )
         if "harness-region" in (read(self.unit) or ""):
             raise UsageError(
                 f"{self.folder} is on a region of memory that was set aside at boot",

@@ -52,7 +52,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Set this host up for guests whose QEMU can be replaced (kinds qemu and adopt).
+    """Set this host up for guests whose QEMU, or whose host's kernel, can be replaced.
 
     A systemd mount unit puts libvirt's memory backing folder into memory, and AppArmor's profiles
     of libvirt get what harness needs, in their files for local additions. Nothing is restarted,

@@ -112,7 +112,9 @@ def size_of(text: str) -> int:
     """Return ``4G`` in bytes: a size for a region. Raises UsageError."""
     match = re.fullmatch(r"([1-9][0-9]*)([mMgGtT])", text)
     if match is None:
-        raise UsageError(f"{text!r} is no size of a region", hint="such as 4G or 4096M")
+        raise UsageError(
+            f"the size of a region is a whole number with M, G or T, not {text!r}", hint="4G, 4096M"
+        )
     found = int(match[1]) * _UNITS[match[2].upper()]
     if found % SECTION:
         raise UsageError(

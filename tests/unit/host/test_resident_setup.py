@@ -126,7 +126,7 @@ def test_ram_of_guests_is_neither_hidden_nor_taken_away(host):
 @pytest.mark.parametrize("size", ["", "0", "8 G", "8G\nWhat=x", "200%", "-1"])
 def test_a_size_that_is_none_is_refused(host, size):
     """It is written into a unit of systemd's."""
-    with pytest.raises(UsageError, match="is no size"):
+    with pytest.raises(UsageError, match="whole number with K, M or G"):
         host.set_up(size)
 
 

@@ -188,7 +188,7 @@ def test_a_size_is_read(text, size):
 @pytest.mark.parametrize("text", ["", "0G", "50%", "4", "-1G", "4K", "1.5G", "4G\nx"])
 def test_a_size_that_is_none_is_refused(text):
     """A share of the memory is none: what is set aside has to be known before."""
-    with pytest.raises(UsageError, match="no size of a region"):
+    with pytest.raises(UsageError, match="whole number with M, G or T"):
         size_of(text)
 
 

@@ -26,7 +26,7 @@ IN_MEMORY = (64, 256, 1000)
 def in_memory(count: int) -> page.Sample:
     """One maintenance on a host in memory, in a process of its own."""
     command = [sys.executable, "-P", "-m", "benchmarks.scale.memory", str(count)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return {"way": "in memory", "guests": count, **json.loads(said)}
 
 

@@ -52,8 +52,9 @@ class FakeConnector:
         if self.lets_in.get(guest, user) != user:
             raise ShellUnreachable(f"logging in as {user}: the login was refused", guest=guest)
         with inside.answering(f"connecting to {address}", deadline):
-            self.opened.append(InMemoryShell(inside, address))
-        return self.opened[-1]
+            shell = InMemoryShell(inside, address)
+        self.opened.append(shell)  # beside those of other guests, which log in at the same time
+        return shell
 
     def _expect_known(self, guest: str, address: str) -> None:
         if guest in self.changed:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from harness.clock.arithmetic import Sample
-from harness.core.timebase import NS_PER_S
+from harness.core.timebase import NS_PER_S, Ahead
 
 #: /proc/uptime counts hundredths of a second and is cut, not rounded.
 _UPTIME_RESOLUTION_NS = 10_000_000
@@ -21,8 +21,8 @@ class Sent:
 
     sent_ns: int
     received_ns: int
-    to_realtime_ns: int
-    """Host CLOCK_REALTIME − CLOCK_MONOTONIC: the stamps are of the latter."""
+    realtime: Ahead
+    """The host's CLOCK_REALTIME: the stamps are of CLOCK_MONOTONIC."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ def parse_sample(answer: str, sent: Sent) -> Sample:
     if guest.sent < guest.received and kind in ("timer", "epoch"):
         raise ValueError(answer)
     return Sample(
-        host_sent_ns=sent.sent_ns + sent.to_realtime_ns,
+        host_sent_ns=sent.sent_ns + sent.realtime.ns,
         guest_received_ns=guest.received,
         guest_sent_ns=guest.sent,
-        host_received_ns=sent.received_ns + sent.to_realtime_ns,
+        host_received_ns=sent.received_ns + sent.realtime.ns,
         host_sent_monotonic_ns=sent.sent_ns,
         host_received_monotonic_ns=sent.received_ns,
         guest_monotonic_ns=guest.monotonic,
         guest_boottime_ns=guest.boottime,
         resolution_ns=guest.resolution,
         monotonic_resolution_ns=guest.monotonic_resolution,
+        host_doubt_ns=sent.realtime.doubt_ns,
     )
 
 

@@ -38,6 +38,8 @@ class Sample:
     resolution_ns: int = 1
     """Of the guest's CLOCK_REALTIME as it was read; adds to the uncertainty."""
     monotonic_resolution_ns: int = 1
+    host_doubt_ns: int = 0
+    """± how well the host's CLOCK_REALTIME was known; adds to the uncertainty."""
 
     @property
     def round_trip_ns(self) -> int:
@@ -58,7 +60,7 @@ class Sample:
 
         A round trip that is shorter than nothing is an error of the guest's clock, as large.
         """
-        return abs(self.round_trip_ns) / 2 + self.resolution_ns
+        return abs(self.round_trip_ns) / 2 + self.resolution_ns + self.host_doubt_ns
 
     @property
     def possible(self) -> bool:

@@ -18,7 +18,7 @@ from harness.clock.policy import CorrectionPolicy, Remedy
 from harness.clock.target import Reach
 from harness.core.errors import ProbeError
 from harness.core.records import ClockReading
-from harness.core.timebase import NS_PER_S, Deadline
+from harness.core.timebase import NS_PER_S, Deadline, realtime_ahead
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def step_at_once(
     method = _method(reach, policy)
     if method is None or foreseen is None:
         return None
-    host_ahead_ns = deadline.clock.realtime_ns() - deadline.clock.monotonic_ns()
-    step = foreseen.step(policy, host_ahead_ns / NS_PER_S)
+    step = foreseen.step(policy, realtime_ahead(deadline.clock).ns / NS_PER_S)
     if step is None:
         return None
     try:

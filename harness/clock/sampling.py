@@ -26,7 +26,14 @@ from harness.clock.refusals import refused
 from harness.clock.told import GUEST_AGENT
 from harness.core.errors import DeadlineExpired, HarnessError, ProbeError
 from harness.core.records import ClockReading
-from harness.core.timebase import NS_PER_S, SYSTEM_CLOCK, Clock, Deadline, Suspension
+from harness.core.timebase import (
+    NS_PER_S,
+    SYSTEM_CLOCK,
+    Clock,
+    Deadline,
+    Suspension,
+    realtime_ahead,
+)
 from harness.guest.facts import INTERPRETERS, GuestFacts
 from harness.guest.machine import known_uuid
 from harness.guest.protocol import GuestShell, LineStream, Looked
@@ -397,9 +404,9 @@ class Sampler:
         return answer
 
     def _samples(self, answer: Answered, parse: Parse) -> Sequence[Sample]:
-        to_realtime_ns = self._clock.realtime_ns() - self._clock.monotonic_ns()
+        sent = Sent(answer.sent_ns, answer.received_ns, realtime_ahead(self._clock))
         try:
-            samples = parse(answer.text, Sent(answer.sent_ns, answer.received_ns, to_realtime_ns))
+            samples = parse(answer.text, sent)
         except (ValueError, IndexError) as error:
             raise self._nonsense(answer.text) from error
         self.raw.extend(dict(vars(sample)) for sample in samples)

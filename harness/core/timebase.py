@@ -19,6 +19,8 @@ NS_PER_S = 1_000_000_000
 #: What a foreign ``timeout=`` can take at most. Sockets and subprocesses wait with poll(), which
 #: counts milliseconds in a C int: OverflowError after 24.8 days.
 LONGEST_TIMEOUT_S = 24 * 86_400.0
+#: Two looks at clocks, one after the other, take a microsecond; so many are tried to get them.
+_TOGETHER_NS, _LOOKS = 10_000, 10
 
 T = TypeVar("T")
 
@@ -62,13 +64,42 @@ class SystemClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """How far another clock of the host is ahead of CLOCK_MONOTONIC: the truth is ns ± doubt_ns."""
+
+    ns: int
+    doubt_ns: int
+
+
+def realtime_ahead(clock: Clock) -> Ahead:
+    """Return CLOCK_REALTIME − CLOCK_MONOTONIC."""
+    return _ahead(clock.realtime_ns, clock)
+
+
 def boot_ahead_ns(clock: Clock) -> int:
     """Return CLOCK_BOOTTIME − CLOCK_MONOTONIC: how long the host was suspended since its boot.
 
     What is written down for other processes is in boottime; libvirt's events and deadlines are in
     monotonic time.
     """
-    return clock.boottime_ns() - clock.monotonic_ns()
+    return _ahead(clock.boottime_ns, clock).ns
+
+
+def _ahead(other_ns: Callable[[], int], clock: Clock) -> Ahead:
+    """Look at both until no time has passed in between, or the closest of a few looks.
+
+    Who has to wait for a core between two looks has looked at two moments, milliseconds apart.
+    """
+    looks = []
+    for _ in range(_LOOKS):
+        before_ns = clock.monotonic_ns()
+        seen_ns = other_ns()
+        apart_ns = clock.monotonic_ns() - before_ns
+        looks.append(Ahead(seen_ns - before_ns - apart_ns // 2, (apart_ns + 1) // 2))
+        if apart_ns <= _TOGETHER_NS:
+            break
+    return min(looks, key=lambda one: one.doubt_ns)
 
 
 def utc_now(clock: Clock = SYSTEM_CLOCK) -> datetime:

@@ -88,6 +88,36 @@ def test_a_late_answer_to_an_earlier_question_is_not_taken_for_this_one(clock):
     assert sampler.read(1, later(clock)).offset_s == pytest.approx(-5.0, abs=0.01)
 
 
+class HeldUp(FakeClock):
+    """Who looks at CLOCK_REALTIME waits for a core after it, for 4 ms, so many times."""
+
+    times = 0
+
+    def realtime_ns(self) -> int:
+        seen_ns = super().realtime_ns()
+        if self.times > 0:
+            self.times -= 1
+            self.advance(0.004)
+        return seen_ns
+
+
+@pytest.mark.parametrize("times", [0, 1, 3, 1000])
+def test_who_is_held_up_between_two_looks_at_the_hosts_clocks_says_nothing_wrong(times):
+    """The guest's clock is right; a single sample has to know how well it knows that."""
+    clock = HeldUp()
+    fake = FakeAgent(clock)
+
+    def answer(line: str) -> str:
+        said = fake._answer(line)
+        clock.times = times
+        return said
+
+    fake.answer = answer
+    reading = sampler_for(fake).read(1, later(clock))
+    assert abs(reading.offset_s) <= reading.uncertainty_s
+    assert reading.uncertainty_s == pytest.approx(0.003 if times == 1000 else 0.001, abs=1e-6)
+
+
 class Lines:
     """A LineStream that says what is in ``said``, a line at a time; then nothing in time."""
 

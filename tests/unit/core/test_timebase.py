@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -16,6 +17,7 @@ from harness.core.timebase import (
     NotYet,
     Stopwatch,
     Suspension,
+    realtime_ahead,
     utc_now,
     wait_for,
 )
@@ -279,3 +281,25 @@ def test_a_host_that_was_not_suspended_never_was_for_a_little():
     """However the reading of two clocks is torn apart."""
     suspensions = [Suspension() for _ in range(2000)]
     assert {one.seconds() for one in suspensions} == {0}
+
+
+def test_clocks_are_compared_by_two_looks_with_nothing_in_between():
+    """Beside threads that want the interpreter as well: what is known is within what is stated."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            sum(range(100))
+
+    others = [threading.Thread(target=work) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        found = [realtime_ahead(SYSTEM_CLOCK) for _ in range(20_000)]
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+    surest = min(found, key=lambda one: one.doubt_ns)
+    for one in found:  # 0.5 ms: the machine's clock may be slewed meanwhile
+        assert abs(one.ns - surest.ns) <= one.doubt_ns + surest.doubt_ns + 500_000

@@ -65,8 +65,9 @@ class LocalShell:
         return Completed(done.returncode, done.stdout, done.stderr)
 
     def stream(self, command: str, deadline: Deadline) -> LocalStream:
-        self.streams.append(LocalStream(command, self.guest))
-        return self.streams[-1]
+        stream = LocalStream(command, self.guest)
+        self.streams.append(stream)
+        return stream
 
     def close(self) -> None:
         for stream in self.streams:

@@ -42,6 +42,15 @@ def disk() -> Iterator[Path]:
         yield Path(folder)
 
 
+def said_by(part: str, then: str) -> tuple[str, str]:
+    """stdout and stderr of the program with that part alone, and of what comes after it."""
+    parts = (importlib.resources.files(programs) / f"{name}.py" for name in ("start", part))
+    text = "\n".join([*(one.read_text() for one in parts), then])
+    command = ["python3", "-ISB", "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.stdout, done.stderr
+
+
 def ask(program: LocalStream, question: str) -> str:
     return program.ask(question, soon())[1]
 
@@ -92,11 +101,7 @@ print("right")
 
 def test_an_event_is_set_and_cleared_and_waited_for_as_often_as_one_likes():
     """Also beside a thread that waits again and again: nothing is released that is not held."""
-    parts = (importlib.resources.files(programs) / f"{name}.py" for name in ("start", "disk"))
-    text = "\n".join([*(part.read_text() for part in parts), EVENTS])
-    command = ["python3", "-ISB", "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("right\n", "")
+    assert said_by("disk", EVENTS) == ("right\n", "")
 
 
 def test_a_wait_for_blocks_ends_with_them_or_with_its_time(program, disk):
@@ -189,9 +194,4 @@ print("right")
 
 def test_a_timer_that_does_not_fire_is_not_waited_for_without_end():
     """An interval longer than it may take; then it has not fired."""
-    parts = (importlib.resources.files(programs) / f"{name}.py" for name in ("start", "timers"))
-    text = "\n".join([*(part.read_text() for part in parts), SILENT_TIMER])
-    done = subprocess.run(
-        ["python3", "-ISB", "-c", text], capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout, done.stderr) == ("right\n", "")
+    assert said_by("timers", SILENT_TIMER) == ("right\n", "")

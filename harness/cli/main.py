@@ -50,7 +50,7 @@ COMMANDS = {
     "adopt": "Make running guests eligible for an update of kind qemu, without a reboot.",
     "hold": "Pause guests to look around; they are resumed within the budget.",
     "status": "Who holds this host, what is paused, what is scheduled, the last runs.",
-    "setup-host": "Prepare this host for updates of kind qemu; --undo takes it back.",
+    "setup-host": "Prepare this host for updates of kinds qemu and kernel; --undo takes it back.",
     "recover": "Finish what a dead run left: resume guests, correct their clocks.",
     "lock": "Show who holds this host, or reserve it for a while.",
     "clock": "Measure or correct guests' clocks without pausing them.",
